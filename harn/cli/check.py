@@ -16,6 +16,7 @@ from harn.cli.place import ServerLocation
 from harn.cli.reload import describe_problems
 from harn.cli.rows import print_json
 from harn.options import ServeOptions
+from harn.reload.results import ProblemInfo
 
 if TYPE_CHECKING:
     from harn.backup.operations import StoreReport
@@ -60,7 +61,7 @@ def show(found: Checked, as_json: bool) -> int:
             "status": "error" if found.problems else "ok",
             "triggers": found.triggers,
             "modules": found.modules,
-            "problems": [problem.to_dict() for problem in found.problems],
+            "problems": [to_builtins(ProblemInfo.of(problem)) for problem in found.problems],
             "warnings": list(found.warnings),
         }
         click.echo(json.dumps(document, indent=2))
@@ -68,7 +69,7 @@ def show(found: Checked, as_json: bool) -> int:
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     if found.problems:
-        for said in describe_problems([problem.to_dict() for problem in found.problems]):
+        for said in describe_problems([to_builtins(ProblemInfo.of(problem)) for problem in found.problems]):
             complain(said)
     else:
         click.echo(f"ok: {count(found.triggers, 'trigger')}, {count(found.modules, 'module')}")

@@ -26,7 +26,7 @@ from harn.history.operations import (
     show_generation,
 )
 from harn.reload.operations import ShowLive, show_live
-from harn.reload.results import ProbationInfo
+from harn.reload.results import GenerationSummary, ProbationInfo
 
 SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
@@ -213,9 +213,10 @@ def note_of(entry: GenerationInfo, newer: GenerationInfo | None, probation: Prob
     return f"{'reverted' if newer.source == 'revert' else 'rolled back'} by generation {newer.generation}"
 
 
-def counts(summary: Mapping[str, Any]) -> str:
+def counts(summary: GenerationSummary) -> str:
     """Write how many triggers came, changed and went: ``+1 ~2 -0``."""
-    numbers: Mapping[str, Any] = summary.get("counts") or {name: len(summary.get(name) or ()) for _, name in SIGNS}
+    known: Mapping[str, Any] = to_builtins(summary)
+    numbers: Mapping[str, Any] = known.get("counts") or {name: len(known.get(name) or ()) for _, name in SIGNS}
     return " ".join(f"{sign}{numbers.get(name, 0)}" for sign, name in SIGNS)
 
 

@@ -12,7 +12,7 @@ from harn.cli.options import parameters_from, with_json, with_parameters, with_p
 from harn.cli.place import Reach
 from harn.cli.rows import print_json, section, written
 from harn.errors import HarnError
-from harn.orchestrator.operations import Recover, Recovered, Stranded
+from harn.orchestrator.operations import Recover, Recovered, UnfinishedDelivery
 from harn.orchestrator.operations import recover as recover_operation
 
 Rows = list[dict[str, Any]]
@@ -57,7 +57,7 @@ def show(wanted: Recover, found: Recovered) -> None:
         click.echo(f"- recovered={found.recovered}")
 
 
-def candidate(each: Stranded) -> dict[str, Any]:
+def candidate(each: UnfinishedDelivery) -> dict[str, Any]:
     """Return what is shown of a delivery that was left."""
     return {
         "event_id": each.event_id,
@@ -71,6 +71,6 @@ def candidate(each: Stranded) -> dict[str, Any]:
     }
 
 
-def handed_out(each: Stranded) -> dict[str, Any]:
+def handed_out(each: UnfinishedDelivery) -> dict[str, Any]:
     """Return what is shown of what happened to it."""
     return {"event_id": each.event_id, "trigger_id": each.trigger_id, "status": each.status}

@@ -9,13 +9,13 @@ from __future__ import annotations
 import tokenize
 from collections.abc import Iterable
 from io import BytesIO
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import UNSET, Meta, UnsetType, field, structs
+from msgspec import UNSET, Meta, UnsetType, convert, field, structs
 
 from harn.clocks import rfc3339
 from harn.operations.model import Result
-from harn.reload.results import FieldChange, FileChange, SettingChange
+from harn.reload.results import FieldChange, FileChange, GenerationSummary, SettingChange
 from harn.vm.bundle import Bundle, Module, sorted_modules
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class GenerationInfo(Result, frozen=True, kw_only=True):
     live: bool
     recalled: Annotated[int | None, Meta(description="The earlier generation whose content it is.")]
     reason: str
-    summary: Annotated[dict[str, Any], Meta(description="Triggers that were added, modified and removed; counts.")]
+    summary: GenerationSummary
 
 
 class GenerationList(Result, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class GenerationContent(Result, frozen=True, kw_only=True):
     live: bool
     recalled: int | None
     reason: str
-    summary: dict[str, Any]
+    summary: GenerationSummary
     manifest: str
     modules: tuple[ModuleInfo, ...]
 
@@ -113,7 +113,7 @@ def describe_history(records: Iterable[GenerationRecord], live: int | None) -> t
             live=record.number == live,
             recalled=record.recalled,
             reason=record.reason,
-            summary=dict(record.summary),
+            summary=convert(record.summary, GenerationSummary),
         )
         for record in records
     )

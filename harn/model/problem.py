@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import frozen
 
 
@@ -30,13 +28,3 @@ class Problem:
         parts = [part for part in (place, self.where) if part]
         said = self.message if not self.hint else f"{self.message}; {self.hint}"
         return ": ".join([*parts, said])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the shape of one entry of a report's ``problems``."""
-        return {
-            "file": self.file,
-            "line": self.line,
-            "where": self.where,
-            "message": self.message,
-            "hint": self.hint,
-        }

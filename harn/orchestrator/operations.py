@@ -203,7 +203,7 @@ class Recover(Parameters, frozen=True, kw_only=True):
     dry_run: Annotated[bool, Meta(description="Only list what would be taken up.")] = False
 
 
-class Stranded(Result, frozen=True, kw_only=True):
+class UnfinishedDelivery(Result, frozen=True, kw_only=True):
     """One delivery that an earlier server left unfinished; ``status`` says what happened to it."""
 
     event_id: str
@@ -224,7 +224,7 @@ class Recovered(Result, frozen=True, kw_only=True):
     dry_run: bool
     min_envelope_age_seconds: float
     stranded_envelopes: int
-    candidates: tuple[Stranded, ...]
+    candidates: tuple[UnfinishedDelivery, ...]
     recovered: int
 
 

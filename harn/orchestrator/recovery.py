@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.model.delivery import DEAD, DISCARDED, DONE, READY, REPLAYED, SKIPPED, WAITING, StoredDelivery
-from harn.orchestrator.operations import Recovered, Stranded
+from harn.orchestrator.operations import Recovered, UnfinishedDelivery
 from harn.reload.drain import Drains
 from harn.reload.revive import Reviver
 from harn.server import Server
@@ -25,7 +25,7 @@ log = Logger(namespace="harn")
 NO_LIMIT = 1_000_000
 """Crashes, where an operator decides."""
 MOST_LISTED = 1000
-"""Stranded deliveries that one answer lists."""
+"""Unfinished deliveries that one answer lists."""
 STATUSES = {
     READY: "dispatched",
     WAITING: "waiting",
@@ -39,9 +39,9 @@ STATUSES = {
 """What happened to one that was listed, by its state; "left" is one that another server turned out to have."""
 
 
-def describe_stranded(row: StoredDelivery, now: float) -> Stranded:
+def describe_unfinished(row: StoredDelivery, now: float) -> UnfinishedDelivery:
     """Return what is shown of a delivery that an earlier server left."""
-    return Stranded(
+    return UnfinishedDelivery(
         event_id=row.event_id,
         trigger_id=row.trigger_id,
         binding_version=row.version,
@@ -100,7 +100,9 @@ class Recovery:
 
     async def count(self) -> int:
         """Count the deliveries that earlier servers left unfinished."""
-        return await self._store.recovery.count_stranded(self._wall.seconds(), self._before.leaving, self._before.gone)
+        return await self._store.recovery.count_unfinished(
+            self._wall.seconds(), self._before.leaving, self._before.gone
+        )
 
     async def automatic(self, limit: int) -> int:
         """
@@ -178,11 +180,11 @@ class Recovery:
         :param older_than: only what was received at least so many seconds ago.
         """
         now = self._wall.seconds()
-        rows = await self._store.recovery.stranded(
+        rows = await self._store.recovery.unfinished(
             now - older_than, MOST_LISTED, self._before.leaving, self._before.gone
         )
-        count = await self._store.recovery.count_stranded(now - older_than, self._before.leaving, self._before.gone)
-        candidates, recovered = [describe_stranded(row, now) for row in rows], 0
+        count = await self._store.recovery.count_unfinished(now - older_than, self._before.leaving, self._before.gone)
+        candidates, recovered = [describe_unfinished(row, now) for row in rows], 0
         if not dry_run and rows:
             # An operator who asks overrules the limit of automatic recoveries.
             recovered = await self._take_over(NO_LIMIT, now - older_than)

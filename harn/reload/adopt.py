@@ -70,16 +70,16 @@ class LiveGeneration:
             if previous is not None:
                 previous.release()
         serving = generation.connectors
-        for shared in candidate.replaced:
+        for shared in candidate.replaced_connectors:
             if serving.get(shared.value.trigger_id) is not shared:
                 shared.withdraw()  # requests may hold it still, but what has stopped serves no later generation
                 quiesce(shared.value)
-        for shared in candidate.fresh:
+        for shared in candidate.new_connectors:
             shared.value.gate.open(self._sink)
         self.registry.adopt(generation.bindings, candidate.ended, self._wall.seconds(), generation.ramps)
         self._table.swap(generation.tree, generation.number)
         self.current = generation
-        for shared in candidate.replaced:
+        for shared in candidate.replaced_connectors:
             shared.release()
         if live is not None:
             live.targets.release()

@@ -31,6 +31,7 @@ from harn.reload.inputs import ExternalInputs, Inputs, current_digests, read_inp
 from harn.reload.numbers import WITHDRAWN
 from harn.reload.reader import FileReader
 from harn.reload.resolution import Resolution
+from harn.reload.results import ChangeCounts, GenerationSummary
 from harn.reload.runs import Stages
 from harn.reload.targets import GenerationTargets, Targets
 from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
@@ -275,18 +276,24 @@ def _generation_record(candidate: Candidate, changed: Plan) -> GenerationRecord:
         manifest_digest=generation.inputs.manifest.digest,
         recalled=generation.recalled,
         reason=generation.reason,
-        summary=summarize(changed),
+        summary=msgspec.to_builtins(summarize(changed)),
     )
 
 
-def summarize(plan: Plan) -> dict[str, Any]:
+def summarize(plan: Plan) -> GenerationSummary:
     """Return for the history what a generation changed: how many triggers, and the first of them with their changes."""
-    ids = {"added": plan.added, "modified": plan.modified, "removed": plan.removed}
-    return {
-        **{name: list(found[:MOST_NAMED]) for name, found in ids.items()},
-        "counts": {**{name: len(found) for name, found in ids.items()}, "unchanged": len(plan.unchanged)},
-        "changes": {trigger_id: list(plan.changes.get(trigger_id, ())) for trigger_id in plan.modified[:MOST_NAMED]},
-    }
+    return GenerationSummary(
+        added=plan.added[:MOST_NAMED],
+        modified=plan.modified[:MOST_NAMED],
+        removed=plan.removed[:MOST_NAMED],
+        counts=ChangeCounts(
+            added=len(plan.added),
+            modified=len(plan.modified),
+            removed=len(plan.removed),
+            unchanged=len(plan.unchanged),
+        ),
+        changes={trigger_id: tuple(plan.changes.get(trigger_id, ())) for trigger_id in plan.modified[:MOST_NAMED]},
+    )
 
 
 def installed_rules() -> Rules:

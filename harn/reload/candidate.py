@@ -118,8 +118,8 @@ def make_candidate(parts: Parts, table: IRouteTable) -> Candidate:
         generation=generation,
         plan=plan,
         numbered=tuple(each for each in parts.changed if _gets_number(parts, each)),
-        fresh=tuple(parts.connectors.values()),
-        replaced=tuple(parts.live_connectors[each] for each in replaced if each in parts.live_connectors),
+        new_connectors=tuple(parts.connectors.values()),
+        replaced_connectors=tuple(parts.live_connectors[each] for each in replaced if each in parts.live_connectors),
         ended=tuple(_ended(plan, live, ramps)),
         reinterpreted=tuple(_reinterpreted(generation, live, set(parts.changed))),
         rollouts=dict(parts.terms.rollouts),
@@ -129,8 +129,8 @@ def make_candidate(parts: Parts, table: IRouteTable) -> Candidate:
 
 def _generation(parts: Parts, table: IRouteTable) -> Generation:
     prepared, terms = parts.prepared, parts.terms
-    fresh = _fresh(parts)
-    bindings, ramps, connectors = _bindings(parts, fresh), _ramps(parts, fresh), _connectors(parts)
+    new = _new_versions(parts)
+    bindings, ramps, connectors = _bindings(parts, new), _ramps(parts, new), _connectors(parts)
     routes = _routes(parts, bindings, connectors, ramps)
     return Generation(
         number=parts.number,
@@ -157,7 +157,7 @@ def _gets_number(parts: Parts, trigger_id: str) -> bool:
     return parts.live is not None or parts.versions.kept(parts.prepared.definitions[trigger_id]) is None
 
 
-def _fresh(parts: Parts) -> dict[str, BindingVersion]:
+def _new_versions(parts: Parts) -> dict[str, BindingVersion]:
     """Make the binding versions that are new: at a start all of them."""
     prepared, starting = parts.prepared, parts.live is None
     return {
@@ -166,12 +166,12 @@ def _fresh(parts: Parts) -> dict[str, BindingVersion]:
     }
 
 
-def _bindings(parts: Parts, fresh: Mapping[str, BindingVersion]) -> dict[str, BindingVersion]:
+def _bindings(parts: Parts, new: Mapping[str, BindingVersion]) -> dict[str, BindingVersion]:
     """Return the bindings in force: the live ones copied and edited, which is faster than making ten thousand."""
     bindings = {} if parts.live is None else parts.live.bindings.copy()
     for trigger_id in parts.plan.removed:
         del bindings[trigger_id]
-    bindings.update(fresh)
+    bindings.update(new)
     for trigger_id, revived in parts.terms.revived.items():
         if revived.share is None:
             bindings[trigger_id] = revived.stable
@@ -226,7 +226,7 @@ def _new_binding(definition: Definition, inputs: Inputs, numbers: VersionNumbers
     return BindingVersion(definition, version, inputs.bundle.bundle_id)
 
 
-def _ramps(parts: Parts, fresh: Mapping[str, BindingVersion]) -> dict[str, Ramp]:
+def _ramps(parts: Parts, new: Mapping[str, BindingVersion]) -> dict[str, Ramp]:
     """Return the ramps of the next generation: those that continue, and those that begin."""
     ramps: dict[str, Ramp] = {}
     live, terms = parts.live, parts.terms
@@ -234,10 +234,10 @@ def _ramps(parts: Parts, fresh: Mapping[str, BindingVersion]) -> dict[str, Ramp]
         ended = {*parts.plan.modified, *parts.plan.removed}
         ramps = {trigger_id: ramp for trigger_id, ramp in live.ramps.items() if trigger_id not in ended}
         for trigger_id, rollout in terms.rollouts.items():
-            ramps[trigger_id] = Ramp(stable_of(live, trigger_id), fresh[trigger_id], rollout.percent)
+            ramps[trigger_id] = Ramp(stable_of(live, trigger_id), new[trigger_id], rollout.percent)
     for trigger_id, revived in terms.revived.items():
         if revived.share is not None:
-            ramps[trigger_id] = Ramp(revived.stable, fresh[trigger_id], revived.share)
+            ramps[trigger_id] = Ramp(revived.stable, new[trigger_id], revived.share)
     return ramps
 
 

@@ -192,13 +192,13 @@ class Connections:
             raise
         return shared
 
-    async def activate(self, fresh: Mapping[str, Shared[RunningConnector]], inputs: Inputs) -> None:
+    async def activate(self, connectors: Mapping[str, Shared[RunningConnector]], inputs: Inputs) -> None:
         """
         Activate connectors that no generation holds yet, in the order of the manifest.
 
         :raises StageFailed: of stage ``activate``.
         """
-        for trigger_id, shared in fresh.items():
+        for trigger_id, shared in connectors.items():
             if shared.holders == 1:
                 await self._ask("activate", trigger_id, partial(_activate, shared.value), inputs)
 

@@ -108,7 +108,7 @@ class Candidate:
 
     :ivar plan: the changes to the bindings. ``numbered``: ids of those that get a new version number; at a start the
         others keep the number that is in the store.
-    :ivar fresh: connectors that are new in it: their gates open. ``replaced``: connectors that it releases.
+    :ivar new_connectors: their gates open. ``replaced_connectors``: those that it releases.
     :ivar ended: live binding versions that are not in it.
     :ivar reinterpreted: bindings, new and unchanged ones, that run in its interpreter from now on.
     :ivar rollouts: the rollout of each ramp that begins with it, by trigger id.
@@ -118,8 +118,8 @@ class Candidate:
     generation: Generation
     plan: Plan
     numbered: tuple[str, ...]
-    fresh: tuple[Shared[RunningConnector], ...]
-    replaced: tuple[Shared[RunningConnector], ...]
+    new_connectors: tuple[Shared[RunningConnector], ...]
+    replaced_connectors: tuple[Shared[RunningConnector], ...]
     ended: tuple[BindingVersion, ...]
     reinterpreted: tuple[BindingVersion, ...]
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)

@@ -163,6 +163,27 @@ class Summary(Result, frozen=True, kw_only=True):
     unchanged: tuple[str, ...]
 
 
+class ChangeCounts(Result, frozen=True, kw_only=True):
+    """The numbers of triggers by what happened to them."""
+
+    added: int
+    modified: int
+    removed: int
+    unchanged: int | UnsetType = UNSET
+
+
+class GenerationSummary(Result, frozen=True, kw_only=True):
+    """The triggers that a generation changed: how many, and the first of them; empty in records of early versions."""
+
+    added: tuple[str, ...] | UnsetType = UNSET
+    modified: tuple[str, ...] | UnsetType = UNSET
+    removed: tuple[str, ...] | UnsetType = UNSET
+    counts: ChangeCounts | UnsetType = UNSET
+    changes: (
+        Annotated[dict[str, tuple[str, ...]], Meta(description="What changed of each that was modified.")] | UnsetType
+    ) = UNSET
+
+
 class DrainingInfo(Result, frozen=True, kw_only=True):
     """A version that drains, and its leases."""
 

@@ -152,16 +152,14 @@ class Rollouts:
         """See `IRollouts.note`."""
 
         async def write() -> None:
-            checkpoints = self._checkpoints(generation, request) if generation.number == self._live else {}
+            checkpoints: dict[str, object] = {}
+            if generation.number == self._live:
+                checkpoints = {probation.NAME: self.probations.record(), ramps.NAME: self.ramps.records()}
+                if request.source != START or request.recall is None:  # else the pin stays as it was
+                    checkpoints[PIN_CHECKPOINT] = None if generation.pin is None else generation.pin.to_checkpoint()
             await self._generations.adopted(generation.number, generation.since, checkpoints)
 
         return self.persister.keep(f"generation {generation.number}", write)
-
-    def _checkpoints(self, generation: Generation, request: ReloadRequest) -> dict[str, Any]:
-        checkpoints: dict[str, Any] = {probation.NAME: self.probations.record(), ramps.NAME: self.ramps.records()}
-        if request.source != START or request.recall is None:  # else the pin stays as it was
-            checkpoints[PIN_CHECKPOINT] = None if generation.pin is None else generation.pin.to_checkpoint()
-        return checkpoints
 
     def _pin_record(self) -> Any:
         live = self._coordinator.current

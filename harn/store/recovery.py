@@ -124,7 +124,7 @@ class IRecovery(Interface):
         :return: how many stay, and how many were moved; if none stays, none is moved.
         """
 
-    def stranded(
+    def unfinished(
         older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
     ) -> Deferred[Sequence[StoredDelivery]]:
         """
@@ -134,5 +134,5 @@ class IRecovery(Interface):
         :param leaving: see `recover`; so is ``gone``.
         """
 
-    def count_stranded(older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
-        """Count what `stranded` would list without a limit. Cost grows with what is unfinished."""
+    def count_unfinished(older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
+        """Count what `unfinished` would list without a limit. Cost grows with what is unfinished."""

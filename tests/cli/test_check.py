@@ -7,6 +7,7 @@ import json
 import click
 from attrs import evolve
 from click.testing import CliRunner
+from msgspec import to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.check import show
@@ -53,6 +54,6 @@ class ShowTests(SynchronousTestCase):
     def test_json(self) -> None:
         """``--json`` gives both on stdout, with the same exit status."""
         status, out, _ = self.shown(Checked((WRONG,), 1, 0), as_json=True)
-        self.assertEqual((status, json.loads(out)["problems"]), (1, [WRONG.to_dict()]))
+        self.assertEqual((status, json.loads(out)["problems"]), (1, [to_builtins(WRONG)]))
         status, out, _ = self.shown(Checked((), 1, 2), as_json=True)
         self.assertEqual((status, json.loads(out)["status"], json.loads(out)["modules"]), (0, "ok", 2))

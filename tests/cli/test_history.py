@@ -12,6 +12,7 @@ import msgspec
 from attrs import evolve
 from click.testing import CliRunner, Result
 from msgspec import convert, structs, to_builtins
+from msgspec.json import encode
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -20,6 +21,7 @@ from harn.cli.main import cli
 from harn.cli.offline import DATABASE
 from harn.cli.output import Line
 from harn.history.model import GenerationDiff, describe_history, describe_recorded
+from harn.reload.results import GenerationSummary
 from harn.store.generations import GenerationRecord
 from harn.store.sqlite.store import SQLiteStore
 from harn.vm.bundle import Bundle, Module, encode_bundle, make_bundle
@@ -75,9 +77,9 @@ class DescriptionTests(SynchronousTestCase):
 
     def test_counts(self) -> None:
         """Counts come from where they are whole: lists may be cut."""
-        self.assertEqual(counts(RECORD.summary), "+12 ~0 -3")
-        self.assertEqual(counts({"added": ["a"], "modified": [], "removed": ["b", "c"]}), "+1 ~0 -2")
-        self.assertEqual(counts({}), "+0 ~0 -0")
+        self.assertEqual(counts(describe_history((RECORD,), None)[0].summary), "+12 ~0 -3")
+        self.assertEqual(counts(GenerationSummary(added=("a",), modified=(), removed=("b", "c"))), "+1 ~0 -2")
+        self.assertEqual(counts(GenerationSummary()), "+0 ~0 -0")
 
     def test_notes(self) -> None:
         """A generation whose content gave way to an earlier one says to whom; one that goes on does not."""
@@ -165,7 +167,7 @@ class ServerTests(CommandCase):
     def test_history(self) -> None:
         """Each generation is a line; as JSON they are as the server gave them."""
         records = [RECORD, evolve(RECORD, number=6, recalled=None, reason="")]
-        entries = list(to_builtins(describe_history(records, 7)))
+        entries = json.loads(encode(describe_history(records, 7)))
         server = self.serve(*[(200, {"generations": entries}), (200, {**LIVE, "probation": None})] * 2)
         self.assertEqual(
             self.harn("history").stdout.splitlines(),
@@ -290,7 +292,7 @@ class StoreTests(TestCase):
         directory = await self.write((MANIFEST, b"a"), (MANIFEST, b"b"))
         found = json.loads(self.harn(directory, "history", "--json").stdout)
         records = [evolve(self.record(n, MANIFEST, b"ab"[n - 1 : n]), adopted_at=100.0 + n) for n in (2, 1)]
-        self.assertEqual(found, list(to_builtins(describe_history(records, None))))
+        self.assertEqual(found, json.loads(encode(describe_history(records, None))))
         self.assertEqual(len(json.loads(self.harn(directory, "history", "--json", "--limit", "1").stdout)), 1)
 
     async def test_show(self) -> None:

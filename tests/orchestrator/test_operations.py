@@ -17,7 +17,7 @@ from harn.dispatch.operations import Fire, fire
 from harn.dispatch.synthetic import PATIENCE, SyntheticEvents, synthetic_kind
 from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown
 from harn.lifecycle import Lifecycle
-from harn.model.delivery import DeadLetter, Settlement
+from harn.model.delivery import DEAD, WAITING, DeadLetter, Settlement
 from harn.model.display import REDACTED
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.operations.values import Duration
@@ -240,8 +240,8 @@ class OperationsTests(SynchronousTestCase):
         def taken(*given: Any) -> Any:
             # Between the list and the taking, one waits for a retry, one dies, and one is another server's again.
             first, second, third = (each.inbox_offset for each in listed.candidates)
-            store.deliveries.settle(Settlement(delivery_id=first, state="waiting", version=1, attempts=1, due_at=1e12))
-            store.deliveries.settle(Settlement(delivery_id=second, state="dead", version=1, attempts=1, dead=dead))
+            store.deliveries.settle(Settlement(delivery_id=first, state=WAITING, version=1, attempts=1, due_at=1e12))
+            store.deliveries.settle(Settlement(delivery_id=second, state=DEAD, version=1, attempts=1, dead=dead))
             self.patch(
                 store.deliveries, "states", lambda ids: states(ids).addCallback(lambda found: without(found, third))
             )

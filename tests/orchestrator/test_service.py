@@ -107,6 +107,12 @@ class ServiceCase(TestCase):
         assert service._server is not None
         return service._server
 
+    def state(self) -> dict[str, Any]:
+        """Return what the state file says."""
+        found = read_state(self.options.state_dir)
+        assert found is not None
+        return found
+
     async def until(self, condition: Callable[[], Any], what: str) -> None:
         """Wait for something, turn after turn."""
         for _ in range(2000):
@@ -158,7 +164,7 @@ class LifeTests(ServiceCase):
     async def test_from_start_to_stop(self) -> None:
         """With child processes: it serves, delivers, writes its state, and ends with nothing left."""
         service = await self.started(vm="child", watch=True)
-        self.assertEqual(read_state(self.options.state_dir)["listener_url"], self.url)
+        self.assertEqual(self.state()["listener_url"], self.url)
         self.assertEqual((await self.ask(lambda it: it.request("GET", "/readyz"))).status, 200)
         answer = await self.ask(lambda it: it.deliver("/triggers/gh", delivery="d1"))
         self.assertEqual(answer.json()["binding"], "gh@v1")
@@ -166,7 +172,7 @@ class LifeTests(ServiceCase):
         await self.until(lambda: versions["gh@v1"].dispatched, "the handler")
         await service.stopService()
         self.assertEqual((service.exit_code, self.errors), (0, []))
-        state = read_state(self.options.state_dir)
+        state = self.state()
         self.assertEqual((state["status"], state["triggers"][0]["dispatched"]), ("stopped", 1))
         self.assert_nothing_left()
 
@@ -177,7 +183,7 @@ class LifeTests(ServiceCase):
         self.hang_up()
         await service.started
         coordinator = self.server_of(service)[Coordinator]
-        await self.until(lambda: coordinator.last.source == "signal", "the reload")
+        await self.until(lambda: coordinator.last is not None and coordinator.last.source == "signal", "the reload")
         self.assertEqual(coordinator.generation, 1)
         (self.root / "handlers.py").write_text(HANDLERS + "#")
         self.hang_up()
@@ -270,12 +276,6 @@ class LifeTests(ServiceCase):
         await service.stopService()
         self.assertEqual(self.state()["status"], "stopped")
         self.assert_nothing_left()
-
-    def state(self) -> dict[str, Any]:
-        """Read the state file."""
-        state = read_state(self.options.state_dir)
-        assert state is not None
-        return dict(state)
 
 
 IMPORTING = """

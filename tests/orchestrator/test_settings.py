@@ -231,7 +231,7 @@ PROOFS = {
     "vm.include": Proof(
         'vm.include = ["rules/one.py"]',
         'vm.include = ["rules/*.py"]',
-        lambda server: sorted(server.world.coordinator.current.inputs.bundle.included),
+        lambda server: sorted(server.world.serving.inputs.bundle.included),
         (["rules.one"], ["rules.one", "rules.two"]),
     ),
     "admission.max_pending_events": Proof(

@@ -222,7 +222,8 @@ class StateFileTests(SynchronousTestCase):
         self.threads: list[Callable[[], Deferred[None]]] = []
         self.path = state_path(self.directory)
         status: Any = SimpleNamespace(snapshot=self.snapshot)
-        self.file = StateFile(self.path, self.clock, self.in_thread, status)
+        in_thread: Any = self.in_thread
+        self.file = StateFile(self.path, self.clock, in_thread, status)
 
     def snapshot(self) -> Any:
         """Return a snapshot whose text is a copy of ``now``."""
@@ -281,7 +282,8 @@ class StateFileTests(SynchronousTestCase):
         self.now["n"] = 1
         waits = self.save()
         self.patch(self.file, "_in_thread", maybeDeferred)
-        self.patch(state_file, "log", Logger(observer=lambda event: self.fail(event["log_format"])))
+        observer: Any = lambda event: self.fail(event["log_format"])  # noqa: E731
+        self.patch(state_file, "log", Logger(observer=observer))
         self.run_thread()
         self.successResultOf(keeping)
         self.successResultOf(waits)
@@ -293,7 +295,7 @@ class StateFileTests(SynchronousTestCase):
         self.run_thread()
         self.successResultOf(saving)
         said: list[str] = []
-        observer = lambda event: said.append(event["log_format"][:30])  # noqa: E731
+        observer: Any = lambda event: said.append(event["log_format"][:30])  # noqa: E731
         self.patch(state_file, "log", Logger(observer=observer))
         os.rename(self.directory, self.directory + ".away")
         for _ in range(2):

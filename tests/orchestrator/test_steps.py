@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.circuits.feature import install as install_circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
-from harn.dispatch.pauses import ALL, Pauses
+from harn.dispatch.pauses import Pauses
 from harn.orchestrator.steps import PATIENCE, UpgradableServer
+from harn.store.holds import ALL
 from harn.testing.kit import KitServer
 from harn.triggers.registry import Registry
 

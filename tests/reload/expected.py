@@ -23,7 +23,7 @@ from harn.rollout.model import CONFIRMED, PASSED, REVERTED, STUCK
 from harn.triggers.binding import BindingVersion
 from harn.vm.interfaces import Call
 from tests.reload.fakes import FakeInterpreter
-from tests.reload.world import HANDLERS, World, fake
+from tests.reload.world import HANDLERS, World, fake, interpreter_of
 
 HEAD = "[orchestrator]\nallow_empty = true\n"
 LATER = 'max = 3\nbackoff = "exponential"\nbase = "10s"\njitter = 0'
@@ -321,7 +321,7 @@ class Notebook:
         """Hold that each version has its own code, and that what a bad one used up is tried again elsewhere."""
         for binding in world.registry:
             wish, number = self.given[binding.id, binding.version]
-            source = binding.destination.interpreter.value.bundle.modules[wish.module].source
+            source = interpreter_of(binding).value.bundle.modules[wish.module].source
             self.hold(source == source_of(number).encode(), binding, "holds other code", source)
         for row in rows.values() if is_quiet else ():
             key = f"{row.stored.trigger_id}@v{row.stored.version}"

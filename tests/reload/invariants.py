@@ -17,7 +17,7 @@ from harn.triggers.binding import ACTIVE
 from harn.triggers.pool import Shared
 from harn.triggers.routing import Route
 from tests.reload.expected import Row
-from tests.reload.world import World
+from tests.reload.world import World, interpreter_of
 
 GRAIN = 1e-3
 """Seconds: less is lost where times of day are added up."""
@@ -62,7 +62,7 @@ def nothing_is_leaked(world: World, requests: Sequence[Route]) -> None:
     for shared in expected:
         assert shared.value.gate.is_open == (shared in current.connectors.values())
     assert {shared.value.connector for shared in expected} == world.plugin.alive
-    holders = Counter(binding.destination.interpreter for binding in world.registry)
+    holders = Counter(interpreter_of(binding) for binding in world.registry)
     holders[current.interpreter] += 1
     for shared in world.resolution.pool:
         holders[shared] += shared.value.running

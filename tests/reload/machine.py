@@ -62,7 +62,9 @@ class ServerMachine(RuleBasedStateMachine):
     @initialize(is_narrow=st.sampled_from((False, False, True)))
     def begin(self, is_narrow: bool) -> None:
         """Start with three triggers."""
-        globalLogPublisher.addObserver(self.logged)
+        observer: Any = self.logged
+        self.observer = observer
+        globalLogPublisher.addObserver(observer)
         self.folder = Path(tempfile.mkdtemp(prefix="harn-machine-"))
         self.book = Notebook(is_narrow=is_narrow)
         self.code = dict.fromkeys(MODULES, 0)
@@ -83,7 +85,7 @@ class ServerMachine(RuleBasedStateMachine):
                 if sys.exc_info()[0] is None:
                     self.let_end()
             finally:
-                globalLogPublisher.removeObserver(self.logged)
+                globalLogPublisher.removeObserver(self.observer)
                 self.world.close()
                 shutil.rmtree(self.folder)
             assert not self.world.plugin.alive

@@ -67,7 +67,7 @@ class ConfirmTests(CoordinatorCase):
         self.failureResultOf(confirming, EventLogUnavailable)
         self.world.store.fail_writes = False
         self.world.clock.pump([0.0, 10.0, 10.0])
-        self.assertEqual(self.world.coordinator.last.source, "revert")
+        self.assertEqual(self.world.last.source, "revert")
 
     def test_nothing_to_confirm(self) -> None:
         """Where nothing waits for it, that is said at once."""

@@ -13,7 +13,7 @@ from harn.reload.report import ReloadReport
 from harn.triggers.binding import DRAINING, TERMINATED
 from tests.reload.case import GenerationCase
 from tests.reload.fakes import START
-from tests.reload.world import HANDLERS, World, fake
+from tests.reload.world import HANDLERS, World, fake, handlers_in
 
 FASTER = 'timeout = "5s"'
 TEN_SECONDS = '[orchestrator]\nallow_empty = true\nreload.drain_timeout = "10s"\n'
@@ -141,7 +141,7 @@ class ReviveTests(GenerationCase):
         self.assertEqual(self.recovered(), 1)
         (running,) = self.world.calls
         self.assertEqual(running.call.binding, "a@v1")
-        self.assertNotIn(b"another", running.interpreter.bundle.modules["handlers"].source)
+        self.assertNotIn(b"another", handlers_in(running.interpreter))
         running.returns()
         self.assertEqual((self.world.retired, len(self.world.interpreters.alive)), (["a@v1"], 1))
         self.assertEqual(self.world.drains.generations, ())

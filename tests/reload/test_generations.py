@@ -13,7 +13,7 @@ from harn.connectors.interfaces import NormalizedEvent
 from harn.errors import EventLogUnavailable, GateShut
 from harn.lifecycle import VersionEnded
 from tests.reload.case import GenerationCase
-from tests.reload.world import HANDLERS, World, fake, github
+from tests.reload.world import HANDLERS, World, fake, github, interpreter_of
 
 
 class NumberTests(GenerationCase):
@@ -31,7 +31,7 @@ class NumberTests(GenerationCase):
         """A start that finds what was adopted last keeps generation and versions, and reserves nothing."""
         self.started(fake("a"), fake("b"))
         self.reloaded(fake("a"), fake("b", extra="timeout = '3s'"))
-        digest = self.world.coordinator.current.digest
+        digest = self.world.serving.digest
         report = self.restarted()
         self.assertEqual((report.generation, report.digest), (2, digest))
         self.assertEqual(self.world.live(), {"a": 1, "b": 2})
@@ -256,7 +256,7 @@ class InterpreterTests(GenerationCase):
         self.assertEqual(self.reloaded().modified, ("b",))
         old, new = self.world.interpreters.made
         self.assertIs(self.world.version("a"), kept)
-        self.assertIs(kept.destination.interpreter.value, new)
+        self.assertIs(interpreter_of(kept).value, new)
         self.assertEqual((old.closed, kept.in_flight), (0, 1))
         running.returns()
         self.assertEqual((old.closed, new.closed, kept.in_flight), (1, 0, 0))
@@ -280,7 +280,7 @@ class LifetimeTests(GenerationCase):
         """Once a generation is replaced and drained, nothing refers to it: its count frees it, not the collector."""
         self.started(fake("a"), github("b"))
         self.successResultOf(self.world.take("a"))
-        generation = self.world.coordinator.current
+        generation = self.world.serving
         references: dict[str, Any] = {
             "generation": weakref.ref(generation),
             "binding": weakref.ref(generation.bindings["a"]),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED
+from harn.reload.report import NEEDS_CONFIRMATION, UNSETTLED, ReloadReport
 from tests.reload.case import CoordinatorCase
-from tests.reload.world import fake
+from tests.reload.world import fake, present
 
 
 class HeldTests(CoordinatorCase):
@@ -15,7 +15,7 @@ class HeldTests(CoordinatorCase):
         self.world.manifest(*map(fake, "abcde"))
         self.reloaded()
 
-    def watch(self) -> object:
+    def watch(self) -> ReloadReport:
         """Reload as the watcher does."""
         return self.reload(source="file_watch", actor="watch")
 
@@ -26,13 +26,13 @@ class HeldTests(CoordinatorCase):
         report = self.watch()
         self.assertEqual((report.status, report.ok, report.generation), (NEEDS_CONFIRMATION, False, 2))
         self.assertEqual(report.removed, ("b", "c", "d", "e"))
-        self.assertIn("4 of 5 triggers (b, c, d, e)", report.error)
-        self.assertIn("reload explicitly", report.error)
+        self.assertIn("4 of 5 triggers (b, c, d, e)", present(report.error))
+        self.assertIn("reload explicitly", present(report.error))
         self.assertEqual(report.to_result().removed, ("b", "c", "d", "e"))
         self.assertEqual(self.world.stands(), before)
         self.assertEqual(self.world.told.finished[-1].report.status, NEEDS_CONFIRMATION)
         described = self.successResultOf(self.world.coordinator.describe())
-        self.assertEqual((described.waiting.status, described.last_failed), (NEEDS_CONFIRMATION, None))
+        self.assertEqual((present(described.waiting).status, described.last_failed), (NEEDS_CONFIRMATION, None))
 
     def test_confirmed(self) -> None:
         """An explicit reload adopts it, and nothing waits any more."""
@@ -84,9 +84,7 @@ class HeldTests(CoordinatorCase):
         told = self.world.coordinator.unsettled("file_watch", "watch", "harn.toml is empty")
         self.successResultOf(Deferred.fromCoroutine(told))
         self.assertEqual(self.world.stands(), before)
-        self.assertEqual(
-            (self.world.coordinator.last.status, self.world.coordinator.last.error), (UNSETTLED, "harn.toml is empty")
-        )
+        self.assertEqual((self.world.last.status, self.world.last.error), (UNSETTLED, "harn.toml is empty"))
         self.assertEqual(self.world.told.finished[-1].report.status, UNSETTLED)
         self.assertEqual(self.world.told.runs[-2:], ["began", UNSETTLED])
         self.assertTrue(self.watch().ok)
@@ -109,9 +107,7 @@ class HeldTests(CoordinatorCase):
 
     def test_written_while_it_is_read(self) -> None:
         """Files that read otherwise than whoever asks has seen them at rest are not adopted."""
-        seen = self.successResultOf(
-            Deferred.fromCoroutine(self.world.builder.files_now(self.world.coordinator.current.inputs))
-        )
+        seen = self.successResultOf(Deferred.fromCoroutine(self.world.builder.files_now(self.world.serving.inputs)))
         self.world.manifest(*map(fake, "abcdef"))
         before = self.world.stands()
         report = self.reload(source="file_watch", expected=seen)

@@ -110,7 +110,7 @@ class CertificateTests(SynchronousTestCase):
         return load_context(self.certificate, self.key)
 
     def shown(self) -> Any:
-        return self.world.coordinator.current.inputs.certificate
+        return self.world.serving.inputs.certificate
 
     def replace(self, certificate: str, key: str) -> None:
         shutil.copy(certificate, self.certificate)
@@ -144,7 +144,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertIn(self.key, problem.message)
         self.assertIn("does not belong to", problem.message)
         self.assertEqual(self.world.stands(), before)
-        self.assertNotIn("PRIVATE", repr(self.world.coordinator.current.inputs))
+        self.assertNotIn("PRIVATE", repr(self.world.serving.inputs))
 
     def test_missing_file(self) -> None:
         """A certificate that is gone refuses the reload; every other problem is reported beside it."""

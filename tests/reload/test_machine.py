@@ -84,7 +84,7 @@ class ReloadMachine(ServerMachine):
 
     def pin(self) -> Any:
         """Return everything that keeps the files from being adopted: in memory, and in the store."""
-        current = self.world.coordinator.current
+        current = self.world.serving
         return current.pin, self.world.store.query("SELECT value FROM standing WHERE name = ?", PIN_CHECKPOINT)
 
     def target(self, recall: int | None) -> Content | None:
@@ -178,7 +178,7 @@ class ReloadMachine(ServerMachine):
     def reload_on_trial(self, ramp: float | None, terms: dict[str, Any]) -> None:
         """Reload what is good on probation, on a ramp, or both."""
         self.save()
-        self.reloaded(**terms, **({} if ramp is None else {"ramp": ramp}))
+        self.reloaded(**{**terms, **({} if ramp is None else {"ramp": ramp})})
 
     @rule(trigger_id=st.sampled_from(IDS), wish=WISHES, number=st.integers(0, 2), terms=TERMS)
     def change(self, trigger_id: str, wish: Wish, number: int, terms: dict[str, Any]) -> None:

@@ -58,7 +58,8 @@ class DrainOperationsTests(GenerationCase):
 
     def listing(self, service: DrainService) -> Deferred[Any]:
         """Request the list."""
-        return Deferred.fromCoroutine(list_drains.run(service, CALLER, ListDrains()))
+        running: Any = list_drains.run(service, CALLER, ListDrains())
+        return Deferred.fromCoroutine(running)
 
     def shown(self, service: DrainService) -> list[dict[str, Any]]:
         """Return what is shown, as JSON has it."""
@@ -67,7 +68,8 @@ class DrainOperationsTests(GenerationCase):
 
     def act(self, operation: Operation[Any, Any, Any], service: DrainService) -> Deferred[Any]:
         """Request something to be done with ``a@v1``."""
-        return Deferred.fromCoroutine(operation.run(service, CALLER, DrainOf(binding="a@v1")))
+        running: Any = operation.run(service, CALLER, DrainOf(binding="a@v1"))
+        return Deferred.fromCoroutine(running)
 
     def test_nothing_drains(self) -> None:
         """There is nothing to show, and nothing to act on."""

@@ -16,7 +16,7 @@ from harn.model.quantities import FailureLimit
 from harn.reload.report import ReloadRequest
 from harn.rollout.model import Probation, terms
 from tests.reload.case import CoordinatorCase
-from tests.reload.world import HANDLERS, fake
+from tests.reload.world import HANDLERS, fake, present
 
 LIMIT = FailureLimit(rate=0.2, minimum=5)
 
@@ -63,7 +63,7 @@ class ConfirmTests(ProbationCase):
         self.world.clock.advance(59.9)
         self.assertEqual(self.generation, 2)
         self.world.clock.advance(0.2)
-        last = self.world.coordinator.last
+        last = self.world.last
         self.assertEqual((self.generation, last.source, last.actor, last.recalled), (3, "revert", "probation", 1))
         self.assertIn("it was not confirmed within 1m", last.reason)
         self.assertEqual(self.world.version("a").spec.timeout, 30.0)
@@ -76,7 +76,7 @@ class ConfirmTests(ProbationCase):
         self.adopt(confirm_within=7200.0)
         self.world.wall.step(7200.0)
         self.world.clock.advance(LONGEST_SLEEP)
-        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+        self.assertEqual((self.generation, self.world.last.source), (3, "revert"))
 
     def test_a_wall_clock_that_is_set_back(self) -> None:
         """It ends in its time all the same, and its end is kept as the clock that was set has it."""
@@ -86,8 +86,8 @@ class ConfirmTests(ProbationCase):
         kept = self.successResultOf(self.world.store.checkpoints.get("probation"))
         self.assertEqual((self.generation, kept["times"][1]), (2, self.world.wall.seconds() + 30.0))
         self.world.clock.advance(30.0)
-        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
-        self.assertIn("within 90s", self.world.coordinator.last.reason)
+        self.assertEqual((self.generation, self.world.last.source), (3, "revert"))
+        self.assertIn("within 90s", self.world.last.reason)
 
     def test_nothing_to_confirm(self) -> None:
         """To confirm what is on no probation, or another generation than is meant, is refused with a reason."""
@@ -106,7 +106,7 @@ class ConfirmTests(ProbationCase):
         self.world.clock.advance(10.0)
         self.assertEqual(self.successResultOf(self.world.store.checkpoints.get("probation"))["generation"], 2)
         self.world.clock.advance(50.0)
-        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+        self.assertEqual((self.generation, self.world.last.source), (3, "revert"))
 
     def test_confirmed_while_the_store_is_slow(self) -> None:
         """A time that runs out while the store writes undoes nothing that was confirmed."""
@@ -129,14 +129,14 @@ class ConfirmTests(ProbationCase):
         self.world.clock.advance(5.0)
         self.failureResultOf(confirming, EventLogUnavailable)
         self.world.clock.advance(0)
-        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+        self.assertEqual((self.generation, self.world.last.source), (3, "revert"))
 
     def test_from_the_manifest(self) -> None:
         """The manifest may put every generation on probation, those that the watcher adopts too."""
         self.world.manifest(fake("a"), head="[orchestrator.reload]\nconfirm_within = '10s'\n")
         self.reloaded(source="file_watch", actor="watch")
         self.world.clock.advance(10.0)
-        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
+        self.assertEqual((self.generation, self.world.last.source), (3, "revert"))
 
     def test_another_takes_its_place(self) -> None:
         """To adopt something else is not to confirm: what is left of the time holds for that too."""
@@ -146,7 +146,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual((report.probation.generation, report.probation.fallback), (3, 1))
         self.assertEqual(self.noted("probation_ended"), [])
         self.world.clock.advance(20.0)
-        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
+        self.assertEqual((self.generation, self.world.last.recalled), (4, 1))
 
     def test_other_terms_take_its_place(self) -> None:
         """A reload that has its own terms begins a new probation."""
@@ -174,7 +174,7 @@ class ConfirmTests(ProbationCase):
         self.world.store.fail_reads = True
         self.world.clock.advance(10.0)
         self.assertEqual(self.generation, 2)
-        self.assertEqual(self.world.coordinator.last_failed.source, "revert")
+        self.assertEqual(self.world.last_failed.source, "revert")
         self.world.clock.advance(5.0)
         self.assertEqual(self.generation, 2)
         self.world.store.fail_reads = False
@@ -209,7 +209,7 @@ class ConfirmTests(ProbationCase):
         self.world.clock.advance(59.0)
         self.assertEqual(self.generation, 3)
         self.world.clock.advance(1.0)
-        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
+        self.assertEqual((self.generation, self.world.last.recalled), (4, 1))
 
     def test_restart_before_it_is_undone(self) -> None:
         """A verdict that one server did not come to carry out, the next one does."""
@@ -217,14 +217,14 @@ class ConfirmTests(ProbationCase):
         self.world.store.fail_reads = True
         for number in range(5):
             self.attempt("a", str(number), HandlerRaised("no"))
-        self.assertIn("5 of 5 attempts", self.world.rollouts.probations.describe().verdict)
+        self.assertIn("5 of 5 attempts", present(self.world.rollouts.probations.describe()).verdict)
         self.assertEqual((self.generation, self.noted("probation_ended")), (2, []))
         self.world = self.world.restarted()
         self.world.store.fail_reads = False
         self.successResultOf(self.world.start())
         self.world.clock.advance(0)
-        self.assertEqual((self.generation, self.world.coordinator.last.source), (3, "revert"))
-        self.assertIn("5 of 5 attempts", self.world.coordinator.last.reason)
+        self.assertEqual((self.generation, self.world.last.source), (3, "revert"))
+        self.assertIn("5 of 5 attempts", self.world.last.reason)
         self.assertEqual(self.noted("probation_ended")[0]["outcome"], "reverted")
 
     def test_mended_before_it_is_undone(self) -> None:
@@ -251,7 +251,7 @@ class FailureTests(ProbationCase):
         self.assertEqual(self.generation, 2)
         self.end(HandlerRaised("no"))
         self.assertEqual(self.generation, 3)
-        self.assertIn("2 of 5 attempts", self.world.coordinator.last.reason)
+        self.assertIn("2 of 5 attempts", self.world.last.reason)
 
     def test_below_the_minimum(self) -> None:
         """Few attempts prove nothing, even if all of them fail."""
@@ -276,15 +276,15 @@ class FailureTests(ProbationCase):
         self.world.write("more.py", HANDLERS)
         self.world.manifest(fake("a", extra="timeout = '2s'"), fake("b", handler="more:on_event"))
         self.reloaded()
-        self.assertEqual(self.world.rollouts.probations.describe().failures, 4)
+        self.assertEqual(present(self.world.rollouts.probations.describe()).failures, 4)
         self.attempt("a", "one more", HandlerRaised("no"))
-        self.assertEqual((self.generation, self.world.coordinator.last.recalled), (4, 1))
+        self.assertEqual((self.generation, self.world.last.recalled), (4, 1))
 
     def test_cost(self) -> None:
         """An attempt is counted for its own version, however many there are."""
         self.world.manifest(*(fake(f"t{number}", extra="timeout = '2s'") for number in range(20)))
         self.reloaded(revert_limit=FailureLimit(rate=0.5, minimum=1000), revert_for=60.0)
-        trial = self.world.rollouts.probations._active
+        trial = present(self.world.rollouts.probations._active)
         self.attempt("t3", "one")
         self.attempt("t3", "two", HandlerRaised("no"))
         self.assertEqual((trial.total, trial.tallies["t3@v1"], trial.tallies["t4@v1"]), ((2, 1), (2, 1), (0, 0)))
@@ -367,12 +367,12 @@ class TermsTests(SynchronousTestCase):
     def test_request_wins(self) -> None:
         """What a request says wins over the manifest; a rollback is on no probation."""
         settings = ReloadSettings(confirm_within=60.0, revert_on_failures=0.5, revert_min=7, revert_for=90.0)
-        made = terms(ReloadRequest(source="cli", actor="me"), settings, 2, 1, 100.0)
+        made = present(terms(ReloadRequest(source="cli", actor="me"), settings, 2, 1, 100.0))
         self.assertEqual(
             (made.confirm_by, made.limit, made.watch_until), (160.0, FailureLimit(rate=0.5, minimum=7), 190.0)
         )
         asked = ReloadRequest(source="cli", actor="me", confirm_within=5.0, revert_limit=LIMIT, revert_for=10.0)
-        made = terms(asked, settings, 2, 1, 100.0)
+        made = present(terms(asked, settings, 2, 1, 100.0))
         self.assertEqual((made.confirm_by, made.limit, made.watch_until), (105.0, LIMIT, 110.0))
         self.assertIsNone(terms(ReloadRequest(source="cli", actor="me", recall=1), settings, 2, 1, 100.0))
         self.assertIsNone(terms(ReloadRequest(source="cli", actor="me"), ReloadSettings(), 2, 1, 100.0))

@@ -12,7 +12,7 @@ from harn.reload.report import PREVIOUS
 from harn.store.retention import RetentionPolicy
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED
 from tests.reload.case import CoordinatorCase
-from tests.reload.world import HANDLERS, fake
+from tests.reload.world import HANDLERS, fake, handlers_in
 
 ROLLOUT = 'rollout = { percent = 10, step = 30, every = "1m", max_failures = "20%" }'
 
@@ -211,7 +211,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.world.clock.advance(30.0)
         self.assertEqual(self.ramps(), [("a", "running", 40)])
         self.assertEqual(set(self.deliver(60)), {"a@v1", "a@v2"})
-        by_code = {each.call.binding: each.interpreter.bundle.modules["handlers"].source for each in self.world.calls}
+        by_code = {each.call.binding: handlers_in(each.interpreter) for each in self.world.calls}
         self.assertNotIn(b"# 2", by_code["a@v1"])
 
     def test_modified_again(self) -> None:
@@ -298,7 +298,7 @@ class AbortedTests(RampCase):
         report = self.reloaded()
         self.assertEqual((report.modified, self.world.live()), (("b",), {"a": 1, "b": 3}))
         self.deliver(1)
-        source = self.world.calls[-1].interpreter.bundle.modules["handlers"].source
+        source = handlers_in(self.world.calls[-1].interpreter)
         self.assertNotIn(b"# 2", source)
         self.assertEqual(self.ramps(), [("a", "aborted", 0)])
 
@@ -335,7 +335,7 @@ class AbortedTests(RampCase):
             (report.generation, self.world.live(), self.ramps()), (2, {"a": 1, "b": 2}, [("a", "aborted", 0)])
         )
         self.assertEqual(set(self.deliver(20)), {"a@v1"})
-        self.assertNotIn(b"# 2", self.world.calls[-1].interpreter.bundle.modules["handlers"].source)
+        self.assertNotIn(b"# 2", handlers_in(self.world.calls[-1].interpreter))
         self.edit(3)
         self.assertEqual(self.world.live()["a"], 3)
 

@@ -11,7 +11,7 @@ from harn.errors import EventLogUnavailable
 from harn.reload.revive import PATIENCE, Reviver
 from harn.vm.sources import BundleProblem
 from tests.reload.case import GenerationCase
-from tests.reload.world import HANDLERS, fake
+from tests.reload.world import HANDLERS, fake, present
 
 NAMES = ("a", "b", "c", "d")
 BROKEN = BundleProblem(file="other.py", where="other", message="it needs what is not installed", reference=None)
@@ -89,7 +89,7 @@ class RevivingTests(GenerationCase):
     def test_damaged_bundle(self) -> None:
         """Sources that are not what was put there run nowhere; versions of other bundles are brought back."""
         (record,) = self.successResultOf(self.world.store.generations.bindings([("a", 1)]))
-        whole = self.successResultOf(self.world.store.generations.bundle(record.bundle_id))
+        whole = present(self.successResultOf(self.world.store.generations.bundle(record.bundle_id)))
         for spoilt in (whole.replace(b"return 1", b"return 9"), b"rubbish", b""):
             self.world.store.query("UPDATE bundles SET data = ? WHERE bundle_id = ?", spoilt, record.bundle_id)
             found = self.revived(("a", 1), ("b", 1), ("a", 2))

@@ -12,7 +12,7 @@ from harn.reload.build import Builder
 from harn.reload.report import PREVIOUS
 from harn.store.retention import RetentionPolicy
 from tests.reload.case import CoordinatorCase
-from tests.reload.world import HANDLERS, fake
+from tests.reload.world import HANDLERS, fake, present
 
 TOKEN = 'secrets = { token = "fake/token" }'
 
@@ -26,8 +26,7 @@ class RollbackTests(CoordinatorCase):
 
     def code_of(self, trigger_id: str) -> bytes:
         """Return the source that a trigger's live version runs."""
-        interpreter = self.world.version(trigger_id).destination.interpreter.value
-        return interpreter.bundle.modules["handlers"].source
+        return self.world.code_of(self.world.version(trigger_id))
 
     def test_previous(self) -> None:
         """The generation before is adopted again, manifest and code, under a number and versions that are new."""
@@ -75,7 +74,7 @@ class RollbackTests(CoordinatorCase):
         self.world.write("handlers.py", HANDLERS)
         self.world.manifest(fake("a"), fake("b"))
         self.assertEqual(self.reloaded().generation, 3)
-        self.assertIsNone(self.world.coordinator.current.pin)
+        self.assertIsNone(self.world.serving.pin)
         self.assertIsNone(self.successResultOf(self.world.store.checkpoints.get("replaced")))
         self.world.write("handlers.py", f"{HANDLERS}# 2\n")
         self.world.manifest(fake("a", extra="timeout = '2s'"), fake("b"))
@@ -91,7 +90,7 @@ class RollbackTests(CoordinatorCase):
         self.world.manifest(fake("a"), fake("b"))
         for more in ({"source": "file_watch"}, {"dry_run": True}):
             self.reloaded(**more)
-            self.assertIsNotNone(self.world.coordinator.current.pin, more)
+            self.assertIsNotNone(self.world.serving.pin, more)
 
     def test_files_put_back_are_no_drift(self) -> None:
         """Where the files already say what is recalled, there is no drift to tell of."""
@@ -194,7 +193,7 @@ class RollbackTests(CoordinatorCase):
         self.world.manifest(fake("a", extra="timeout = '9s'\n" + TOKEN))
         self.reloaded()
         self.reloaded(recall=PREVIOUS)
-        pin = self.world.coordinator.current.pin
+        pin = self.world.serving.pin
         self.world.write("harn.toml", "an edit that comes at the same time")
         self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
         report = self.renew()
@@ -202,7 +201,7 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual(report.renewed, ("secret fake/token",))
         self.assertEqual(self.world.plugin.of("a").context.binding.secrets, {"token": (b"t-2",)})
         self.assertEqual(self.world.version("a").spec.timeout, 30.0)
-        self.assertEqual(self.world.coordinator.current.pin, pin)
+        self.assertEqual(self.world.serving.pin, pin)
         self.assertEqual(self.renew().generation, 5)
         self.world.manifest(fake("a", extra="timeout = '9s'\n" + TOKEN))
         self.world = self.world.restarted()
@@ -249,9 +248,9 @@ class RollbackTests(CoordinatorCase):
         """Content that is not what was put there is refused, whichever part it is, and nothing changes."""
         self.edit(2)
         store, before = self.world.store, self.world.stands()
-        record = self.successResultOf(store.generations.generation(1))
-        bundle = self.successResultOf(store.generations.bundle(record.bundle_id))
-        manifest = self.successResultOf(store.generations.manifest(record.manifest_digest))
+        record = present(self.successResultOf(store.generations.generation(1)))
+        bundle = present(self.successResultOf(store.generations.bundle(record.bundle_id)))
+        manifest = present(self.successResultOf(store.generations.manifest(record.manifest_digest)))
         readable = bundle.replace(b"return 1", b"return 9")
         other = pack_manifest(unpack_manifest(manifest).replace(b"allow_empty = true", b"allow_empty=false"))
         for spoilt in ((readable, manifest), (bundle[:-3], manifest), (bundle, other), (bundle, manifest[:-3])):
@@ -282,7 +281,7 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual((report.ok, report.generation, report.recalled), (True, 2, 2))
         self.assertEqual(self.world.live(), {"a": 2, "b": 2})
         described = self.successResultOf(self.world.coordinator.describe())
-        self.assertEqual((described.drift, described.last_failed.stage), (True, "parse"))
+        self.assertEqual((described.drift, present(described.last_failed).stage), (True, "parse"))
 
     def test_renewed_after_last_good(self) -> None:
         """A secret that is read again does not correct broken files: their failure stays shown until they are fixed."""
@@ -295,7 +294,7 @@ class RollbackTests(CoordinatorCase):
         self.world.environ["HARN_SECRET_FAKE_TOKEN"] = "t-2"
         report = self.renew()
         self.assertEqual((report.generation, report.renewed, report.renews), (3, ("secret fake/token",), True))
-        self.assertEqual(self.world.coordinator.last_failed.stage, "parse")
+        self.assertEqual(self.world.last_failed.stage, "parse")
         self.world.manifest(fake("a", extra=TOKEN))
         self.assertFalse(self.reloaded().renews)
         self.assertIsNone(self.world.coordinator.last_failed)
@@ -373,9 +372,7 @@ class RestartTests(CoordinatorCase):
         self.stalled(recall=2)
         report = self.restart()
         self.assertEqual((report.generation, report.recalled), (5, 1))
-        self.assertEqual(
-            self.world.version("a").destination.interpreter.value.bundle.modules["handlers"].source, HANDLERS.encode()
-        )
+        self.assertEqual(self.world.code_of(self.world.version("a")), HANDLERS.encode())
 
     def test_content_lost(self) -> None:
         """Where what was rolled back to is gone, the files are what there is."""

@@ -9,7 +9,8 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.reload import build
+from harn.manifest import source
+from harn.reload import build, inputs
 from harn.reload.build import LONGEST_UNSETTLED as LONGEST
 from harn.reload.build import PAUSE
 from harn.reload.report import UNSETTLED
@@ -26,7 +27,7 @@ class SettlingTests(SynchronousTestCase):
         self.world = World(Path(self.mktemp()).absolute())
         self.read: Callable[[], None] = lambda: None
         self.readings = 0
-        real = build.read_inputs
+        real = inputs.read_inputs
 
         def read_inputs(*arguments: Any) -> Any:
             self.readings += 1
@@ -91,7 +92,7 @@ class SettlingTests(SynchronousTestCase):
     def test_manifest_half_written(self) -> None:
         """A manifest that cannot be parsed, and changes meanwhile, is read again; one that stays so is refused."""
         whole = (self.world.root / "harn.toml").read_text()
-        real = build.read_manifest
+        real = source.read_manifest
 
         def read_manifest(*arguments: Any) -> Any:
             source = real(*arguments)

@@ -14,7 +14,7 @@ from harn.reload.report import PREVIOUS
 from harn.store.retention import RetentionPolicy
 from harn.triggers.binding import ACTIVE
 from tests.reload.case import CoordinatorCase
-from tests.reload.world import HANDLERS, fake
+from tests.reload.world import HANDLERS, fake, present
 
 
 class TrialsTests(CoordinatorCase):
@@ -31,7 +31,7 @@ class TrialsTests(CoordinatorCase):
         self.edit(1, confirm_within=20.0)
         put_back = self.world.version("b")
         self.world.clock.advance(20.0)
-        self.assertEqual(self.world.coordinator.last.source, "revert")
+        self.assertEqual(self.world.last.source, "revert")
         self.assertIs(self.world.version("b"), put_back)
         self.assertEqual((put_back.state, put_back.is_closed), (ACTIVE, False))
 
@@ -50,12 +50,12 @@ class TrialsTests(CoordinatorCase):
         self.world.store.fail_reads = True
         self.world.clock.advance(20.0)
         self.edit(2, confirm_within=2.0)
-        self.assertEqual(self.world.rollouts.probations.current.fallback, 1)
+        self.assertEqual(present(self.world.rollouts.probations.current).fallback, 1)
         self.world.clock.advance(2.0)
         self.assertEqual(len(self.world.clock.getDelayedCalls()), 1)
         self.world.store.fail_reads = False
         self.world.clock.advance(10.0)
-        self.assertEqual((self.world.coordinator.generation, self.world.coordinator.last.recalled), (4, 1))
+        self.assertEqual((self.world.coordinator.generation, self.world.last.recalled), (4, 1))
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_lapsed_while_no_server_ran(self) -> None:
@@ -66,7 +66,7 @@ class TrialsTests(CoordinatorCase):
         self.world.clock.advance(30.0)
         self.assertTrue(self.successResultOf(self.world.start()).ok)
         self.world.clock.advance(0)
-        self.assertEqual(self.world.coordinator.last.source, "revert")
+        self.assertEqual(self.world.last.source, "revert")
 
     def test_stable_version_serves_after_a_restart(self) -> None:
         """Both versions of a ramp that goes on after a restart are in force, and are shown so."""

@@ -6,7 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, evolve, field
 from msgspec import to_builtins
@@ -28,6 +28,7 @@ from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator, Start
 from harn.reload.drain import Drains
 from harn.reload.events import Adopted, ReloadBegan, ReloadEnded
+from harn.reload.generation import Generation
 from harn.reload.inputs import ExternalInputs
 from harn.reload.interfaces import DryRun, IPlanner, IReloadPublisher, IRouteTable
 from harn.reload.reader import FileReader
@@ -45,9 +46,12 @@ from harn.testing.kit import OPTIONS, KitServer
 from harn.testing.manifests import trigger_text
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion
+from harn.triggers.pool import Shared
 from harn.triggers.registry import Registry
 from tests.dispatch.world import ScriptedCall
 from tests.reload.fakes import FakePlugin, FakeTable, ThreadClock
+
+T = TypeVar("T")
 
 HANDLERS = "def on_event(event):\n    return 1\n"
 
@@ -63,6 +67,12 @@ class Publications:
     runs: list[str] = field(factory=list)
 
 
+def present(value: T | None) -> T:
+    """Return a value that must be there."""
+    assert value is not None
+    return value
+
+
 def fake(trigger_id: str, **more: Any) -> str:
     """Write a trigger of the provider ``fake``."""
     return trigger_text(trigger_id, provider="fake", secret=more.pop("secret", None), events=(), **more)
@@ -71,6 +81,19 @@ def fake(trigger_id: str, **more: Any) -> str:
 def github(trigger_id: str, **more: Any) -> str:
     """Write a trigger of GitHub, with its secret."""
     return trigger_text(trigger_id, events=(), **more)
+
+
+def interpreter_of(binding: BindingVersion) -> Shared[Any]:
+    """Return the interpreter of a version whose handler is a local function."""
+    destination: Any = binding.destination
+    found: Shared[Any] = destination.interpreter
+    return found
+
+
+def handlers_in(interpreter: Any) -> bytes:
+    """Return the source of the handlers in a scripted interpreter."""
+    source: bytes = interpreter.bundle.modules["handlers"].source
+    return source
 
 
 @implementer(IPlanner)
@@ -229,6 +252,25 @@ class World:
         return {trigger_id: binding.version for trigger_id, binding in self.registry.active.items()}
 
     # Looking
+
+    @property
+    def serving(self) -> Generation:
+        """The live generation."""
+        return present(self.coordinator.current)
+
+    @property
+    def last(self) -> ReloadReport:
+        """The report of the last reload."""
+        return present(self.coordinator.last)
+
+    @property
+    def last_failed(self) -> ReloadReport:
+        """The report of the last reload that failed."""
+        return present(self.coordinator.last_failed)
+
+    def code_of(self, binding: BindingVersion) -> bytes:
+        """Return the source of the handlers that a version runs."""
+        return handlers_in(interpreter_of(binding).value)
 
     def stands(self) -> dict[str, Any]:
         """Return everything that a reload that fails, or is dry, must leave as it is."""

@@ -187,7 +187,7 @@ class StoreAgrees(RuleBasedStateMachine):
     def restart(self, limit, before, leaving):
         self.both("close")
         self.open()
-        self.both("stranded", NOW + 1, 5, leaving)
+        self.both("unfinished", NOW + 1, 5, leaving)
         self.both("recover", NOW, limit, before, leaving)
 
     @rule(running=st.sets(IDS, max_size=3), ended=st.sets(IDS, max_size=2), limit=st.integers(1, 3))
@@ -244,8 +244,8 @@ class StoreAgrees(RuleBasedStateMachine):
             ("ready", "other", 1, (2, 5), 2, 1 << 20),
             ("next_due", NOW + 5),
             ("backlog",),
-            ("stranded", NOW + 1, 5),
-            ("count_stranded", NOW + 1),
+            ("unfinished", NOW + 1, 5),
+            ("count_unfinished", NOW + 1),
             ("states", (1, 2, 3, 99)),
             ("oldest", [(trigger, version) for trigger in ("gh", "other") for version in (1, 2)]),
             ("recent", ("gh", "other"), 2, 5),

@@ -29,7 +29,7 @@ class NoticedTests(SQLiteTestCase):
         store = SQLiteStore.at(path, self.clock, evidence=evidence)
         self.result_of(store.open())
         try:
-            return len(self.result_of(store.recovery.stranded(NOW + 1, 1000)))
+            return len(self.result_of(store.recovery.unfinished(NOW + 1, 1000)))
         finally:
             self.result_of(store.close())
 
@@ -147,7 +147,7 @@ class CleanEndTests(SQLiteTestCase):
         store = SQLiteStore.at(copy, self.clock)
         self.result_of(store.open())
         self.addCleanup(lambda: self.result_of(store.close()))
-        self.assertEqual(len(self.result_of(store.recovery.stranded(NOW + 1, 10))), 3)
+        self.assertEqual(len(self.result_of(store.recovery.unfinished(NOW + 1, 10))), 3)
 
     def test_while_another_reads(self):
         """While another process has it open, all the same; in the midst of its reading the log is left to be read."""

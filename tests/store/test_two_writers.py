@@ -179,11 +179,11 @@ class TwoStoresTests(SQLiteTestCase):
         self.clock.advance(1)
         now = self.clock.seconds()
         self.result_of(self.store.heartbeat(now))
-        self.assertEqual(self.result_of(self.other.recovery.stranded(now + 1, 10)), [])
+        self.assertEqual(self.result_of(self.other.recovery.unfinished(now + 1, 10)), [])
         self.assertEqual(self.result_of(self.other.recovery.recover(now, 1)).recovered, 0)
         for gone in (None, self.store.incarnation):
             self.clock.advance(LAPSE if gone is None else 0)
-            found = self.result_of(self.other.recovery.stranded(now + 1, 10, None, gone))
+            found = self.result_of(self.other.recovery.unfinished(now + 1, 10, None, gone))
             self.assertEqual([row.delivery_id for row in found], list(theirs))
         recovery = self.result_of(self.other.recovery.recover(self.clock.seconds(), 1))
         self.assertEqual((recovery.recovered, recovery.dead), (1, 1))
@@ -309,7 +309,9 @@ class SeveralServersTests(SynchronousTestCase):
         """What a server has whose heartbeat has not lapsed is not taken over, though it was silent since our start."""
         self.clock.advance(LAPSE - 1)
         self.successResultOf(self.second.open())
-        self.assertEqual((self.recovered(), self.successResultOf(self.second.recovery.count_stranded(NOW + 1))), (0, 0))
+        self.assertEqual(
+            (self.recovered(), self.successResultOf(self.second.recovery.count_unfinished(NOW + 1))), (0, 0)
+        )
         self.successResultOf(self.first.heartbeat(self.clock.seconds()))
         self.clock.advance(LAPSE - 1)
         self.assertEqual(self.recovered(), 0)
@@ -320,6 +322,6 @@ class SeveralServersTests(SynchronousTestCase):
         """From then on, what it left unfinished is taken over, once."""
         self.successResultOf(self.second.open())
         self.clock.advance(LAPSE)
-        self.assertEqual(self.successResultOf(self.second.recovery.count_stranded(NOW + 1)), 2)
+        self.assertEqual(self.successResultOf(self.second.recovery.count_unfinished(NOW + 1)), 2)
         self.assertEqual((self.recovered(), self.recovered()), (2, 0))
         self.assertEqual(self.successResultOf(self.first.deliveries.ready("gh", 1, (), 10, 1000)), [])

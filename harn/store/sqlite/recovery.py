@@ -49,7 +49,7 @@ _SEEN_BETWEEN = _SEEN + " WHERE seen_at > ? AND seen_at <= ?"
 
 # Neither this server's, nor those of others that live.
 _LEFT_BEHIND = "state < 2 AND owner NOT IN (SELECT value FROM json_each(?)) AND received_at < ?"
-_STRANDED = (
+_UNFINISHED = (
     "SELECT "
     + WITHOUT_EVENT
     + FROM
@@ -61,7 +61,7 @@ _HAS_UNFINISHED = (
     "SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_ready WHERE state = 0 AND owner = ?1)"
     " OR EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_waiting WHERE state = 1 AND owner = ?1)"
 )
-_COUNT_STRANDED = "SELECT count(*) FROM deliveries INDEXED BY deliveries_unfinished WHERE " + _LEFT_BEHIND
+_COUNT_UNFINISHED = "SELECT count(*) FROM deliveries INDEXED BY deliveries_unfinished WHERE " + _LEFT_BEHIND
 _AMONG = "id IN (SELECT value FROM json_each(?))"
 _COUNT_CRASH = (
     "UPDATE deliveries SET crashes = crashes + 1 WHERE state < 2 AND owner = ? AND received_at < ? AND " + _AMONG
@@ -161,14 +161,14 @@ class SQLiteRecovery(Idea):
             return 0, 0
         return int(stay), session.connection.execute(_GIVE_UNBEGUN, (to_version, *which)).rowcount
 
-    def stranded(
+    def unfinished(
         self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
     ) -> Deferred[Sequence[StoredDelivery]]:
-        """See `IRecovery.stranded`."""
-        return self._stranded(self._executor.wall.seconds(), older_than, limit, leaving, gone)
+        """See `IRecovery.unfinished`."""
+        return self._unfinished(self._executor.wall.seconds(), older_than, limit, leaving, gone)
 
     @reads
-    def _stranded(
+    def _unfinished(
         self,
         connection: sqlite3.Connection,
         now: float,
@@ -178,18 +178,18 @@ class SQLiteRecovery(Idea):
         gone: int | None,
     ) -> Sequence[StoredDelivery]:
         but_of = [self._executor.incarnation, *self._living(connection, now, leaving, gone)]
-        return list(map(stored, connection.execute(_STRANDED, (json.dumps(but_of), older_than, limit))))
+        return list(map(stored, connection.execute(_UNFINISHED, (json.dumps(but_of), older_than, limit))))
 
-    def count_stranded(self, older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
-        """See `IRecovery.count_stranded`."""
-        return self._count_stranded(self._executor.wall.seconds(), older_than, leaving, gone)
+    def count_unfinished(self, older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
+        """See `IRecovery.count_unfinished`."""
+        return self._count_unfinished(self._executor.wall.seconds(), older_than, leaving, gone)
 
     @reads
-    def _count_stranded(
+    def _count_unfinished(
         self, connection: sqlite3.Connection, now: float, older_than: float, leaving: int | None, gone: int | None
     ) -> int:
         but_of = [self._executor.incarnation, *self._living(connection, now, leaving, gone)]
-        (found,) = connection.execute(_COUNT_STRANDED, (json.dumps(but_of), older_than)).fetchone()
+        (found,) = connection.execute(_COUNT_UNFINISHED, (json.dumps(but_of), older_than)).fetchone()
         return int(found)
 
     def _living(

@@ -157,10 +157,10 @@ class DeliveringTests(StoreTestCase):
         self.assertGreater(self.store.incarnation, before)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([], []))
         self.assertIsNone(self.result_of(self.store.deliveries.next_due()))
-        stranded = self.result_of(self.store.recovery.stranded(NOW + 1, 10))
-        self.assertEqual([row.delivery_id for row in stranded], [ready, waiting])
-        self.assertEqual(len(self.result_of(self.store.recovery.stranded(NOW + 1, 1))), 1)
-        self.assertEqual(self.result_of(self.store.recovery.count_stranded(NOW + 1)), 2)
+        found = self.result_of(self.store.recovery.unfinished(NOW + 1, 10))
+        self.assertEqual([row.delivery_id for row in found], [ready, waiting])
+        self.assertEqual(len(self.result_of(self.store.recovery.unfinished(NOW + 1, 1))), 1)
+        self.assertEqual(self.result_of(self.store.recovery.count_unfinished(NOW + 1)), 2)
         self.assertEqual(self.result_of(self.store.deliveries.states([ready, waiting, done, 99])), {done: DONE})
         recovery = self.result_of(self.store.recovery.recover(NOW, 10))
         self.assertEqual((recovery.recovered, recovery.dead), (2, 0))
@@ -169,13 +169,13 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual(states, {ready: READY, waiting: WAITING, done: DONE})
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ready], [waiting]))
         self.assertEqual(self.crashes_of("e0"), 0)
-        self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.recovery.unfinished(NOW + 1, 10)), [])
 
     def test_recovery_leaves_our_own_alone(self) -> None:
-        """What this server accepted itself is not recovered, nor stranded."""
+        """What this server accepted itself is not recovered, nor listed as unfinished."""
         self.accept_one("e1")
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).recovered, 0)
-        self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.recovery.unfinished(NOW + 1, 10)), [])
         self.assertEqual(self.crashes_of("e1"), 0)
 
     def test_recovery_of_what_is_older(self) -> None:
@@ -185,9 +185,9 @@ class DeliveringTests(StoreTestCase):
         self.restart()
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10, NOW - 50)).recovered, 1)
         self.assertEqual(self.ready_ids(), [old])
-        self.assertEqual(self.result_of(self.store.recovery.count_stranded(NOW + 1)), 1)
-        self.assertEqual(self.result_of(self.store.recovery.count_stranded(NOW - 50)), 0)
-        self.assertEqual([row.event_id for row in self.result_of(self.store.recovery.stranded(NOW + 1, 10))], ["e2"])
+        self.assertEqual(self.result_of(self.store.recovery.count_unfinished(NOW + 1)), 1)
+        self.assertEqual(self.result_of(self.store.recovery.count_unfinished(NOW - 50)), 0)
+        self.assertEqual([row.event_id for row in self.result_of(self.store.recovery.unfinished(NOW + 1, 10))], ["e2"])
 
     def crashes_of(self, event_id: str) -> int:
         """Return the number of crashes at which an event's delivery ran."""
@@ -263,7 +263,7 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual((self.state_of("culprit"), self.state_of("beside")), ([DEAD], [READY]))
         (record,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         self.assertEqual((record.payload["reason"], record.occurred_at), (RECOVERY_LIMIT, NOW))
-        self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.recovery.unfinished(NOW + 1, 10)), [])
         self.assertIsNotNone(self.accept(new_delivery("again", claim=dedupe("k")))[0])
         self.restart()
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 1)).dead, 0)

@@ -166,7 +166,7 @@ class OperatingTests(StoreTestCase):
         self.restart()
         self.assertEqual(self.result_of(self.store.deliveries.redrive("gh", 1, 2, 0.0)), 1)
         self.assertEqual(self.ready_ids(), [delivery_id])
-        self.assertEqual(self.result_of(self.store.recovery.stranded(NOW + 1, 10)), [])
+        self.assertEqual(self.result_of(self.store.recovery.unfinished(NOW + 1, 10)), [])
 
     # oldest
 
@@ -251,7 +251,7 @@ class OperatingTests(StoreTestCase):
             now = self.clock.seconds()
             self.result_of(self.store.heartbeat(now + ahead))
             self.crash()
-            self.assertEqual(len(self.result_of(self.store.recovery.stranded(NOW + 1, 10))), 1)
+            self.assertEqual(len(self.result_of(self.store.recovery.unfinished(NOW + 1, 10))), 1)
             self.assertEqual(self.result_of(self.store.recovery.recover(now, 10)).recovered, 1)
         self.assertEqual(self.ready_ids(), [left])
 
@@ -273,15 +273,15 @@ class OperatingTests(StoreTestCase):
         self.settle(self.accept_one("waits"), WAITING, due_at=NOW + 5)
         self.crash(running)
         ours = self.accept_one("ours")
-        stranded = self.result_of(self.store.recovery.stranded(NOW + 1, 10, leaving))
-        self.assertEqual([row.event_id for row in stranded], ["gone"])
+        found = self.result_of(self.store.recovery.unfinished(NOW + 1, 10, leaving))
+        self.assertEqual([row.event_id for row in found], ["gone"])
         recovery = self.result_of(self.store.recovery.recover(NOW, 1, None, leaving))
         self.assertEqual((recovery.recovered, recovery.dead, recovery.backlog), (0, 1, ()))
         self.assertEqual((self.state_of("gone"), self.state_of("running")), ([DEAD], [READY]))
         self.assertEqual(self.result_of(self.store.deliveries.find("running"))[0].crashes, 0)
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ours], []))
-        stranded = self.result_of(self.store.recovery.stranded(NOW + 1, 10))
-        self.assertEqual([row.event_id for row in stranded], ["running", "waits"])
+        found = self.result_of(self.store.recovery.unfinished(NOW + 1, 10))
+        self.assertEqual([row.event_id for row in found], ["running", "waits"])
         recovery = self.result_of(self.store.recovery.recover(NOW, 10))
         self.assertEqual((recovery.recovered, recovery.backlog), (2, (backlog_of("gh", 1, 1, 1),)))
         self.assertEqual(self.ready_ids(gone), [running, ours])

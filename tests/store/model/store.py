@@ -86,13 +86,13 @@ class ModelStore:
             self.incarnation, now, limit, received_before, self._living(now, leaving), self._running
         )
 
-    def stranded(self, older_than: float, limit: int, leaving: int | None = None) -> Any:
+    def unfinished(self, older_than: float, limit: int, leaving: int | None = None) -> Any:
         others = self._living(self._wall.seconds(), leaving)
-        return self._deliveries.stranded((self.incarnation, *others), older_than, limit)
+        return self._deliveries.unfinished((self.incarnation, *others), older_than, limit)
 
-    def count_stranded(self, older_than: float) -> int:
+    def count_unfinished(self, older_than: float) -> int:
         others = self._living(self._wall.seconds(), None)
-        return self._deliveries.count_stranded((self.incarnation, *others), older_than)
+        return self._deliveries.count_unfinished((self.incarnation, *others), older_than)
 
     def append(self, topic: str, kind: str, payload: Mapping[str, Any]) -> int:
         return self._records.append(topic, kind, *encode_record(payload, {}), self._wall.seconds())

@@ -175,13 +175,13 @@ class DeliveryTables:
                 found.append(self._recent(self._rows[delivery_id]))
         return found
 
-    def stranded(self, but_of: Collection[int], older_than: float, limit: int) -> Sequence[StoredDelivery]:
-        """See `IDeliveries.stranded`; ``but_of`` are the servers whose deliveries are not."""
+    def unfinished(self, but_of: Collection[int], older_than: float, limit: int) -> Sequence[StoredDelivery]:
+        """See `IRecovery.unfinished`; ``but_of`` are the servers whose deliveries are not."""
         rows = list(self._left_behind(but_of, older_than))[:limit]
         return [evolve(row.stored, envelope=b"", body=b"") for row in rows]
 
-    def count_stranded(self, but_of: Collection[int], older_than: float) -> int:
-        """See `IDeliveries.count_stranded`; ``but_of`` as for `stranded`."""
+    def count_unfinished(self, but_of: Collection[int], older_than: float) -> int:
+        """See `IDeliveries.count_unfinished`; ``but_of`` as for `unfinished`."""
         return len(list(self._left_behind(but_of, older_than)))
 
     def states(self, owner: int, delivery_ids: Collection[int]) -> Mapping[int, str]:
