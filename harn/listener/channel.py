@@ -226,7 +226,12 @@ class HarnChannel(PhasedChannel):
             return
         if head.size > LARGE_HEAD and request.answered is None:
             self._count_head(request, head.size)
-        if "expect" in headers and headers["expect"].lower() == "100-continue" and head.version == b"HTTP/1.1":
+        if "expect" in headers and request.answered is None:
+            self._continue(headers["expect"], head.version)
+
+    def _continue(self, expected: str, version: bytes) -> None:
+        """Ask for the body of a request that is wanted, if its client waits for that."""
+        if expected.lower() == "100-continue" and version == b"HTTP/1.1":
             self.write(_CONTINUE)
 
     def _count_head(self, request: HarnRequest, size: int) -> None:
@@ -338,7 +343,7 @@ class HarnChannel(PhasedChannel):
 
     def _close_if_answered(self) -> None:
         """Close for a client that has ended its side; an incomplete request will never be complete."""
-        if self._is_reading:
+        if self._is_reading or (self._is_full and self._later):
             return  # the bytes may contain another complete request
         if self.phase is not HANDLING:
             self.end()

@@ -131,6 +131,13 @@ class DecidedEarlyTests(ChannelCase):
             answer = wire.answer()
             self.assertEqual((answer.status, answer.headers["connection"], wire.closing), (status, "close", True))
 
+    def test_no_room_for_its_head(self) -> None:
+        """A client whose large head finds no room is not asked for its body."""
+        self.world.site.unverified.bound = 100
+        self.wire.send(request_bytes("POST", "/hooks/gh", {**EXPECT, "X-Long": "x" * 9000}))
+        self.assert_problem(self.wire.answer(), 503)
+        self.assertTrue(self.wire.closing)
+
     def test_saturated(self) -> None:
         """When what is not durable is over its bound, 503 with Retry-After comes with the headers."""
         self.world.admission.apply(AdmissionSettings(max_pending_events=1), ())
@@ -378,6 +385,15 @@ class FlowTests(ChannelCase):
         self.wire.protocol.resumeProducing()
         self.assertEqual([answer.status for answer in self.wire.answers()], [200, 404, 200])
         self.assertEqual(self.wire.transport.producerState, "producing")
+
+    def test_unread_and_half_closed(self) -> None:
+        """A client that ends its side before it reads gets every answer all the same."""
+        self.wire.protocol.pauseProducing()
+        self.wire.send(signed_post("/hooks/gh") + request_bytes("GET", "/nope") + b"POST /hooks").half_close()
+        self.assertFalse(self.wire.closing)
+        self.wire.protocol.resumeProducing()
+        self.assertEqual([answer.status for answer in self.wire.answers()], [200, 404])
+        self.assertTrue(self.wire.closing)
 
     def test_unread_while_handled(self) -> None:
         """A buffer that is full while a request is handled delays the next one, not its own answer."""
