@@ -230,7 +230,7 @@ class HarnChannel(PhasedChannel):
             self._continue(headers["expect"], head.version)
 
     def _continue(self, expected: str, version: bytes) -> None:
-        """Ask for the body of a request that is wanted, if its client waits for that."""
+        """Send ``100 Continue`` for a request that is wanted, if its client waits for that."""
         if expected.lower() == "100-continue" and version == b"HTTP/1.1":
             self.write(_CONTINUE)
 
