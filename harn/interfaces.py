@@ -31,8 +31,7 @@ from harn.connectors.interfaces import (
 )
 from harn.connectors.receivers import Example, Message, SignedProvider, always, header, member
 from harn.connectors.signatures import Encoding, HmacScheme, Part
-from harn.destinations.interfaces import IDestination, IDestinationPlugin
-from harn.destinations.model import DestinationContext
+from harn.destinations.interfaces import DestinationContext, IDestination, IDestinationPlugin
 from harn.errors import (
     AttemptFailed,
     CallInterrupted,

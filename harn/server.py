@@ -24,8 +24,7 @@ from harn.errors import EventLogUnavailable
 from harn.lifecycle import Event, Lifecycle
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
-from harn.operations.audit import Audit
-from harn.operations.registry import Operations
+from harn.operations.registry import Audit, Operations
 from harn.options import ServeOptions
 from harn.store.event_log import IEventLog
 from harn.store.interfaces import IStore
@@ -104,7 +103,7 @@ class Server:
         self.random = runtime.random
         self.lifecycle = lifecycle
         self.records = RecordWriter(reactor, store.event_log)
-        self.operations = Operations(Audit(wall=self.wall, note=self.note))
+        self.operations = Operations(Audit(wall=self.wall, records=self))
         self.readiness = Readiness()
         self.settings = OrchestratorSettings()
         self.services = Services(reactor)

@@ -10,8 +10,7 @@ from hmac import compare_digest
 from attrs import frozen
 
 from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
-from harn.auth.freshness import TOLERANCE, check_fresh
-from harn.auth.signed_requests import SCHEME, SignedHeader, parse_signed_header, request_digest
+from harn.auth.signed_requests import SCHEME, TOLERANCE, SignedHeader, check_fresh, parse_signed_header, request_digest
 from harn.errors import CredentialsRejected, SignatureMismatch
 from harn.model.delivery import Claim
 from harn.model.display import REDACTED
@@ -41,7 +40,7 @@ class Authenticator:
     """
 
     def __init__(self, credentials: Credentials, token: bytes | None = None) -> None:
-        """:param token: a key beside the configured ones; see `harn.auth.token`."""
+        """:param token: a key beside the configured ones; see `harn.auth.credentials.write_token`."""
         self._digests = [hashlib.sha256(key).digest() for key in credentials.keys]
         self._secret = credentials.hmac_secret
         self._token = None if token is None else hashlib.sha256(token).digest()

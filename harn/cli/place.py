@@ -10,8 +10,7 @@ from typing import Any
 import click
 from attrs import field, frozen
 
-from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
-from harn.auth.token import read_token, token_path
+from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials, read_token, token_path
 from harn.cli.client import AdminClient
 from harn.errors import HarnError, SecretUnavailable
 from harn.options import MANIFEST, STATE_DIR, absolute, value_of

@@ -23,7 +23,7 @@ from harn.deliveries.selection import PAST, Selection, read_states
 from harn.errors import EventLogUnavailable, WrongState
 from harn.model.quantities import parse_duration
 from harn.model.references import uuid7
-from harn.operations.audit import DONE, TOPIC
+from harn.operations.registry import DONE, TOPIC
 from harn.server import RecordWriter
 from harn.store.jobs import IJobs, Job, JobState, NewJob
 

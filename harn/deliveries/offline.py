@@ -20,8 +20,8 @@ from harn.deliveries.reading import DeliveryReader
 from harn.deliveries.selection import PAST, gone
 from harn.lifecycle import Lifecycle
 from harn.model.references import new_event_id, uuid7
-from harn.operations.audit import DONE, TOPIC
 from harn.operations.model import Caller, Role
+from harn.operations.registry import DONE, TOPIC
 from harn.server import RecordWriter
 from harn.store.holds import CIRCUITS, PAUSES, RecordedHolds
 from harn.store.interfaces import IStore

@@ -8,8 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from harn.destinations.interfaces import IDestination, IDestinationPlugin
-from harn.destinations.model import DestinationContext
+from harn.destinations.interfaces import DestinationContext, IDestination, IDestinationPlugin
 from harn.model.exchange import OutgoingDelivery, Returned
 from harn.model.references import LOCAL, FunctionReference, parse_function_reference
 from harn.triggers.pool import Shared

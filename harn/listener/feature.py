@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from harn.auth.token import read_token, write_token
+from harn.auth.credentials import read_token, write_token
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
 from harn.listener.admin import Admin

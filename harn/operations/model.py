@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
-from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from attrs import field, frozen
 from msgspec import Struct
@@ -95,6 +95,10 @@ class Reply(Generic[R]):
 
 Counts = Mapping[str, int]
 """How much an operation changed, by what was done: ``{"cancelled": 3}``."""
+Audited = Callable[[Any], Counts]
+"""Returns from an operation's result how much that changed."""
+Run = Callable[[S, Caller, P], Awaitable[Any]]
+"""Runs an operation on its service: a coroutine function that returns its result, or a `Reply` with that."""
 
 
 @frozen(kw_only=True)
@@ -110,18 +114,25 @@ class Operation(Generic[S, P, R]):
     name: str
     role: Role
     route: Route
-    run: Callable[[S, Caller, P], Awaitable[R | Reply[R]]] = field(repr=False)
+    run: Run[S, P] = field(repr=False)
     parameters: type[P]
     result: type[R]
-    audit: Callable[[R], Counts] | None = field(default=None, repr=False)
+    audit: Audited | None = field(default=None, repr=False)
     recorded_as: str
     summary: str = ""
     fields: tuple[Parameter, ...] = field(repr=False)
 
 
+class Declare(Protocol):
+    """Declares a coroutine function as an operation: the decorator that `operation` returns."""
+
+    def __call__(self, run: Run[S, P], /) -> Operation[S, P, Any]:
+        """Return the declaration."""
+
+
 def operation(
-    name: str, *, role: Role, route: Route, audit: Callable[[Any], Counts] | None = None, recorded_as: str | None = None
-) -> Callable[[Callable[[S, Caller, P], Awaitable[Any]]], Operation[S, P, Any]]:
+    name: str, *, role: Role, route: Route, audit: Audited | None = None, recorded_as: str | None = None
+) -> Declare:
     """
     Declare the decorated coroutine function as an operation.
 
@@ -132,7 +143,7 @@ def operation(
     :param audit: of one that changes something: see `Operation`; so is ``recorded_as``, which is its name if None.
     """
 
-    def declare(run: Callable[[S, Caller, P], Awaitable[Any]]) -> Operation[S, P, Any]:
+    def declare(run: Run[S, P]) -> Operation[S, P, Any]:
         parameters, result = _signature(run)
         return Operation(
             name=name,
@@ -150,7 +161,7 @@ def operation(
     return declare
 
 
-def _signature(run: Callable[..., Any]) -> tuple[Any, Any]:
+def _signature(run: Run[Any, Any]) -> tuple[Any, Any]:
     """Return the types of parameters and result; the service's is not looked at, since it may not be imported."""
     annotations = dict(run.__annotations__)
     *_, wanted = (name for name in annotations if name != "return")

@@ -1,22 +1,77 @@
-"""The operations of one server, each with the service that it asks; running one checks the role and is recorded."""
+"""
+The operations of one server, each with the service that it asks; running one checks the role and is recorded.
+
+Audit records, on ``audit.operations``, say which actor had the server run an operation that changes something.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
+from attrs import frozen
 from msgspec import Struct
 
+from harn.clocks import WallTime
 from harn.errors import HarnError, NotPermitted
-from harn.operations.audit import DONE, FAILED, Audit
-from harn.operations.model import Caller, Operation, Reply
-from harn.operations.parameters import Parameters
+from harn.model.references import uuid7
+from harn.operations.model import Caller, Counts, Operation, Reply
+from harn.operations.parameters import Parameters, given
 
 S = TypeVar("S")
 P = TypeVar("P", bound=Parameters)
 R = TypeVar("R", bound=Struct)
 
 _FIRST_ERROR = 400
+
+TOPIC = "audit.operations"
+DONE, FAILED = "done", "failed"
+SELECTING = frozenset(("event_id", "event_ids", "where", "state", "trigger", "kind", "since", "job", "binding"))
+"""Parameters that say what an operation is about: the record's ``filter``."""
+
+
+class Records(Protocol):
+    """Appends records to the event log, as `harn.server.Server` does."""
+
+    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> object:
+        """Append one record. What goes wrong with it is not the operation's failure."""
+
+
+@frozen(kw_only=True)
+class Audit:
+    """Writes the records."""
+
+    wall: WallTime
+    records: Records
+
+    async def record(
+        self,
+        operation: Operation[Any, Any, Any],
+        caller: Caller,
+        wanted: Parameters,
+        outcome: str,
+        counts: Counts | None = None,
+        error: str | None = None,
+    ) -> None:
+        """
+        Record one operation that has ended; secrets among its parameters are left out, and so are defaults.
+
+        :param outcome: `DONE`, or `FAILED` with the ``error``.
+        :param counts: how much it changed.
+        """
+        parameters = {each.key: value for each, value in given(operation.fields, wanted) if not each.is_secret}
+        payload = {
+            "id": f"op_{uuid7(self.wall.seconds())}",
+            "actor": caller.actor,
+            "role": caller.role.value,
+            "operation": operation.recorded_as,
+            "parameters": parameters,
+            "filter": {key: value for key, value in parameters.items() if key in SELECTING},
+            "outcome": outcome,
+            "counts": dict(counts or {}),
+            **({} if error is None else {"error": error}),
+        }
+        await self.records.note(TOPIC, operation.recorded_as, payload)
 
 
 class Operations:

@@ -16,9 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.destinations.catalog import DestinationCatalog
-from harn.destinations.interfaces import IDestination
+from harn.destinations.interfaces import DestinationContext, IDestination
 from harn.destinations.local import LocalFunctions
-from harn.destinations.model import DestinationContext
 from harn.destinations.outside import Outside, OutsideTarget
 from harn.errors import ManifestInvalid, StageFailed
 from harn.model.references import LOCAL, scheme_of

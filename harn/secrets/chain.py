@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from harn.errors import SecretUnavailable
 from harn.model.references import SecretReference
-from harn.secrets.interfaces import ISecretProvider
-from harn.secrets.providers import EnvironmentSecrets, FileSecrets, KeyringSecrets, trimmed
+from harn.secrets.providers import EnvironmentSecrets, FileSecrets, ISecretProvider, KeyringSecrets, trimmed
 
 DEFAULT_PROVIDERS = "env,file"
 """The keyring is used only where the variable lists it: importing it is slow, and a server rarely has one."""
 
 MOST_NAMED = 20
 
-_PROVIDERS: Mapping[str, Callable[[Mapping[str, str], str], ISecretProvider]] = {
-    "env": lambda environ, namespace: EnvironmentSecrets(environ),
-    "file": lambda environ, namespace: FileSecrets(environ),
-    "keyring": lambda environ, namespace: KeyringSecrets(namespace),
-}
+_KNOWN = ("env", "file", "keyring")
+
+
+def _provider(name: str, environ: Mapping[str, str], namespace: str) -> ISecretProvider:
+    """Return the provider of a name out of `_KNOWN`."""
+    if name == "keyring":
+        return KeyringSecrets(namespace)
+    return EnvironmentSecrets(environ) if name == "env" else FileSecrets(environ)
 
 
 class SecretChain:
@@ -44,13 +46,13 @@ class SecretChain:
         text = environ.get("HARN_SECRET_PROVIDERS", DEFAULT_PROVIDERS)
         namespace = environ.get("HARN_SECRET_NAMESPACE") or "harn"
         names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-        known = ", ".join(_PROVIDERS)
+        known = ", ".join(_KNOWN)
         for name in names:
-            if name not in _PROVIDERS:
+            if name not in _KNOWN:
                 raise SecretUnavailable(f"HARN_SECRET_PROVIDERS must list known providers ({known}), got {name!r}")
         if not names:
             raise SecretUnavailable(f"HARN_SECRET_PROVIDERS must list at least one provider ({known}), got none")
-        return cls(_PROVIDERS[name](environ, namespace) for name in names)
+        return cls(_provider(name, environ, namespace) for name in names)
 
     def resolve(self, reference: SecretReference) -> bytes:
         """

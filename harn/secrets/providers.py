@@ -8,12 +8,31 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from zope.interface import implementer
+from zope.interface import Attribute, Interface, implementer
 
 from harn.errors import SecretUnavailable
 from harn.files import NotRegular, TooLarge, read_regular
 from harn.model.references import SecretReference
-from harn.secrets.interfaces import ISecretProvider
+
+
+class ISecretProvider(Interface):
+    """One source of secrets. Its methods may block: they are called in a thread."""
+
+    name: str = Attribute("As ``HARN_SECRET_PROVIDERS`` names it, for example ``env``.")
+
+    def resolve(reference: SecretReference) -> bytes | None:  # noqa: N805 - an interface
+        """
+        Return the value, never empty, or None where this provider does not have it.
+
+        :raises SecretUnavailable: it should have the value, but cannot read it (an unreadable file, an empty value).
+        """
+
+    def advice(reference: SecretReference) -> str:  # noqa: N805
+        """Return how to add it to this provider, for example ``set HARN_SECRET_GITHUB_WEBHOOK_SECRET``."""
+
+    def files() -> frozenset[str]:
+        """Return the absolute paths of the files read or looked for so far."""
+
 
 _MARK = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")

@@ -20,8 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harn.destinations.catalog import DestinationCatalog
-from harn.destinations.interfaces import IDestination, IDestinationPlugin
-from harn.destinations.model import DestinationContext
+from harn.destinations.interfaces import DestinationContext, IDestination, IDestinationPlugin
 from harn.model.event import UNSIGNED, Envelope, encode_envelope
 from harn.model.exchange import OutgoingDelivery, Returned
 

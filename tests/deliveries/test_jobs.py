@@ -32,7 +32,7 @@ from harn.deliveries.job_operations import (
 )
 from harn.errors import HarnError, RouteUnknown, WrongState
 from harn.model.delivery import REPLAYED
-from harn.operations.audit import TOPIC
+from harn.operations.registry import TOPIC
 from harn.store.jobs import JobState
 from tests.deliveries.jobs_world import JobsWorld
 from tests.dispatch.world import one_trigger

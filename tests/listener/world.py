@@ -32,8 +32,7 @@ from harn.manifest.settings import OrchestratorSettings
 from harn.model.delivery import NewDelivery
 from harn.observability.metrics import Metrics
 from harn.observability.subscribers import Counting
-from harn.operations.audit import Audit
-from harn.operations.registry import Operations
+from harn.operations.registry import Audit, Operations
 from harn.reload import operations as reload_operations
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport, ReloadRequest
@@ -196,7 +195,7 @@ class World:
             access_log=access_log,
             wall=self.wall,
         )
-        self.operations = Operations(Audit(wall=self.clock, note=self._note))
+        self.operations = Operations(Audit(wall=self.clock, records=self))
         self.operations.add(self.reloader, *reload_operations.OPERATIONS)
         self.mount_admin()
         self.receivers: KeyedPool[SignedReceiver] = KeyedPool(self._close)
@@ -211,7 +210,7 @@ class World:
         auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.store.inbox)
         self.site.mount("/admin", Admin(auth, self.operations))
 
-    async def _note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:
+    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:
         self.recorded.append((topic, kind, payload))
 
     async def _close(self, receiver: SignedReceiver) -> None:

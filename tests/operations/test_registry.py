@@ -11,10 +11,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import NothingPending, NotPermitted
-from harn.operations.audit import TOPIC, Audit
 from harn.operations.model import Caller, Get, Operation, Post, Reply, Result, Role, operation
 from harn.operations.parameters import SECRET, Parameters
-from harn.operations.registry import Operations
+from harn.operations.registry import TOPIC, Audit, Operations
 
 
 class Nothing(Parameters, frozen=True, kw_only=True):
@@ -68,7 +67,7 @@ class RegistryCase(SynchronousTestCase):
         clock.advance(1_700_000_000)
         self.recorded: list[tuple[str, str, Mapping[str, Any]]] = []
         self.shelf = Shelf()
-        self.operations = Operations(Audit(wall=clock, note=self.note))
+        self.operations = Operations(Audit(wall=clock, records=self))
         self.operations.add(self.shelf, count, lend)
 
     async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:

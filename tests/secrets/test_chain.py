@@ -16,8 +16,14 @@ from harn.errors import SecretUnavailable
 from harn.model.references import SecretReference, parse_secret_reference
 from harn.secrets.chain import MOST_NAMED, SecretChain
 from harn.secrets.hashing import secret_hash
-from harn.secrets.interfaces import ISecretProvider
-from harn.secrets.providers import LARGEST, EnvironmentSecrets, FileSecrets, KeyringSecrets, variable_name
+from harn.secrets.providers import (
+    LARGEST,
+    EnvironmentSecrets,
+    FileSecrets,
+    ISecretProvider,
+    KeyringSecrets,
+    variable_name,
+)
 
 GITHUB = SecretReference("github", "webhook-secret")
 VARIABLE = "HARN_SECRET_GITHUB_WEBHOOK_SECRET"
