@@ -17,7 +17,7 @@ from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import ConnectorContext
 from harn.destinations.catalog import DestinationCatalog
 from harn.errors import AttemptFailed
-from harn.manifest.interfaces import Rules
+from harn.manifest.interfaces import PluginRules
 from harn.manifest.load import load_manifest
 from harn.manifest.source import ManifestSource
 from harn.model import delivery
@@ -136,7 +136,7 @@ class ExampleTests(DocumentationCase):
         ours = Catalog.discover()
         catalog = Catalog.of([*ours.plugins.values(), self.plugin()])
         self.assertEqual(catalog.problems, ())
-        rules = Rules(catalog.providers, DestinationCatalog.discover().schemes)
+        rules = PluginRules(catalog.providers, DestinationCatalog.discover().schemes)
         seen = 0
         for page in pages():
             for text in blocks(page, "toml"):

@@ -22,7 +22,7 @@ from harn.manifest.changes import (
     setting_differences,
     settings_requiring_restart,
 )
-from harn.manifest.interfaces import Rules
+from harn.manifest.interfaces import PluginRules
 from harn.manifest.load import LoadedManifest, check_document
 from harn.manifest.model import Manifest, TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
@@ -238,7 +238,7 @@ def make_recorded(
     text: bytes,
     bundle: Bundle,
     path: str,
-    rules: Rules,
+    rules: PluginRules,
     previous: LoadedManifest | None = None,
 ) -> Recorded:
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harn.history.operations import OPERATIONS, HistoryService
 from harn.history.plan import Planner
-from harn.history.replay import Replayer
+from harn.history.replay import RuleReplayer
 from harn.reload.build import Builder
 from harn.reload.coordinator import Coordinator
 from harn.reload.interfaces import IPlanner
@@ -15,7 +15,7 @@ from harn.triggers.registry import Registry
 
 def install_planner(server: Server) -> None:
     """Add what describes dry runs; the reload feature needs it."""
-    replayer = Replayer(server.store.deliveries, server.in_thread)
+    replayer = RuleReplayer(server.store.deliveries, server.in_thread)
     server.add(Planner(server[Registry], server[IVersionDeliveries], replayer, server.in_thread), IPlanner)
 
 

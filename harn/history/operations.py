@@ -13,7 +13,7 @@ from harn.operations.parameters import Parameters
 
 if TYPE_CHECKING:
     from harn.history.differences import Recorded
-    from harn.manifest.interfaces import Rules
+    from harn.manifest.interfaces import PluginRules
     from harn.reload.archive import Content
     from harn.reload.coordinator import Coordinator
     from harn.store.generations import IGenerations
@@ -31,7 +31,7 @@ class HistoryService:
 
     store: IGenerations
     coordinator: Coordinator
-    rules: Rules
+    rules: PluginRules
     manifest: str
     in_thread: InThread
 

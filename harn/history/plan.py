@@ -22,7 +22,7 @@ from harn.history.differences import (
     secret_changes,
     setting_changes,
 )
-from harn.history.replay import Replayer
+from harn.history.replay import RuleReplayer
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.model import RolloutSpec, TriggerSpec
 from harn.manifest.settings import OrchestratorSettings, ReloadSettings
@@ -189,7 +189,7 @@ class Planner:
     """Makes the details of dry runs."""
 
     def __init__(
-        self, registry: Registry, deliveries: IVersionDeliveries, replayer: Replayer, in_thread: InThread
+        self, registry: Registry, deliveries: IVersionDeliveries, replayer: RuleReplayer, in_thread: InThread
     ) -> None:
         self._registry = registry
         self._deliveries = deliveries

@@ -42,14 +42,14 @@ _LONGEST_ERROR = 1000
 
 
 @frozen
-class Treatment:
+class Disposition:
     """The disposition of an event, and the error, if any."""
 
     name: str
     error: str | None = None
 
 
-class Replayer:
+class RuleReplayer:
     """
     Replays recorded events.
 
@@ -94,10 +94,10 @@ class Replayer:
 
     async def _treat(
         self, interpreter: IInterpreter, specs: Mapping[str, TriggerSpec], events: Sequence[RecentEvent]
-    ) -> list[Treatment]:
+    ) -> list[Disposition]:
         """Return the treatment of each event by the rules of its trigger."""
         rules = {trigger_id: Rules.of(spec) for trigger_id, spec in specs.items()}
-        treated: dict[int, Treatment] = {}
+        treated: dict[int, Disposition] = {}
         calls: dict[int, Call] = {}
         for start in range(0, len(events), _IN_ONE_GO):
             decided = await self._in_thread(decide, rules, events[start : start + _IN_ONE_GO])
@@ -106,33 +106,33 @@ class Replayer:
                 if verdict is None and spec.when is not None:
                     calls[place] = _call(spec, events[place])
                 else:
-                    treated[place] = Treatment(HANDLED) if verdict is None else verdict
+                    treated[place] = Disposition(HANDLED) if verdict is None else verdict
         if calls:
             treated.update(await _ask(interpreter, calls))
         return [treated[place] for place in range(len(events))]
 
 
-def decide(rules: Mapping[str, Rules], events: Sequence[RecentEvent]) -> list[Treatment | None]:
+def decide(rules: Mapping[str, Rules], events: Sequence[RecentEvent]) -> list[Disposition | None]:
     """
     Return how each event would be treated before its predicate is asked; None when it would be kept. For a thread.
     """
     return [_decide(rules[event.trigger_id], event) for event in events]
 
 
-def _decide(rules: Rules, event: RecentEvent) -> Treatment | None:
+def _decide(rules: Rules, event: RecentEvent) -> Disposition | None:
     try:
         envelope = decode_envelope(event.envelope)
     except msgspec.MsgspecError as error:
-        return Treatment(UNKNOWN, _shortened(f"the recorded event cannot be read: {error}"))
+        return Disposition(UNKNOWN, _shortened(f"the recorded event cannot be read: {error}"))
     verdict = rules.decide(TriggerEvent(envelope, event.body))
     if isinstance(verdict, FilterFailed):
-        return Treatment(FILTER_ERROR, _shortened(verdict.error))
+        return Disposition(FILTER_ERROR, _shortened(verdict.error))
     if isinstance(verdict, Ignored):
-        return Treatment(NO_MATCH if verdict.stage == "match" else FILTERED)
+        return Disposition(NO_MATCH if verdict.stage == "match" else FILTERED)
     return None
 
 
-def compare(trigger_id: str, events: Sequence[tuple[RecentEvent, Treatment]]) -> ReplayComparison:
+def compare(trigger_id: str, events: Sequence[tuple[RecentEvent, Disposition]]) -> ReplayComparison:
     """Count one trigger's events, and list those that would be treated differently."""
     different: list[ReplayDifference] = []
     undecided = more = 0
@@ -182,9 +182,9 @@ def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
     )
 
 
-async def _ask(interpreter: IInterpreter, calls: Mapping[int, Call]) -> dict[int, Treatment]:
+async def _ask(interpreter: IInterpreter, calls: Mapping[int, Call]) -> dict[int, Disposition]:
     """Call every predicate, some at once; then, one by one, those that were interrupted by another's end."""
-    treated: dict[int, Treatment] = {}
+    treated: dict[int, Disposition] = {}
     interrupted: list[int] = []
     waiting = iter(calls)
 
@@ -207,16 +207,16 @@ async def _ask(interpreter: IInterpreter, calls: Mapping[int, Call]) -> dict[int
         try:
             treated[place] = await _ask_one(interpreter, calls[place])
         except CallInterrupted as error:
-            treated[place] = Treatment(UNKNOWN, _shortened(str(error)))
+            treated[place] = Disposition(UNKNOWN, _shortened(str(error)))
     return treated
 
 
-async def _ask_one(interpreter: IInterpreter, call: Call) -> Treatment:
+async def _ask_one(interpreter: IInterpreter, call: Call) -> Disposition:
     try:
         returned = await interpreter.call(call)
     except AttemptFailed as error:
-        return Treatment(PREDICATE_ERROR, _shortened(str(error)))
-    return Treatment(SKIPPED if returned.result is None else HANDLED)
+        return Disposition(PREDICATE_ERROR, _shortened(str(error)))
+    return Disposition(SKIPPED if returned.result is None else HANDLED)
 
 
 def _shortened(text: str) -> str:

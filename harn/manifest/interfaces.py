@@ -48,7 +48,7 @@ class SchemeRules:
 
 
 @frozen
-class Rules:
+class PluginRules:
     """
     The values that the plugins of an installation allow in a manifest.
 

@@ -31,7 +31,7 @@ from harn.errors import ManifestInvalid, StageFailed
 from harn.manifest.child import FOR_THE_PARENT, decode_parsed, decode_value
 from harn.manifest.diagnostics import Diagnostic, Diagnostics, parse_key, place
 from harn.manifest.document import Malformed, Pieces, cut, parse_head, parse_part, parse_whole, uncut
-from harn.manifest.interfaces import Rules
+from harn.manifest.interfaces import PluginRules
 from harn.manifest.lines import KeyPath, Locator
 from harn.manifest.model import Manifest, TriggerSpec
 from harn.manifest.source import ManifestSource
@@ -59,7 +59,7 @@ class LoadedManifest:
     manifest: Manifest
     shown: str
     pieces: Pieces = field(repr=False)
-    rules: Rules = field(repr=False)
+    rules: PluginRules = field(repr=False)
     specs: Mapping[str, TriggerSpec] = field(repr=False)
 
     def problem(self, trigger_id: str | None, key: str, message: str, hint: str = "") -> Problem:
@@ -94,7 +94,7 @@ class _Draft:
 
     source: ManifestSource
     previous: LoadedManifest | None
-    rules: Rules
+    rules: PluginRules
     digest: str
     text: str
     pieces: Pieces
@@ -123,7 +123,7 @@ class _Values:
         return decode_value(found) if isinstance(found, msgspec.Raw) else found
 
 
-def check_document(source: ManifestSource, previous: LoadedManifest | None, rules: Rules) -> LoadedManifest:
+def check_document(source: ManifestSource, previous: LoadedManifest | None, rules: PluginRules) -> LoadedManifest:
     """
     Parse and check, in this thread.
 
@@ -138,7 +138,7 @@ def check_document(source: ManifestSource, previous: LoadedManifest | None, rule
 
 
 async def load_manifest(
-    source: ManifestSource, previous: LoadedManifest | None, rules: Rules, reactor: Any
+    source: ManifestSource, previous: LoadedManifest | None, rules: PluginRules, reactor: Any
 ) -> LoadedManifest:
     """
     Parse and check, off the reactor thread: in its thread pool, big texts in a child process.
@@ -161,7 +161,7 @@ async def load_manifest(
     return await deferToThreadPool(reactor, pool, lambda: _check(draft, _values_of_child(draft, answer)))
 
 
-def _begin(source: ManifestSource, previous: LoadedManifest | None, rules: Rules) -> _Draft | LoadedManifest:
+def _begin(source: ManifestSource, previous: LoadedManifest | None, rules: PluginRules) -> _Draft | LoadedManifest:
     digest = digest_bytes(source.data)
     known: Mapping[str, TriggerSpec] = {}
     if previous is not None and previous.rules == rules:

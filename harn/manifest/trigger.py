@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, suggest
-from harn.manifest.interfaces import ProviderRules, Rules, SchemeRules
+from harn.manifest.interfaces import PluginRules, ProviderRules, SchemeRules
 from harn.manifest.lines import KeyPath
 from harn.manifest.model import GROWING, MATCH, TRIGGER, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.tables import Table
@@ -30,7 +30,7 @@ _KNOWN = frozenset((*_FIELDS, *_TABLES, "match", "secrets"))
 _PLAIN_RETRY = RetrySpec()
 
 
-def check_trigger(raw: Any, index: int, rules: Rules, diagnostics: Diagnostics) -> TriggerSpec | None:
+def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnostics) -> TriggerSpec | None:
     """
     Check one trigger.
 

@@ -22,6 +22,30 @@ _OURS = {
     "/metrics": "the metrics",
 }
 _OURS_AND_BELOW = {"/admin": "the admin API", "/console": "the console", "/mcp": "the MCP server"}
+KINDS = ("webhook", "a2a-push")
+"""Kinds of trigger that have a route: the kinds that this version supports."""
+LATER_KINDS = ("cron", "poll", "stream", "predicate")
+LATER_PROVIDERS = (
+    *("linear", "notion", "cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
+    *("github", "webhook", "a2a-push"),
+)
+LATER_SCHEMES = ("a2a", "worker", "persona")
+"""Schemes of handlers that are reserved, and not supported yet."""
+DEFAULTS: dict[str, Any] = {
+    "autonomy_tier": "act_auto",
+    "tier": "act_auto",
+    "priority": "normal",
+    "allow_cleartext": False,
+    "dlq_alerts": [],
+    "dlq-alerts": [],
+}
+"""Keys that are accepted with these values only, which change nothing."""
+LATER = frozenset(DEFAULTS) | {
+    *("when_budget", "budget", "concurrency", "throttle", "rate_limit", "debounce", "singleton", "batch", "window"),
+    *("sources", "schedule", "timezone", "catchup_mode", "poll", "monitor", "replay_grace_secs"),
+    *("topic", "topics", "subject", "subjects", "slot", "address", "domain", "routing", "url"),
+}
+"""Reserved keys that this version does not support: refused, since ignoring them would be worse."""
 
 
 def default_path(trigger_id: str) -> str:
@@ -52,34 +76,6 @@ def _fault_of_owner(path: str) -> tuple[str, str] | None:
     if owner is None:
         return None
     return f'"{path}" is a path of harn itself ({owner})', "choose another, for example one under /hooks/"
-
-
-KINDS = ("webhook", "a2a-push")
-"""Kinds of trigger that have a route: the kinds that this version supports."""
-
-LATER_KINDS = ("cron", "poll", "stream", "predicate")
-LATER_PROVIDERS = (
-    *("linear", "notion", "cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
-    *("github", "webhook", "a2a-push"),
-)
-LATER_SCHEMES = ("a2a", "worker", "persona")
-"""Schemes of handlers that are reserved, and not supported yet."""
-DEFAULTS: dict[str, Any] = {
-    "autonomy_tier": "act_auto",
-    "tier": "act_auto",
-    "priority": "normal",
-    "allow_cleartext": False,
-    "dlq_alerts": [],
-    "dlq-alerts": [],
-}
-"""Keys that are accepted with these values only, which change nothing."""
-
-LATER = frozenset(DEFAULTS) | {
-    *("when_budget", "budget", "concurrency", "throttle", "rate_limit", "debounce", "singleton", "batch", "window"),
-    *("sources", "schedule", "timezone", "catchup_mode", "poll", "monitor", "replay_grace_secs"),
-    *("topic", "topics", "subject", "subjects", "slot", "address", "domain", "routing", "url"),
-}
-"""Reserved keys that this version does not support: refused, since ignoring them would be worse."""
 
 
 def fault_of_id(text: str) -> tuple[str, str] | None:

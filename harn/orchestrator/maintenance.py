@@ -28,6 +28,10 @@ from harn.store.recovery import HeartbeatService
 from harn.store.retention import RetentionPolicy, RetentionService
 from harn.triggers.registry import Registry
 
+log = Logger(namespace="harn")
+INTERVAL = 5.0
+"""Seconds between two looks; what has ended and was not reaped at two of them is an orphan."""
+
 
 def install(server: Server) -> None:
     """Add the background services, and what follows each reload."""
@@ -53,12 +57,6 @@ def retention_policy(server: Server) -> RetentionPolicy:
         versions=needed.versions,
         triggers=tuple(server[Registry].active),
     )
-
-
-log = Logger(namespace="harn")
-
-INTERVAL = 5.0
-"""Seconds between two looks; what has ended and was not reaped at two of them is an orphan."""
 
 
 def is_parent_of_orphans() -> bool:

@@ -21,7 +21,7 @@ from harn.store.event_log import OURS, check_known
 if TYPE_CHECKING:
     from harn.dispatch.dispatcher import Dispatcher
     from harn.observability.metrics import Metrics
-    from harn.orchestrator.recovery import Recovery
+    from harn.orchestrator.recovery import RecoveryService
     from harn.orchestrator.status import ServerStatus
     from harn.reload.coordinator import Coordinator
     from harn.statistics.backlogs import Backlogs
@@ -44,7 +44,7 @@ class ServerService:
     registry: Registry
     dispatcher: Dispatcher
     coordinator: Coordinator
-    recovery: Recovery
+    recovery: RecoveryService
     backlogs: Backlogs
     status: ServerStatus
 

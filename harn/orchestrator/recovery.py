@@ -67,7 +67,7 @@ class Predecessor:
     gone: int | None = None
 
 
-class Recovery:
+class RecoveryService:
     """Recovers after a restart."""
 
     def __init__(
@@ -202,7 +202,7 @@ class Recovery:
 def install(server: Server) -> None:
     """Add what takes over deliveries of earlier servers."""
     server.add(
-        Recovery(
+        RecoveryService(
             server.wall,
             server.store,
             server[Reviver],

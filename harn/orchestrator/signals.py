@@ -30,6 +30,9 @@ ENDED_AT_ONCE = 1
 """Exit status after a second SIGTERM or SIGINT."""
 LAST_WORDS = 0.2
 """Seconds that the log has then to be written."""
+INTERVAL = 1.0
+"""Seconds between two looks whether the process is still in the foreground."""
+DEVICE = "/dev/tty"
 
 
 def hold_back() -> None:
@@ -112,11 +115,6 @@ class Signals:
             os._exit(ENDED_AT_ONCE)
         self._terminating = True
         self._reactor.callFromThread(self._receiver.terminate)
-
-
-INTERVAL = 1.0
-"""Seconds between two looks whether the process is still in the foreground."""
-DEVICE = "/dev/tty"
 
 
 class Terminal(TimerService):

@@ -20,7 +20,7 @@ from harn.listener.site import HarnSite
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.orchestrator import operations
 from harn.orchestrator.operations import Activation, LastReload, ServerService, TriggerInfo
-from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.recovery import RecoveryService
 from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport
@@ -248,7 +248,7 @@ def status_line(server: Server) -> str:
     return f"generation {server[Coordinator].generation} serves"
 
 
-class InHand(msgspec.Struct, frozen=True, kw_only=True):
+class WorkCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of the work under way, as records of a server's end have them."""
 
     http_in_flight: int
@@ -257,10 +257,10 @@ class InHand(msgspec.Struct, frozen=True, kw_only=True):
     dispatcher_retry_queue_depth: int
 
 
-def in_hand(server: Server) -> InHand:
+def work_counts(server: Server) -> WorkCounts:
     """Count what is under way."""
     dispatcher = server[Dispatcher]
-    return InHand(
+    return WorkCounts(
         http_in_flight=server[HarnSite].in_flight,
         dispatcher_in_flight=len(dispatcher.in_progress),
         dispatcher_queued=dispatcher.queued,
@@ -268,7 +268,7 @@ def in_hand(server: Server) -> InHand:
     )
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Which server it is, as records of its life have it."""
 
     bind: str
@@ -281,11 +281,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     tls_enabled: bool
 
 
-def identity(server: Server) -> Identity:
+def identity(server: Server) -> ServerIdentity:
     """Return which server this is."""
     coordinator, port, options = server[Coordinator], server[ServerPort], server.options
     live = coordinator.current
-    return Identity(
+    return ServerIdentity(
         bind="" if port.listening is None else str(port.bind),
         manifest=options.manifest,
         role=options.role,
@@ -367,7 +367,7 @@ def install(server: Server) -> None:
         registry=server[Registry],
         dispatcher=server[Dispatcher],
         coordinator=server[Coordinator],
-        recovery=server[Recovery],
+        recovery=server[RecoveryService],
         backlogs=server[Backlogs],
         status=server[ServerStatus],
     )

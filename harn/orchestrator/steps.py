@@ -24,8 +24,8 @@ from harn.listener.credentials import LiveCredentials
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite
 from harn.orchestrator.publish import Publisher
-from harn.orchestrator.recovery import Predecessor, Recovery
-from harn.orchestrator.status import identity, in_hand, note_life, status_line
+from harn.orchestrator.recovery import Predecessor, RecoveryService
+from harn.orchestrator.status import identity, note_life, status_line, work_counts
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport
 from harn.rollout.startup import Startup
@@ -36,6 +36,13 @@ log = Logger(namespace="harn")
 
 RECOVERY_LIMIT = 10
 """Restarts at which a delivery may be unfinished until it is given up."""
+TRUNCATED = (
+    "drain truncated ({reason}): {dispatcher_in_flight} running, {dispatcher_queued} queued and"
+    " {dispatcher_retry_queue_depth} waiting for a retry stay for the next server"
+)
+"""What a shutdown logs that could not finish all; the counts are those of `harn.orchestrator.status.WorkCounts`."""
+PATIENCE = 2.0
+"""Seconds that reading the gates again may take: meanwhile connections wait in the socket's queue."""
 
 
 async def build_first_generation(server: Server) -> ReloadReport:
@@ -52,7 +59,7 @@ async def recover(server: Server, leaving: int | None = None, gone: int | None =
     :param gone: the incarnation of a server whose process has just ended.
     """
     limit = RECOVERY_LIMIT if server.settings.recover == "auto" else None
-    return await server[Recovery].start(Predecessor(leaving, gone), limit)
+    return await server[RecoveryService].start(Predecessor(leaving, gone), limit)
 
 
 def open_port(server: Server, inherited: int | None = None) -> str:
@@ -83,13 +90,6 @@ async def note_start(server: Server, recovered: int) -> None:
         )
 
 
-TRUNCATED = (
-    "drain truncated ({reason}): {dispatcher_in_flight} running, {dispatcher_queued} queued and"
-    " {dispatcher_retry_queue_depth} waiting for a retry stay for the next server"
-)
-"""What a shutdown logs that could not finish all; the counts are those of `harn.orchestrator.status.InHand`."""
-
-
 async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int | None) -> None:
     """
     Finish the work under way, within the time of the options and settings.
@@ -103,7 +103,7 @@ async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int 
     quiet = server[HarnSite].quiesce() if served_out is None else served_out
     await server.background.stopService()
     handed_over = {} if new_pid is None else {"handed_over_to": new_pid}
-    await note_life(server, "draining", identity(server), in_hand(server), **handed_over)
+    await note_life(server, "draining", identity(server), work_counts(server), **handed_over)
     await ended_in_time(server.reactor, server[Coordinator].close)
     if served_out is not None:
         await ended_in_time(server.reactor, server[ServerPort].close)
@@ -129,7 +129,7 @@ async def _drain_deliveries(server: Server, ends_at: float) -> None:
     max_items, deadline = drain_limits(server)
     drain_by = min(ends_at, server.reactor.seconds() + deadline)
     in_time = await _until(server.reactor, drain_by, dispatcher.drain(max_items))
-    left = in_hand(server)
+    left = work_counts(server)
     if not in_time or dispatcher.queued:
         reason = "max_items" if in_time else "deadline"
         log.warn(TRUNCATED, reason=reason, **msgspec.structs.asdict(left))
@@ -154,10 +154,6 @@ async def _until(reactor: Any, ends_at: float, work: Deferred[Any]) -> bool:
     except (TimeoutError, CancelledError):
         return False
     return True
-
-
-PATIENCE = 2.0
-"""Seconds that reading the gates again may take: meanwhile connections wait in the socket's queue."""
 
 
 @implementer(IOldServer, INewServer)

@@ -20,7 +20,7 @@ from harn.connectors.catalog import Catalog
 from harn.destinations.catalog import DestinationCatalog
 from harn.errors import FilesUnsettled, ManifestInvalid
 from harn.files import ADVICE, Noted
-from harn.manifest.interfaces import Rules
+from harn.manifest.interfaces import PluginRules
 from harn.manifest.load import LoadedManifest, load_manifest
 from harn.manifest.source import ManifestSource, read_manifest
 from harn.reload.archive import Content, pack_manifest
@@ -161,9 +161,9 @@ class Builder:
         )
         return source
 
-    def rules(self) -> Rules:
+    def rules(self) -> PluginRules:
         """Return what the installed plugins allow a manifest to say."""
-        return Rules(self.connections.catalog.providers, self.targets.catalog.schemes)
+        return PluginRules(self.connections.catalog.providers, self.targets.catalog.schemes)
 
     async def _inputs(
         self, loaded: LoadedManifest, previous: Inputs | None, bundle: Bundle | None, noted: Noted
@@ -296,6 +296,6 @@ def summarize(plan: Plan) -> GenerationSummary:
     )
 
 
-def installed_rules() -> Rules:
+def installed_rules() -> PluginRules:
     """Find every plugin, and return what the usable ones allow."""
-    return Rules(Catalog.discover().providers, DestinationCatalog.discover().schemes)
+    return PluginRules(Catalog.discover().providers, DestinationCatalog.discover().schemes)

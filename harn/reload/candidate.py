@@ -71,7 +71,7 @@ class Terms:
 
 
 @frozen(kw_only=True)
-class Parts:
+class CandidateParts:
     """
     Everything that a candidate is put together from.
 
@@ -105,7 +105,7 @@ class Parts:
         return {} if self.live is None else self.live.connectors
 
 
-def make_candidate(parts: Parts, table: IRouteTable) -> Candidate:
+def make_candidate(parts: CandidateParts, table: IRouteTable) -> Candidate:
     """
     Put a candidate together. Shows nothing outside.
 
@@ -127,7 +127,7 @@ def make_candidate(parts: Parts, table: IRouteTable) -> Candidate:
     )
 
 
-def _generation(parts: Parts, table: IRouteTable) -> Generation:
+def _generation(parts: CandidateParts, table: IRouteTable) -> Generation:
     prepared, terms = parts.prepared, parts.terms
     new = _new_versions(parts)
     bindings, ramps, connectors = _bindings(parts, new), _ramps(parts, new), _connectors(parts)
@@ -152,12 +152,12 @@ def _generation(parts: Parts, table: IRouteTable) -> Generation:
     )
 
 
-def _gets_number(parts: Parts, trigger_id: str) -> bool:
+def _gets_number(parts: CandidateParts, trigger_id: str) -> bool:
     """Return whether a changed trigger gets a new version number: at a start only one that differs from the store's."""
     return parts.live is not None or parts.versions.kept(parts.prepared.definitions[trigger_id]) is None
 
 
-def _new_versions(parts: Parts) -> dict[str, BindingVersion]:
+def _new_versions(parts: CandidateParts) -> dict[str, BindingVersion]:
     """Make the binding versions that are new: at a start all of them."""
     prepared, starting = parts.prepared, parts.live is None
     return {
@@ -166,7 +166,7 @@ def _new_versions(parts: Parts) -> dict[str, BindingVersion]:
     }
 
 
-def _bindings(parts: Parts, new: Mapping[str, BindingVersion]) -> dict[str, BindingVersion]:
+def _bindings(parts: CandidateParts, new: Mapping[str, BindingVersion]) -> dict[str, BindingVersion]:
     """Return the bindings in force: the live ones copied and edited, which is faster than making ten thousand."""
     bindings = {} if parts.live is None else parts.live.bindings.copy()
     for trigger_id in parts.plan.removed:
@@ -178,7 +178,7 @@ def _bindings(parts: Parts, new: Mapping[str, BindingVersion]) -> dict[str, Bind
     return bindings
 
 
-def _connectors(parts: Parts) -> dict[str, Shared[RunningConnector]]:
+def _connectors(parts: CandidateParts) -> dict[str, Shared[RunningConnector]]:
     """Return the connector of each trigger: the live ones, without those of removed triggers, and the new ones."""
     connectors = dict(parts.live_connectors)
     for trigger_id in parts.plan.removed:
@@ -188,7 +188,7 @@ def _connectors(parts: Parts) -> dict[str, Shared[RunningConnector]]:
 
 
 def _routes(
-    parts: Parts,
+    parts: CandidateParts,
     bindings: Mapping[str, BindingVersion],
     connectors: Mapping[str, Shared[RunningConnector]],
     ramps: Mapping[str, Ramp],
@@ -226,7 +226,7 @@ def _new_binding(definition: Definition, inputs: Inputs, numbers: VersionNumbers
     return BindingVersion(definition, version, inputs.bundle.bundle_id)
 
 
-def _ramps(parts: Parts, new: Mapping[str, BindingVersion]) -> dict[str, Ramp]:
+def _ramps(parts: CandidateParts, new: Mapping[str, BindingVersion]) -> dict[str, Ramp]:
     """Return the ramps of the next generation: those that continue, and those that begin."""
     ramps: dict[str, Ramp] = {}
     live, terms = parts.live, parts.terms

@@ -40,7 +40,7 @@ from harn.reload.report import (
 )
 from harn.reload.resolution import StartHooks
 from harn.reload.results import LiveGenerationInfo
-from harn.reload.runs import Run, Stages
+from harn.reload.runs import PipelineRun, Stages
 from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Ramp
 
@@ -226,7 +226,7 @@ class Coordinator:
             await stages.run("prepare", self.numbers.read_again(self.current))
         async with AsyncExitStack() as stack:
             result = await self._pipeline.run(
-                Run(
+                PipelineRun(
                     request=request,
                     stages=stages,
                     stack=stack,

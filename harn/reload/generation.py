@@ -23,12 +23,19 @@ from harn.triggers.routing import Ramp, Route
 from harn.vm.interfaces import IInterpreter
 
 PIN_CHECKPOINT = "replaced"
-"""The name under which the store keeps it."""
+"""The name under which the store keeps a pin."""
 
 
 @frozen
 class Pin:
-    """:ivar files: digests, by path, of manifest and modules as they read when the earlier content replaced them."""
+    """
+    The pin: after a rollback or an automatic revert the server stays on the generation that it went back to.
+
+    The files differ from that generation then, on purpose. As long as they read as they did at that moment, neither the
+    watcher nor a restart adopts them. A reload that is asked for ends the pin, and so does any change of these files.
+
+    :ivar files: digests, by path, of manifest and modules as they read when the earlier content replaced them.
+    """
 
     files: Mapping[str, str]
 

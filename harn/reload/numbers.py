@@ -83,7 +83,7 @@ class VersionNumbers:
             )
 
 
-class Numbers:
+class GivenNumbers:
     """
     The numbers of generations and versions that were given so far: those in the store, and those given since.
 

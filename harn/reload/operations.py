@@ -46,7 +46,7 @@ IfMatch = Annotated[
 ]
 
 
-class Plan(Parameters, frozen=True, kw_only=True):
+class PlanReload(Parameters, frozen=True, kw_only=True):
     """The options of a reload or plan."""
 
     source: Source = None
@@ -90,7 +90,7 @@ class Plan(Parameters, frozen=True, kw_only=True):
                 raise ValueError(f"{key}: must come with revert_on_failures, got it alone")
 
 
-class Reload(Plan, frozen=True, kw_only=True):
+class Reload(PlanReload, frozen=True, kw_only=True):
     """The same, and whether to reload, or only to say what would change."""
 
     dry_run: DryRun = False
@@ -131,7 +131,7 @@ async def reload(reloader: IReloader, caller: Caller, wanted: Reload) -> Reply[R
 
 
 @operation("plan", role=Role.READ, route=Post("/plan"))
-async def plan(reloader: IReloader, caller: Caller, wanted: Plan) -> Reply[ReloadResult]:
+async def plan(reloader: IReloader, caller: Caller, wanted: PlanReload) -> Reply[ReloadResult]:
     """Return what a reload would change, in every detail, and change nothing."""
     return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=True))
 
@@ -169,7 +169,7 @@ async def _carry_out(reloader: IReloader, asked: ReloadRequest) -> Reply[ReloadR
     return Reply(report.to_result(), status=status_of_report(report), etag=reloader.etag)
 
 
-def request_of(reloader: IReloader, caller: Caller, wanted: Plan, *, dry_run: bool) -> ReloadRequest:
+def request_of(reloader: IReloader, caller: Caller, wanted: PlanReload, *, dry_run: bool) -> ReloadRequest:
     """
     Return the request for a reload.
 

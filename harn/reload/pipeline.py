@@ -19,17 +19,17 @@ from harn.errors import GenerationUnknown
 from harn.manifest.model import RolloutSpec
 from harn.reload.archive import Archive, Content
 from harn.reload.build import Builder
-from harn.reload.candidate import Parts, RevivedVersion, Terms, make_candidate
+from harn.reload.candidate import CandidateParts, RevivedVersion, Terms, make_candidate
 from harn.reload.changes import changes_of_restart, plan_rollouts
 from harn.reload.connections import RunningConnector
 from harn.reload.generation import Candidate, Generation, Pin, Prepared
 from harn.reload.inputs import Inputs, renewed_since
 from harn.reload.interfaces import DryRun, IPlanner, IRouteTable
-from harn.reload.numbers import Adoption, Numbers
+from harn.reload.numbers import Adoption, GivenNumbers
 from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
 from harn.reload.results import ReloadPlan
 from harn.reload.revive import Reviver
-from harn.reload.runs import Read, Result, Run
+from harn.reload.runs import ContentRead, PipelineRun, RunResult
 from harn.reload.targets import GenerationTargets
 from harn.store.generations import IGenerations
 from harn.triggers.pool import Shared
@@ -60,9 +60,9 @@ class ReloadPipeline:
         self._table = table
         self._planner = planner
         self.archive = Archive(generations, builder.in_thread)
-        self.numbers = Numbers(generations)
+        self.numbers = GivenNumbers(generations)
 
-    async def run(self, run: Run) -> Result:
+    async def run(self, run: PipelineRun) -> RunResult:
         """
         Run all stages.
 
@@ -73,22 +73,22 @@ class ReloadPipeline:
         read = await self._read(run)
         changed = read.changed_while_reading(request)
         if changed:
-            return Result(plan=Plan(), read=read, changed_while_reading=changed)
+            return RunResult(plan=Plan(), read=read, changed_while_reading=changed)
         if live is not None and read.inputs.digest == live.digest and not request.force and not request.dry_run:
-            return Result(plan=Plan(unchanged=tuple(sorted(live.bindings))), read=read)
+            return RunResult(plan=Plan(unchanged=tuple(sorted(live.bindings))), read=read)
         prepared = await self._resolve(run, read.inputs)
         plan = prepared.plan
         if not run.may_remove_most and live is not None and would_remove_most(len(plan.removed), len(live.bindings)):
-            return Result(plan=plan, read=read, held=True)
+            return RunResult(plan=plan, read=read, held=True)
         rollouts, warnings = self._plan_rollouts(run, prepared)
         connectors = await stages.run("prepare", self.builder.connect(prepared, live, run.stack))
         targets = await stages.run("prepare", self.builder.aim(prepared, run.stack))
         if request.dry_run:
             details = await stages.run("resolve", self._describe(run, prepared, rollouts))
-            return Result(plan=plan, read=read, warnings=warnings, details=details)
+            return RunResult(plan=plan, read=read, warnings=warnings, details=details)
         candidate = await self._make(run, read, prepared, connectors, targets, rollouts)
         await stages.run("activate", self.builder.connections.activate(connectors, read.inputs))
-        return Result(
+        return RunResult(
             plan=plan,
             read=read,
             candidate=candidate,
@@ -104,22 +104,22 @@ class ReloadPipeline:
 
     # Reading
 
-    async def _read(self, run: Run) -> Read:
+    async def _read(self, run: PipelineRun) -> ContentRead:
         """Read the files, or the content of an earlier generation with the present secrets and certificate."""
         request, live = run.request, run.live
         content = await run.stages.run("parse", self._content(request, live))
         source, inputs = await self.builder.read_settled(run.stages, None if live is None else live.inputs, content)
         if content is None:
-            return Read(source=source, inputs=inputs)
+            return ContentRead(source=source, inputs=inputs)
         recalled = content.record.number
         if live is not None and request.source == UNASKED:
             # The watcher asks for changed secrets to be read: the pin and the recalled generation stay as they are.
-            return Read(source=source, inputs=inputs, recalled=content.record.recalled or recalled, pin=live.pin)
+            return ContentRead(source=source, inputs=inputs, recalled=content.record.recalled or recalled, pin=live.pin)
         if live is None:
             recalled = content.record.recalled or recalled
         paths = inputs.plain_files | (frozenset() if live is None else live.inputs.plain_files)
         pin = Pin(await run.stages.run("resolve", self.builder.plain_files_now(paths)))
-        return Read(source=source, inputs=inputs, recalled=recalled, pin=pin)
+        return ContentRead(source=source, inputs=inputs, recalled=recalled, pin=pin)
 
     async def _content(self, request: ReloadRequest, live: Generation | None) -> Content | None:
         number = request.recall
@@ -133,7 +133,7 @@ class ReloadPipeline:
 
     # Resolving and planning
 
-    async def _resolve(self, run: Run, inputs: Inputs) -> Prepared:
+    async def _resolve(self, run: PipelineRun, inputs: Inputs) -> Prepared:
         request = run.request
         # Recorded events are replayed in an interpreter that runs no deliveries: a predicate may crash it.
         afresh = request.force or request.replay > 0
@@ -141,7 +141,7 @@ class ReloadPipeline:
         return await run.stages.run("resolve", work)
 
     @staticmethod
-    def _plan_rollouts(run: Run, prepared: Prepared) -> tuple[Mapping[str, RolloutSpec], tuple[str, ...]]:
+    def _plan_rollouts(run: PipelineRun, prepared: Prepared) -> tuple[Mapping[str, RolloutSpec], tuple[str, ...]]:
         """Return the rollouts of modified triggers, and all warnings."""
         inputs = prepared.inputs
         if run.live is None:
@@ -149,7 +149,7 @@ class ReloadPipeline:
         rollouts, warnings = plan_rollouts(prepared.plan, run.live, inputs.manifest.triggers, run.request)
         return rollouts, (*inputs.warnings, *warnings)
 
-    async def _describe(self, run: Run, prepared: Prepared, rollouts: Mapping[str, RolloutSpec]) -> ReloadPlan:
+    async def _describe(self, run: PipelineRun, prepared: Prepared, rollouts: Mapping[str, RolloutSpec]) -> ReloadPlan:
         dry_run = DryRun(
             live=run.live,
             prepared=prepared,
@@ -164,8 +164,8 @@ class ReloadPipeline:
 
     async def _make(
         self,
-        run: Run,
-        read: Read,
+        run: PipelineRun,
+        read: ContentRead,
         prepared: Prepared,
         connectors: Mapping[str, Shared[RunningConnector]],
         targets: GenerationTargets,
@@ -187,7 +187,7 @@ class ReloadPipeline:
             rollouts=rollouts,
             revived=await stages.run("resolve", self._revive(run, prepared)),
         )
-        parts = Parts(
+        parts = CandidateParts(
             prepared=prepared,
             connectors=connectors,
             targets=targets,
@@ -211,7 +211,7 @@ class ReloadPipeline:
             await stages.run("prepare", reserving)
         return candidate
 
-    async def _since_last(self, run: Run, prepared: Prepared) -> Plan:
+    async def _since_last(self, run: PipelineRun, prepared: Prepared) -> Plan:
         """Compare what a start makes with the generation that served last, for the history."""
         if run.last.digest is None:
             return prepared.plan
@@ -223,7 +223,7 @@ class ReloadPipeline:
             changes_of_restart, before.manifest, prepared.definitions, self.numbers.versions
         )
 
-    async def _revive(self, run: Run, prepared: Prepared) -> Mapping[str, RevivedVersion]:
+    async def _revive(self, run: PipelineRun, prepared: Prepared) -> Mapping[str, RevivedVersion]:
         """Revive, at a start, the stable versions of ramps whose fresh version the manifest still defines."""
         definitions, kept = prepared.definitions, self.numbers.versions.kept
         wanted = {

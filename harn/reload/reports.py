@@ -16,7 +16,7 @@ from harn.reload.generation import Generation
 from harn.reload.interfaces import RolloutStatus
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport, ReloadRequest
 from harn.reload.results import DrainingInfo, LiveGenerationInfo, ManifestInfo
-from harn.reload.runs import Result
+from harn.reload.runs import RunResult
 from harn.triggers.binding import BindingVersion
 
 PATIENCE = 2.0
@@ -27,7 +27,7 @@ MOST_NAMED = 10
 
 def ended(
     request: ReloadRequest,
-    result: Result,
+    result: RunResult,
     live: Generation | None,
     draining: Iterable[BindingVersion],
     started_with: OrchestratorSettings | None,
@@ -77,7 +77,7 @@ def ended(
     )
 
 
-def held_back(request: ReloadRequest, result: Result, live: Generation) -> ReloadReport:
+def held_back(request: ReloadRequest, result: RunResult, live: Generation) -> ReloadReport:
     """Report a reload that no caller asked for and that would remove most triggers."""
     removed = result.plan.removed
     named = ", ".join(removed[:MOST_NAMED]) + (", ..." if len(removed) > MOST_NAMED else "")

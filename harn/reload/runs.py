@@ -104,7 +104,7 @@ class Stages:
 
 
 @frozen(kw_only=True)
-class Run:
+class PipelineRun:
     """
     One run of the pipeline.
 
@@ -129,7 +129,7 @@ class Run:
 
 
 @frozen(kw_only=True)
-class Read:
+class ContentRead:
     """
     The content that a run has read.
 
@@ -156,7 +156,7 @@ class Read:
 
 
 @frozen(kw_only=True)
-class Result:
+class RunResult:
     """
     The result of a run.
 
@@ -168,7 +168,7 @@ class Result:
     """
 
     plan: Plan
-    read: Read
+    read: ContentRead
     candidate: Candidate | None = None
     held: bool = False
     changed_while_reading: tuple[str, ...] = ()

@@ -25,6 +25,11 @@ CONFIRMED, PASSED, SUPERSEDED, REVERTED = "confirmed", "passed", "superseded", "
 """How a probation ends."""
 STUCK = "stuck"
 """How a probation ends whose fallback is not kept any more: its generation stays."""
+MINIMUM = 10
+"""Attempts of the fresh version below which its failures are not evaluated."""
+RUNNING, FINISHED, ABORTED = "running", "finished", "aborted"
+SHARE_DIGITS = 9
+"""Digits to which a share is rounded, so that ten steps of 10 % make exactly 1."""
 
 
 class ProbationRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,14 +171,6 @@ def terms(
         limit=limit,
         watch_until=None if limit is None else now + watched,
     )
-
-
-MINIMUM = 10
-"""Attempts of the fresh version below which its failures are not evaluated."""
-
-RUNNING, FINISHED, ABORTED = "running", "finished", "aborted"
-SHARE_DIGITS = 9
-"""Digits to which a share is rounded, so that ten steps of 10 % make exactly 1."""
 
 
 class RampRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,9 @@ LISTENING, LOCK, CHANNEL, DIRECTORY = 3, 4, 5, 6
 _SCRIPT_HEAD = 1024
 _OF_THIS_PROCESS = frozenset((activation.COUNT, activation.PID, activation.NAMES, WATCHDOG_PID))
 """Environment variables that hold for one process alone."""
+READY, TAKE_OVER, TAKEN, MAIN = b"serves", b"yours", b"taken", b"main"
+"""As sent. A version never changes them: the other program may be an older or newer one."""
+LONGEST_MESSAGE = 64
 
 
 class HandoverFailed(HarnError):
@@ -134,11 +137,6 @@ def program_environment(environ: Mapping[str, str], inheritance: Inheritance) ->
     """Return the new program's environment: that of this process, without what holds for this process alone."""
     kept = {name: value for name, value in environ.items() if name not in _OF_THIS_PROCESS}
     return {**kept, VARIABLE: inheritance.encode()}
-
-
-READY, TAKE_OVER, TAKEN, MAIN = b"serves", b"yours", b"taken", b"main"
-"""As sent. A version never changes them: the other program may be an older or newer one."""
-LONGEST_MESSAGE = 64
 
 
 class HandoverChannel(Protocol):

@@ -43,6 +43,14 @@ from harn.upgrade.program import (
     program_environment,
 )
 
+log = Logger(namespace="harn")
+FIRST = 1
+"""The process id of the process with which its container ends."""
+START_LIMIT = 60.0
+"""Seconds that a new program may take until it could serve."""
+TAKE_LIMIT = 5.0
+"""Seconds that it may take to take over then: meanwhile connections wait in the socket's queue."""
+
 
 @implementer(IChannelUser)
 class NewProcess(ProcessProtocol):
@@ -175,16 +183,6 @@ def _how_ended(reason: Failure) -> str:
     if isinstance(error, ProcessTerminated) and error.signal:
         return f"by signal {error.signal}"
     return f"with status {0 if isinstance(error, ProcessDone) else getattr(error, 'exitCode', None)}"
-
-
-log = Logger(namespace="harn")
-
-FIRST = 1
-"""The process id of the process with which its container ends."""
-START_LIMIT = 60.0
-"""Seconds that a new program may take until it could serve."""
-TAKE_LIMIT = 5.0
-"""Seconds that it may take to take over then: meanwhile connections wait in the socket's queue."""
 
 
 class Upgrade:

@@ -17,7 +17,7 @@ from harn.reload.report import UNASKED, ReloadRequest
 from harn.server import Server
 from harn.watch.interfaces import IWatchedServer
 from harn.watch.model import ReloadOutcome, Watched, reload_outcome
-from harn.watch.watcher import Watcher
+from harn.watch.watcher import FileWatcher
 
 ACTOR = "watch"
 
@@ -25,7 +25,7 @@ ACTOR = "watch"
 def install(server: Server) -> None:
     """Add the watcher."""
     watched = WatchedServer(server[Coordinator], server.options.manifest, server[ExternalInputs].hash_key)
-    server.background.add(Watcher(server[FileReader], watched))
+    server.background.add(FileWatcher(server[FileReader], watched))
 
 
 @implementer(IWatchedServer)

@@ -78,7 +78,7 @@ class UnsettledPeriod:
     reported: bool = False
 
 
-class Watcher(Service):
+class FileWatcher(Service):
     """
     Requests a reload when a file of the live generation has changed.
 

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import CallInterrupted, EventLogUnavailable, HandlerTimedOut, InterpreterDied, PredicateRaised
-from harn.history.replay import MOST_LISTED, Replayer, Treatment, compare
+from harn.history.replay import MOST_LISTED, Disposition, RuleReplayer, compare
 from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settlement
 from harn.model.event import VERIFIED, Envelope, encode_envelope
 from harn.store.deliveries import IDeliveries, RecentEvent
@@ -92,7 +92,7 @@ class Replaying(SynchronousTestCase):
     def replay(
         self, store: Recordings, definitions: dict[str, Definition], limit: int = 100, in_thread: Any = at_once
     ) -> Deferred[list[dict[str, Any]]]:
-        replayer = Replayer(cast("IDeliveries", store), in_thread)
+        replayer = RuleReplayer(cast("IDeliveries", store), in_thread)
         replaying = replayer.replay(self.interpreter, definitions, list(definitions), limit)
         return Deferred.fromCoroutine(replaying).addCallback(as_json)
 
@@ -328,7 +328,7 @@ class CompareTests(SynchronousTestCase):
 
     def test_listed(self) -> None:
         """The newest are listed; how many more there are is counted."""
-        events = [(recorded(f"e-{number}"), Treatment("filtered")) for number in range(MOST_LISTED + 7)]
+        events = [(recorded(f"e-{number}"), Disposition("filtered")) for number in range(MOST_LISTED + 7)]
         found = as_json(compare("gh", events))
         self.assertEqual((len(found["different"]), found["more"], found["same"]), (MOST_LISTED, 7, 0))
         self.assertEqual(found["different"][0]["event_id"], "e-0")
@@ -347,7 +347,7 @@ class CompareTests(SynchronousTestCase):
     def test_sums(self, treatments: list[tuple[str, str]]) -> None:
         """Every event is counted once, and the same as before is only what was known before."""
         event = recorded()
-        compared = [(evolve(event, disposition=before), Treatment(now)) for before, now in treatments]
+        compared = [(evolve(event, disposition=before), Disposition(now)) for before, now in treatments]
         found = as_json(compare("gh", compared))
         listed = len(found["different"]) + found["more"]
         self.assertEqual(found["events"], found["same"] + found["undecided"] + listed)
@@ -394,7 +394,7 @@ class RealCase(InterpreterCase):
                 await store.deliveries.settle(settled(delivery_id, skipped=number == 0))
         interpreter = await self.make(PREDICATES, "on_event", predicate)
         definitions = {"gh": definition(spec("gh", when=f"handlers:{predicate}"))}
-        (compared,) = await Replayer(store.deliveries, at_once).replay(interpreter, definitions, ["gh"], 10)
+        (compared,) = await RuleReplayer(store.deliveries, at_once).replay(interpreter, definitions, ["gh"], 10)
         found: dict[str, Any] = as_json(compared)
         found["different"] = [(each["event_id"], each["before"], each["now"]) for each in found["different"]]
         return found

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import PayloadInvalid
 from harn.operations.requests import Arguments, read_parameters
-from harn.reload.operations import Plan, label, plan, tag_wanted
+from harn.reload.operations import PlanReload, label, plan, tag_wanted
 from harn.testing.clients import parse_answers, request_bytes
 from tests.listener.world import KEY, World, signed_post
 
@@ -92,7 +92,7 @@ class ArgumentTests(SynchronousTestCase):
     def test_bodies(self, body: bytes) -> None:
         """A body is read as parameters, or refused."""
         with contextlib.suppress(PayloadInvalid):
-            self.assertIsInstance(read_parameters(plan, Arguments(body=body)), Plan)
+            self.assertIsInstance(read_parameters(plan, Arguments(body=body)), PlanReload)
 
     @given(st.text(max_size=60))
     def test_labels(self, text: str) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 
 from harn.errors import ManifestInvalid
-from harn.manifest.interfaces import ProviderRules, Rules, SchemeRules
+from harn.manifest.interfaces import PluginRules, ProviderRules, SchemeRules
 from harn.manifest.load import LoadedManifest, check_document
 from harn.manifest.source import ManifestSource
 from harn.manifest.tables import StructSchema
@@ -59,7 +59,7 @@ PROVIDERS = {
     ),
 }
 
-RULES = Rules(
+RULES = PluginRules(
     PROVIDERS,
     {
         "local": SchemeRules(scheme="local", example="handlers:on_issue", check=str),

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.errors import ManifestInvalid
 from harn.manifest import load as loading
 from harn.manifest.document import parse_part
-from harn.manifest.interfaces import Rules
+from harn.manifest.interfaces import PluginRules
 from harn.manifest.load import LoadedManifest, check_document, load_manifest
 from harn.manifest.model import ReferenceSite, function_references, secret_references
 from harn.manifest.source import ManifestSource
@@ -174,7 +174,7 @@ class ReuseTests(SynchronousTestCase):
     def test_other_rules(self) -> None:
         """When a provider's rules change, nothing that was checked by the old ones is trusted."""
         old = load(manifest_text(1))
-        error = self.assertRaises(ManifestInvalid, check_document, source(manifest_text(1)), old, Rules({}, {}))
+        error = self.assertRaises(ManifestInvalid, check_document, source(manifest_text(1)), old, PluginRules({}, {}))
         self.assertIn('"github" is not supported yet', str(error))
 
     def test_a_twin_of_a_kept_trigger(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import ManifestInvalid
-from harn.manifest.interfaces import ProviderRules, Rules, SettingProblem
+from harn.manifest.interfaces import PluginRules, ProviderRules, SettingProblem
 from harn.manifest.load import check_document
 from harn.manifest.model import CircuitSpec, RolloutSpec
 from harn.testing.manifests import trigger_text
@@ -488,12 +488,14 @@ class PluginTests(SynchronousTestCase):
                 )
             }
             error = self.assertRaises(
-                ManifestInvalid, check_document, source(trigger_text("gh")), None, Rules(rules, RULES.schemes)
+                ManifestInvalid, check_document, source(trigger_text("gh")), None, PluginRules(rules, RULES.schemes)
             )
             self.assertIn(f'github: the plugin of provider "github" failed on it: {expected}', str(error))
 
     def test_no_providers(self) -> None:
         """An installation without providers refuses every trigger, and does not fail."""
-        error = self.assertRaises(ManifestInvalid, check_document, source(one(provider='"x"')), None, Rules({}, {}))
+        error = self.assertRaises(
+            ManifestInvalid, check_document, source(one(provider='"x"')), None, PluginRules({}, {})
+        )
         self.assertIn("remove it", str(error))
         self.assertEqual(len(PROVIDERS), 3)

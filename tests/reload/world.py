@@ -21,7 +21,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.failure_log import FailureLog
 from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.lifecycle import VersionEnded
-from harn.orchestrator.recovery import Recovery
+from harn.orchestrator.recovery import RecoveryService
 from harn.reload import feature as reload
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
@@ -145,7 +145,9 @@ class World:
         self.targets = server[Targets]
         self.drains, self.coordinator = server[Drains], server[Coordinator]
         self.rollouts, self.reverter, self.startup = server[Rollouts], server[Reverter], server[Startup]
-        self.recovery = Recovery(self.wall, self.store, server[Reviver], self.dispatcher, self.drains, self.registry)
+        self.recovery = RecoveryService(
+            self.wall, self.store, server[Reviver], self.dispatcher, self.drains, self.registry
+        )
 
     def _subscribe(self) -> None:
         self.lifecycle.subscribe(VersionEnded, lambda event: self.retired.append(event.binding))

@@ -30,7 +30,7 @@ from harn.watch.watcher import (
     QUIET,
     SETTLE,
     UNSETTLED,
-    Watcher,
+    FileWatcher,
 )
 from tests.reload.fakes import ThreadClock
 from tests.watch.fakes import FakeObserver
@@ -65,7 +65,7 @@ class WatcherCase(SynchronousTestCase):
         self.reports: list[str] = []
         self.on_report: Callable[[], Deferred[None]] = lambda: succeed(None)
         self.files = FileReader(self.clock, self.clock, self.clock.pool)
-        self.watcher = Watcher(FileReader(self.clock, self.clock, self.clock.pool), self)
+        self.watcher = FileWatcher(FileReader(self.clock, self.clock, self.clock.pool), self)
         self.watcher.startService()
         self.addCleanup(self.stop)
 
@@ -730,7 +730,7 @@ class UnsettledTests(WatcherCase):
         self.stop()
         self.write("harn.toml", "bad")
         self.replaced, self.failing = self.digests(self.paths - {str(self.root / "key")}), True
-        self.watcher = Watcher(FileReader(self.clock, self.clock, self.clock.pool), self)
+        self.watcher = FileWatcher(FileReader(self.clock, self.clock, self.clock.pool), self)
         self.watcher.startService()
         self.edit("key", "two")
         self.looked()
@@ -744,7 +744,7 @@ class UnsettledTests(WatcherCase):
         bad = {str(self.root / "harn.toml"): "bad", str(self.root / "handlers.py"): "one"}
         self.write("harn.toml", "bad")
         self.replaced, self.failing = self.digests(bad), True
-        self.watcher = Watcher(FileReader(self.clock, self.clock, self.clock.pool), self)
+        self.watcher = FileWatcher(FileReader(self.clock, self.clock, self.clock.pool), self)
         self.watcher.startService()
         self.assert_reloads(0)
         self.edit("harn.toml", "one")
