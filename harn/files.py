@@ -17,7 +17,7 @@ from contextvars import ContextVar
 
 from attrs import define, field, frozen
 
-from harn.clocks import WallClock
+from harn.clocks import WallClock, WallTime
 
 ADVICE = "write a file beside it and move that into its place, or reload when the writing is done"
 """What to do about a file that keeps changing."""
@@ -68,7 +68,7 @@ class Noted:
 
     settle: float = 0.0
     seconds: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = WallClock().seconds
+    wall: WallTime = field(factory=WallClock)
     step: tuple[str, float] | None = None
     _files: dict[str, Stamp | None] = field(factory=dict, init=False)
     _directories: dict[str, Stamp | None] = field(factory=dict, init=False)
@@ -101,7 +101,7 @@ class Noted:
     def note_content(self, path: str, data: bytes, limit: int) -> None:
         """Record the digest of a file so new that its stamp may miss a change."""
         stamp = self._files.get(path)
-        if stamp is not None and self.settle and self.wall() - stamp.changed / 1e9 < self.settle:
+        if stamp is not None and self.settle and self.wall.seconds() - stamp.changed / 1e9 < self.settle:
             self._fresh.setdefault(path, _Fresh(hashlib.sha256(data).digest(), limit))
             self._fresh_until = self.seconds() + self.settle
 

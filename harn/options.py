@@ -21,6 +21,9 @@ LOG_FORMATS = ("text", "pretty", "json")
 VMS = ("child", "inline")
 ROLES = ("single-tenant", "multi-tenant")
 
+Reader = Callable[[str], Any]
+"""Makes a value of a text; raises ValueError with a message that says what is wanted."""
+
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _FALSE = frozenset(("0", "false", "no", "off", ""))
 
@@ -33,7 +36,7 @@ class Option:
     :ivar name: the flag without its dashes; ``aliases`` mean the same.
     :ivar env: its environment variable.
     :ivar default: None when it has none, or when the manifest has it.
-    :ivar read: makes a value of a text; raises ValueError with a message that says what is wanted.
+    :ivar read: makes a value of a text.
     :ivar metavar: what stands for the value in the help; None for a flag without one.
     """
 
@@ -41,7 +44,7 @@ class Option:
     aliases: tuple[str, ...] = ()
     env: str
     default: str | None = None
-    read: Callable[[str], Any]
+    read: Reader
     metavar: str | None
     help: str
 
@@ -56,7 +59,7 @@ class Option:
         return self.metavar is None
 
 
-def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+def one_of(choices: tuple[str, ...]) -> Reader:
     """Make a reader that takes one of ``choices``."""
 
     def read(text: str) -> str:

@@ -42,6 +42,11 @@ LONGEST_NOTE = 5.0
 
 T = TypeVar("T")
 
+End = Callable[[], Awaitable[Any] | None]
+"""Ends a part of the server; what it returns is waited for."""
+Check = Callable[[], bool]
+"""Returns False while the server should get no requests."""
+
 
 class SettingsChanged(Event, frozen=True, gc=False):
     """The settings of a new generation are in force from now on."""
@@ -176,9 +181,9 @@ class Readiness:
 
     def __init__(self) -> None:
         self.phase: str | None = STARTING
-        self._checks: dict[str, Callable[[], bool]] = {}
+        self._checks: dict[str, Check] = {}
 
-    def add(self, reason: str, check: Callable[[], bool]) -> None:
+    def add(self, reason: str, check: Check) -> None:
         """Count the server as not ready, for ``reason``, while ``check`` returns False."""
         self._checks[reason] = check
 
@@ -204,7 +209,7 @@ class Services(MultiService):
         """Add an ``IService``; it is started with the others."""
         service.setServiceParent(self)
 
-    def add_closing(self, close: Callable[[], Awaitable[Any] | None]) -> None:
+    def add_closing(self, close: End) -> None:
         """Call ``close`` when its turn to end comes; for what needs no start."""
         self.add(Closing(close))
 
@@ -226,7 +231,7 @@ class Services(MultiService):
 class Closing(Service):
     """A service that has only an end."""
 
-    def __init__(self, close: Callable[[], Awaitable[Any] | None]) -> None:
+    def __init__(self, close: End) -> None:
         self._close = close
 
     def stopService(self) -> Awaitable[Any] | None:
@@ -235,7 +240,7 @@ class Closing(Service):
         return self._close()
 
 
-async def ended_in_time(clock: IReactorTime, end: Callable[[], Awaitable[Any] | None]) -> None:
+async def ended_in_time(clock: IReactorTime, end: End) -> None:
     """Call ``end`` and wait for it, at most for `LONGEST_END`; what it raises is logged."""
 
     async def wait() -> None:

@@ -87,7 +87,7 @@ class InlineInterpreter:
         self._loop = asyncio.new_event_loop()
         # A package of its own for the modules, so that no other interpreter's meet them in sys.modules.
         prefix = f"_harn_inline_{next(_numbers)}"
-        self._session = ChildSession(self._loop, self._send_from_loop, threads=None, prefix=prefix)
+        self._session = ChildSession(self._loop, self, threads=None, prefix=prefix)
         self._thread = Thread(target=self._run, name=prefix, daemon=True)
         _prepare_process()
         _interpreters.add(self)
@@ -237,8 +237,14 @@ class InlineInterpreter:
         """Send a frame to the thread."""
         self._send(frame)
 
-    def _send_from_loop(self, frame: FromChild) -> None:
+    def send(self, frame: FromChild) -> None:
+        """Pass a frame of the loop on to the reactor's thread."""
         self._reactor.callFromThread(self._received, frame)
+
+    send_now = send
+
+    def end_programs(self, programs: dict[int, int]) -> None:
+        """Kill none: programs of the server's own process are not followed."""
 
     def _received(self, frame: FromChild) -> None:
         if isinstance(frame, Done):

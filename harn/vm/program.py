@@ -89,9 +89,7 @@ class ChildProgram:
         self._outgoing = bytearray()
         self._flushing = False
         self._reader = FrameReader(ToChild, LARGEST_TO_CHILD)
-        self.session = ChildSession(
-            loop, self.send, threads=Threads(THREADS), send_now=self._send_now, end_programs=end_programs
-        )
+        self.session = ChildSession(loop, self, threads=Threads(THREADS))
         self.watchdog = LoopWatchdog(control, loop)
         loop.add_reader(data.fileno(), self._readable)
 
@@ -113,7 +111,8 @@ class ChildProgram:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
-    def _send_now(self, frame: FromChild) -> None:
+    def send_now(self, frame: FromChild) -> None:
+        """Send, and return only when the frame has left this process."""
         end_copy()
         append_frame(self._outgoing, frame)
         self._data.setblocking(True)
@@ -122,6 +121,10 @@ class ChildProgram:
         finally:
             self._data.setblocking(False)
         self._outgoing.clear()
+
+    def end_programs(self, programs: dict[int, int]) -> None:
+        """Kill the programs that a call has started."""
+        end_programs(programs)
 
     def _flush(self) -> None:
         try:

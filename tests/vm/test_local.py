@@ -17,6 +17,7 @@ from harn.vm.frames import Source
 from harn.vm.imports import Scope
 from harn.vm.local_code import Locality, UnreadModule
 from harn.vm.sources import find_modules, read_bundle
+from tests.vm.examples import Unobserved
 from tests.vm.test_sources import SourcesCase
 
 FUNCTION = "def f(event): pass\n"
@@ -122,7 +123,7 @@ class GuardCase(SourcesCase):
         self.scope = scope = Scope(sources, self.prefix, bundle.root)
         scope.install()
         self.addCleanup(lambda: scope in sys.meta_path and scope.remove())
-        return Functions(self.scope, lambda module: None)
+        return Functions(self.scope, Unobserved())
 
     def refused(self, *references: Any, **more: Any) -> Any:
         functions = self.functions(*references, **more)

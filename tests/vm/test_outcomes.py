@@ -9,6 +9,7 @@ from harn.vm.child.functions import Functions, Unusable
 from harn.vm.frames import LARGEST_RESULT, Done, Source
 from harn.vm.imports import Scope
 from harn.vm.outcomes import returned_of
+from tests.vm.examples import Unobserved
 
 
 class ReturnedTests(SynchronousTestCase):
@@ -34,7 +35,7 @@ class ReferenceTests(SynchronousTestCase):
         scope = Scope([Source("handlers", "handlers.py", source.encode(), False)], f"outcomes_{id(source)}")
         scope.install()
         self.addCleanup(scope.remove)
-        return Functions(scope, lambda name: None)
+        return Functions(scope, Unobserved())
 
     def test_what_every_module_has(self) -> None:
         """What the module type brings, and no code of the module's own, names no handler."""

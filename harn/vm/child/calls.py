@@ -19,7 +19,7 @@ from harn.handlers import LONGEST_WAIT, Context, Log, Reject, RetryAfter, Trigge
 from harn.model.event import decode_envelope
 from harn.vm.child.forks import end_copy
 from harn.vm.child.functions import UserFunction
-from harn.vm.child.threads import interrupt
+from harn.vm.child.threads import Job, interrupt, withdraw_interrupt
 from harn.vm.child.tracebacks import message_of, one_line, plain_text, user_traceback
 from harn.vm.frames import (
     BY_SCHEDULE,
@@ -114,8 +114,10 @@ class RunningCall:
         self._cancelled = True
         thread = self._thread
         if thread is not None:
-            interrupt(thread, lambda: self._thread == thread)
-            self._session.end_programs(self.programs)  # it may wait for one, which delays the interrupt
+            interrupt(thread)
+            if self._thread != thread:  # it has left this call meanwhile
+                withdraw_interrupt(thread)
+            self._session.end_programs(self)  # it may wait for one, which delays the interrupt
         if self.task is not None:
             self.task.cancel()
         if not self._touched:  # a call that has not begun never will, and cannot answer itself
@@ -223,7 +225,7 @@ class RunningCall:
         if self._cancelled:
             self.task.cancel()
 
-    def _thread_job(self, run: Callable[[], None]) -> Callable[[bool], None]:
+    def _thread_job(self, run: Callable[[], None]) -> Job:
         context = copy_context()
 
         def job(was_queued: bool) -> None:

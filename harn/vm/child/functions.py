@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from harn.vm.child.forks import end_copy
 from harn.vm.child.threads import Threads
@@ -69,18 +69,24 @@ class Unusable(Exception):
         return Flaw(reference, self.file, self.line, self.message, self.hint)
 
 
+class ImportObserver(Protocol):
+    """The part of `harn.vm.child.session.ChildSession` that `Functions` calls."""
+
+    def import_begins(self, module: str) -> None:
+        """Called with a module's name before its import begins."""
+
+
 class Functions:
     """
     The functions of one bundle that have been looked up; each module is imported once, and its failure stored.
 
-    :ivar importing: called with a module's name before its import begins.
     :ivar imports: number of modules imported so far.
     """
 
-    def __init__(self, scope: Scope, importing: Callable[[str], None]) -> None:
+    def __init__(self, scope: Scope, observer: ImportObserver) -> None:
         self.imports = 0
         self._scope = scope
-        self._importing = importing
+        self._observer = observer
         self._modules: dict[str, ModuleType | Unusable] = {}
         self._found: dict[str, UserFunction] = {}
 
@@ -117,7 +123,7 @@ class Functions:
     def _module(self, name: str) -> ModuleType:
         module = self._modules.get(name)
         if module is None:
-            self._importing(name)
+            self._observer.import_begins(name)
             self.imports += 1
             before = sys.modules.keys() | self._scope.guard.refused.keys()
             try:
@@ -174,7 +180,7 @@ def _line_of(value: Any) -> int | None:
     return getattr(code, "co_firstlineno", None)
 
 
-def _capacity(value: Callable[..., Any], name: str, file: str, line: int | None) -> int:
+def _capacity(value: Any, name: str, file: str, line: int | None) -> int:
     """Return the number of positional arguments it accepts, at most 2; it must not require more."""
     try:
         parameters = inspect.signature(value).parameters.values()
@@ -194,7 +200,7 @@ def _capacity(value: Callable[..., Any], name: str, file: str, line: int | None)
     return min(capacity, 2)
 
 
-def _is_async(value: Callable[..., Any]) -> bool:
+def _is_async(value: Any) -> bool:
     return any(inspect.iscoroutinefunction(each) for each in _layers(value))
 
 

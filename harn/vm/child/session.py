@@ -9,7 +9,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Task, _get_running_loop
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -54,6 +54,19 @@ LATE = 30.0
 _encode_fields = msgspec.json.Encoder(enc_hook=repr).encode
 
 
+class SessionOwner(Protocol):
+    """The transport between one session and the server."""
+
+    def send(self, frame: FromChild) -> None:
+        """Send a frame to the server; on the loop's thread."""
+
+    def send_now(self, frame: FromChild) -> None:
+        """Send a frame, and return only when it has left this process."""
+
+    def end_programs(self, programs: dict[int, int]) -> None:
+        """Kill the programs that a call has started, if they can be told apart; see `RunningCall.programs`."""
+
+
 class ChildSession:
     """
     The calls of one interpreter. Everything except `ask_secret`, `log` and `call_soon` belongs to the loop's thread.
@@ -66,19 +79,14 @@ class ChildSession:
     def __init__(
         self,
         loop: AbstractEventLoop,
-        send: Callable[[FromChild], None],
+        owner: SessionOwner,
         *,
         threads: Threads | None,
         prefix: str = "",
-        send_now: Callable[[FromChild], None] | None = None,
-        end_programs: Callable[[dict[int, int]], None] = lambda _: None,
     ) -> None:
         """
         Make an empty session.
 
-        :param send: sends a frame to the server; on the loop's thread.
-        :param send_now: like ``send``, but returns only when the frame has left this process.
-        :param end_programs: kills the programs that a call has started; see `RunningCall.programs`.
         :param prefix: the name of a package for the modules; see `harn.vm.imports.Scope`.
         """
         self.loop = loop
@@ -86,9 +94,8 @@ class ChildSession:
         self.calls: dict[int, RunningCall] = {}
         self.paths: frozenset[str] = frozenset()
         self.scope: Scope | None = None
-        self.end_programs = end_programs
-        self._send = send
-        self._send_now = send if send_now is None else send_now
+        self._owner = owner
+        self._send = owner.send
         self._prefix = prefix
         self._functions: Functions | None = None
         self._hooks: ModuleHooks | None = None
@@ -119,8 +126,12 @@ class ChildSession:
         self.scope = Scope(frame.sources, self._prefix, frame.root)
         self.scope.install()
         self.paths = self.scope.paths
-        self._functions = Functions(self.scope, lambda module: self._send_now(Importing(module)))
+        self._functions = Functions(self.scope, self)
         self._hooks = ModuleHooks(self.loop, self.threads, self.scope)
+
+    def import_begins(self, module: str) -> None:
+        """Report that the import of a module begins, at once: it may end this process."""
+        self._owner.send_now(Importing(module))
 
     def _resolve(self, frame: Resolve) -> None:
         flaws: list[Flaw] = []
@@ -177,8 +188,12 @@ class ChildSession:
                 self.printed(call, "info" if stream == "stdout" else "warn", stream, text)
         call.partial = {}
         if call.is_cancelled and call.programs:
-            self.end_programs(call.programs)
+            self.end_programs(call)
         self._send(answer)
+
+    def end_programs(self, call: RunningCall) -> None:
+        """Kill the programs that a call has started."""
+        self._owner.end_programs(call.programs)
 
     def queued(self, call: RunningCall) -> None:
         """Report that a call waits for a thread."""

@@ -8,6 +8,9 @@ from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from queue import SimpleQueue
 
+Job = Callable[[bool], None]
+"""Runs on a thread; called with whether it had to wait for one."""
+
 
 class DeadlinePassed(BaseException):
     """Raised in a thread whose call's time has run out; the user's ``except Exception`` does not catch it."""
@@ -18,14 +21,14 @@ class Threads:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._jobs: SimpleQueue[tuple[Callable[[bool], None], bool]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Job, bool]] = SimpleQueue()
         self._running = 0  # threads that exist
         self._busy = 0  # jobs submitted and not finished
         self._counting = allocate_lock()
 
-    def submit(self, job: Callable[[bool], None]) -> bool:
+    def submit(self, job: Job) -> bool:
         """
-        Run ``job(was_queued)`` on a thread; called on the loop's thread.
+        Run ``job`` on a thread; called on the loop's thread.
 
         :return: false when it has to wait for another job to end.
         """
@@ -52,14 +55,15 @@ class Threads:
                 continue
 
 
-def interrupt(thread: int, still: Callable[[], bool]) -> None:
-    """
-    Raise `DeadlinePassed` in a thread, once; it takes effect when Python code runs there next.
-
-    :param still: returns whether the thread is still in that call; if not, the exception is cleared.
-    """
+def interrupt(thread: int) -> None:
+    """Raise `DeadlinePassed` in a thread, once; it takes effect when Python code runs there next."""
     from ctypes import c_ulong, py_object, pythonapi
 
     pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), py_object(DeadlinePassed))
-    if not still():
-        pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), None)
+
+
+def withdraw_interrupt(thread: int) -> None:
+    """Clear what `interrupt` raised in a thread, if it has not taken effect."""
+    from ctypes import c_ulong, pythonapi
+
+    pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), None)
