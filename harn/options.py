@@ -59,7 +59,7 @@ class Option:
         return self.metavar is None
 
 
-def one_of(choices: tuple[str, ...]) -> Reader:
+def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     """Make a reader that takes one of ``choices``."""
 
     def read(text: str) -> str:

@@ -154,9 +154,10 @@ class SignedProvider:
     :ivar identity: the identifier of a delivery, the same when it is sent again; else the body's digest is.
     :ivar occurred_at: when it happened: Unix seconds, or RFC 3339.
     :ivar fields: the names in ``event.provider_payload`` and their paths in the body.
-    :ivar headers: further names in it, and the header of each.
+    :ivar headers: further names in it, and the header of each; they replace fields of the same name.
     :ivar handshake: returns the answer to a message that is not an event; None for any other.
     :ivar acknowledgement: returns the answer that the sender expects when its event is stored; None for harn's own.
+    :ivar example: a request that the provider might send; None where it has none.
     :ivar final: header lines of answers for which a repeated request would not help; each ends in CRLF.
     """
 
@@ -164,7 +165,7 @@ class SignedProvider:
     home: str
     scheme: IScheme
     kind: Fact
-    example: Example
+    example: Example | None = None
     identity: Fact = nothing
     occurred_at: Fact = nothing
     fields: Callable[[Message], Mapping[str, Path]] = field(factory=always)
@@ -216,9 +217,11 @@ class SignedConnector(Receiver):
         answer = self._declared.acknowledgement(message)
         return Events((event,)) if answer is None else evolve(answer, events=(event,))
 
-    def example(self) -> NormalizedEvent:
-        """Return the event of the example, with its body."""
+    def example(self) -> NormalizedEvent | None:
+        """Return the event of the example, with its body; None where the provider declares no example."""
         given = self._declared.example
+        if given is None:
+            return None
         headers = {name.lower(): value for name, value in given.headers.items()}
         return evolve(self._event(Message.of(headers, given.body), given.body), body=given.body)
 
@@ -235,7 +238,10 @@ class SignedConnector(Receiver):
         return NormalizedEvent(
             kind=kind,
             dedupe_key=bodies.identifier(declared.identity(message)) or bodies.body_digest(body),
-            payload={"event": kind, **{name: message.headers.get(each) for name, each in declared.headers.items()}},
+            payload={
+                "event": kind,
+                **{name: bodies.word(message.headers.get(each)) for name, each in declared.headers.items()},
+            },
             lifted={name: list(path) for name, path in declared.fields(message).items()},
             body_format=message.body_format,
             occurred_at=bodies.moment(declared.occurred_at(message)),

@@ -194,12 +194,14 @@ def _reason(failure: Any) -> str:
 
 
 def _has_example(plugin: IConnectorPlugin) -> bool:
-    return isinstance(plugin, SignedProvider) or callable(getattr(plugin, "connector_case", None))
+    if isinstance(plugin, SignedProvider):
+        return plugin.example is not None
+    return callable(getattr(plugin, "connector_case", None))
 
 
 def _case(plugin: IConnectorPlugin) -> ConnectorCase:
     """Return the plugin's own example, or one without a request."""
-    if isinstance(plugin, SignedProvider):
+    if isinstance(plugin, SignedProvider) and plugin.example is not None:
         return signed_case(plugin)
     if _has_example(plugin):
         return cast("Any", plugin).connector_case()  # type: ignore[no-any-return]

@@ -84,8 +84,14 @@ class ConnectorCase:
 
 
 def signed_case(provider: SignedProvider, secret: bytes = b"an example's secret") -> ConnectorCase:
-    """Make the case of a declared provider out of its example, signed with ``secret``."""
+    """
+    Make the case of a declared provider out of its example, signed with ``secret``.
+
+    :raises ValueError: it declares none.
+    """
     now, example, scheme = 1_700_000_000.0, provider.example, provider.scheme
+    if example is None:
+        raise ValueError(f"{provider.provider} declares no example")
     signature = scheme.sign(scheme.key(secret), example.body, now)
     headers = {name.lower(): value for name, value in {**example.headers, **signature}.items()}
     path = f"/triggers/{provider.provider}"

@@ -9,7 +9,7 @@ from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
 from harn.connectors.a2a_push import A2aPushPlugin
-from harn.connectors.github import GithubPlugin
+from harn.connectors.github import GITHUB
 from harn.connectors.interfaces import ConnectorBinding, ConnectorContext
 from harn.connectors.webhook import WebhookPlugin
 from harn.model.exchange import InboundRequest
@@ -50,7 +50,7 @@ def connector(plugin: Any, bound: ConnectorBinding) -> Any:
 def github_case() -> ConnectorCase:
     """Return a case of GitHub, with an issue that was opened."""
     return ConnectorCase(
-        plugin=GithubPlugin(),
+        plugin=GITHUB,
         binding=binding("github", None, "webhook", SECRET),
         request=request(BODY, github_headers(SECRET, BODY, "issues")),
         signature_headers=("x-hub-signature-256",),

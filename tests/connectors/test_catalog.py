@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.a2a_push import A2aPushPlugin
 from harn.connectors.catalog import Catalog
-from harn.connectors.github import GithubPlugin
+from harn.connectors.github import GITHUB
 from harn.connectors.webhook import WebhookPlugin
 
 PLUGIN = """
@@ -44,7 +44,7 @@ class CatalogTests(SynchronousTestCase):
         catalog = Catalog.discover()
         self.assertEqual(catalog.problems, ())
         self.assertEqual(sorted(catalog.plugins), ["a2a-push", "github", "slack", "stripe", "webhook"])
-        self.assertIsInstance(catalog.plugin("github"), GithubPlugin)
+        self.assertIs(catalog.plugin("github"), GITHUB)
         self.assertRaises(KeyError, catalog.plugin, "acme")
 
     def test_rules(self) -> None:
@@ -58,12 +58,14 @@ class CatalogTests(SynchronousTestCase):
     def test_two_for_one_provider(self) -> None:
         """A built-in plugin wins over another with the same provider, in any order, and a problem names both."""
 
-        class ForeignPlugin(GithubPlugin):
+        class ForeignPlugin(WebhookPlugin):
             """Says that it is GitHub too."""
 
-        for plugins in ([GithubPlugin(), ForeignPlugin()], [ForeignPlugin(), GithubPlugin()]):
+            provider = "github"
+
+        for plugins in ([GITHUB, ForeignPlugin()], [ForeignPlugin(), GITHUB]):
             catalog = Catalog.of(plugins)
-            self.assertIs(type(catalog.plugin("github")), GithubPlugin)
+            self.assertIs(catalog.plugin("github"), GITHUB)
             (problem,) = catalog.problems
             self.assertEqual(problem.file, __name__)
             self.assertIn("'github' is harn.connectors.github's", problem.message)
@@ -71,15 +73,15 @@ class CatalogTests(SynchronousTestCase):
     def test_broken_promises(self) -> None:
         """A plugin that does not keep its interface's promise is a problem that says how."""
 
-        class Explosive(GithubPlugin):
+        class Explosive(A2aPushPlugin):
             """Raises when it is asked."""
 
             @property
             def kinds(self) -> Any:  # type: ignore[override]
                 raise RuntimeError("boom")
 
-        def changed(**attributes: Any) -> GithubPlugin:
-            plugin = GithubPlugin()
+        def changed(**attributes: Any) -> A2aPushPlugin:
+            plugin = A2aPushPlugin()
             for name, value in attributes.items():
                 setattr(plugin, name, value)
             return plugin
@@ -89,7 +91,7 @@ class CatalogTests(SynchronousTestCase):
             (changed(kinds="webhook"), "kinds"),
             (changed(kinds=(1,)), "kinds"),
             (changed(authentication="none"), "authentication"),
-            (changed(table="github"), "table and schema"),
+            (changed(table=None), "table and schema"),
             (changed(connector=None), "connector"),
             (Explosive(), "boom"),
         ):

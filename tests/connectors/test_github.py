@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.github import GithubPlugin
+from harn.connectors.github import GITHUB
 from harn.connectors.interfaces import NormalizedEvent
 from harn.errors import MediaTypeUnsupported, PayloadInvalid, SignatureMismatch
 from harn.model.event import Envelope, TriggerEvent
@@ -41,7 +41,7 @@ class GithubTests(SynchronousTestCase):
     """The connector, prepared."""
 
     def setUp(self) -> None:
-        self.connector = connector(GithubPlugin(), binding("github", None, "webhook", SECRET))
+        self.connector = connector(GITHUB, binding("github", None, "webhook", SECRET))
 
     def normalize(self, body: bytes, event: str = "issues", **changed: str) -> NormalizedEvent:
         """Verify and normalize a signed delivery whose headers are changed afterwards; give its event."""

@@ -11,17 +11,17 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from harn.connectors.github import GithubConnector, GithubPlugin
 from harn.connectors.interfaces import ConnectorContext, Events, IReceiver, Normalized, NormalizedEvent
+from harn.connectors.webhook import WebhookConnector, WebhookPlugin
 from harn.model.exchange import InboundRequest
 from harn.testing.connectors import ConnectorCase, make_connector_tests
-from tests.connectors.examples import github_case
+from tests.connectors.examples import webhook_case
 
 TICK = NormalizedEvent(kind="tick", dedupe_key="1")
 
 
-class Faulty(GithubConnector):
-    """GitHub's connector, with access to its context for mischief."""
+class Faulty(WebhookConnector):
+    """The generic webhook's connector, with access to its context for mischief."""
 
     def __init__(self, context: ConnectorContext) -> None:
         super().__init__(context)
@@ -117,14 +117,14 @@ class SuiteTests(SynchronousTestCase):
     def failing(self, connector: Any) -> set[str]:
         """Run the suite; give the names of the tests that fail."""
 
-        class Plugin(GithubPlugin):
+        class Plugin(WebhookPlugin):
             """Makes the faulty connector."""
 
             def connector(self, context: ConnectorContext) -> Any:
                 return connector(context)
 
         def case() -> ConnectorCase:
-            return evolve(github_case(), plugin=Plugin())
+            return evolve(webhook_case("github"), plugin=Plugin())
 
         tests = make_connector_tests(case)
         failed: set[str] = set()

@@ -194,6 +194,7 @@ class ProviderTests(ServerCase):
         self.assertEqual(
             (answer.status, answer.body, answer.headers["content-type"]), (200, b"c-1", "text/plain; charset=utf-8")
         )
+        assert SLACK.example is not None and STRIPE.example is not None
         body = SLACK.example.body
         self.assert_accepted(slack(body), "slack")
         again = slack(body, **{"X-Slack-Retry-Num": "1"})

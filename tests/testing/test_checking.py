@@ -7,26 +7,26 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from harn.connectors.github import GithubPlugin
 from harn.connectors.interfaces import ConnectorContext, IConnectorPlugin
 from harn.connectors.stripe import STRIPE
+from harn.connectors.webhook import WebhookPlugin
 from harn.errors import PackageUnknown
 from harn.testing.checking import Outcome, check_package, check_plugin
 from harn.testing.connectors import ConnectorCase
-from tests.connectors.examples import github_case
+from tests.connectors.examples import webhook_case
 from tests.connectors.test_suite import Credulous
 
 
-class Exemplary(GithubPlugin):
-    """GitHub's plugin, with an example of its use."""
+class Exemplary(WebhookPlugin):
+    """The generic webhook's plugin, with an example of its use."""
 
     def connector_case(self) -> ConnectorCase:
         """Return the example."""
-        return github_case()
+        return webhook_case("github")
 
 
 @implementer(IConnectorPlugin)
-class Careless(GithubPlugin):
+class Careless(WebhookPlugin):
     """A plugin whose connector verifies nothing."""
 
     def connector(self, context: ConnectorContext) -> Any:
@@ -35,7 +35,7 @@ class Careless(GithubPlugin):
 
     def connector_case(self) -> ConnectorCase:
         """Return an example that uses this plugin."""
-        case = github_case()
+        case = webhook_case("github")
         return ConnectorCase(
             plugin=self, binding=case.binding, request=case.request, signature_headers=case.signature_headers
         )
@@ -53,7 +53,7 @@ class CheckPluginTests(SynchronousTestCase):
 
     def test_without_example(self) -> None:
         """A plugin without an example is checked as far as that needs no request."""
-        skipped = {check.name for check in check_plugin(GithubPlugin()).checks if check.status is Outcome.SKIPPED}
+        skipped = {check.name for check in check_plugin(WebhookPlugin()).checks if check.status is Outcome.SKIPPED}
         self.assertIn("altered body", skipped)
         self.assertNotIn("required secrets", skipped)
 
