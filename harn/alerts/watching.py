@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from twisted.logger import Logger
 
@@ -66,7 +65,7 @@ class Watcher:
         self._wall = wall
         self._board = board
         self._runner = runner
-        self._early: deque[Callable[[], None]] | None = deque(maxlen=MOST_EARLY)
+        self._early: deque[partial[None]] | None = deque(maxlen=MOST_EARLY)
         self._secrets: Mapping[str, bytes] = {}
         self._smtp = SmtpSettings()
         self._triggers: Mapping[str, TriggerSpec] = {}
@@ -89,12 +88,12 @@ class Watcher:
             each()
         self._runner.run()
 
-    def _pass(self, change: Callable[..., None], *arguments: Any, **more: Any) -> None:
+    def _pass(self, change: partial[None]) -> None:
         """Change the board, now or when it is complete; wake the runner where that changed an alert."""
         if self._early is not None:
-            self._early.append(partial(change, *arguments, **more))
+            self._early.append(change)
             return
-        change(*arguments, **more)
+        change()
         if self._board.changed:
             self._runner.run()
 
@@ -154,7 +153,7 @@ class Watcher:
         if new.dead is not None:
             self._died(new.trigger_id, new.dead, new.event_id)
         if new.replay_of is None and self._board.concerned(kinds.SILENT, new.trigger_id):
-            self._pass(self._board.accepted, new.trigger_id, self._wall.seconds())
+            self._pass(partial(self._board.accepted, new.trigger_id, self._wall.seconds()))
 
     def _settled(self, event: Settled) -> None:
         if event.settlement.dead is not None:
@@ -163,12 +162,12 @@ class Watcher:
     def _died(self, trigger_id: str, dead: DeadLetter, event_id: str) -> None:
         reason = dead.reason if dead.error_class in ("", dead.reason) else f"{dead.reason} ({dead.error_class})"
         happened = Happened(at=self._wall.seconds(), trigger_id=trigger_id, reason=reason, event_id=event_id)
-        self._pass(self._board.happened, kinds.DEAD_LETTER, happened)
+        self._pass(partial(self._board.happened, kinds.DEAD_LETTER, happened))
 
     def _dead_lettered(self, event: DeadLettered) -> None:
         now = self._wall.seconds()
         happened = Happened(at=now, trigger_id=event.trigger_id, count=event.count, reason=event.reason)
-        self._pass(self._board.happened, kinds.DEAD_LETTER, happened)
+        self._pass(partial(self._board.happened, kinds.DEAD_LETTER, happened))
 
     def _dead_letters_ended(self, event: DeadLettersEnded) -> None:
         self._dealt_with(event.trigger_id, event.count)
@@ -177,23 +176,20 @@ class Watcher:
         self._dealt_with(event.trigger_id, event.count)
 
     def _dealt_with(self, trigger_id: str, count: int) -> None:
-        self._pass(self._board.dealt_with, kinds.DEAD_LETTER, trigger_id, count, self._wall.seconds())
+        self._pass(partial(self._board.dealt_with, kinds.DEAD_LETTER, trigger_id, count, self._wall.seconds()))
 
     # Circuits
 
     def _circuit_changed(self, event: CircuitChanged) -> None:
         now, name = self._wall.seconds(), circuit_name(event.trigger_id, event.destination)
         if event.state == CIRCUIT_CLOSED:
-            self._pass(self._board.ended, kinds.CIRCUIT_OPEN, name, event.trigger_id, now)
+            self._pass(partial(self._board.ended, kinds.CIRCUIT_OPEN, name, event.trigger_id, now))
         elif event.state == CIRCUIT_OPEN:
             reason = f"{event.failures} deliveries to {event.destination} failed"
             subject = Subject(trigger_id=event.trigger_id, since=now, reason=reason)
-            self._pass(self._board.began, kinds.CIRCUIT_OPEN, name, subject)
-            self._pass(
-                self._board.happened,
-                kinds.CIRCUIT_OPEN,
-                Happened(at=now, trigger_id=event.trigger_id, reason=reason),
-            )
+            self._pass(partial(self._board.began, kinds.CIRCUIT_OPEN, name, subject))
+            happened = Happened(at=now, trigger_id=event.trigger_id, reason=reason)
+            self._pass(partial(self._board.happened, kinds.CIRCUIT_OPEN, happened))
 
     # Reloads
 
@@ -209,7 +205,7 @@ class Watcher:
             self._reload_failed(self._failed_start)  # it began with what served last, as its files are broken
             self._failed_start = None
         elif report.ok and not report.renews and (report.source != START or report.recalled is None):
-            self._pass(self._board.ended, kinds.RELOAD_FAILED, RELOAD, None, self._wall.seconds())
+            self._pass(partial(self._board.ended, kinds.RELOAD_FAILED, RELOAD, None, self._wall.seconds()))
 
     def _reload_failed(self, report: ReloadReport) -> None:
         now = self._wall.seconds()
@@ -217,6 +213,6 @@ class Watcher:
         why = f"{report.problems[0]}{more}" if report.problems else report.error or "unknown"
         reason = f"stage {report.stage or 'unknown'}: {why}"
         subject = Subject(trigger_id="", since=now, reason=reason)
-        self._pass(self._board.began, kinds.RELOAD_FAILED, RELOAD, subject, everywhere=True)
+        self._pass(partial(self._board.began, kinds.RELOAD_FAILED, RELOAD, subject, everywhere=True))
         happened = Happened(at=now, reason=reason)
-        self._pass(self._board.happened, kinds.RELOAD_FAILED, happened, everywhere=True)
+        self._pass(partial(self._board.happened, kinds.RELOAD_FAILED, happened, everywhere=True))

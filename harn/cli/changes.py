@@ -322,7 +322,7 @@ class StoreTarget:
             os.path.join(self.state_dir, DATABASE),
             reactor,
             wall=wall,
-            guard=lock.check,
+            guard=lock,
             evidence=(state_path(self.state_dir),),
         )
         store.lists.nothing_runs = True

@@ -49,7 +49,7 @@ def make_server(
         os.path.join(options.state_dir, DATABASE),
         reactor,
         wall=wall,
-        guard=None if lock is None else lock.check,
+        guard=lock,
         evidence=(state_path(options.state_dir),),
     )
     interpreters = make_interpreters(options, reactor, environ, lifecycle)

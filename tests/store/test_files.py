@@ -146,11 +146,12 @@ class RemovedFilesTests(SQLiteTestCase):
         self.result_of(self.store.close())
         verdicts: list[Any] = []
 
-        def guard():
-            if verdicts:
-                raise EventLogGone(verdicts[0])
+        class Checked:
+            def check(self):
+                if verdicts:
+                    raise EventLogGone(verdicts[0])
 
-        self.store = SQLiteStore.at(self.path, self.clock, guard=guard)
+        self.store = SQLiteStore.at(self.path, self.clock, guard=Checked())
         self.result_of(self.store.open())
         self.result_of(self.store.heartbeat(NOW))
         verdicts.append("it is another server's")

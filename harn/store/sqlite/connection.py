@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote
@@ -59,11 +60,12 @@ def connect_reader(path: str) -> sqlite3.Connection:
     return connection
 
 
-def read_whole(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:
-    """Run ``query`` within one transaction, so that all of its statements see one state."""
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Run what reads within one transaction, so that all of its statements see one state."""
     connection.execute("BEGIN")
     try:
-        return query(connection)
+        yield connection
     finally:
         connection.execute("ROLLBACK")
 
@@ -142,7 +144,8 @@ class OfflineStore:
         :raises EventLogUnavailable: the database cannot be read.
         """
         try:
-            return read_whole(self._connection, lambda connection: operation.query(None, connection, *args, **kwargs))
+            with snapshot(self._connection) as connection:
+                return operation.query(None, connection, *args, **kwargs)
         except sqlite3.Error as error:
             raise EventLogUnavailable(f"the event log {self._path} cannot be read: {error}") from error
 

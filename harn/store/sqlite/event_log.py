@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -137,7 +137,13 @@ class SQLiteEventLog(Idea):
     @reads
     def read(self, connection: sqlite3.Connection, topic: str, after: int, limit: int) -> Sequence[Record]:
         """See `IEventLog.read`."""
-        return _READERS.get(topic, _log)(connection, topic, after, limit)
+        if topic == INBOX:
+            return _envelopes(connection, after, limit)
+        if topic == OUTBOX:
+            return _outbox(connection, after, limit)
+        if topic == ATTEMPTS:
+            return _attempt_records(connection, after, limit)
+        return _dead(connection, after, limit) if topic == DEAD_LETTERS else _log(connection, topic, after, limit)
 
     @reads
     def latest(self, connection: sqlite3.Connection, topic: str) -> int:
@@ -179,16 +185,16 @@ def _log(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> 
     ]
 
 
-def _envelopes(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+def _envelopes(connection: sqlite3.Connection, after: int, limit: int) -> list[Record]:
     rows = up_to(map(stored, connection.execute(_ENVELOPES, (after, limit))), MOST_BYTES)
     return list(map(envelope_record, rows))
 
 
-def _outbox(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+def _outbox(connection: sqlite3.Connection, after: int, limit: int) -> list[Record]:
     return list(map(outbox_record, _attempts(connection, _RESULT, after, limit)))
 
 
-def _attempt_records(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+def _attempt_records(connection: sqlite3.Connection, after: int, limit: int) -> list[Record]:
     return list(map(attempt_record, _attempts(connection, "NULL", after, limit)))
 
 
@@ -209,7 +215,7 @@ def _attempts(connection: sqlite3.Connection, result: str, after: int, limit: in
     ]
 
 
-def _dead(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
+def _dead(connection: sqlite3.Connection, after: int, limit: int) -> list[Record]:
     records: list[Record] = []
     size = 0
     for row in connection.execute(_DEAD, (after, limit)):
@@ -235,11 +241,3 @@ def _attempt(row: Sequence[Any]) -> Attempt:
         error_class=error_class,
         error=error,
     )
-
-
-_READERS: dict[str, Callable[[sqlite3.Connection, str, int, int], Sequence[Record]]] = {
-    INBOX: _envelopes,
-    OUTBOX: _outbox,
-    ATTEMPTS: _attempt_records,
-    DEAD_LETTERS: _dead,
-}

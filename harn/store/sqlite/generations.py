@@ -166,42 +166,15 @@ class SQLiteGenerations(Idea):
                 raise StoreError(f"generation {number} was adopted before; its number is not given again")
             connection.execute(_UNRESERVE_BINDINGS, (number,))
             connection.execute(_UNRESERVE, (number,))
-        removed = msgspec.json.encode(generation.removed)
-        connection.execute(
-            _INSERT_GENERATION,
-            (
-                number,
-                generation.digest,
-                generation.bundle_id,
-                generation.source,
-                generation.actor,
-                generation.adopted_at,
-                removed,
-                generation.manifest_digest,
-                generation.recalled,
-                generation.reason,
-                msgspec.json.encode(generation.summary),
-            ),
-        )
+        connection.execute(_INSERT_GENERATION, _row(generation))
         rows = [
             (row.trigger_id, row.version, row.fingerprint, row.generation, row.bundle_id, row.spec)
             for row in generation.bindings
         ]
         if rows and connection.executemany(_INSERT_BINDING, rows).rowcount != len(rows):
             raise StoreError(f"generation {number} brings a binding version whose number was given before")
-        if bundle is not None:
-            connection.execute(_INSERT_BUNDLE, (generation.bundle_id, bundle))
-        elif (
-            connection.execute("SELECT 1 FROM bundles WHERE bundle_id = ?", (generation.bundle_id,)).fetchone() is None
-        ):
-            raise StoreError(f"bundle {generation.bundle_id} is not in the store, and was not handed over")
-        digest = generation.manifest_digest
-        if manifest is not None:
-            if not digest:
-                raise StoreError(f"generation {number} has a manifest, but no digest to keep it under")
-            connection.execute(_INSERT_MANIFEST, (digest, manifest))
-        elif digest and connection.execute("SELECT 1 FROM manifests WHERE digest = ?", (digest,)).fetchone() is None:
-            raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
+        _put_bundle(connection, generation, bundle)
+        _put_manifest(connection, generation, manifest)
 
     def adopted(self, number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
         """See `IGenerations.adopted`."""
@@ -251,6 +224,51 @@ def trim(connection: sqlite3.Connection, policy: RetentionPolicy, limit: int) ->
         if removed < limit:
             removed += connection.execute(statement, (floor, further, limit - removed)).rowcount
     return removed
+
+
+def _put_bundle(connection: sqlite3.Connection, generation: GenerationRecord, bundle: bytes | None) -> None:
+    """
+    Keep the bundle of a generation.
+
+    :raises StoreError: it was not handed over, and is not there.
+    """
+    bundle_id = generation.bundle_id
+    if bundle is not None:
+        connection.execute(_INSERT_BUNDLE, (bundle_id, bundle))
+    elif connection.execute("SELECT 1 FROM bundles WHERE bundle_id = ?", (bundle_id,)).fetchone() is None:
+        raise StoreError(f"bundle {bundle_id} is not in the store, and was not handed over")
+
+
+def _put_manifest(connection: sqlite3.Connection, generation: GenerationRecord, manifest: bytes | None) -> None:
+    """
+    Keep the manifest of a generation, if it has one.
+
+    :raises StoreError: it has no digest; or it was not handed over, and is not there.
+    """
+    digest = generation.manifest_digest
+    if manifest is not None:
+        if not digest:
+            raise StoreError(f"generation {generation.number} has a manifest, but no digest to keep it under")
+        connection.execute(_INSERT_MANIFEST, (digest, manifest))
+    elif digest and connection.execute("SELECT 1 FROM manifests WHERE digest = ?", (digest,)).fetchone() is None:
+        raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
+
+
+def _row(generation: GenerationRecord) -> tuple[Any, ...]:
+    """Return the values of `_COLUMNS`."""
+    return (
+        generation.number,
+        generation.digest,
+        generation.bundle_id,
+        generation.source,
+        generation.actor,
+        generation.adopted_at,
+        msgspec.json.encode(generation.removed),
+        generation.manifest_digest,
+        generation.recalled,
+        generation.reason,
+        msgspec.json.encode(generation.summary),
+    )
 
 
 def _generation(row: Sequence[Any]) -> GenerationRecord:

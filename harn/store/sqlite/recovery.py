@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from attrs import evolve, frozen
 from zope.interface import implementer
 
 from harn.model.delivery import StoredDelivery
@@ -106,6 +106,20 @@ _MOVE = (
 )
 
 
+@frozen
+class _TakenOver:
+    """
+    The result of a recovery in the writer's thread.
+
+    :ivar incarnation: the number of this server from now on.
+    :ivar ended: servers whose notes of what ran are of no more use.
+    """
+
+    recovery: Recovery
+    incarnation: int
+    ended: tuple[int, ...]
+
+
 @implementer(IRecovery)
 class SQLiteRecovery(Idea):
     """`IRecovery` on SQLite."""
@@ -119,18 +133,16 @@ class SQLiteRecovery(Idea):
         gone: int | None = None,
     ) -> Deferred[Recovery]:
         """See `IRecovery.recover`."""
-        noted: list[int] = []
+        return self._recover(now, limit, received_before, leaving, gone).addCallback(self._recovered)
+
+    def _recovered(self, taken: _TakenOver) -> Recovery:
+        """Called in the reactor's thread: remove notes of no more use, and go on under the number that was given."""
         executor = self._executor
-
-        def recovered(result: tuple[Recovery, int]) -> Recovery:
-            found, incarnation = result
-            executor.notes.forget(noted)
-            if incarnation != executor.incarnation:
-                executor.incarnation = incarnation
-                executor.notes.renumber(incarnation)
-            return found
-
-        return self._recover(now, limit, received_before, leaving, gone, noted.append).addCallback(recovered)
+        executor.notes.forget(taken.ended)
+        if taken.incarnation != executor.incarnation:
+            executor.incarnation = taken.incarnation
+            executor.notes.renumber(taken.incarnation)
+        return taken.recovery
 
     @writes
     def _recover(
@@ -141,16 +153,16 @@ class SQLiteRecovery(Idea):
         received_before: float | None,
         leaving: int | None,
         gone: int | None,
-        end: Callable[[int], None],
-    ) -> tuple[Recovery, int]:
-        """Take over, call ``end`` with each server whose note is of no more use, and return this server's number."""
+    ) -> _TakenOver:
         others = self._living(session.connection, now, leaving, gone)
         notes = self._executor.notes.read()
         found = take_over(session, now, limit, received_before, others, notes)
-        for each in notes:
-            if each != session.incarnation and each not in others and not has_unfinished(session.connection, each):
-                end(each)
-        return found, session.incarnation
+        ended = tuple(
+            each
+            for each in notes
+            if each != session.incarnation and each not in others and not has_unfinished(session.connection, each)
+        )
+        return _TakenOver(found, session.incarnation, ended)
 
     @writes
     def keep_begun(self, session: Session, trigger_id: str, version: int, to_version: int) -> tuple[int, int]:

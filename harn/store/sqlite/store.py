@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
@@ -33,13 +33,24 @@ from harn.store.sqlite.retention import shrink
 from harn.store.sqlite.running import RunningNotes
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.statistics import SQLiteStatistics, SQLiteTotals
-from harn.store.sqlite.worker import Reader, ThreadWorker, Worker
+from harn.store.sqlite.worker import Reader, ThreadWorkers, Workers
 from harn.store.sqlite.writer import Writer
 
 log = Logger(namespace="harn.store")
 
 DATABASE_FILE = "events.sqlite"
 """The database's name in a state directory."""
+
+
+class Guard(Protocol):
+    """Keeps others off the directory of a store: `harn.store.lock.StateDirectoryLock`."""
+
+    def check(self) -> None:
+        """
+        Called in the writer's thread.
+
+        :raises EventLogGone: the directory is no longer this server's.
+        """
 
 
 @implementer(IStore)
@@ -51,10 +62,9 @@ class SQLiteStore:
     directory's lock (`harn.store.lock`), which the caller holds; while one server takes over from another, both may
     write: each waits for the other's commit, and neither gives a number that the other gave.
 
-    :param workers: makes a worker of a name; three at each `open`: for writes, for reads, for notes of what runs.
+    :param workers: makes three workers at each `open`.
     :param wall: stamps rows, and decides what has expired.
-    :param guard: called in the writer's thread with each heartbeat; raises `EventLogGone` when the directory is no
-        longer this server's.
+    :param guard: checks with each heartbeat that the directory is this server's.
     """
 
     backend = "sqlite"
@@ -62,9 +72,9 @@ class SQLiteStore:
     def __init__(
         self,
         database: Database,
-        workers: Callable[[str], Worker],
+        workers: Workers,
         wall: WallTime,
-        guard: Callable[[], None] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.location = database.location
         self._database = database
@@ -86,9 +96,9 @@ class SQLiteStore:
 
     def _new_workers(self, wall: WallTime) -> tuple[Writer, Reader, RunningNotes]:
         return (
-            Writer(self._database, self._workers("harn-store-writer"), wall),
-            Reader(self._database, self._workers("harn-store-reader")),
-            self._database.notes(self._workers("harn-store-notes")),
+            Writer(self._database, self._workers.worker("harn-store-writer"), wall),
+            Reader(self._database, self._workers.worker("harn-store-reader")),
+            self._database.notes(self._workers.worker("harn-store-notes")),
         )
 
     @classmethod
@@ -98,7 +108,7 @@ class SQLiteStore:
         reactor: Any,
         *,
         wall: WallTime | None = None,
-        guard: Callable[[], None] | None = None,
+        guard: Guard | None = None,
         synchronous: str = "FULL",
         busy_timeout: float = 5.0,
         evidence: Sequence[str] = (),
@@ -112,7 +122,7 @@ class SQLiteStore:
         :param synchronous: see `DatabaseFile`; so are ``busy_timeout`` and ``evidence``.
         """
         database = DatabaseFile(path, synchronous=synchronous, busy_timeout=busy_timeout, evidence=evidence)
-        return cls(database, lambda name: ThreadWorker(name, reactor), wall or reactor, guard)
+        return cls(database, ThreadWorkers(reactor), wall or reactor, guard)
 
     @property
     def incarnation(self) -> int:
@@ -156,7 +166,7 @@ class SQLiteStore:
 
         def beat(session: Session) -> None:
             if guard is not None:
-                guard()
+                guard.check()
             recovery.renew(session, pid=pid, host=host, now=now)
 
         return self._executor.writer.write(Call(beat))

@@ -5,8 +5,8 @@ The threads of a store: each runs work in order and reports back to the reactor;
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.store.sqlite.connection import read_whole
+from harn.store.sqlite.connection import snapshot
 
 if TYPE_CHECKING:
     from harn.store.sqlite.database import Database
@@ -25,6 +25,11 @@ log = Logger(namespace="harn.store")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Work = Callable[[], None]
+"""What a worker runs; it reports its result itself."""
+Answer = Callable[..., object]
+"""What takes a result, in the reactor's thread."""
 
 
 class Worker(Protocol):
@@ -37,17 +42,24 @@ class Worker(Protocol):
     def start(self) -> None:
         """Begin to run what was posted; called when the reactor runs, never earlier: a daemon forks between."""
 
-    def post(self, work: Callable[[], None]) -> None:
+    def post(self, work: Work) -> None:
         """Run ``work`` after what was posted before; it reports its result itself."""
 
-    def report(self, function: Callable[..., object], *args: Any) -> None:
+    def report(self, function: Answer, *args: Any) -> None:
         """Call ``function`` in the reactor's thread. Called by work that runs."""
 
-    def soon(self, function: Callable[[], None]) -> None:
+    def soon(self, function: Work) -> None:
         """Call ``function`` at the end of the reactor's turn. Called in the reactor's thread."""
 
     def stop(self) -> Deferred[None]:
         """Finish what was posted, then end; fire when that is done. Called once."""
+
+
+class Workers(Protocol):
+    """Makes the workers of a store: `ThreadWorkers` a server's, another those of a test."""
+
+    def worker(self, name: str) -> Worker:
+        """Make one; three at each time that a store is opened: for writes, for reads, for notes of what runs."""
 
 
 def run_in(worker: Worker, work: Callable[[], T]) -> Deferred[T]:
@@ -77,7 +89,7 @@ class ThreadWorker:
 
     def __init__(self, name: str, reactor: Any) -> None:
         self._reactor = reactor
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
         # A daemon thread: it must not keep a dying process alive, and no caller relies on work that was not reported.
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._stopped: Deferred[None] = Deferred()
@@ -86,15 +98,15 @@ class ThreadWorker:
         """See `Worker.start`."""
         self._thread.start()
 
-    def post(self, work: Callable[[], None]) -> None:
+    def post(self, work: Work) -> None:
         """See `Worker.post`."""
         self._work.put(work)
 
-    def report(self, function: Callable[..., object], *args: Any) -> None:
+    def report(self, function: Answer, *args: Any) -> None:
         """See `Worker.report`."""
         self._reactor.callFromThread(function, *args)
 
-    def soon(self, function: Callable[[], None]) -> None:
+    def soon(self, function: Work) -> None:
         """See `Worker.soon`."""
         self._reactor.callLater(0, function)
 
@@ -119,6 +131,21 @@ class ThreadWorker:
     def _join(self) -> None:
         self._thread.join()
         self._stopped.callback(None)
+
+
+class ThreadWorkers:
+    """
+    Makes workers with a thread each.
+
+    :param reactor: an `IReactorTime` and `IReactorFromThreads`.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def worker(self, name: str) -> ThreadWorker:
+        """See `Workers.worker`."""
+        return ThreadWorker(name, self._reactor)
 
 
 class Reader:
@@ -147,7 +174,12 @@ class Reader:
         """
         if self._closed:
             return fail(EventLogUnavailable(f"the event log {self._database.name} is closed"))
-        return run_in(self._worker, lambda: self._read(lambda connection: query(connection, *args, **kwargs)))
+
+        def run() -> T:
+            with self._snapshot() as connection:
+                return query(connection, *args, **kwargs)
+
+        return run_in(self._worker, run)
 
     def close(self) -> Deferred[None]:
         """Refuse further reads, finish those that are here, end the thread. Called once, after `open`."""
@@ -157,11 +189,13 @@ class Reader:
 
     # In the reader's thread:
 
-    def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
         try:
             if self._connection is None:
                 self._connection = self._database.connect_reader()
-            return read_whole(self._connection, query)
+            with snapshot(self._connection) as connection:
+                yield connection
         except (sqlite3.Error, StateDirectoryUnusable) as error:
             self._disconnect()
             raise EventLogUnavailable(f"the event log {self._database.name} cannot be read: {error}") from error

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -54,11 +54,11 @@ class StoreClock(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.rightNow = NOW
-        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = SimpleQueue()
+        self._calls: SimpleQueue[partial[Any]] = SimpleQueue()
 
-    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
         """See `IReactorFromThreads`."""
-        self._calls.put((callable, args, kwargs))
+        self._calls.put(partial(callable, *args, **kwargs))
 
     def turn(self) -> None:
         """Run the calls that are due, as the end of a reactor's turn does."""
@@ -77,10 +77,10 @@ class StoreClock(Clock):
             if results:
                 break
             try:
-                function, args, kwargs = self._calls.get(timeout=PATIENCE)
+                call = self._calls.get(timeout=PATIENCE)
             except Empty:
                 raise AssertionError("the store gave no answer") from None
-            function(*args, **kwargs)
+            call()
         (result,) = results
         if isinstance(result, Failure):
             result.raiseException()

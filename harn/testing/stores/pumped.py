@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -22,7 +22,7 @@ from harn.store.sqlite.deliveries import COLUMNS, FROM, stored
 from harn.store.sqlite.schema import SCHEMA
 from harn.store.sqlite.session import Session
 from harn.store.sqlite.store import SQLiteStore
-from harn.store.sqlite.worker import Worker
+from harn.store.sqlite.worker import Answer, Work, Worker
 
 
 class PumpedWorker:
@@ -35,9 +35,9 @@ class PumpedWorker:
 
     def __init__(self) -> None:
         self.held = False
-        self.waiting: deque[Callable[[], None]] = deque()
-        self._turn: deque[Callable[[], None]] = deque()
-        self._reports: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self.waiting: deque[Work] = deque()
+        self._turn: deque[Work] = deque()
+        self._reports: deque[tuple[Answer, tuple[Any, ...]]] = deque()
 
     @property
     def has_work(self) -> bool:
@@ -69,18 +69,18 @@ class PumpedWorker:
     def start(self) -> None:
         """See `Worker.start`."""
 
-    def post(self, work: Callable[[], None]) -> None:
+    def post(self, work: Work) -> None:
         """See `Worker.post`."""
         self.waiting.append(work)
         if not self.held:
             self.run()
             self.deliver()
 
-    def report(self, function: Callable[..., object], *args: Any) -> None:
+    def report(self, function: Answer, *args: Any) -> None:
         """See `Worker.report`."""
         self._reports.append((function, args))
 
-    def soon(self, function: Callable[[], None]) -> None:
+    def soon(self, function: Work) -> None:
         """See `Worker.soon`: a turn ends at once, or, while this is held, at the next `run`."""
         if self.held:
             self._turn.append(function)
@@ -299,8 +299,11 @@ class PumpedStore(SQLiteStore):
     def __init__(self, wall: WallTime, database: MemoryDatabase | None = None) -> None:
         self.database = MemoryDatabase() if database is None else database
         self.writer, self.reader = PumpedWorker(), PumpedWorker()
-        workers = {"harn-store-writer": self.writer, "harn-store-reader": self.reader}
-        super().__init__(self.database, lambda name: workers.get(name) or PumpedWorker(), wall)
+        super().__init__(self.database, self, wall)
+
+    def worker(self, name: str) -> PumpedWorker:
+        """See `harn.store.sqlite.worker.Workers`: its writer, its reader, or one for notes."""
+        return {"harn-store-writer": self.writer, "harn-store-reader": self.reader}.get(name) or PumpedWorker()
 
     @property
     def fail_writes(self) -> bool:
