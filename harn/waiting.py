@@ -13,6 +13,9 @@ from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
+Delay = Callable[[int], float]
+"""Returns the seconds until the next call after so many that failed: 1 the first time."""
+
 
 class InThread(Protocol):
     """Calls a function off the reactor thread. The Deferred of its result fires on the reactor thread."""
@@ -57,14 +60,13 @@ async def retry(
     clock: IReactorTime,
     work: Callable[[], Awaitable[T]],
     failures: type[Exception] | tuple[type[Exception], ...],
-    delay: Callable[[int], float],
+    delay: Delay,
     failed: Callable[[Exception], object] = lambda error: None,
 ) -> T:
     """
     Return the result of ``work``, called again until it succeeds.
 
     :param failures: the errors after which it is called again; others are raised.
-    :param delay: returns the seconds until the next call after so many that failed: 1 the first time.
     :param failed: called with each of these errors.
     """
     attempt = 0
@@ -77,7 +79,7 @@ async def retry(
         await deferLater(clock, delay(attempt))
 
 
-def backoff(first: float, longest: float) -> Callable[[int], float]:
+def backoff(first: float, longest: float) -> Delay:
     """Return a ``delay`` for `retry`: ``first`` seconds, then twice as long each time, at most ``longest``."""
     return backoffPolicy(first / 2.0, longest, factor=2.0, jitter=lambda: 0.0)
 

@@ -50,7 +50,7 @@ GITHUB = SignedProvider(
     scheme=SIGNATURE,
     kind=_kind,
     identity=header("X-GitHub-Delivery"),
-    occurred_at=lambda message: occurred_at(message.at("timestamp")),  # a number in it is no time
+    occurred_at=lambda message: occurred_at(message.at("timestamp")),  # a number is ignored
     fields=lambda message: _FIELDS.get(message.headers.get("x-github-event", ""), _COMMON),
     headers={"event": "x-github-event", "delivery_id": "x-github-delivery"},
 )

@@ -56,9 +56,9 @@ class Receiver:
         """Remove the keys."""
         self._keys = ()
 
-    def _use_secret(self, name: str, key: Callable[[bytes], bytes]) -> None:
+    def _use_secret(self, name: str, scheme: IScheme) -> None:
         """
-        Convert the values of the secret ``name`` to keys.
+        Convert the values of the secret ``name`` to keys of a scheme.
 
         :raises StageFailed: it has no value, or one is not usable; names the trigger and the position, never the value.
         """
@@ -68,7 +68,7 @@ class Receiver:
         keys = []
         for number, value in enumerate(values, start=1):
             try:
-                keys.append(key(value))
+                keys.append(scheme.key(value))
             except ValueError as error:
                 place = name if len(values) == 1 else f"{name} (number {number} of {len(values)})"
                 raise StageFailed(
@@ -112,6 +112,10 @@ class Message:
 
 Fact = Callable[[Message], Any]
 """Finds one field in a message; None if absent."""
+Fields = Callable[[Message], Mapping[str, Path]]
+"""Returns the fields of a message: names, and their paths in the body."""
+Answering = Callable[[Message], Respond | None]
+"""Returns the answer to a message; None for no answer of its own."""
 
 
 def member(*path: str) -> Fact:
@@ -129,7 +133,7 @@ def nothing(message: Message) -> None:
     """Return None, for any message."""
 
 
-def always(**fields: Path) -> Callable[[Message], Mapping[str, Path]]:
+def always(**fields: Path) -> Fields:
     """Make a function that returns the same fields for every message."""
     return lambda message: fields
 
@@ -168,10 +172,10 @@ class SignedProvider:
     example: Example | None = None
     identity: Fact = nothing
     occurred_at: Fact = nothing
-    fields: Callable[[Message], Mapping[str, Path]] = field(factory=always)
+    fields: Fields = field(factory=always)
     headers: Mapping[str, str] = field(factory=dict)
-    handshake: Callable[[Message], Respond | None] = nothing
-    acknowledgement: Callable[[Message], Respond | None] = nothing
+    handshake: Answering = nothing
+    acknowledgement: Answering = nothing
     final: bytes = b""
 
     kinds = ("webhook",)
@@ -197,7 +201,7 @@ class SignedConnector(Receiver):
 
     def prepare(self) -> None:
         """Prepare the secrets."""
-        self._use_secret(SECRET, self._declared.scheme.key)
+        self._use_secret(SECRET, self._declared.scheme)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
         """Check that the signature's headers are present."""

@@ -81,7 +81,7 @@ class WebhookConnector(Receiver):
 
     def prepare(self) -> None:
         """Prepare the secrets for the scheme."""
-        self._use_secret(SECRET, self._scheme.key)
+        self._use_secret(SECRET, self._scheme)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
         """Check that the headers of the configured scheme are present."""

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from harn.errors import (
-    AttemptFailed,
-    HandlerRaised,
-    HandlerRejected,
-    HandlerRetryAfter,
-    ResultInvalid,
-    ResultTooLarge,
-)
+from harn.errors import AttemptFailed, HandlerRaised, HandlerRejected, HandlerRetryAfter, ResultInvalid, ResultTooLarge
 from harn.model.event import Envelope, encode_envelope
 from harn.model.references import FunctionReference, parse_function_reference
 from harn.vm.interfaces import Call

@@ -1,16 +1,8 @@
-"""
-Conversion between an interpreter's frames and the values and exceptions of its interface, and the state of resolves.
-"""
+"""Conversion between an interpreter's frames and the values and exceptions of its interface."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
-
 import msgspec
-from attrs import define
-from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 
 from harn.errors import (
     AttemptFailed,
@@ -125,51 +117,3 @@ def problem_of_flaw(flaw: Flaw) -> BundleProblem:
         hint=flaw.hint,
         reference=FunctionReference(module, function),
     )
-
-
-def problems_of_death(why: str, importing: str, references: Collection[str]) -> list[BundleProblem]:
-    """
-    Return the problems after a process ended while it resolved: for the module that it was importing, or for all
-    references.
-    """
-    blamed = [each for each in references if each.partition(":")[0] == importing] or list(references)
-    during = f" while module {importing!r} was imported" if importing else ""
-    return [problem_of_flaw(Flaw(each, "", None, f"{why}{during}", "")) for each in sorted(blamed)]
-
-
-ASKING = 2.0
-"""Seconds between two pings that ask for the line."""
-IMPORTS = -1
-"""The number of these pings."""
-
-
-@define
-class Resolving:
-    """A resolve under way: ``importing`` is the module that is being imported."""
-
-    references: list[str]
-    answered: Deferred[list[BundleProblem]]
-    importing: str = ""
-
-
-def ask_where(
-    reactor: Any, answered: Deferred[list[BundleProblem]], ping: Callable[[int], None]
-) -> Deferred[list[BundleProblem]]:
-    """Send a ping from time to time, until ``answered`` has fired; return ``answered``."""
-    asking = LoopingCall(ping, IMPORTS)
-    asking.clock = reactor
-    asking.start(ASKING, now=False)
-
-    def stop(result: Any) -> Any:
-        asking.stop()
-        return result
-
-    return answered.addBoth(stop)
-
-
-def still_importing(under_way: Iterable[Resolving], where: str) -> str:
-    """Return the module that is being imported, and its latest line; empty if none is."""
-    for resolving in under_way:
-        if resolving.importing:
-            return f"module {resolving.importing!r} is still being imported" + (f", at {where}" if where else "")
-    return ""

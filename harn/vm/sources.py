@@ -22,12 +22,7 @@ from attrs import evolve, field, frozen
 from harn.files import NotRegular, TooLarge, list_directory, read_regular
 from harn.model.problem import Problem
 from harn.model.references import FunctionReference
-from harn.vm.bundle import (
-    Bundle,
-    Module,
-    import_names,
-    make_bundle,
-)
+from harn.vm.bundle import Bundle, Module, import_names, make_bundle
 from harn.vm.local_code import Locality
 
 RESERVED = sys.stdlib_module_names | {"harn", "msgspec", "__main__"}

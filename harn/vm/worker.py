@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,7 +29,6 @@ from harn.vm.frames import (
     Pong,
     Printed,
     Queued,
-    Resolve,
     Resolved,
     RunHooks,
     SecretRequested,
@@ -38,17 +37,8 @@ from harn.vm.frames import (
 from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
 from harn.vm.hooks import StartStop
 from harn.vm.interfaces import Call
-from harn.vm.outcomes import (
-    IMPORTS,
-    Resolving,
-    ask_where,
-    begin_frame,
-    load_frame,
-    problem_of_flaw,
-    problems_of_death,
-    still_importing,
-    timed_out,
-)
+from harn.vm.outcomes import begin_frame, load_frame, timed_out
+from harn.vm.resolving import IMPORTS, Resolves, problems_of_death
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
 from harn.vm.timeouts import ActiveCall, CallDeadlines
@@ -99,7 +89,7 @@ class Worker:
         self._bundle = bundle
         self._process: ChildProcess | None = None
         self._starting: Deferred[ChildProcess] | None = None
-        self._resolving: dict[int, Resolving] = {}
+        self._resolves = Resolves(services.reactor)
         self._references: set[str] = set()
         self._serves = False  # it was resolved or called: from then on a process that dies is replaced
         self._waiting: dict[int, ActiveCall] = {}
@@ -108,7 +98,6 @@ class Worker:
         self._fruitless = 0
         self._timer: Any = None
         self._deadlines = CallDeadlines(services.reactor, self)
-        self._where = ""
         self._level = ""
         self._output = HandlerOutput(services.secrets, services.printing)
         self.hooks = StartStop(services.reactor, self)
@@ -169,14 +158,10 @@ class Worker:
         return resolving.addCallback(resolved)
 
     def _send_resolve(self, references: Collection[str]) -> Deferred[list[BundleProblem]]:
-        answered: Deferred[list[BundleProblem]] = Deferred(lambda _: self.kill("its imports were cut off"))
         if self._process is None:
-            answered.callback(problems_of_death("the interpreter is not running", "", references))
-            return answered
+            return succeed(problems_of_death("the interpreter is not running", "", references))
         self._number += 1
-        self._resolving[self._number] = Resolving(sorted(references), answered)
-        self._process.send(Resolve(self._number, sorted(references)))
-        return ask_where(self._services.reactor, answered, self.ping)
+        return self._resolves.begin(self._process, self._number, references)
 
     def call(self, call: Call) -> Deferred[Returned]:
         """Run a call; see `harn.vm.interfaces.IInterpreter`."""
@@ -219,7 +204,7 @@ class Worker:
 
     def importing(self) -> str:
         """Return the module that is being imported, and the line of the import; empty if none is."""
-        return still_importing(self._resolving.values(), self._where)
+        return self._resolves.importing()
 
     def close(self) -> Deferred[None]:
         """Interrupt running calls and end the process; fires when it is gone."""
@@ -233,7 +218,7 @@ class Worker:
             starting.addErrback(lambda _: None).cancel()
         stopped = self.hooks.stop()
         process, self._process = self._process, None
-        self._end_resolving("the interpreter was closed")
+        self._resolves.end("the interpreter was closed")
         self._deadlines.close()
 
         def end(_: None) -> Deferred[None] | None:
@@ -276,14 +261,10 @@ class Worker:
         elif isinstance(frame, HooksRan):
             self.hooks.ran(frame)
         elif isinstance(frame, Importing):
-            self._where = ""
-            for resolving in self._resolving.values():
-                resolving.importing = frame.module
+            self._resolves.import_began(frame.module)
         elif isinstance(frame, Resolved):
             self.hooks.resolved(exist=frame.has_hooks)
-            resolved = self._resolving.pop(frame.number, None)
-            if resolved is not None and not resolved.answered.called:
-                resolved.answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
+            self._resolves.resolved(frame)
 
     def _answered(self, number: int) -> ActiveCall | None:
         """Remove a call that has ended, and return it; None for one that was given up before."""
@@ -296,7 +277,7 @@ class Worker:
     def pong_received(self, pong: Pong) -> None:
         """Handle the answer to a ping: whether the loop runs, or, while modules are imported, at which line."""
         if pong.number == IMPORTS:
-            self._where = pong.where
+            self._resolves.located(pong.where)
         else:
             self._deadlines.pong_received(pong)
 
@@ -331,7 +312,7 @@ class Worker:
             self._interrupt({number: InterpreterDied(why)}, why, suspect=False)
         else:
             self._interrupt({}, why, suspect=True)
-        self._end_resolving(why)
+        self._resolves.end(why)
         self._stop()
         if self._serves and not self._closed:
             log.warn("an interpreter is replaced: {why}", why=why)
@@ -389,9 +370,3 @@ class Worker:
         waiting, self._waiting = self._waiting, {}
         for running in waiting.values():
             running.fail(CallInterrupted(why, suspect=False))
-
-    def _end_resolving(self, why: str) -> None:
-        resolving, self._resolving = self._resolving, {}
-        for each in resolving.values():
-            if not each.answered.called:
-                each.answered.callback(problems_of_death(why, each.importing, each.references))

@@ -10,13 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 
-from harn.errors import (
-    CallInterrupted,
-    HandlerRaised,
-    HandlerTimedOut,
-    InterpreterDied,
-    ResultTooLarge,
-)
+from harn.errors import CallInterrupted, HandlerRaised, HandlerTimedOut, InterpreterDied, ResultTooLarge
 from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import make_call, refer
 from harn.testing.interpreters import InterpreterCase, no_secrets
