@@ -12,7 +12,7 @@ are kept, within a bound, until it is answered.
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
 from math import inf
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, ITCPTransport
@@ -56,7 +56,7 @@ class HarnChannel(PhasedChannel):
     _is_reading = False  # whether bytes are being processed
     _is_paused = False  # whether the transport reads nothing
     _is_full = False  # whether the send buffer is
-    _send: Callable[[bytes], int | Exception] | None = None  # to the socket, while the send buffer is empty
+    _socket: socket.socket | None = None  # where answers are sent directly: while the send buffer is empty
     _discarded = 0
     _gone_by = inf
     _has_client_ended = False
@@ -140,7 +140,7 @@ class HarnChannel(PhasedChannel):
         site.channels.discard(self)
         site.unverified.release(self)
         request, self._request = self._request, None
-        self._later, self._send = b"", None
+        self._later, self._socket = b"", None
         if request is not None:
             request.client_gone(reason)
         if site.closes and not (self.owes_nothing and site.channels):
@@ -214,7 +214,7 @@ class HarnChannel(PhasedChannel):
         if self.unverified:
             self.site.unverified.release(self)
         headers = head.headers
-        self.persistent = not self.is_surplus and is_persistent(head.version, headers.get("connection"))
+        self.persistent = is_persistent(head.version, headers.get("connection")) and not self.is_surplus
         request = self._request = HarnRequest(self, head)
         request.begin()
         if self.phase is CLOSING:
@@ -268,6 +268,8 @@ class HarnChannel(PhasedChannel):
         if self.phase is not CLOSING:
             self.phase = HANDLING
             self.deadline = inf
+            if self._is_timed:  # the body came later than the headers
+                request.received_at = self.site.wall.seconds()
             request.complete()
 
     def _discard(self, length: int) -> None:
@@ -286,19 +288,21 @@ class HarnChannel(PhasedChannel):
 
         Otherwise the rest, and what comes later, goes to the transport's send buffer, until that is empty again.
         """
-        if self._send is not None:
-            sent = self._send(data)
+        if self._socket is not None:
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # it is full, or lost, which the transport will find
+                sent = 0
             if sent == len(data):
                 return
-            self._send = None
-            if isinstance(sent, int):
-                data = data[sent:]
+            self._socket = None
+            data = data[sent:]
         self.transport.write(data)
 
     def _send_directly(self) -> None:
         """Use the socket's own buffer, where there is nothing between it and this protocol."""
         if isinstance(self.transport, Connection):
-            self._send = self.transport.writeSomeData
+            self._socket = self.transport.getHandle()
 
     def request_done(self) -> None:
         """Wait for the next request, or close. Called when a request that is complete has its answer."""

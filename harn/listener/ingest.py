@@ -87,7 +87,9 @@ class Ingest(Place):
 
     def endpoint(self, request: HarnRequest) -> str:
         """Return the route's path."""
-        return _route(request).path
+        route = request.route
+        assert route is not None
+        return route.path
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
         """Allow POST only."""
@@ -207,7 +209,8 @@ class Ingest(Place):
             note_refusal(request, examined.status, examined.detail)
             request.answer(problem_for(examined.status, examined.detail))
             return
-        request.verified()
+        if request.unverified:
+            request.verified()
         length = len(request.body) + max(0, examined.grown)
         try:
             self._admission.enter(length)
@@ -222,10 +225,15 @@ class Ingest(Place):
         taken.addCallbacks(
             self._taken, self._not_taken, callbackArgs=(examined.normalized, request), errbackArgs=(request,)
         )
-        taken.addErrback(self._stumbled, request)
 
     def _taken(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
         """Answer, now that the events are on disk."""
+        try:
+            self._answer(taken, normalized, request)
+        except Exception:
+            self._stumbled(Failure(), request)
+
+    def _answer(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
         if isinstance(normalized, Respond):
             request.send(normalized.status, normalized.body, _media_type(normalized.content_type))
             return
@@ -243,7 +251,10 @@ class Ingest(Place):
     def _not_taken(self, failure: Failure, request: HarnRequest) -> None:
         """Answer that the events are not on disk."""
         assert failure.value is not None
-        self._failed(failure.value, request)
+        try:
+            self._failed(failure.value, request)
+        except Exception:
+            self._stumbled(Failure(), request)
 
     def _failed(self, error: BaseException, request: HarnRequest) -> None:
         """Answer with the problem document of an error."""

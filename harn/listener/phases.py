@@ -137,7 +137,8 @@ class PhasedChannel(Protocol):
         self.phase = phase
         self._is_timed = True
         self.since = self.site.clock.seconds()
-        self.deadline = self.since + self._limited(seconds)
+        is_short = self.is_surplus or self.site.quiescing
+        self.deadline = self.since + (self._limited(seconds) if is_short else seconds)
 
     def _limited(self, seconds: float) -> float:
         """Return the limit of a phase: less on a surplus connection, or when the server goes down."""

@@ -183,9 +183,8 @@ class HarnRequest:
             self.site.unverified.complete(self)
 
     def verified(self) -> None:
-        """Called when the sender is verified: stop counting the body."""
-        if self.unverified:
-            self.site.unverified.release(self)
+        """Called when the sender is verified: stop counting the body, if it is ``unverified``."""
+        self.site.unverified.release(self)
 
     def complete(self) -> None:
         """Serve the request, now that its body is complete."""
@@ -197,7 +196,6 @@ class HarnRequest:
             self.site.unverified.complete(self)
         if self._pieces is not None:
             self.body, self._pieces = bytes(self._pieces), None
-        self.received_at = self.site.wall.seconds()
         self._serving = True
         assert self.place is not None
         try:
@@ -353,7 +351,8 @@ class HarnRequest:
             site, place = self.site, self.place
             site.in_flight -= 1
             assert place is not None
-            self.verified()
+            if self.unverified:
+                self.verified()
             place.over(self, status)
             self.body, self._pieces = b"", None  # a connection that is being closed may take long
             if site.quiescing:
