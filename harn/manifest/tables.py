@@ -42,7 +42,7 @@ class Shape:
     """
     A table: the struct that it becomes, its keys, and its sub-tables.
 
-    :ivar required: the keys without a default. ``restart``: those that only a start reads.
+    :ivar keys: of fields and tables. ``required``: those without a default. ``restart``: those that only a start reads.
     :ivar names: the struct's name of each key and sub-table, which differs where the struct renames one.
     """
 
@@ -50,6 +50,7 @@ class Shape:
     description: str
     fields: Mapping[str, Field]
     tables: Mapping[str, Shape]
+    keys: frozenset[str]
     required: frozenset[str]
     restart: frozenset[str]
     names: Mapping[str, str]
@@ -77,6 +78,7 @@ class Shape:
             description=" ".join((inspect.getdoc(struct) or "").split("\n\n")[0].split()),
             fields=fields,
             tables=tables,
+            keys=frozenset((*fields, *tables)),
             required=frozenset(key for key, one in declared.items() if one.required),
             restart=frozenset(key for key in declared if RESTART in notes[key]),
             names={key: one.name for key, one in declared.items()},
@@ -91,6 +93,7 @@ class Shape:
             description="",
             fields={key: Typed("", one.type) for key, one in declared.items()},
             tables={},
+            keys=frozenset(declared),
             required=frozenset(key for key, one in declared.items() if one.required),
             restart=frozenset(),
             names={key: one.name for key, one in declared.items()},
@@ -175,20 +178,21 @@ class Table(msgspec.Struct, frozen=True, gc=False):
 
         :param hints: by key that is required, what to write for it.
         """
-        self.refuse_unknown((*shape.fields, *shape.tables))
+        for key in self.raw.keys() - shape.keys:
+            self.problem(key, "unknown key", suggest(key, shape.keys))
+        for key in sorted(shape.required - self.raw.keys()):
+            self.problem(key, "is missing", hints.get(key) or f"write {key} = ...")
         given: dict[str, Any] = {}
-        for key, field in shape.fields.items():
-            if key not in self.raw:
-                if key in shape.required:
-                    self.problem(key, "is missing", hints.get(key) or f"write {key} = ...")
-                continue
-            value = self.take(key, field)
-            if value is not None:
-                given[shape.names[key]] = value
-        for key, inner in shape.tables.items():
-            table = self.table(key)
-            if table is not None:
-                given[shape.names[key]] = inner.struct(**table.respelled(inner.spellings()).values(inner))
+        for key in self.raw:
+            field = shape.fields.get(key)
+            if field is not None:
+                value = self.take(key, field)
+                if value is not None:
+                    given[shape.names[key]] = value
+            elif key in shape.tables:
+                inner, table = shape.tables[key], self.table(key)
+                if table is not None:
+                    given[shape.names[key]] = inner.struct(**table.respelled(inner.spellings()).values(inner))
         return given
 
 
