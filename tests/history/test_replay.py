@@ -371,7 +371,7 @@ PREDICATES = """
 class RealCase(InterpreterCase):
     """A real store and a real interpreter; events ``e-0`` skipped, ``e-1`` handled, two not yet run."""
 
-    timeout = 60
+    timeout = 180
 
     async def replay(self, predicate: str) -> dict[str, Any]:
         """Replay with another predicate."""

@@ -63,7 +63,7 @@ def children() -> set[str]:
 class ServiceCase(TestCase):
     """A folder with a manifest, and servers in it."""
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self.root = Path(self.mktemp()).absolute()

@@ -499,7 +499,7 @@ class OldProcessTests(SynchronousTestCase):
 class NewProcessTests(TestCase):
     """The new program's process, as the old one has it."""
 
-    timeout = 30
+    timeout = 180
 
     def setUp(self) -> None:
         # Trial's reactor does not always notice the end of children.

@@ -10,10 +10,10 @@ from harn.vm.process import ChildInterpreters
 class ChildTests(make_interpreter_tests(lambda secrets: ChildInterpreters(reactor, secrets))):
     """In child processes."""
 
-    timeout = 60
+    timeout = 180
 
 
 class InlineTests(make_interpreter_tests(lambda secrets: InlineInterpreters(reactor, secrets))):
     """In the server's process."""
 
-    timeout = 60
+    timeout = 180

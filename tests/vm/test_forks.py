@@ -118,7 +118,7 @@ FORKS = """
 class ForkTests(InterpreterCase):
     """Forks in a child process."""
 
-    timeout = 60
+    timeout = 180
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
     async def test_the_copy_ends_where_the_handler_is_left(self) -> None:
@@ -180,7 +180,7 @@ class ForkTests(InterpreterCase):
 class InlineForkTests(InterpreterCase):
     """Forks in the server's process."""
 
-    timeout = 60
+    timeout = 180
     factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
 
     async def test_the_copy_ends(self) -> None:

@@ -136,7 +136,7 @@ HOSTILE = """
 class HostileCase(InterpreterCase):
     """A service whose restarts are counted."""
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self.restarts = 0

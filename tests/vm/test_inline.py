@@ -31,7 +31,7 @@ STUCK = """
 class InlineTests(InterpreterCase):
     """`InlineInterpreters`."""
 
-    timeout = 60
+    timeout = 180
     factory = staticmethod(lambda secrets: InlineInterpreters(reactor, secrets))
 
     def setUp(self) -> None:

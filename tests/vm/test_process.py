@@ -64,7 +64,7 @@ class LifeTests(InterpreterCase):
         path.write_text(text)
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(path.parent)], check=True)
 
-    timeout = 100
+    timeout = 180
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
     async def test_nothing_is_left_behind(self) -> None:

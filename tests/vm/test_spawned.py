@@ -50,7 +50,7 @@ HANDLERS = """
 class MultiprocessingTests(InterpreterCase):
     """Processes that run a handler's own functions."""
 
-    timeout = 100
+    timeout = 180
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
     def packages(self) -> Any:
