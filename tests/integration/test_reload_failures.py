@@ -240,7 +240,7 @@ class ConnectorTests(FailureCase):
 
     def test_hanging(self) -> None:
         """One that hangs is cut off in time: 504, and nothing of it stays."""
-        head = '[orchestrator.reload]\ntimeout = "1s"\n'
+        head = '[orchestrator.reload]\ntimeout = "3s"\n'  # enough for the stages before, on a slow machine too
         self.write_manifest(head=head)
         server = self.serve()
         before, descriptors = self.settled(server)
@@ -287,7 +287,7 @@ class DiskTests(FailureCase):
 
     def test_locked_event_log(self) -> None:
         """While another process holds the event log the reload fails before the swap, and the server lives."""
-        self.write_manifest(head='[orchestrator.reload]\ntimeout = "2s"')
+        self.write_manifest(head='[orchestrator.reload]\ntimeout = "5s"')
         server = self.serve()
         before, descriptors = self.settled(server)
         self.write_handlers("two")

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from harn.dispatch.delivery import Phase
+from harn.dispatch.failure_log import FailureLog
 from harn.reload.drain import MOST_DRAINING
 from harn.rollout import probation
 from harn.rollout import ramps as ramping
@@ -183,6 +184,7 @@ def timers_are_known(world: World) -> None:
         trials.probations._timer,
         trials.ramps._timer,
         dispatcher._wakeups._timer,
+        world.server[FailureLog]._timer,
         *(group.deadline for group in world.drains._groups),
     ]
     known = [timer for timer in timers if timer is not None and timer.active()]
