@@ -25,7 +25,7 @@ from harn.cli.client import ask
 from harn.cli.offline import open_store
 from harn.cli.options import with_json, with_place, with_server
 from harn.cli.output import complain
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.model.display import visible
 from harn.store.sqlite.checkpoints import SQLiteCheckpoints
@@ -50,13 +50,13 @@ COLUMNS = (
 @with_json
 def alerts(wanted: str | None, as_json: bool, **given: Any) -> None:
     """List the alerts with their state, or send a message to see that it arrives."""
-    reach = Reach.told(given, os.environ)
+    target = ServerTarget.of_options(given, os.environ)
     if wanted is not None:
-        answered = ask(reach.client(), try_alert, TryAlert(alert=wanted))
+        answered = ask(target.client(), try_alert, TryAlert(alert=wanted))
         print_json(answered.document) if as_json else say_tested(answered.result)
         sys.exit(0 if answered.result.sent else 1)
-    client = reach.client_if_any()
-    found = stored(reach.place.state_dir) if client is None else ask(client, list_alerts, ListAlerts()).result
+    client = target.client_if_any()
+    found = stored(target.location.state_dir) if client is None else ask(client, list_alerts, ListAlerts()).result
     if as_json:
         print_json(to_builtins(found))
     else:

@@ -15,7 +15,7 @@ from harn.backup.operations import back_up as backup_operation
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.options import with_json, with_place, with_server_within
 from harn.cli.output import Line, say
-from harn.cli.place import Reach, ServerLocation
+from harn.cli.place import ServerLocation, ServerTarget
 from harn.cli.rows import print_json
 from harn.errors import HarnError, StateDirectoryUnusable
 
@@ -23,7 +23,7 @@ LONGEST = 3600.0
 """Seconds that the backup of a server may take."""
 
 
-class NotHere(HarnError):
+class BackupElsewhere(HarnError):
     """The server wrote a backup, and it is not where this command looks."""
 
 
@@ -40,14 +40,14 @@ def backup(file: str, force: bool, as_json: bool, **given: Any) -> None:
     A server that runs goes on meanwhile. Secrets of the manifest are not in it; events are, with headers and bodies.
     With --admin-url the FILE is on the server's machine.
     """
-    reach = Reach.told(given, os.environ)
-    if reach.admin_url is not None and not os.path.isabs(file):
+    target = ServerTarget.of_options(given, os.environ)
+    if target.admin_url is not None and not os.path.isabs(file):
         raise click.UsageError(f"FILE is on the server's machine: it must be an absolute path, got {file!r}")
-    client = reach.client_if_any()
+    client = target.client_if_any()
     path = os.path.abspath(file)
-    found = of_store(reach.place, path, force) if client is None else of_server(client, path, force)
-    if client is not None and reach.admin_url is None and not os.path.isfile(path):
-        raise NotHere(
+    found = of_store(target.location, path, force) if client is None else of_server(client, path, force)
+    if client is not None and target.admin_url is None and not os.path.isfile(path):
+        raise BackupElsewhere(
             f"the server wrote {path} on its own machine or in its own container, and it is not there for this command;"
             " fetch it from there, or name a directory that both see"
         )

@@ -17,16 +17,18 @@ from harn.cli.deliveries import state_of
 from harn.cli.offline import DATABASE
 from harn.cli.options import Command, parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import CHANGES, PROBLEMS, complain, ending_dry_run, warn
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.triggers import note_unknown, recorded_triggers
 from harn.deliveries.change_operations import (
     Cancelled,
+    ChangedItem,
     ChangeMany,
     ChangeOne,
     Discarded,
     Done,
     Replayed,
+    ReplayedItem,
     cancel_many,
     cancel_one,
     discard_many,
@@ -34,7 +36,7 @@ from harn.deliveries.change_operations import (
     replay_many,
     replay_one,
 )
-from harn.deliveries.job_operations import JobDetail, ShowJob, show_job
+from harn.deliveries.job_operations import JobDetail, JobItem, ShowJob, show_job
 from harn.deliveries.selection import PAST
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import State
@@ -113,25 +115,25 @@ def change(
     **given: Any,
 ) -> None:
     """Run an operation, after a confirmation unless deliveries are named, and end the process with its exit status."""
-    wanted = parameters_from(replay_many, given, **state_of(states), **({"event_ids": event_ids} if event_ids else {}))
+    wanted = parameters_from(replay_many, given, state=state_of(states), event_ids=event_ids)
     if not (event_ids or wanted.dry_run or yes) and not is_terminal():
         raise click.UsageError(
             f"to {operation} what an expression or a filter selects takes --yes; see it before with --dry-run"
         )
-    reach = Reach.told(given, os.environ)
+    target = ServerTarget.of_options(given, os.environ)
     with ending_dry_run(wanted.dry_run):
-        target = find_target(reach)
+        changes = find_changes(target)
         if not (event_ids or wanted.dry_run or yes):
-            confirm(operation, target, wanted)
-        answered = target.change(operation, wanted)
-        if goes_on(answered.result) and isinstance(target, ServerTarget) and (progress or wanted.rate_limit is None):
-            answered = target.follow(operation, answered, with_bar=progress)
+            confirm(operation, changes, wanted)
+        answered = changes.change(operation, wanted)
+        if goes_on(answered.result) and isinstance(changes, ServerChanges) and (progress or wanted.rate_limit is None):
+            answered = changes.follow(operation, answered, with_bar=progress)
         if as_json:
             print_json(answered.document)
         else:
             show(answered.result)
         if not answered.result.matched:
-            note_unknown(reach, wanted.trigger)
+            note_unknown(target, wanted.trigger)
     sys.exit(exit_status(answered.result, is_named=bool(event_ids)))
 
 
@@ -160,14 +162,14 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def confirm(operation: str, target: ChangeTarget, wanted: ChangeMany) -> None:
+def confirm(operation: str, changes: DeliveryChanges, wanted: ChangeMany) -> None:
     """
     Show how many deliveries match, and ask.
 
     :raises click.Abort: the answer is no.
     """
     fields = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
-    tried = target.change(operation, ChangeMany(**{**fields, "dry_run": True})).result
+    tried = changes.change(operation, ChangeMany(**{**fields, "dry_run": True})).result
     doable = tried.matched - tried.skipped
     question = f"{operation} {doable} deliveries ({tried.matched} match, {tried.skipped} are skipped)?"
     click.confirm(question, abort=True, err=True)
@@ -202,7 +204,7 @@ def columns_of(done: Done) -> tuple[Column, ...]:
     )
 
 
-class ChangeTarget(Protocol):
+class DeliveryChanges(Protocol):
     """Changes deliveries."""
 
     def change(self, operation: str, wanted: ChangeMany) -> Answered[Any]:
@@ -210,13 +212,13 @@ class ChangeTarget(Protocol):
 
 
 @frozen
-class ServerTarget:
+class ServerChanges:
     """The deliveries of a running server."""
 
     client: AdminClient
 
     def change(self, operation: str, wanted: ChangeMany) -> Answered[Any]:
-        """See `ChangeTarget.change`; a single one is refused, and not skipped, when it cannot be done."""
+        """See `DeliveryChanges.change`; a single one is refused, and not skipped, when it cannot be done."""
         if len(wanted.event_ids) == 1 and wanted.rate_limit is None:
             one = ChangeOne(event_id=wanted.event_ids[0], dry_run=wanted.dry_run)
             return ask(self.client, ONE[operation], one)
@@ -233,7 +235,7 @@ class ServerTarget:
             "matched": last.matched,
             PAST[operation]: last.done,
             "skipped": last.skipped,
-            "items": [self._item(operation, each) for each in self._items(number)],
+            "items": to_builtins([item_of(operation, each) for each in self._items(number)]),
             "job": number,
             "state": last.state,
         }
@@ -253,31 +255,31 @@ class ServerTarget:
                     return
                 time.sleep(INTERVAL)
 
-    def _items(self, number: int) -> Iterator[Any]:
+    def _items(self, number: int) -> Iterator[JobItem]:
         after: int | None = 0
         while after is not None:
             page: JobDetail = ask(self.client, show_job, ShowJob(job=number, after=after, limit=PAGE)).result
             yield from page.items
             after = page.after
 
-    @staticmethod
-    def _item(operation: str, item: Any) -> dict[str, Any]:
-        document: dict[str, Any] = to_builtins(item)
-        if operation == REPLAY and item.replayed_as is UNSET:
-            document["replayed_as"] = None
-        return document
+
+def item_of(operation: str, item: JobItem) -> ReplayedItem | ChangedItem:
+    """Return an item of a job as the answer to an operation has it."""
+    if operation == REPLAY:
+        return ReplayedItem(event_id=item.event_id, replayed_as=item.replayed_as or None, reason=item.reason)
+    return ChangedItem(event_id=item.event_id, reason=item.reason)
 
 
-def find_target(reach: Reach) -> ChangeTarget:
+def find_changes(target: ServerTarget) -> DeliveryChanges:
     """Return the server if one runs, else its state directory."""
-    client = reach.client_if_any()
+    client = target.client_if_any()
     if client is not None:
-        return ServerTarget(client)
-    return StoreTarget(reach.place.state_dir)
+        return ServerChanges(client)
+    return StoreChanges(target.location.state_dir)
 
 
 @frozen
-class StoreTarget:
+class StoreChanges:
     """
     The deliveries of a state directory on which no server runs.
 
@@ -288,7 +290,7 @@ class StoreTarget:
 
     def change(self, operation: str, wanted: ChangeMany) -> Answered[Any]:
         """
-        See `ChangeTarget.change`. A rate is for a server: here nothing runs yet.
+        See `DeliveryChanges.change`. A rate is for a server: here nothing runs yet.
 
         :raises StateDirectoryUnusable: there is no event log, or a server holds the directory.
         """

@@ -61,7 +61,7 @@ def show(found: Checked, as_json: bool) -> int:
             "status": "error" if found.problems else "ok",
             "triggers": found.triggers,
             "modules": found.modules,
-            "problems": [to_builtins(ProblemInfo.of(problem)) for problem in found.problems],
+            "problems": to_builtins([ProblemInfo.of(problem) for problem in found.problems]),
             "warnings": list(found.warnings),
         }
         click.echo(json.dumps(document, indent=2))
@@ -69,7 +69,7 @@ def show(found: Checked, as_json: bool) -> int:
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     if found.problems:
-        for said in describe_problems([to_builtins(ProblemInfo.of(problem)) for problem in found.problems]):
+        for said in describe_problems([ProblemInfo.of(problem) for problem in found.problems]):
             complain(said)
     else:
         click.echo(f"ok: {count(found.triggers, 'trigger')}, {count(found.modules, 'module')}")

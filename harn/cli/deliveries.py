@@ -15,7 +15,7 @@ from msgspec import UNSET, to_builtins
 from harn.cli.delivery_source import find_source, read_list
 from harn.cli.options import WholeNumber, parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import Line, say, warn
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.triggers import note_unknown
 from harn.deliveries.describing import (
@@ -64,8 +64,8 @@ STYLES = {
 @with_json
 def deliveries(states: tuple[str, ...], limit: int, as_json: bool, **given: Any) -> None:
     """List deliveries, the newest first: what is accepted, how it stands, and how it ended."""
-    wanted = parameters_from(list_deliveries, given, **state_of(states))
-    show_list(Reach.told(given, os.environ), wanted, limit, as_json)
+    wanted = parameters_from(list_deliveries, given, state=state_of(states))
+    show_list(ServerTarget.of_options(given, os.environ), wanted, limit, as_json)
 
 
 @click.command()
@@ -75,7 +75,7 @@ def deliveries(states: tuple[str, ...], limit: int, as_json: bool, **given: Any)
 @with_json
 def delivery(as_json: bool, **given: Any) -> None:
     """Show the delivery of EVENT_ID: all that happened to it in order, and its event, without secrets."""
-    found = find_source(Reach.told(given, os.environ)).show(parameters_from(show_delivery, given))
+    found = find_source(ServerTarget.of_options(given, os.environ)).show(parameters_from(show_delivery, given))
     if as_json:
         print_json(found.document)
     else:
@@ -91,34 +91,34 @@ def delivery(as_json: bool, **given: Any) -> None:
 @with_json
 def dlq(one_by_one: bool, limit: int, as_json: bool, **given: Any) -> None:
     """Show the dead letters, counted by trigger, reason and class of error."""
-    reach = Reach.told(given, os.environ)
+    target = ServerTarget.of_options(given, os.environ)
     if one_by_one:
-        show_list(reach, ListDeliveries(state=DEAD.value, trigger=given["trigger"]), limit, as_json)
+        show_list(target, ListDeliveries(state=DEAD.value, trigger=given["trigger"]), limit, as_json)
         return
-    found = find_source(reach).dead_letters(parameters_from(list_dead_letters, given))
+    found = find_source(target).dead_letters(parameters_from(list_dead_letters, given))
     if as_json:
         print_json(found.document)
     else:
         draw(groups_of(found.result))
     if not found.result.groups:
-        note_unknown(reach, given["trigger"])
+        note_unknown(target, given["trigger"])
 
 
-def state_of(states: tuple[str, ...]) -> dict[str, str]:
+def state_of(states: tuple[str, ...]) -> str | None:
     """Return the parameter of these states, if there are any."""
-    return {"state": ",".join(states)} if states else {}
+    return ",".join(states) or None
 
 
-def show_list(reach: Reach, wanted: ListDeliveries, limit: int, as_json: bool) -> None:
+def show_list(target: ServerTarget, wanted: ListDeliveries, limit: int, as_json: bool) -> None:
     """Print a list, and on standard error whether it goes on, and why it may be empty or incomplete."""
-    found = read_list(find_source(reach), wanted, limit)
+    found = read_list(find_source(target), wanted, limit)
     if as_json:
         print_json(to_builtins(found))
     else:
         draw(rows_of(found, time.time()))
         note_more(found)
     if not found.deliveries and not found.more:
-        note_unknown(reach, wanted.trigger)
+        note_unknown(target, wanted.trigger)
 
 
 def note_more(found: DeliveryList) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from attrs import evolve, frozen
 from msgspec import structs, to_builtins
 
-from harn.cli.client import AdminClient, Answered, ask
+from harn.cli.client import OTHER_PROGRAM, AdminClient, Answered, ServerUnreachable, ask
 from harn.cli.offline import holds_of, open_store
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.deliveries.describing import (
     DeadLetters,
     DeliveryDetail,
@@ -33,7 +33,7 @@ from harn.deliveries.operations import (
 )
 from harn.deliveries.reading import Scan, only, unknown
 from harn.deliveries.redaction import no_credential
-from harn.model.fixture import fixture_document
+from harn.model.fixture import Fixture, read_fixture
 from harn.store.lists import WholeDelivery, as_held
 from harn.store.sqlite.connection import OfflineStore
 from harn.store.sqlite.lists import SQLiteDeliveryLists
@@ -51,7 +51,7 @@ class DeliverySource(Protocol):
     def dead_letters(self, wanted: ListDeadLetters) -> Answered[DeadLetters]:
         """Return the dead letters in groups."""
 
-    def export(self, wanted: ShowDelivery) -> dict[str, Any]:
+    def export(self, wanted: ShowDelivery) -> Fixture:
         """Return the fixture of one delivery."""
 
 
@@ -74,10 +74,12 @@ class ServerDeliveries:
         """See `DeliverySource.dead_letters`."""
         return ask(self.client, list_dead_letters, wanted)
 
-    def export(self, wanted: ShowDelivery) -> dict[str, Any]:
+    def export(self, wanted: ShowDelivery) -> Fixture:
         """See `DeliverySource.export`."""
-        found: dict[str, Any] = ask(self.client, export_fixture, wanted).result.fixture
-        return found
+        try:
+            return read_fixture(ask(self.client, export_fixture, wanted).result.fixture)
+        except ValueError as wrong:
+            raise ServerUnreachable(OTHER_PROGRAM) from wrong
 
 
 @frozen
@@ -108,9 +110,9 @@ class StoredDeliveries:
         found = describe_whole(self._whole(wanted), no_credential)
         return Answered(found, to_builtins(found))
 
-    def export(self, wanted: ShowDelivery) -> dict[str, Any]:
+    def export(self, wanted: ShowDelivery) -> Fixture:
         """See `DeliverySource.export`."""
-        return fixture_document(fixture_of(self._whole(wanted).delivery, no_credential))
+        return fixture_of(self._whole(wanted).delivery, no_credential)
 
     def _whole(self, wanted: ShowDelivery) -> WholeDelivery:
         with self._open() as store:
@@ -141,10 +143,10 @@ def place_of(store: OfflineStore, before: str) -> int:
     return number
 
 
-def find_source(reach: Reach) -> DeliverySource:
+def find_source(target: ServerTarget) -> DeliverySource:
     """Return the server's deliveries if one runs, else those of its store."""
-    client = reach.client_if_any()
-    return StoredDeliveries(reach.place.state_dir) if client is None else ServerDeliveries(client)
+    client = target.client_if_any()
+    return StoredDeliveries(target.location.state_dir) if client is None else ServerDeliveries(client)
 
 
 def read_list(source: DeliverySource, wanted: ListDeliveries, limit: int) -> DeliveryList:

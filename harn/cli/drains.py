@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import click
+from attrs import frozen
 from msgspec import structs, to_builtins
 
-from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable, ask
+from harn.cli.client import ask
 from harn.cli.options import with_json, with_place, with_server
 from harn.cli.output import warn
-from harn.cli.place import NoServer, Reach
+from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, facts, print_json
+from harn.cli.watching import Sleep, Wait, may_come_back
 from harn.errors import HarnError
 from harn.model.display import visible
 from harn.reload.operations import (
@@ -56,28 +57,45 @@ def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **g
     """List the versions that drain; a BINDING is for example gh@v1."""
     if sum((watch, cancel is not None, move is not None)) > 1:
         raise click.UsageError("--watch, --cancel and --move exclude each other")
-    reach = Reach.told(given, os.environ)
+    target = ServerTarget.of_options(given, os.environ)
     if cancel is not None:
-        cancelled = ask(reach.client(), cancel_drain, DrainOf(binding=cancel))
+        cancelled = ask(target.client(), cancel_drain, DrainOf(binding=cancel))
         print_json(cancelled.document) if as_json else click.echo(describe_cancelled(cancelled.result))
     elif move is not None:
-        moved = ask(reach.client(), move_drain, DrainOf(binding=move))
+        moved = ask(target.client(), move_drain, DrainOf(binding=move))
         print_json(moved.document) if as_json else click.echo(describe_moved(moved.result))
     elif watch:
         try:
-            show_watched(snapshots(lambda: read(reach), time.sleep, say_away), as_json)
+            show_watched(snapshots(ServerDrains(target), Sleep()), as_json)
         except KeyboardInterrupt:
             return
     elif as_json:
-        print_json(ask(reach.client(), list_drains, ListDrains()).document["drains"])
+        print_json(ask(target.client(), list_drains, ListDrains()).document["drains"])
     else:
-        draw(rows_of(read(reach)))
+        draw(rows_of(ServerDrains(target).read()))
 
 
-def read(reach: Reach) -> Sequence[Drain]:
-    """Return the draining versions; the server is located each time: a restarted one may have another address."""
-    found: Sequence[Drain] = ask(reach.client(), list_drains, ListDrains()).result.drains
-    return found
+class DrainSource(Protocol):
+    """Gives the draining versions."""
+
+    def read(self) -> Sequence[Drain]:
+        """
+        Return them as they are now.
+
+        :raises HarnError: they cannot be read.
+        """
+
+
+@frozen
+class ServerDrains:
+    """The draining versions of a server, which is located for each look: a restarted one may have another address."""
+
+    target: ServerTarget
+
+    def read(self) -> Sequence[Drain]:
+        """See `DrainSource.read`."""
+        found: Sequence[Drain] = ask(self.target.client(), list_drains, ListDrains()).result.drains
+        return found
 
 
 def rows_of(drains: Sequence[Drain]) -> Rows:
@@ -101,45 +119,30 @@ def describe_moved(done: DrainMoved) -> str:
     return f"{done.binding}: {done.moved} moved" + (f" to {done.to}" if done.to else "")
 
 
-def snapshots(
-    read: Callable[[], Sequence[Drain]],
-    sleep: Callable[[float], None],
-    away: Callable[[HarnError], None],
-) -> Iterator[Sequence[Drain]]:
+def snapshots(source: DrainSource, pause: Wait) -> Iterator[Sequence[Drain]]:
     """
-    Return what drains, again and again; the last time when nothing does.
+    Yield what drains, again and again; the last time when nothing does.
 
-    :param away: called once each time that a server which has answered does so no more: it is looked for until it does.
+    A server that has answered and does so no more is looked for until it does; standard error says so once.
+
     :raises HarnError: the first look failed already, or the server refuses to answer.
     """
     has_answered = is_away = False
     while True:
         try:
-            found = read()
+            found = source.read()
         except HarnError as error:
             if not has_answered or not may_come_back(error):
                 raise
             if not is_away:
-                away(error)
+                warn(f"{error}; looking for it until it answers, or Ctrl-C")
             is_away = True
         else:
             has_answered, is_away = True, False
             yield found
             if not found:
                 return
-        sleep(INTERVAL)
-
-
-def may_come_back(error: HarnError) -> bool:
-    """Return whether a server, or what stands before it, answers like this while it is restarted."""
-    if isinstance(error, RequestRefused):
-        return error.status >= 500
-    return isinstance(error, ServerUnreachable | AnswerTimedOut | NoServer)
-
-
-def say_away(error: HarnError) -> None:
-    """Print that the server does not answer now."""
-    warn(f"{error}; looking for it until it answers, or Ctrl-C")
+        pause.wait(INTERVAL)
 
 
 def show_watched(found: Iterator[Sequence[Drain]], as_json: bool) -> None:

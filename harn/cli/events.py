@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import click
@@ -14,7 +13,8 @@ from attrs import frozen
 
 from harn.cli.client import AdminClient, ServerUnreachable, ask
 from harn.cli.options import WholeNumber, with_json, with_parameters, with_place, with_server
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
+from harn.cli.watching import Sleep, Wait
 from harn.model.display import visible_json
 from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
 
@@ -44,6 +44,36 @@ class ServerRecords:
         return records
 
 
+class FoundRecords:
+    """
+    Records from the server, or, when none runs, from its store.
+
+    Which of them is found at the first look, and again after a server did not answer: it may have another address then.
+    """
+
+    def __init__(self, target: ServerTarget) -> None:
+        self._target = target
+        self._source: RecordSource | None = None
+
+    def read(self, topic: str, after: int, limit: int) -> Sequence[RecordInfo]:
+        """See `RecordSource.read`."""
+        if self._source is None:
+            self._source = self._find()
+        try:
+            return self._source.read(topic, after, limit)
+        except ServerUnreachable:
+            self._source = None
+            raise
+
+    def _find(self) -> RecordSource:
+        client = self._target.client_if_any()
+        if client is not None:
+            return ServerRecords(client)
+        from harn.cli.offline import StoredRecords
+
+        return StoredRecords(self._target.location.state_dir)
+
+
 def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) -> Iterator[RecordInfo]:
     """Yield all records above ``after``, or the first ``limit`` of them, a page at a time."""
     left = limit
@@ -70,41 +100,26 @@ def events(topic: str, after: int, limit: int | None, follow: bool, as_json: boo
 
     For example trigger.inbox.envelopes, trigger.outbox, trigger.attempts, trigger.dlq, orchestrator.manifest.
     """
-    reach = Reach.told(given, os.environ)
-
-    def find_source() -> RecordSource:
-        client = reach.client_if_any()
-        if client is not None:
-            return ServerRecords(client)
-        from harn.cli.offline import StoredRecords
-
-        return StoredRecords(reach.place.state_dir)
+    target = ServerTarget.of_options(given, os.environ)
 
     if not follow:
-        for record in read_pages(find_source(), topic, after, limit):
+        for record in read_pages(FoundRecords(target), topic, after, limit):
             print_record(record)
         return
     try:
-        for record in follow_pages(find_source, topic, after, limit, time.sleep):
+        for record in follow_pages(FoundRecords(target), topic, after, limit, Sleep()):
             print_record(record)
     except KeyboardInterrupt:
         return
 
 
-def follow_pages(
-    find_source: Callable[[], RecordSource],
-    topic: str,
-    after: int,
-    limit: int | None,
-    sleep: Callable[[float], None],
-) -> Iterator[RecordInfo]:
+def follow_pages(source: RecordSource, topic: str, after: int, limit: int | None, pause: Wait) -> Iterator[RecordInfo]:
     """
-    Yield records as they come, the first ``limit`` of them; a server that goes away is looked for again.
+    Yield records as they come, the first ``limit`` of them; a server that does not answer any more is asked again.
 
     :raises ServerUnreachable: the first look failed already.
     """
-    source, shown = find_source(), 0
-    has_answered = False
+    shown, has_answered = 0, False
     while limit is None or shown < limit:
         try:
             for record in read_pages(source, topic, after, None if limit is None else limit - shown):
@@ -114,9 +129,8 @@ def follow_pages(
         except ServerUnreachable:
             if not has_answered:
                 raise
-            source = find_source()
         if limit is None or shown < limit:
-            sleep(INTERVAL)
+            pause.wait(INTERVAL)
 
 
 def print_record(record: RecordInfo) -> None:

@@ -14,13 +14,13 @@ import click
 from harn.cli.client import ask
 from harn.cli.delivery_source import find_source
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.rows import print_json, written
 from harn.deliveries.fixtures import export_fixture, import_fixture
 from harn.dispatch.operations import fire as fire_operation
 from harn.errors import HarnError
 from harn.model.display import visible
-from harn.model.fixture import read_fixture
+from harn.model.fixture import fixture_document, read_fixture
 
 FIELDS = (
     "binding_id",
@@ -56,16 +56,17 @@ def export(file: str | None, force: bool, as_json: bool, **given: Any) -> None:
     Secrets and signatures are redacted. Feed it to a handler in a test with harn.testing.handlers, or to a server with
     harn orchestrator import. A FILE that is there already is not replaced without --force.
     """
-    fixture = find_source(Reach.told(given, os.environ)).export(parameters_from(export_fixture, given))
+    fixture = find_source(ServerTarget.of_options(given, os.environ)).export(parameters_from(export_fixture, given))
+    document = fixture_document(fixture)
     if file is None:
-        print_json(fixture)
+        print_json(document)
         return
-    write_file(file, json.dumps(fixture, indent=2, ensure_ascii=False) + "\n", replaces=force)
+    write_file(file, json.dumps(document, indent=2, ensure_ascii=False) + "\n", replaces=force)
     if as_json:
-        print_json({"event_id": fixture["envelope"]["id"], "file": file, "redacted": fixture.get("redacted", False)})
+        print_json({"event_id": fixture.envelope.id, "file": file, "redacted": fixture.redacted})
     else:
-        note = " (secrets redacted)" if fixture.get("redacted") else ""
-        click.echo(f"exported {fixture['envelope']['id']} to {file}{note}")
+        note = " (secrets redacted)" if fixture.redacted else ""
+        click.echo(f"exported {fixture.envelope.id} to {file}{note}")
 
 
 def write_file(file: str, text: str, *, replaces: bool) -> None:
@@ -96,7 +97,7 @@ def import_(file: str, as_json: bool, **given: Any) -> None:
     Filter and dedupe key are not evaluated.
     """
     wanted = parameters_from(import_fixture, given, fixture=read_document(file))
-    answered = ask(Reach.told(given, os.environ).client(), import_fixture, wanted)
+    answered = ask(ServerTarget.of_options(given, os.environ).client(), import_fixture, wanted)
     if as_json:
         print_json(answered.document)
     else:
@@ -131,7 +132,9 @@ def read_document(file: str) -> Any:
 @with_json
 def fire(as_json: bool, **given: Any) -> None:
     """Send a synthetic event to the trigger TRIGGER_ID, and print the outcome."""
-    answered = ask(Reach.told(given, os.environ).client(), fire_operation, parameters_from(fire_operation, given))
+    answered = ask(
+        ServerTarget.of_options(given, os.environ).client(), fire_operation, parameters_from(fire_operation, given)
+    )
     if as_json:
         print_json(answered.document)
         return

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import click
 from attrs import frozen
-from msgspec import UNSET, Struct, UnsetType, to_builtins
+from msgspec import UNSET, Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import Line, say
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.plans import describe_fields, describe_settings
 from harn.cli.rows import Column, Rows, draw, print_json, written
 from harn.history.model import GenerationContent, GenerationDiff, GenerationInfo
@@ -32,6 +32,12 @@ SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
 
 
+class ListedGeneration(GenerationInfo, frozen=True, kw_only=True):
+    """A generation of a list; the one on probation with that."""
+
+    probation: ProbationInfo | UnsetType = UNSET
+
+
 @frozen(kw_only=True)
 class History:
     """
@@ -43,14 +49,16 @@ class History:
     generations: tuple[GenerationInfo, ...]
     probation: ProbationInfo | None = None
 
-    def document(self) -> list[dict[str, Any]]:
-        """Return what ``--json`` prints: each generation; the one on probation with that as ``probation``."""
+    def listed(self) -> tuple[ListedGeneration, ...]:
+        """Return what ``--json`` prints."""
         probation = self.probation
-        entries: list[dict[str, Any]] = to_builtins(self.generations)
-        if probation is None:
-            return list(entries)
-        shown, number = to_builtins(probation), probation.generation
-        return [{**each, "probation": shown} if each["generation"] == number else each for each in entries]
+        return tuple(
+            ListedGeneration(
+                **structs.asdict(each),
+                probation=UNSET if probation is None or probation.generation != each.generation else probation,
+            )
+            for each in self.generations
+        )
 
 
 class GenerationSource(Protocol):
@@ -87,14 +95,14 @@ class ServerGenerations:
         return ask(self.client, diff_generations, wanted)
 
 
-def find_source(reach: Reach) -> GenerationSource:
+def find_source(target: ServerTarget) -> GenerationSource:
     """Return the server's generations if one runs, else those of its store."""
-    client = reach.client_if_any()
+    client = target.client_if_any()
     if client is not None:
         return ServerGenerations(client)
     from harn.cli.offline import StoredGenerations
 
-    return StoredGenerations(state_dir=reach.place.state_dir, manifest=reach.place.manifest)
+    return StoredGenerations(state_dir=target.location.state_dir, manifest=target.location.manifest)
 
 
 @click.command()
@@ -108,9 +116,9 @@ def history(as_json: bool, **given: Any) -> None:
 
     A note says which is on probation, until when, and which ones were rolled back or reverted.
     """
-    found = find_source(Reach.told(given, os.environ)).history(parameters_from(list_generations, given))
+    found = find_source(ServerTarget.of_options(given, os.environ)).history(parameters_from(list_generations, given))
     if as_json:
-        print_json(found.document())
+        print_json(to_builtins(found.listed()))
     else:
         draw(rows_of(found))
 
@@ -122,7 +130,7 @@ def history(as_json: bool, **given: Any) -> None:
 @with_json
 def show(as_json: bool, **given: Any) -> None:
     """Show the generation numbered GENERATION: its manifest, and the modules of its handlers."""
-    found = find_source(Reach.told(given, os.environ)).show(parameters_from(show_generation, given))
+    found = find_source(ServerTarget.of_options(given, os.environ)).show(parameters_from(show_generation, given))
     if as_json:
         print_json(found.document)
     else:
@@ -136,7 +144,7 @@ def show(as_json: bool, **given: Any) -> None:
 @with_json
 def diff(as_json: bool, **given: Any) -> None:
     """Show what differs from the generation OLD to NEW, by default to the one that serves (or served last)."""
-    found = find_source(Reach.told(given, os.environ)).diff(parameters_from(diff_generations, given))
+    found = find_source(ServerTarget.of_options(given, os.environ)).diff(parameters_from(diff_generations, given))
     if as_json:
         print_json(found.document)
     else:

@@ -24,7 +24,7 @@ from harn.circuits.operations import (
 from harn.circuits.operations import describe as describe_circuit
 from harn.cli.client import ask
 from harn.cli.options import option, with_json, with_place, with_server
-from harn.cli.place import Reach, ServerLocation
+from harn.cli.place import ServerLocation, ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.dispatch.pause_operations import (
     Paused,
@@ -68,7 +68,7 @@ def pause(trigger: str | None, is_all: bool, duration: str | None, as_json: bool
     """Pause TRIGGER: its events are accepted and kept, and none begins; what runs goes on."""
     check_target(trigger, is_all)
     whole = made(PauseServer, duration=duration)
-    client = Reach.told(given, os.environ).client()
+    client = ServerTarget.of_options(given, os.environ).client()
     if trigger is None:
         done = ask(client, pause_server, whole)
     else:
@@ -87,7 +87,7 @@ def resume(trigger: str | None, is_all: bool, rate: str | None, as_json: bool, *
     """Resume TRIGGER after it was paused."""
     check_target(trigger, is_all)
     whole = made(ResumeServer, rate=rate)
-    client = Reach.told(given, os.environ).client()
+    client = ServerTarget.of_options(given, os.environ).client()
     if trigger is None:
         done = ask(client, resume_server, whole)
     else:
@@ -138,17 +138,17 @@ def describe_resumed(done: Resumed) -> str:
 @with_json
 def circuits(wanted: str | None, as_json: bool, **given: Any) -> None:
     """List the circuits of triggers that have one, or close one."""
-    reach = Reach.told(given, os.environ)
+    target = ServerTarget.of_options(given, os.environ)
     if wanted is not None:
-        done = ask(reach.client(), close_circuit, CloseCircuit(trigger=wanted))
+        done = ask(target.client(), close_circuit, CloseCircuit(trigger=wanted))
         if as_json:
             print_json(done.document)
         else:
             click.echo(f"{visible(wanted)}: {'closed' if done.result.was_open else 'was closed already'}")
         return
-    client = reach.client_if_any()
+    client = target.client_if_any()
     found = (
-        stored_circuits(reach.place, time.time())
+        stored_circuits(target.location, time.time())
         if client is None
         else ask(client, list_circuits, ListCircuits()).result
     )

@@ -14,12 +14,14 @@ import msgspec
 
 from harn.cli.client import ask
 from harn.cli.options import with_json, with_place, with_server
-from harn.cli.place import Reach, ServerLocation
+from harn.cli.place import ServerLocation, ServerTarget
 from harn.cli.rows import STATES, Column, Rows, print_json, section
+from harn.clocks import rfc3339
 from harn.errors import HarnError
 from harn.orchestrator.operations import OUTBOX, RECENT, Inspection, NoParameters, TriggerInfo
 from harn.orchestrator.operations import inspect as inspect_operation
 from harn.orchestrator.running import read_state
+from harn.statistics.figures import TriggerFigures
 
 UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
 """Units of time: their seconds, and their names."""
@@ -80,10 +82,10 @@ class NeverRan(HarnError):
 @with_json
 def inspect(as_json: bool, **given: Any) -> None:
     """Show triggers, connectors and recent dispatches."""
-    reach = Reach.told(given, os.environ)
-    client = reach.client_if_any()
+    target = ServerTarget.of_options(given, os.environ)
+    client = target.client_if_any()
     if client is None:
-        found = inspect_offline(reach.place)
+        found = inspect_offline(target.location)
         document = msgspec.to_builtins(found)
     else:
         answered = ask(client, inspect_operation, NoParameters())
@@ -117,8 +119,9 @@ def inspect_offline(place: ServerLocation) -> Inspection:
     # A server that was killed could not say that it ended.
     status = "stopped" if state.get("status") == "stopped" else "crashed"
     recent = StoredRecords(place.state_dir).newest(OUTBOX, RECENT)
+    figures = StoredFigures(place.state_dir).read()
     document = {
-        "triggers": StoredFigures(place.state_dir).added_to(state.get("triggers", [])),
+        "triggers": [{**each, **dict(members(figures.of(str(each.get("id")))))} for each in state.get("triggers", [])],
         "connectors": state.get("connectors", []),
         "activations": state.get("activations", []),
         "snapshot": {**state, "status": status},
@@ -128,6 +131,15 @@ def inspect_offline(place: ServerLocation) -> Inspection:
         ],
     }
     return msgspec.convert(document, Inspection)
+
+
+def members(figures: TriggerFigures) -> Iterator[tuple[str, Any]]:
+    """Yield the members of a version's entry that are about its trigger, with their names."""
+    yield from {"accepted": figures.accepted, "running": 0, "waiting": figures.waiting}.items()
+    yield from {"dead": figures.dead, "refused": figures.refused}.items()
+    for name in ("last_success", "last_failure", "next_due"):
+        at = getattr(figures, name)
+        yield name, None if at is None else rfc3339(at)
 
 
 def describe(found: Inspection) -> Iterator[str]:

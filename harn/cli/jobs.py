@@ -17,7 +17,7 @@ from msgspec import to_builtins
 from harn.cli.client import ask
 from harn.cli.options import WholeNumber, with_json, with_place, with_server
 from harn.cli.output import warn
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, facts, print_json
 from harn.deliveries.job_operations import (
     ChangeJob,
@@ -68,20 +68,20 @@ def jobs(
     changes = [(operation, job) for operation, job in chosen if job is not None]
     if len(changes) + (show is not None) > 1:
         raise click.UsageError("--show, --pause, --resume and --cancel exclude each other")
-    reach = Reach.told(given, os.environ)
+    target = ServerTarget.of_options(given, os.environ)
     if changes:
         operation, job = changes[0]
-        changed = ask(reach.client(), operation, ChangeJob(job=job))
+        changed = ask(target.client(), operation, ChangeJob(job=job))
         print_json(changed.document) if as_json else click.echo(describe(changed.result))
         return
-    client = reach.client_if_any()
+    client = target.client_if_any()
     if show is not None:
         one = ShowJob(job=show, limit=limit)
-        found = stored_job(reach.place.state_dir, one) if client is None else ask(client, show_job, one).result
+        found = stored_job(target.location.state_dir, one) if client is None else ask(client, show_job, one).result
         print_json(to_builtins(found)) if as_json else show_one(found)
     else:
         many = ListJobs(limit=limit)
-        listed = stored_jobs(reach.place.state_dir, many) if client is None else ask(client, list_jobs, many).result
+        listed = stored_jobs(target.location.state_dir, many) if client is None else ask(client, list_jobs, many).result
         print_json(to_builtins(listed)) if as_json else draw(rows_of(listed))
 
 

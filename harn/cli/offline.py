@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from attrs import frozen
 from msgspec import to_builtins
 
 from harn.cli.client import Answered
 from harn.cli.history import History
-from harn.clocks import rfc3339
 from harn.errors import GenerationUnknown
 from harn.history.model import GenerationContent, GenerationDiff, describe_history, describe_recorded
 from harn.history.operations import DiffGenerations, ListGenerations, ShowGeneration
 from harn.manifest.model import Manifest
 from harn.orchestrator.operations import RecordInfo, describe_record
 from harn.reload.archive import read_kept_bundle, read_manifest_text
-from harn.statistics.figures import Figures, StoredTotals, TriggerFigures
+from harn.statistics.figures import Figures, StoredTotals
 from harn.store.event_log import OURS, check_known
 from harn.store.event_log import Record as StoredRecord
 from harn.store.generations import GenerationRecord
@@ -93,21 +91,20 @@ class StoredFigures:
 
     state_dir: str
 
-    def added_to(self, triggers: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    def read(self) -> Figures:
         """
-        Return the state file's entries of versions with the figures of their triggers as the database has them.
+        Return them.
 
         :raises StateDirectoryUnusable: there is no database, or it is not harn's.
         :raises EventLogUnavailable: it cannot be read.
         """
         with open_store(self.state_dir) as store:
-            figures = Figures(
+            return Figures(
                 totals=StoredTotals(store.ask(SQLiteTotals.totals), store.ask(SQLiteTotals.uncounted, MOST_UNCOUNTED)),
                 waiting=waiting_in(store, time.time()),
                 dead=store.ask(SQLiteTotals.dead),
                 backlogs=store.ask(SQLiteTotals.backlogs, time.time(), ()),
             )
-        return [{**each, **figures_of(figures.of(str(each.get("id"))))} for each in triggers]
 
 
 def holds_of(store: OfflineStore, now: float) -> Holds:
@@ -122,19 +119,6 @@ def waiting_in(store: OfflineStore, now: float) -> Mapping[str, int]:
     return {
         each.trigger_id: each.waiting + (each.ready if holds.of(each.trigger_id) is not None else 0)
         for each in store.ask(SQLiteTotals.unfinished)
-    }
-
-
-def figures_of(figures: TriggerFigures) -> Mapping[str, Any]:
-    """Return the members of a version's entry that are about its trigger."""
-    times = {name: getattr(figures, name) for name in ("last_success", "last_failure", "next_due")}
-    return {
-        "accepted": figures.accepted,
-        "running": 0,
-        "waiting": figures.waiting,
-        "dead": figures.dead,
-        "refused": figures.refused,
-        **{name: None if at is None else rfc3339(at) for name, at in times.items()},
     }
 
 

@@ -126,14 +126,14 @@ class ServerLocation:
 
 
 @frozen(kw_only=True)
-class Reach:
+class ServerTarget:
     """
     Which server a command is about, and how it is reached: what `with_place` and `with_server` give a command.
 
     :ivar admin_url: where it was pointed to, if it was; see `AdminClient` for the rest.
     """
 
-    place: ServerLocation
+    location: ServerLocation
     environ: Mapping[str, str] = field(repr=False)
     admin_url: str | None
     cacert: str | None
@@ -141,7 +141,7 @@ class Reach:
     timeout: float
 
     @classmethod
-    def told(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Reach:
+    def of_options(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> ServerTarget:
         """
         Put together what flags, environment and defaults say; ``given`` has the flags' values by name.
 
@@ -150,7 +150,7 @@ class Reach:
         if given["admin_url"] is not None and given["config"] is not None:
             raise click.UsageError("--config selects a server on this machine; it cannot be used with --admin-url")
         return cls(
-            place=ServerLocation.of_options(given["config"], given["state_dir"], environ),
+            location=ServerLocation.of_options(given["config"], given["state_dir"], environ),
             environ=environ,
             admin_url=given["admin_url"],
             cacert=given["cacert"],
@@ -165,7 +165,7 @@ class Reach:
         :raises NoServer: none runs; says how to start one.
         :raises SecretUnavailable: a file of credentials cannot be read.
         """
-        return self._client(self.place.needed_url() if self.admin_url is None else self.admin_url)
+        return self._client(self.location.needed_url() if self.admin_url is None else self.admin_url)
 
     def client_if_any(self) -> AdminClient | None:
         """
@@ -173,16 +173,16 @@ class Reach:
 
         :raises SecretUnavailable: a file of credentials cannot be read.
         """
-        url = self.place.server_url() if self.admin_url is None else self.admin_url
+        url = self.location.server_url() if self.admin_url is None else self.admin_url
         return None if url is None else self._client(url)
 
     def _client(self, url: str) -> AdminClient:
         credentials = Credentials.from_environment(self.environ)
         if not credentials.configured and self.admin_url is None:  # else it may be anybody's server
-            token = read_token(self.place.state_dir)
+            token = read_token(self.location.state_dir)
             if token is None:
-                path = token_path(self.place.state_dir_name)
-                if os.path.lexists(token_path(self.place.state_dir)):
+                path = token_path(self.location.state_dir_name)
+                if os.path.lexists(token_path(self.location.state_dir)):
                     what = "cannot be read; run this as the server's user"
                 else:
                     what = "is missing; restart the server, which writes it (kill -HUP reloads without it)"

@@ -6,16 +6,15 @@ import os
 from typing import Any
 
 import click
+from msgspec import Struct, UnsetType
 
 from harn.cli.client import ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.rows import print_json, section, written
 from harn.errors import HarnError
 from harn.orchestrator.operations import Recover, Recovered, UnfinishedDelivery
 from harn.orchestrator.operations import recover as recover_operation
-
-Rows = list[dict[str, Any]]
 
 
 class NotConfirmed(HarnError):
@@ -33,7 +32,7 @@ def recover(yes: bool, as_json: bool, **given: Any) -> None:
     wanted = parameters_from(recover_operation, given)
     if not wanted.dry_run and not yes:
         raise NotConfirmed("refusing to recover without --yes; see what would be taken up with --dry-run")
-    answered = ask(Reach.told(given, os.environ).client(), recover_operation, wanted)
+    answered = ask(ServerTarget.of_options(given, os.environ).client(), recover_operation, wanted)
     if as_json:
         print_json(answered.document)
     else:
@@ -57,20 +56,41 @@ def show(wanted: Recover, found: Recovered) -> None:
         click.echo(f"- recovered={found.recovered}")
 
 
-def candidate(each: UnfinishedDelivery) -> dict[str, Any]:
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A delivery that was left, as it is listed."""
+
+    event_id: str
+    trigger_id: str
+    binding_version: int
+    provider: str
+    kind: str
+    age: str
+    received_at: str
+    inbox_offset: int
+
+
+class HandedOut(Struct, frozen=True, kw_only=True):
+    """The outcome for such a delivery, as it is listed."""
+
+    event_id: str
+    trigger_id: str
+    status: str | UnsetType | None
+
+
+def candidate(each: UnfinishedDelivery) -> Candidate:
     """Return what is shown of a delivery that was left."""
-    return {
-        "event_id": each.event_id,
-        "trigger_id": each.trigger_id,
-        "binding_version": each.binding_version,
-        "provider": each.provider,
-        "kind": each.kind,
-        "age": f"{each.age_seconds:g}s",
-        "received_at": each.received_at,
-        "inbox_offset": each.inbox_offset,
-    }
+    return Candidate(
+        event_id=each.event_id,
+        trigger_id=each.trigger_id,
+        binding_version=each.binding_version,
+        provider=each.provider,
+        kind=each.kind,
+        age=f"{each.age_seconds:g}s",
+        received_at=each.received_at,
+        inbox_offset=each.inbox_offset,
+    )
 
 
-def handed_out(each: UnfinishedDelivery) -> dict[str, Any]:
+def handed_out(each: UnfinishedDelivery) -> HandedOut:
     """Return what is shown of what happened to it."""
-    return {"event_id": each.event_id, "trigger_id": each.trigger_id, "status": each.status}
+    return HandedOut(event_id=each.event_id, trigger_id=each.trigger_id, status=each.status)

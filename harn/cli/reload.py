@@ -15,13 +15,13 @@ from msgspec import UNSET, to_builtins
 from harn.cli.client import Answered, AnswerTimedOut, ServerAnswer, ServerUnreachable
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, ending_dry_run, say
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.plans import describe_plan, describe_ramp
 from harn.cli.rows import print_json
 from harn.operations.requests import OperationRequest, write_request
 from harn.reload.operations import plan as plan_operation
 from harn.reload.operations import reload as reload_operation
-from harn.reload.results import ReloadResult
+from harn.reload.results import ProblemInfo, ReloadResult
 
 SOURCE = "cli"
 """The label of what commands ask for."""
@@ -43,7 +43,9 @@ NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generatio
 def reload(as_json: bool, **given: Any) -> None:
     """Reload the manifest and the code of the handlers; what is in flight ends as it began."""
     wanted = parameters_from(reload_operation, given, source=SOURCE)
-    carry_out(Reach.told(given, os.environ), write_request(reload_operation, wanted), wanted.dry_run, as_json)
+    carry_out(
+        ServerTarget.of_options(given, os.environ), write_request(reload_operation, wanted), wanted.dry_run, as_json
+    )
 
 
 @click.command()
@@ -54,15 +56,15 @@ def reload(as_json: bool, **given: Any) -> None:
 def plan(as_json: bool, **given: Any) -> None:
     """Show what a reload would change, without changing it: exit 0 nothing, 1 something, 2 problems."""
     wanted = parameters_from(plan_operation, given, source=SOURCE)
-    carry_out(Reach.told(given, os.environ), write_request(plan_operation, wanted), True, as_json)
+    carry_out(ServerTarget.of_options(given, os.environ), write_request(plan_operation, wanted), True, as_json)
 
 
-def carry_out(reach: Reach, request: OperationRequest, dry_run: bool, as_json: bool) -> None:
+def carry_out(target: ServerTarget, request: OperationRequest, dry_run: bool, as_json: bool) -> None:
     """
     Request the reload, print the report, and end the process with the report's exit status.
     """
     with ending_dry_run(dry_run):
-        answered = ask(reach, request, dry_run, as_json)
+        answered = ask(target, request, dry_run, as_json)
         if as_json:
             print_json(answered.document)
         else:
@@ -70,13 +72,13 @@ def carry_out(reach: Reach, request: OperationRequest, dry_run: bool, as_json: b
     sys.exit(exit_status(answered.result, dry_run))
 
 
-def ask(reach: Reach, request: OperationRequest, dry_run: bool, as_json: bool) -> Answered[ReloadResult]:
+def ask(target: ServerTarget, request: OperationRequest, dry_run: bool, as_json: bool) -> Answered[ReloadResult]:
     """
     Request a reload, or what it would do; give the report.
 
     :raises AnswerTimedOut: says whether what was asked for goes on.
     """
-    client = reach.client()
+    client = target.client()
     try:
         with waiting("planning ..." if dry_run else "reloading ...", as_json):
             answer = client.send(request)
@@ -194,7 +196,7 @@ def describe_probation(report: Mapping[str, Any]) -> Iterator[Line]:
 def describe_error(result: ReloadResult) -> Iterator[Line]:
     """Return the lines for a reload that failed: how many problems, then a line for all that are alike."""
     report = to_builtins(result)
-    problems = report.get("problems", ())
+    problems = () if result.problems is UNSET else result.problems
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     if report["status"] == "needs_confirmation":
         yield f"error: reload held back: {report['error']}", "bold red"
@@ -211,27 +213,27 @@ def describe_error(result: ReloadResult) -> Iterator[Line]:
     yield f"generation {report['generation']} goes on serving", "bold"
 
 
-def describe_problems(problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def describe_problems(problems: Sequence[ProblemInfo]) -> Iterator[str]:
     """Write each problem once, where it is found first, with the other places of the same one."""
-    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    alike: dict[tuple[str, str, str], list[ProblemInfo]] = {}
     for problem in problems:
-        alike.setdefault(tuple(problem.get(name) for name in ("file", "message", "hint")), []).append(problem)
+        alike.setdefault((problem.file, problem.message, problem.hint), []).append(problem)
     for first, *others in alike.values():
         yield describe_problem(first, others)
 
 
-def describe_problem(problem: Mapping[str, Any], others: Sequence[Mapping[str, Any]] = ()) -> str:
+def describe_problem(problem: ProblemInfo, others: Sequence[ProblemInfo] = ()) -> str:
     """Write a problem as ``file:line: where: message; hint``; after ``where`` come its ``others`` places."""
-    place = problem["file"] if problem.get("line") is None else f"{problem['file']}:{problem['line']}"
-    said = f"{problem['message']}; {problem['hint']}" if problem.get("hint") else problem["message"]
+    place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+    said = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
     also = [place_of(other) for other in others[:MOST_PLACES]]
     if len(others) > MOST_PLACES:
         also.append(f"{len(others) - MOST_PLACES} more")
-    where = " ".join(part for part in (problem.get("where"), f"(also {', '.join(also)})" if also else "") if part)
+    where = " ".join(part for part in (problem.where, f"(also {', '.join(also)})" if also else "") if part)
     return ": ".join(part for part in (place, where, said) if part)
 
 
-def place_of(problem: Mapping[str, Any]) -> str:
+def place_of(problem: ProblemInfo) -> str:
     """Return a place in a file of which it is known which."""
-    line, where = problem.get("line"), problem.get("where")
-    return " ".join(part for part in ("" if line is None else f"line {line}", where) if part) or "once more"
+    line = "" if problem.line is None else f"line {problem.line}"
+    return " ".join(part for part in (line, problem.where) if part) or "once more"

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from harn.cli.client import ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.reload import DRY_RUN, SOURCE, carry_out
 from harn.cli.rows import STATES, Column, Rows, draw, print_json
 from harn.cli.triggers import check_trigger
@@ -33,7 +33,9 @@ def rollback(as_json: bool, **given: Any) -> None:
     they are, and a reload adopts them again.
     """
     wanted = parameters_from(rollback_operation, given, source=SOURCE)
-    carry_out(Reach.told(given, os.environ), write_request(rollback_operation, wanted), wanted.dry_run, as_json)
+    carry_out(
+        ServerTarget.of_options(given, os.environ), write_request(rollback_operation, wanted), wanted.dry_run, as_json
+    )
 
 
 @click.command()
@@ -44,7 +46,7 @@ def rollback(as_json: bool, **given: Any) -> None:
 def confirm(as_json: bool, **given: Any) -> None:
     """Keep the generation that is on probation: it is not rolled back by itself any more. GENERATION: only this one."""
     wanted = parameters_from(confirm_generation, given)
-    answered = ask(Reach.told(given, os.environ).client(), confirm_generation, wanted)
+    answered = ask(ServerTarget.of_options(given, os.environ).client(), confirm_generation, wanted)
     if as_json:
         print_json(answered.document)
     else:
@@ -75,7 +77,7 @@ def ramp(trigger: str | None, finish: bool, abort: bool, as_json: bool, **given:
     """List the triggers whose versions share their deliveries, or end that for TRIGGER, or for all of them."""
     if finish and abort:
         raise click.UsageError("--finish and --abort exclude each other")
-    client = Reach.told(given, os.environ).client()
+    client = ServerTarget.of_options(given, os.environ).client()
     if finish or abort:
         answered = ask(client, finish_ramps if finish else abort_ramps, RampOf(trigger=trigger))
     else:

@@ -14,7 +14,7 @@ import msgspec
 from harn.cli.client import ask
 from harn.cli.offline import open_store
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.place import Reach, ServerLocation
+from harn.cli.place import ServerLocation, ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json, section
 from harn.cli.triggers import recorded_triggers
 from harn.statistics.operations import (
@@ -33,7 +33,7 @@ from harn.store.sqlite.connection import OfflineStore
 from harn.store.sqlite.statistics import SQLiteStatistics
 
 
-class Line(msgspec.Struct, frozen=True):
+class StatsRow(msgspec.Struct, frozen=True):
     """A line of the table: a trigger, or one of its handlers where it has several."""
 
     name: str
@@ -62,11 +62,11 @@ COLUMNS = (
 @with_json
 def stats(as_json: bool, **given: Any) -> None:
     """Show rates and percentiles of each trigger and handler."""
-    reach = Reach.told(given, os.environ)
+    target = ServerTarget.of_options(given, os.environ)
     wanted = parameters_from(show_stats, given)
-    client = reach.client_if_any()
+    client = target.client_if_any()
     if client is None:
-        found = stats_offline(reach.place, wanted)
+        found = stats_offline(target.location, wanted)
         document = msgspec.to_builtins(found)
     else:
         answered = ask(client, show_stats, wanted)
@@ -127,12 +127,12 @@ def rows_of(found: Stats) -> Rows:
     )
 
 
-def lines_of(found: Stats) -> Iterator[Line]:
+def lines_of(found: Stats) -> Iterator[StatsRow]:
     """Yield the lines of the table."""
     for each in found.triggers:
-        yield Line(each.id, each, each)
+        yield StatsRow(each.id, each, each)
         if len(each.handlers) > 1:
-            yield from (Line(f"  {handler.handler}", None, handler) for handler in each.handlers)
+            yield from (StatsRow(f"  {handler.handler}", None, handler) for handler in each.handlers)
 
 
 def shown(percentiles: Percentiles | None) -> str | None:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import msgspec
+from attrs import frozen
 
 from harn.cli.client import ask
-from harn.cli.drains import may_come_back
 from harn.cli.options import with_json, with_place, with_server
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.stats import duration
+from harn.cli.watching import Keys, Sleep, Wait, may_come_back
 from harn.errors import HarnError
 from harn.statistics.operations import Activity, ShowActivity, TriggerActivity, show_activity
 
@@ -32,10 +30,8 @@ LATELY = 60.0
 """Seconds over which percentiles are taken."""
 AWAY = "the server does not answer; looking for it until it does, or q"
 
-Look = Callable[[], Activity]
 
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class ActivityRow(msgspec.Struct, frozen=True, kw_only=True):
     """One trigger in one frame: rates a second, percentiles in seconds."""
 
     trigger: str
@@ -78,39 +74,58 @@ COLUMNS = (
 @with_json
 def top(once: bool, as_json: bool, **given: Any) -> None:
     """Watch what each trigger does now; q or Ctrl-C ends it."""
-    reach = Reach.told(given, os.environ)
-    reach.client()  # without a server it ends here
-
-    def look() -> Activity:
-        found: Activity = ask(reach.client(), show_activity, ShowActivity()).result
-        return found
+    target = ServerTarget.of_options(given, os.environ)
+    target.client()  # without a server it ends here
 
     try:
         if once or as_json or not sys.stdout.isatty():
-            show_once(look, as_json=as_json)
+            show_once(ServerActivity(target), Sleep(), as_json=as_json)
             return
         from harn.cli.terminal import watch_screen
 
-        with pressed_keys() as pressed:
-            watch_screen(frames(look, lambda: pressed(INTERVAL) in ("q", "Q", "\x03")))
+        with Keys() as keys:
+            watch_screen(frames(ServerActivity(target), keys))
     except KeyboardInterrupt:
         return
 
 
-def show_once(look: Look, *, as_json: bool, pause: Callable[[float], None] = time.sleep) -> None:
+class ActivitySource(Protocol):
+    """Gives what each trigger does."""
+
+    def read(self) -> Activity:
+        """
+        Return that as it is now.
+
+        :raises HarnError: it cannot be read.
+        """
+
+
+@frozen
+class ServerActivity:
+    """The activity of a server's triggers; the server is located for each look."""
+
+    target: ServerTarget
+
+    def read(self) -> Activity:
+        """See `ActivitySource.read`."""
+        found: Activity = ask(self.target.client(), show_activity, ShowActivity()).result
+        return found
+
+
+def show_once(source: ActivitySource, pause: Wait, *, as_json: bool) -> None:
     """Print one frame: rates need two looks."""
-    before = look()
-    pause(INTERVAL)
-    lines = lines_of((before, look()))
+    before = source.read()
+    pause.wait(INTERVAL)
+    lines = lines_of((before, source.read()))
     if as_json:
         print_json({"triggers": msgspec.to_builtins(lines)})
     else:
         draw(frame(lines, ""))
 
 
-def frames(look: Look, has_ended: Callable[[], bool]) -> Iterator[Rows]:
+def frames(source: ActivitySource, pause: Wait) -> Iterator[Rows]:
     """
-    Yield a frame for each look, until ``has_ended``, which waits between two, returns True.
+    Yield a frame for each look, until the user ends it.
 
     :raises HarnError: the server refuses to answer; one that is restarted is looked for.
     """
@@ -118,7 +133,7 @@ def frames(look: Look, has_ended: Callable[[], bool]) -> Iterator[Rows]:
     heading = ""
     while True:
         try:
-            found = look()
+            found = source.read()
         except HarnError as error:
             if not may_come_back(error):
                 raise
@@ -131,7 +146,7 @@ def frames(look: Look, has_ended: Callable[[], bool]) -> Iterator[Rows]:
             while looks[0].at < found.at - LATELY:
                 looks.popleft()
         yield frame(lines_of(looks), heading)
-        if has_ended():
+        if pause.wait(INTERVAL):
             return
 
 
@@ -141,7 +156,7 @@ def is_of_another(before: Activity, now: Activity) -> bool:
     return now.at < before.at or any(each.accepted < counts.get(each.id, 0) for each in now.triggers)
 
 
-def frame(lines: Sequence[Line], heading: str) -> Rows:
+def frame(lines: Sequence[ActivityRow], heading: str) -> Rows:
     """Return a frame as rows, the busiest trigger first."""
     busiest = sorted(
         lines, key=lambda line: (-line.running - line.ready, -line.accepted_per_second, -line.dead, line.trigger)
@@ -149,7 +164,7 @@ def frame(lines: Sequence[Line], heading: str) -> Rows:
     return Rows(title="Triggers:", heading=heading, columns=COLUMNS, rows=busiest, none="there are no triggers")
 
 
-def lines_of(looks: Sequence[Activity]) -> Sequence[Line]:
+def lines_of(looks: Sequence[Activity]) -> Sequence[ActivityRow]:
     """Return what the last of some looks shows: rates over the last seconds, percentiles over all of them."""
     if not looks:
         return ()
@@ -164,10 +179,10 @@ def lines_of(looks: Sequence[Activity]) -> Sequence[Line]:
 
 def line_of(
     now: TriggerActivity, then: TriggerActivity, oldest: TriggerActivity, seconds: float, bounds: Sequence[float]
-) -> Line:
+) -> ActivityRow:
     """Return the line of a trigger from three looks at it: now, ``seconds`` ago, and the oldest."""
     since = [new - old for new, old in zip(now.handler_buckets, oldest.handler_buckets, strict=True)]
-    return Line(
+    return ActivityRow(
         trigger=now.id,
         accepted_per_second=(now.accepted - then.accepted) / seconds,
         done_per_second=(now.succeeded - then.succeeded) / seconds,
@@ -199,32 +214,3 @@ def quantile(share: float, bounds: Sequence[float], counts: Sequence[int]) -> fl
             low = bounds[number - 1] if number else 0.0
             return low + (bounds[number] - low) * (wanted - (up_to - counts[number])) / counts[number]
     return bounds[-1]
-
-
-def wait_only(seconds: float) -> str:
-    """Wait, where no key can be pressed."""
-    time.sleep(seconds)
-    return ""
-
-
-@contextmanager
-def pressed_keys() -> Iterator[Callable[[float], str]]:
-    """Return a function that waits so many seconds for a key, and returns it, or an empty text."""
-    if not sys.stdin.isatty():
-        yield wait_only
-        return
-    import termios
-    import tty
-
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-
-    def pressed(seconds: float) -> str:
-        ready, _, _ = select.select([descriptor], [], [], seconds)
-        return os.read(descriptor, 1).decode("latin-1") if ready else ""
-
-    try:
-        tty.setcbreak(descriptor)
-        yield pressed
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from harn.cli.client import AdminClient, ask
 from harn.cli.output import warn
-from harn.cli.place import Reach
+from harn.cli.place import ServerTarget
 from harn.errors import RouteUnknown
 from harn.orchestrator.operations import NoParameters, list_bindings
 from harn.orchestrator.running import read_state
@@ -47,7 +47,7 @@ def check_trigger(client: AdminClient, trigger: str) -> None:
         raise RouteUnknown(describe_unknown(trigger, known))
 
 
-def note_unknown(reach: Reach, trigger: str | None) -> None:
+def note_unknown(target: ServerTarget, trigger: str | None) -> None:
     """
     Print on standard error that a trigger is unknown, if it is: called when a list of its deliveries is empty.
 
@@ -55,7 +55,7 @@ def note_unknown(reach: Reach, trigger: str | None) -> None:
     """
     if not trigger:
         return
-    client = reach.client_if_any()
-    known = recorded_triggers(reach.place.state_dir) if client is None else served_triggers(client)
+    client = target.client_if_any()
+    known = recorded_triggers(target.location.state_dir) if client is None else served_triggers(client)
     if trigger not in known:
         warn(describe_unknown(trigger, known))

@@ -19,6 +19,7 @@ from harn.cli.rows import facts
 from harn.errors import HarnError, SecretUnavailable
 from harn.reload.operations import Drain
 from harn.reload.results import RampInfo
+from tests.cli.looks import Looks, Waits
 from tests.cli.test_commands import CommandCase
 
 HELD: dict[str, Any] = {
@@ -74,17 +75,21 @@ def ramp(**fields: Any) -> RampInfo:
 class WatchTests(SynchronousTestCase):
     """Watching without a terminal."""
 
+    def setUp(self) -> None:
+        self.warned: list[str] = []
+        self.patch(drains, "warn", self.warned.append)
+
     def test_a_line_for_each_change(self) -> None:
         """A version is shown when it is new or changed, not when it grew older; then that it has ended."""
-        looks: list[Sequence[Drain]] = [
+        looks = Looks[Sequence[Drain]](
             [drain("a@v1", 2, 1.0)],
             [drain("a@v1", 2, 2.0)],
             [drain("a@v1", 1, 3.0), drain("b@v4", 7)],
             [drain("b@v4", 7, 1.0)],
             [],
-        ]
-        waits: list[float] = []
-        said = list(news(snapshots(lambda: looks.pop(0), waits.append, self.stays)))
+        )
+        waits = Waits()
+        said = list(news(snapshots(looks, waits)))
         self.assertEqual(
             said,
             [
@@ -96,33 +101,22 @@ class WatchTests(SynchronousTestCase):
                 "nothing drains",
             ],
         )
-        self.assertEqual(waits, [INTERVAL] * 4)
+        self.assertEqual((waits.seconds, self.warned), ([INTERVAL] * 4, []))
 
     def test_lines_come_at_once(self) -> None:
         """What changed is said before the next look."""
-        said = news(snapshots(lambda: [drain("a@v1", 2)], lambda _: self.fail("waited first"), self.stays))
-        self.assertEqual(next(said), line("a@v1", 2, 0.0))
-
-    def stays(self, error: HarnError) -> None:
-        """Record that the server became unavailable, where it did not."""
-        self.fail(f"said to be away: {error}")
+        waits = Waits()
+        said = news(snapshots(Looks[Sequence[Drain]]([drain("a@v1", 2)]), waits))
+        self.assertEqual((next(said), waits.seconds), (line("a@v1", 2, 0.0), []))
 
     def test_server_goes_away(self) -> None:
         """While a server is unavailable it is looked for, which is logged once each time; then watching continues."""
         gone, late, none = ServerUnreachable("gone"), AnswerTimedOut("late"), NoServer("none runs")
         starting = RequestRefused("starting", 503)
         held, less = [drain("a@v1", 2)], [drain("a@v1", 1)]
-        looks: list[HarnError | Sequence[Drain]] = [held, gone, none, starting, late, held, gone, gone, less, []]
-        waits: list[float] = []
-        away: list[HarnError] = []
-
-        def read() -> Sequence[Drain]:
-            look = looks.pop(0)
-            if isinstance(look, HarnError):
-                raise look
-            return look
-
-        said = list(news(snapshots(read, waits.append, away.append)))
+        looks = Looks[Sequence[Drain]](held, gone, none, starting, late, held, gone, gone, less, [])
+        waits = Waits()
+        said = list(news(snapshots(looks, waits)))
         self.assertEqual(
             said,
             [
@@ -132,26 +126,21 @@ class WatchTests(SynchronousTestCase):
                 "nothing drains",
             ],
         )
-        self.assertEqual((away, waits), ([gone, gone], [INTERVAL] * 9))
+        away = "gone; looking for it until it answers, or Ctrl-C"
+        self.assertEqual((self.warned, waits.seconds), ([away, away], [INTERVAL] * 9))
 
     def test_errors_that_nothing_waits_for(self) -> None:
         """Who did not answer the first look, and who refuses to tell, ends the watching with the error."""
-        for looks in (
+        failing: tuple[list[HarnError | Sequence[Drain]], ...] = (
             [ServerUnreachable("gone")],
             [RequestRefused("starting", 503)],
             [[drain("a@v1", 2)], RequestRefused("no such key", 401)],
             [[drain("a@v1", 2)], SecretUnavailable("no file of keys")],
-        ):
-
-            def read(looks: list[Any] = looks) -> Sequence[Drain]:
-                look = looks.pop(0)
-                if isinstance(look, HarnError):
-                    raise look
-                return list(look)
-
-            last = looks[-1]
-            watched = news(snapshots(read, lambda _: None, self.stays))
-            self.assertIs(self.assertRaises(HarnError, list, watched), last)
+        )
+        for looks in failing:
+            watched = news(snapshots(Looks[Sequence[Drain]](*looks), Waits()))
+            self.assertIs(self.assertRaises(HarnError, list, watched), looks[-1])
+        self.assertEqual(self.warned, [])
 
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.tuples(HELD_NOW, HELD_NOW), max_size=8))

@@ -12,9 +12,11 @@ from msgspec import to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.client import ServerUnreachable
-from harn.cli.events import follow_pages, read_pages
+from harn.cli.events import INTERVAL, FoundRecords, follow_pages, read_pages
+from harn.cli.place import ServerTarget
 from harn.orchestrator.operations import RecordInfo
-from tests.cli.test_commands import CommandCase
+from tests.cli.looks import Waits
+from tests.cli.test_commands import CREDENTIALS, CommandCase
 
 
 def record(number: int) -> RecordInfo:
@@ -59,21 +61,25 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(found, [number for number in sorted(numbers) if number > after][:limit])
 
     def test_follow(self) -> None:
-        """Following goes on where it was, and finds the server again when it went away."""
-        first, second = ListSource([1, 2]), ListSource([1, 2, 3, 4])
-        sources, waits = [first, second], list[float]()
+        """Following goes on where it was, also when the server did not answer meanwhile."""
+        source = ListSource([1, 2])
 
-        def sleep(seconds: float) -> None:
-            waits.append(seconds)
-            first.failures = 1
+        class Restart(Waits):
+            """The server is restarted during the first wait."""
 
-        found = follow_pages(lambda: sources.pop(0), "t", 0, 4, sleep)
+            def wait(self, seconds: float) -> bool:
+                if not self.seconds:
+                    source.numbers, source.failures = [1, 2, 3, 4], 1
+                return super().wait(seconds)
+
+        waits = Restart()
+        found = follow_pages(source, "t", 0, 4, waits)
         self.assertEqual([each.number for each in found], [1, 2, 3, 4])
-        self.assertEqual(len(waits), 2)
+        self.assertEqual(waits.seconds, [INTERVAL] * 2)
 
     def test_follow_needs_a_server_to_begin(self) -> None:
         """A server that does not answer the first look is an error, not something to wait for."""
-        followed = follow_pages(lambda: ListSource([], failures=1), "t", 0, None, lambda _: None)
+        followed = follow_pages(ListSource([], failures=1), "t", 0, None, Waits())
         self.assertRaises(ServerUnreachable, next, followed)
 
 
@@ -92,6 +98,16 @@ class EventsTests(CommandCase):
         self.serve((200, {"topic": "t", "records": [document(1)], "latest": 1}))
         result = self.harn("events", "t", "--follow", "--limit", "1")
         self.assertEqual((result.exit_code, len(result.stdout.splitlines())), (0, 1))
+
+    def test_another_address(self) -> None:
+        """A server that does not answer is located again at the next look: a restarted one may have another address."""
+        given = {"config": None, "state_dir": self.state_dir, **dict.fromkeys(("admin_url", "cacert", "insecure"))}
+        records = FoundRecords(ServerTarget.of_options({**given, "timeout": 10.0}, CREDENTIALS))
+        for number in (1, 2):
+            self.serve((200, {"topic": "t", "records": [document(number)], "latest": number}))
+            self.assertEqual([each.number for each in records.read("t", 0, 10)], [number])
+            self.doCleanups()
+            self.assertRaises(ServerUnreachable, records.read, "t", 0, 10)
 
     def test_no_store(self) -> None:
         """Where there is neither a server nor a store, the error names the place."""

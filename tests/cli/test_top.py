@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.cli.client import RequestRefused, ServerUnreachable
 from harn.cli.terminal import watch_screen
 from harn.cli.top import AWAY, LATELY, frames, lines_of, quantile
-from harn.errors import HarnError
 from harn.statistics.operations import Activity, TriggerActivity
+from tests.cli.looks import Looks, Waits
 
 
 def activity(at: float, accepted: int = 0, *buckets: int, trigger_id: str = "gh", **changes: int) -> Activity:
@@ -27,25 +26,6 @@ def activity(at: float, accepted: int = 0, *buckets: int, trigger_id: str = "gh"
         **counts,
     )
     return Activity(at=at, generation=3, bounds=(0.1, 1.0), triggers=(each,))
-
-
-def looking(*found: Activity | HarnError) -> Callable[[], Activity]:
-    """Return what gives or raises one after the other."""
-    rest = list(found)
-
-    def look() -> Activity:
-        each = rest.pop(0)
-        if isinstance(each, HarnError):
-            raise each
-        return each
-
-    return look
-
-
-def ends_after(count: int) -> Callable[[], bool]:
-    """Return what says after so many frames that a key was pressed."""
-    rest = [False] * (count - 1) + [True]
-    return lambda: rest.pop(0)
 
 
 class LineTests(SynchronousTestCase):
@@ -75,29 +55,29 @@ class LineTests(SynchronousTestCase):
 class FrameTests(SynchronousTestCase):
     def test_until_a_key(self) -> None:
         """There is a frame for each look, and the last when a key was pressed."""
-        found = list(frames(looking(activity(0.0, 1), activity(1.0, 4)), ends_after(2)))
+        found = list(frames(Looks[Activity](activity(0.0, 1), activity(1.0, 4)), Waits(2)))
         self.assertEqual([rows.rows[0].accepted_per_second for rows in found], [0.0, 3.0])  # type: ignore[union-attr]
         self.assertIn("generation 3", found[0].heading)
 
     def test_server_that_is_restarted(self) -> None:
         """While it is unavailable the last frame stays, and says so; its counts begin again without rates below 0."""
-        look = looking(activity(50.0, 9), ServerUnreachable("gone"), activity(2.0, 1), activity(3.0, 2))
-        found = list(frames(look, ends_after(4)))
+        look = Looks[Activity](activity(50.0, 9), ServerUnreachable("gone"), activity(2.0, 1), activity(3.0, 2))
+        found = list(frames(look, Waits(4)))
         self.assertEqual(found[1].heading, AWAY)
         rates = [rows.rows[0].accepted_per_second for rows in found]  # type: ignore[union-attr]
         self.assertEqual(rates, [0.0, 0.0, 0.0, 1.0])
 
     def test_server_that_refuses(self) -> None:
         """A refusal ends it."""
-        look = looking(RequestRefused("no", 401))
-        self.assertRaises(RequestRefused, lambda: list(frames(look, ends_after(1))))
+        look = Looks[Activity](RequestRefused("no", 401))
+        self.assertRaises(RequestRefused, lambda: list(frames(look, Waits(1))))
 
     def test_old_looks_go(self) -> None:
         """Percentiles are of the last minute alone."""
-        look = looking(
+        look = Looks[Activity](
             activity(0.0, 0, 0, 9, 0), activity(LATELY + 1.0, 0, 0, 9, 0), activity(LATELY + 2.0, 0, 3, 9, 0)
         )
-        *_, last = frames(look, ends_after(3))
+        *_, last = frames(look, Waits(3))
         self.assertAlmostEqual(last.rows[0].p99, 0.099)  # type: ignore[union-attr]
 
     def test_drawn(self) -> None:
@@ -107,7 +87,8 @@ class FrameTests(SynchronousTestCase):
         for width in (40, 100):
             stream = io.StringIO()
             watch_screen(
-                frames(looking(both), ends_after(1)), Console(file=stream, width=width, height=20, force_terminal=True)
+                frames(Looks[Activity](both), Waits(1)),
+                Console(file=stream, width=width, height=20, force_terminal=True),
             )
             said = stream.getvalue()
             self.assertRegex(said, r"(?s)busy-trigger.*gh")
