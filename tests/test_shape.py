@@ -16,8 +16,6 @@ LONG_FUNCTIONS: frozenset[str] = frozenset(
     (
         "harn.dispatch.attempt.failed",
         "harn.dispatch.intake._decide_one",
-        "harn.store.sqlite.inbox.Accept.write_all",
-        "harn.store.sqlite.settling.Settle.write_all",
     )
 )
 WIDE_CONSTRUCTORS: frozenset[str] = frozenset(())

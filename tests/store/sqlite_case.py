@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from typing import Any
 
 from harn.store.sqlite.store import SQLiteStore
 from harn.testing.clocks import SteppedWall
@@ -10,8 +11,9 @@ from harn.testing.stores.kit import StoreTestCase
 
 class SQLiteTestCase(StoreTestCase):
     busy_timeout = 5.0
+    store: SQLiteStore
 
-    def make_store(self):
+    def make_store(self) -> SQLiteStore:
         if not hasattr(self, "path"):
             directory = self.mktemp()
             os.makedirs(directory)
@@ -19,7 +21,7 @@ class SQLiteTestCase(StoreTestCase):
         self.wall = SteppedWall(self.clock)
         return SQLiteStore.at(self.path, self.clock, busy_timeout=self.busy_timeout, wall=self.wall)
 
-    def query(self, statement, *values):
+    def query(self, statement: str, *values: Any) -> list[Any]:
         """Return the rows that another process would see."""
         connection = sqlite3.connect(self.path, isolation_level=None)
         try:

@@ -15,7 +15,7 @@ from tests.store.test_copying import damage_index
 
 
 class CheckStoreTests(SQLiteTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         self.state_dir = os.path.dirname(self.path)
         for number in range(20):
@@ -24,10 +24,10 @@ class CheckStoreTests(SQLiteTestCase):
         self.settle(self.dead, DEAD, dead=DeadLetter(reason=REJECTED, error_class="rejected", error="no"))
         self.ready = self.accept_one("ready")
 
-    def close(self):
+    def close(self) -> None:
         self.result_of(self.store.close())
 
-    def change(self, *statements):
+    def change(self, *statements: str) -> None:
         """Change the database beneath the server's own rules, as damage would."""
         self.close()
         connection = sqlite3.connect(self.path, isolation_level=None)
@@ -35,12 +35,12 @@ class CheckStoreTests(SQLiteTestCase):
             connection.execute(statement)
         connection.close()
 
-    def found(self):
+    def found(self) -> list[str]:
         report = check_store(self.state_dir)
         self.assertEqual(report.status, "error" if report.problems else "ok")
         return [each.what for each in report.problems]
 
-    def test_sound(self):
+    def test_sound(self) -> None:
         """A sound one is counted, beside a server that has it open, and after it has ended."""
         for _ in range(2):
             report = check_store(self.state_dir)
@@ -49,7 +49,7 @@ class CheckStoreTests(SQLiteTestCase):
             self.assertTrue(report.shrinks)
             self.close()
 
-    def test_damaged_index(self):
+    def test_damaged_index(self) -> None:
         """Rows that an index lacks are found; rebuilding the indices repairs it."""
         self.close()
         damage_index(self.path)
@@ -59,7 +59,7 @@ class CheckStoreTests(SQLiteTestCase):
         compact(self.state_dir)
         self.assertEqual(self.found(), [])
 
-    def test_damaged_page(self):
+    def test_damaged_page(self) -> None:
         """A page that was overwritten is found; what to do is to restore a backup."""
         self.close()
         (page,) = self.query("SELECT rootpage FROM sqlite_master WHERE name = 'deliveries'")[0]
@@ -69,7 +69,7 @@ class CheckStoreTests(SQLiteTestCase):
         problems = check_store(self.state_dir).problems
         self.assertIn("restore FILE", problems[0].hint)
 
-    def test_relations(self):
+    def test_relations(self) -> None:
         """What two tables say differently is counted, with an example and what to do."""
         cases = {
             "unfinished deliveries have no event": f"DELETE FROM events WHERE id = {self.ready}",
@@ -89,19 +89,19 @@ class CheckStoreTests(SQLiteTestCase):
             self.change(statement)
             self.assertTrue([what for what in self.found() if said in what], said)
 
-    def test_schema(self):
+    def test_schema(self) -> None:
         """A table or an index that is missing is named."""
         self.change("DROP TABLE standing", "DROP INDEX deliveries_waiting")
         self.assertEqual(sorted(self.found()), ["index deliveries_waiting is missing", "table standing is missing"])
 
-    def test_missing_index(self):
+    def test_missing_index(self) -> None:
         """An index that is missing is made again by the same command that rebuilds the others."""
         self.change("DROP INDEX deliveries_waiting")
         self.assertEqual(self.found(), ["index deliveries_waiting is missing"])
         compact(self.state_dir)
         self.assertEqual(self.found(), [])
 
-    def test_less_than_there_was(self):
+    def test_less_than_there_was(self) -> None:
         """An older copy in the place of the database is found by the mark."""
         self.query("PRAGMA wal_checkpoint(TRUNCATE)")
         shutil.copyfile(self.path, self.path + ".old")
@@ -111,7 +111,7 @@ class CheckStoreTests(SQLiteTestCase):
         (what,) = self.found()
         self.assertIn("deliveries end at 22 of 23", what)
 
-    def test_missing_and_empty(self):
+    def test_missing_and_empty(self) -> None:
         """Beside the traces of a server, a database that is missing or empty is wrong; without them there is none."""
         self.close()
         os.truncate(self.path, 0)
@@ -121,7 +121,7 @@ class CheckStoreTests(SQLiteTestCase):
         os.unlink(self.path + ".mark")
         self.assertRaises(StateDirectoryUnusable, check_store, self.state_dir)
 
-    def test_something_else(self):
+    def test_something_else(self) -> None:
         """A file of another program, and one that is not a database, are found."""
         self.close()
         os.unlink(self.path)
@@ -135,7 +135,7 @@ class CheckStoreTests(SQLiteTestCase):
 
 
 class CompactTests(SQLiteTestCase):
-    def test_a_file_becomes_small_and_shrinks_from_then_on(self):
+    def test_a_file_becomes_small_and_shrinks_from_then_on(self) -> None:
         """A file that cannot shrink by itself is rewritten: everything is there, and later it gives pages back."""
         self.result_of(self.store.close())
         for suffix in ("", ".mark"):
@@ -160,7 +160,7 @@ class CompactTests(SQLiteTestCase):
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).recovered, 1)
         self.assertEqual(self.ready_ids(), [kept])
 
-    def test_refused_while_a_server_holds_it(self):
+    def test_refused_while_a_server_holds_it(self) -> None:
         """Of a server that runs, nothing is rewritten."""
         state_dir = os.path.dirname(self.path)
         lock = StateDirectoryLock(state_dir)

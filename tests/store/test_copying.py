@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from harn.backup import state
 from harn.errors import BackupFailed, BackupRefused
@@ -17,7 +18,7 @@ from harn.model.delivery import WAITING
 from harn.store.backup import Origin
 from harn.store.sqlite import copying
 from harn.store.sqlite.connection import SCHEMA_VERSION
-from harn.store.sqlite.copying import back_up, examine, restore
+from harn.store.sqlite.copying import Copied, back_up, examine, restore
 from harn.testing.stores.kit import NOW
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -43,17 +44,17 @@ class BackUpTests(SQLiteTestCase):
         self.folder.mkdir()
         self.file = str(self.folder / "copy.harn")
 
-    def back_up(self, **more):
+    def back_up(self, **more: Any) -> Copied:
         return back_up(self.path, self.file, ORIGIN, replaces=more.pop("replaces", False), **more)
 
-    def ids(self, path):
+    def ids(self, path: str) -> list[int]:
         connection = sqlite3.connect(path)
         try:
             return [number for (number,) in connection.execute("SELECT id FROM deliveries ORDER BY id")]
         finally:
             connection.close()
 
-    def test_everything_accepted_is_in_one_private_file(self):
+    def test_everything_accepted_is_in_one_private_file(self) -> None:
         """All that is on disk at the moment is in the copy, which needs no other file and is its owner's alone."""
         accepted = [self.accept_one(f"e{number}") for number in range(3)]
         self.settle(accepted[1], WAITING, due_at=NOW + 100)
@@ -65,12 +66,12 @@ class BackUpTests(SQLiteTestCase):
         self.assertEqual(copied.contents.deliveries, {"ready": 2, "waiting": 1})
         self.assertEqual((copied.size, copied.origin), (os.path.getsize(self.file), ORIGIN))
 
-    def test_what_is_written_during_the_copy_does_not_disturb_it(self):
+    def test_what_is_written_during_the_copy_does_not_disturb_it(self) -> None:
         """Writes between two slices neither wait nor begin the copy again; none of them is in it."""
         accepted = [self.accept_one(f"e{number}", body=b"x" * 200_000) for number in range(30)]
         during: list[int] = []
 
-        def look():
+        def look() -> bool:
             if len(during) < 5:
                 during.append(self.accept_one(f"during{len(during)}", body=b"y" * 200_000))
             return False
@@ -78,7 +79,7 @@ class BackUpTests(SQLiteTestCase):
         self.back_up(is_stopped=look)
         self.assertEqual((self.ids(self.file), len(during)), (accepted, 5))
 
-    def test_an_existing_file_stays(self):
+    def test_an_existing_file_stays(self) -> None:
         """A file of that name is refused; --force replaces a backup, and nothing else."""
         self.back_up()
         before = Path(self.file).read_bytes()
@@ -97,7 +98,7 @@ class BackUpTests(SQLiteTestCase):
         os.link(self.path, self.file)
         self.assertRaises(BackupRefused, self.back_up, replaces=True)
 
-    def test_stopped(self):
+    def test_stopped(self) -> None:
         """A copy that is stopped, while it is made or checked, leaves nothing."""
         for number in range(20):
             self.accept_one(f"e{number}", body=b"x" * 300_000)
@@ -112,7 +113,7 @@ class BackUpTests(SQLiteTestCase):
             self.assertIn("stopped", str(raised.exception))
             self.assertEqual(os.listdir(self.folder), [])
 
-    def test_damage_is_found_before_the_file_has_its_name(self):
+    def test_damage_is_found_before_the_file_has_its_name(self) -> None:
         """The copy of a damaged database is not kept, and the message says what is wrong and what to do."""
         for number in range(50):
             self.accept_one(f"e{number}")
@@ -124,7 +125,7 @@ class BackUpTests(SQLiteTestCase):
         self.assertIn("restore", str(raised.exception))
         self.assertEqual(os.listdir(self.folder), [])
 
-    def test_full_disk(self):
+    def test_full_disk(self) -> None:
         """A disk that fills up is said so, and leaves nothing."""
         for number in range(10):
             self.accept_one(f"e{number}", body=b"x" * 100_000)
@@ -134,7 +135,7 @@ class BackUpTests(SQLiteTestCase):
         self.assertIn("failed: no backup to", done.stdout, done.stderr)
         self.assertEqual(os.listdir(self.folder), [])
 
-    def test_what_a_killed_one_left_is_no_obstacle(self):
+    def test_what_a_killed_one_left_is_no_obstacle(self) -> None:
         """A part that a killed process left is written over."""
         for left in (lambda: b"", lambda: b"\0" * 5000, lambda: Path(self.file).read_bytes()[:5000]):
             Path(self.file + ".part").write_bytes(left())
@@ -142,19 +143,19 @@ class BackUpTests(SQLiteTestCase):
             self.back_up()
             self.assertEqual(os.listdir(self.folder), ["copy.harn"])
 
-    def test_another_file_in_the_way(self):
+    def test_another_file_in_the_way(self) -> None:
         """A file that happens to have the name of the part is left as it is, and named."""
         other = Path(self.file + ".part")
         other.write_text("a letter")
         self.assertIn(str(other), str(self.assertRaises(BackupRefused, self.back_up)))
         self.assertEqual((other.read_text(), os.listdir(self.folder)), ("a letter", ["copy.harn.part"]))
 
-    def test_no_such_directory(self):
+    def test_no_such_directory(self) -> None:
         """A place that cannot be written is named."""
         self.file = str(self.folder / "missing" / "copy.harn")
         self.assertIn(self.file, str(self.assertRaises(BackupRefused, self.back_up)))
 
-    def test_restored_is_a_database_of_a_server(self):
+    def test_restored_is_a_database_of_a_server(self) -> None:
         """What is restored has everything but what made it a backup, and takes new deliveries, with new numbers."""
         accepted = self.accept_one("e1")
         self.back_up()
@@ -168,7 +169,7 @@ class BackUpTests(SQLiteTestCase):
         self.assertEqual(self.accept_one("e2"), accepted + 1)
         self.assertEqual(self.ready_ids(), [accepted, accepted + 1])
 
-    def test_the_key_cannot_be_written(self):
+    def test_the_key_cannot_be_written(self) -> None:
         """Where the disk has room for the event log alone, the directory is empty again, and the next try works."""
         self.accept_one("e1")
         key = Origin(made_at=NOW, harn_version="1", host="h", digest_key=b"k" * 32)
@@ -185,7 +186,7 @@ class BackUpTests(SQLiteTestCase):
         state.restore_into(directory, self.file)
         self.assertEqual(Path(directory, "digest.key").read_bytes(), b"k" * 32)
 
-    def test_a_plain_copy_is_examined_too(self):
+    def test_a_plain_copy_is_examined_too(self) -> None:
         """The database of a server that has ended is as good as a backup; nothing is made beside it."""
         self.accept_one("e1")
         self.result_of(self.store.close())
@@ -196,7 +197,7 @@ class BackUpTests(SQLiteTestCase):
         self.assertEqual((found.origin, found.contents.deliveries), (None, {"ready": 1}))
         self.assertEqual(os.listdir(self.folder), ["copy.harn"])
 
-    def test_refused(self):
+    def test_refused(self) -> None:
         """Another file than a backup, and one of a newer harn, are refused with a message that says which."""
         self.assertIn("no file", str(self.assertRaises(BackupRefused, examine, self.file)))
         Path(self.file).write_text("a letter")
@@ -208,7 +209,7 @@ class BackUpTests(SQLiteTestCase):
         connection.close()
         self.assertIn("newer harn", str(self.assertRaises(BackupRefused, examine, self.file)))
 
-    def test_cut_short(self):
+    def test_cut_short(self) -> None:
         """A backup that lost its end on the way is refused, and nothing is restored from it."""
         for number in range(20):
             self.accept_one(f"e{number}", body=b"x" * 10_000)

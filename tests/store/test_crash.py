@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -53,12 +54,12 @@ clock.result_of(store.close())
 
 
 class CrashTests(SynchronousTestCase):
-    def start(self, program):
+    def start(self, program: str) -> Any:
         directory = self.mktemp()
         os.makedirs(directory)
         self.path = os.path.abspath(os.path.join(directory, "events.sqlite"))
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-        child = subprocess.Popen(
+        child: Any = subprocess.Popen(
             [sys.executable, "-c", program, self.path], stdout=subprocess.PIPE, text=True, env=environ
         )
         self.addCleanup(child.stdout.close)
@@ -66,7 +67,7 @@ class CrashTests(SynchronousTestCase):
         self.addCleanup(child.kill)
         return child
 
-    def test_kill_loses_nothing_acknowledged(self):
+    def test_kill_loses_nothing_acknowledged(self) -> None:
         """After kill -9 in the midst of writing, all that was acknowledged is there, with its claims, and sound."""
         child = self.start(WRITER)
         acknowledged = [int(number) for _ in range(40) for number in child.stdout.readline().split()]
@@ -83,7 +84,7 @@ class CrashTests(SynchronousTestCase):
         self.assertEqual(claims, len(kept))
         self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
 
-    def test_full_disk_and_room_again(self):
+    def test_full_disk_and_room_again(self) -> None:
         """When no file may grow, units fail; when they may again, the store goes on with the next id."""
         child = self.start(FILLER)
         output, _ = child.communicate(timeout=60)

@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 from attrs import evolve
 from hypothesis import HealthCheck, settings
@@ -20,7 +22,7 @@ from twisted.internet.defer import DeferredList
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import HarnError
-from harn.model.delivery import DEAD, DONE, READY, WAITING, Claim
+from harn.model.delivery import DEAD, DONE, READY, WAITING, Acceptance, Claim, NewDelivery, Settlement
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.store.retention import RetentionPolicy
 from harn.store.sqlite.store import SQLiteStore
@@ -52,7 +54,7 @@ DIED = dead_letter("given up")
 
 
 @st.composite
-def deliveries(draw):
+def deliveries(draw: st.DrawFn) -> NewDelivery:
     expires_at = NOW + draw(WAITS)
     claim = draw(st.none() | st.builds(dedupe, KEYS, st.just(expires_at)))
     dead = draw(st.none() | st.none() | st.just(dead_letter("no")))
@@ -62,7 +64,7 @@ def deliveries(draw):
 
 
 @st.composite
-def acceptances(draw):
+def acceptances(draw: st.DrawFn) -> Acceptance:
     guard = draw(
         st.none() | st.none() | st.builds(Claim, scope=st.just("admin"), key=KEYS, expires_at=st.just(NOW + 9))
     )
@@ -70,7 +72,7 @@ def acceptances(draw):
 
 
 @st.composite
-def settlements(draw):
+def settlements(draw: st.DrawFn) -> Settlement:
     state = draw(st.sampled_from([READY, WAITING, DONE, DEAD]))
     attempts = draw(st.integers(0, 3))
     return settlement_of(
@@ -106,7 +108,7 @@ UNITS = st.one_of(
 )
 
 
-def called(of, name, values):
+def called(of: Any, name: str, values: Sequence[Any]) -> Any:
     """Call a method; values in a dict are passed by name."""
     named = {
         key: value for each in values if isinstance(each, dict) and name == "dead_letter" for key, value in each.items()
@@ -117,28 +119,28 @@ def called(of, name, values):
 class StoreAgrees(RuleBasedStateMachine):
     """Drives a store on SQLite and the model with the same units, a turn's at a time."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.mkdtemp(dir=os.getcwd())
         self.clock = StoreClock()
         self.model = ModelStore(self.clock)
 
     @initialize()
-    def begin(self):
+    def begin(self) -> None:
         self.generation = 0
-        self.crashed = []
+        self.crashed: list[SQLiteStore] = []
         self.open()
 
-    def open(self):
+    def open(self) -> None:
         path = os.path.join(self.directory, "events.sqlite")
         self.sqlite = SQLiteStore.at(path, self.clock, synchronous="OFF")
         self.both("open")
 
-    def both(self, name, *values):
+    def both(self, name: str, *values: Any) -> None:
         """Call both; check that their answers, or the classes of their failures, are the same."""
         self.all_of([(name, *values)])
 
-    def all_of(self, units):
+    def all_of(self, units: Sequence[Any]) -> None:
         """Call the store for all units in one turn, and the model for one after the other."""
         asked = [called(self.idea(name), name, values) for name, *values in units]
         results = self.clock.result_of(DeferredList(asked, consumeErrors=True))
@@ -146,15 +148,15 @@ class StoreAgrees(RuleBasedStateMachine):
         expected = [self.expected(*unit) for unit in units]
         assert answers == expected, (units, answers, expected)
 
-    def idea(self, name):
+    def idea(self, name: str) -> Any:
         """Return the part of the store that has the method, or the store itself."""
         return next((idea for idea in self.ideas() if hasattr(idea, name)), self.sqlite)
 
-    def ideas(self):
+    def ideas(self) -> tuple[Any, ...]:
         store = self.sqlite
         return store.inbox, store.deliveries, store.recovery, store.event_log, store.generations, store.checkpoints
 
-    def expected(self, name, *values):
+    def expected(self, name: str, *values: Any) -> Any:
         """Return the model's answer, or the class of its error."""
         try:
             return called(self.model, name, values)
@@ -162,21 +164,21 @@ class StoreAgrees(RuleBasedStateMachine):
             return type(error)
 
     @rule(units=st.lists(UNITS, min_size=1, max_size=6))
-    def turn(self, units):
+    def turn(self, units: Sequence[Any]) -> None:
         units = [self.possible(*unit) for unit in units]
         if any(name == "settle" and values[0].state == DEAD for name, *values in units):
             # The order in which the dead of one commit are numbered is not promised.
             units = [unit for unit in units if unit[0] != "accept"]
         self.all_of(units)
 
-    def possible(self, name, *values):
+    def possible(self, name: str, *values: Any) -> tuple[Any, ...]:
         """Return the call; one on a delivery that is not accepted yet gets an id that does not exist."""
         if name == "settle" and values[0].delivery_id > self.model.latest(INBOX):
             return (name, structs.replace(values[0], delivery_id=values[0].delivery_id + 1_000_000))
         return (name, *values)
 
     @rule(seconds=st.integers(1, 20))
-    def wait(self, seconds):
+    def wait(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
     @rule(
@@ -184,14 +186,14 @@ class StoreAgrees(RuleBasedStateMachine):
         before=st.none() | WAITS.map(lambda wait: NOW + wait - 10),
         leaving=st.none() | st.integers(1, 3),
     )
-    def restart(self, limit, before, leaving):
+    def restart(self, limit: int, before: float | None, leaving: int | None) -> None:
         self.both("close")
         self.open()
         self.both("unfinished", NOW + 1, 5, leaving)
         self.both("recover", NOW, limit, before, leaving)
 
     @rule(running=st.sets(IDS, max_size=3), ended=st.sets(IDS, max_size=2), limit=st.integers(1, 3))
-    def crash(self, running, ended, limit):
+    def crash(self, running: set[int], ended: set[int], limit: int) -> None:
         for delivery_id in running:
             self.both("begins", delivery_id)
         for delivery_id in ended:
@@ -208,13 +210,13 @@ class StoreAgrees(RuleBasedStateMachine):
         kept=st.sets(NUMBERS, max_size=2).map(tuple),
         versions=st.sets(st.tuples(TRIGGERS, VERSIONS), max_size=2).map(tuple),
     )
-    def trim(self, limit, generations, kept, versions):
+    def trim(self, limit: int, generations: int, kept: tuple[int, ...], versions: tuple[tuple[str, int], ...]) -> None:
         now = self.clock.seconds()
         policy = evolve(POLICY, generations=generations, kept=kept, versions=versions)
         self.both("trim", policy, now, limit)
 
     @rule(version=VERSIONS, skip=st.booleans(), manifest=st.none() | st.just(b"text"), digest=st.sampled_from("mn"))
-    def reserve(self, version, skip, manifest, digest):
+    def reserve(self, version: int, skip: bool, manifest: bytes | None, digest: str) -> None:
         number = self.generation + 1 + skip
         generation = generation_of(
             number,
@@ -228,17 +230,17 @@ class StoreAgrees(RuleBasedStateMachine):
 
     @precondition(lambda self: self.generation < 100)
     @rule(name=NAMES, value=JSON)
-    def adopt(self, name, value):
+    def adopt(self, name: str, value: Any) -> None:
         self.both("adopted", self.generation + 1, NOW + 1, {name: value})
         known = self.model.last()
         if known is not None and known.number == self.generation + 1:
             self.generation = known.number
 
     @invariant()
-    def same_answers(self):
+    def same_answers(self) -> None:
         if not hasattr(self, "sqlite"):
             return
-        for name, *values in (
+        asked: tuple[tuple[Any, ...], ...] = (
             ("ready", "gh", 1, (), 5, 20),
             ("ready", "gh", 2, (1, 3), 100, 1 << 20),
             ("ready", "other", 1, (2, 5), 2, 1 << 20),
@@ -262,10 +264,11 @@ class StoreAgrees(RuleBasedStateMachine):
             *(("find", event) for event in ("e1", "e2", "e3")),
             *(("read", topic, 1, 50) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1", "t2")),
             *(("latest", topic) for topic in (INBOX, OUTBOX, ATTEMPTS, DEAD_LETTERS, "t1")),
-        ):
+        )
+        for name, *values in asked:
             self.both(name, *values)
 
-    def teardown(self):
+    def teardown(self) -> None:
         if hasattr(self, "sqlite"):
             self.both("close")
             for store in self.crashed:
@@ -274,7 +277,7 @@ class StoreAgrees(RuleBasedStateMachine):
 
 
 class EquivalenceTests(SynchronousTestCase):
-    def test_store_agrees_with_the_model(self):
+    def test_store_agrees_with_the_model(self) -> None:
         """After any turns, restarts, crashes and trims, the store and the model answer everything alike."""
         run_state_machine_as_test(
             StoreAgrees,

@@ -1,6 +1,8 @@
 """Every operation of a store with every failure of its disk: nothing is half written, and a second try does it all."""
 
 import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -10,22 +12,24 @@ from harn.testing.stores.kit import NOW
 from harn.testing.stores.pumped import Fault
 from tests.store.faults import APART, READS, WRITES, World, operations_of, shown
 
+Operation: TypeAlias = Callable[[World], Any]
+
 MOST_STATEMENTS = 60
 """Statements of the longest operation; more are a mistake of the test."""
 
 
 class FaultTests(SynchronousTestCase):
-    def test_every_operation_is_here(self):
+    def test_every_operation_is_here(self) -> None:
         """An operation that is added to an interface of the store is added to the tables of these tests."""
         self.assertEqual(operations_of(World().store), APART | WRITES.keys() | READS.keys())
 
-    def expected(self, operation):
+    def expected(self, operation: Operation) -> tuple[Any, Any]:
         """Return what an operation gives, and leaves, where nothing fails."""
         world = World()
         result = self.successResultOf(operation(world))
         return shown(result), world.dump()
 
-    def fails(self, world, operation, fault):
+    def fails(self, world: World, operation: Operation, fault: Fault) -> bool:
         """Fail an operation at one of its statements; return False if it succeeded before that statement came."""
         before = world.dump()
         world.fail_once(fault)
@@ -40,22 +44,22 @@ class FaultTests(SynchronousTestCase):
         self.assertFalse(world.store.available())
         return True
 
-    def succeeds(self, world, operation, expected):
+    def succeeds(self, world: World, operation: Operation, expected: tuple[Any, Any]) -> None:
         """Check that an operation has the same effect as where nothing has failed."""
         result = self.successResultOf(operation(world))
         self.assertEqual((shown(result), world.dump()), expected)
         self.assertTrue(world.store.available())
 
-    def test_full_at_each_statement(self):
+    def test_full_at_each_statement(self) -> None:
         """A disk that is full at any statement, BEGIN and COMMIT among them, keeps nothing of it, and loses nothing."""
         self.see_full_disks(WRITES)
 
-    def test_full_while_the_number_of_another_is_taken(self):
+    def test_full_while_the_number_of_another_is_taken(self) -> None:
         """So it does where a large backlog is taken over: the server keeps its own number until that is on disk."""
         self.patch(recovery, "MOST_MOVED", 0)
         self.see_full_disks({"recovery.recover": lambda w: w.store.recovery.recover(NOW, 10)})
 
-    def see_full_disks(self, operations):
+    def see_full_disks(self, operations: Mapping[str, Operation]) -> None:
         """Run each of these operations with a failure at each of its statements, and then to success."""
         for name, operation in operations.items():
             expected = self.expected(operation)
@@ -68,7 +72,7 @@ class FaultTests(SynchronousTestCase):
             self.assertGreater(number, 2, name)
             self.assertLess(number, MOST_STATEMENTS - 1, name)
 
-    def test_locked_damaged_and_unreadable(self):
+    def test_locked_damaged_and_unreadable(self) -> None:
         """So does a database that is locked, damaged, or cannot be synced, at its first statement, second and last."""
         faults = {
             "locked": lambda: Fault(sqlite3.SQLITE_BUSY),
@@ -83,7 +87,7 @@ class FaultTests(SynchronousTestCase):
                 self.assertTrue(self.fails(world, operation, fault()), (name, what))
                 self.succeeds(world, operation, expected)
 
-    def test_failing_again_and_again(self):
+    def test_failing_again_and_again(self) -> None:
         """Many failures in a row leave no trace: numbers, claims and states go on as if there had been none."""
         world = World()
         for operation in WRITES.values():
@@ -95,7 +99,7 @@ class FaultTests(SynchronousTestCase):
             self.assertEqual(results[0], results[1])
         self.assertEqual(world.dump(), fresh.dump())
 
-    def test_slow_sync(self):
+    def test_slow_sync(self) -> None:
         """While a commit takes its time nothing fires, reads go on, and what comes meanwhile shares the next commit."""
         for name, operation in WRITES.items():
             expected = self.expected(operation)
@@ -115,7 +119,7 @@ class FaultTests(SynchronousTestCase):
                 self.successResultOf(each)
             self.assertLessEqual(world.store.commits, commits + 2, name)
 
-    def test_reads(self):
+    def test_reads(self) -> None:
         """A read that fails says so, and the next one gives what it should; writes do not notice."""
         for name, operation in READS.items():
             expected = self.expected(operation)

@@ -15,28 +15,29 @@ from tests.store.sqlite_case import SQLiteTestCase
 
 
 class RemovedFilesTests(SQLiteTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
-        self.lines = []
-        globalLogPublisher.addObserver(self.keep)
-        self.addCleanup(globalLogPublisher.removeObserver, self.keep)
+        self.lines: list[str] = []
+        observer: Any = self.keep
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
-    def keep(self, event):
+    def keep(self, event: dict[str, Any]) -> None:
         if event.get("log_namespace") == "harn.store" and event["log_level"].name == "error":
             self.lines.append(event["log_format"].format(**event))
 
-    def refused(self, event_id="lost"):
+    def refused(self, event_id: str = "lost") -> str:
         """Accept something, which fails for good; give the reason."""
         with self.assertRaises(EventLogGone) as raised:
             self.result_of(self.store.inbox.accept(accept_of(new_delivery(event_id))))
         self.assertFalse(self.store.available())
         return str(raised.exception)
 
-    def remove(self, *suffixes):
+    def remove(self, *suffixes: str) -> None:
         for suffix in suffixes:
             os.unlink(self.path + suffix)
 
-    def test_all_removed(self):
+    def test_all_removed(self) -> None:
         """Without its files the store is unavailable, logs once what happened and what can be saved, and stays so."""
         self.accept_one("e1")
         self.remove("", "-wal", "-shm")
@@ -48,7 +49,7 @@ class RemovedFilesTests(SQLiteTestCase):
         self.assertIn("unavailable until a restart", self.refused("again"))
         self.assertEqual(len(self.lines), 1, self.lines)
 
-    def test_what_it_has_open_can_be_saved(self):
+    def test_what_it_has_open_can_be_saved(self) -> None:
         """The commands that the reason names copy everything that was accepted."""
         for number in range(5):
             self.accept_one(f"e{number}")
@@ -66,9 +67,9 @@ class RemovedFilesTests(SQLiteTestCase):
         self.assertLessEqual({f"e{number}" for number in range(5)}, ids)
 
     if not os.path.isdir("/proc/self/fd"):
-        test_what_it_has_open_can_be_saved.skip = "the system does not show a process's descriptors"
+        test_what_it_has_open_can_be_saved.skip = "the system does not show a process's descriptors"  # type: ignore[attr-defined]  # as trial has it
 
-    def test_one_removed(self):
+    def test_one_removed(self) -> None:
         """The loss of any one of the three is noticed."""
         for suffix in ("", "-wal", "-shm"):
             self.remove(suffix)
@@ -81,7 +82,7 @@ class RemovedFilesTests(SQLiteTestCase):
             self.store = self.make_store()
             self.result_of(self.store.open())
 
-    def test_log_removed(self):
+    def test_log_removed(self) -> None:
         """When only the log is gone, a clean end writes its content into the database."""
         self.accept_one("e1")
         self.remove("-wal", "-shm")
@@ -92,7 +93,7 @@ class RemovedFilesTests(SQLiteTestCase):
         self.result_of(self.store.close())
         self.assertEqual(self.query("SELECT count(*) FROM deliveries WHERE event_id = 'e1'"), [(1,)])
 
-    def test_replaced(self):
+    def test_replaced(self) -> None:
         """Another file of the same name is refused; restoring the right one changes nothing until a restart."""
         self.accept_one("e1")
         os.rename(self.path, self.path + ".aside")
@@ -101,7 +102,7 @@ class RemovedFilesTests(SQLiteTestCase):
         os.replace(self.path + ".aside", self.path)
         self.refused()
 
-    def test_directory_moved(self):
+    def test_directory_moved(self) -> None:
         """A directory that was moved away, or another in its place, is noticed at the next commit."""
         self.accept_one("e1")
         directory = os.path.dirname(self.path)
@@ -110,7 +111,7 @@ class RemovedFilesTests(SQLiteTestCase):
         os.makedirs(directory)
         self.refused()
 
-    def test_heartbeat_looks_at_every_file(self):
+    def test_heartbeat_looks_at_every_file(self) -> None:
         """A heartbeat looks at the files themselves, whatever the directory's time says."""
         self.accept_one("e1")
         directory = os.path.dirname(self.path)
@@ -120,7 +121,7 @@ class RemovedFilesTests(SQLiteTestCase):
         with self.assertRaises(EventLogGone):
             self.result_of(self.store.heartbeat(NOW + 5))
 
-    def test_other_files_change_nothing(self):
+    def test_other_files_change_nothing(self) -> None:
         """Files of others in the directory come and go."""
         self.accept_one("e1")
         beside = os.path.join(os.path.dirname(self.path), "state.json")
@@ -130,9 +131,10 @@ class RemovedFilesTests(SQLiteTestCase):
             os.replace(beside, beside + ".new")
             self.accept_one(f"f{number}")
 
-    def test_not_readable_for_a_while(self):
+    def test_not_readable_for_a_while(self) -> None:
         """Files that cannot be looked at fail the unit, not the store."""
-        found = self.store._database._files
+        database: Any = self.store._database
+        found = database._files
         self.patch(found, "check", lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
         with self.assertRaises(EventLogUnavailable) as raised:
             self.result_of(self.store.inbox.accept(accept_of(new_delivery("e1"))))
@@ -141,13 +143,13 @@ class RemovedFilesTests(SQLiteTestCase):
         self.accept_one("e2")
         self.assertTrue(self.store.available())
 
-    def test_guard(self):
+    def test_guard(self) -> None:
         """A guard that says that the directory is another's ends all writing at the next heartbeat."""
         self.result_of(self.store.close())
         verdicts: list[Any] = []
 
         class Checked:
-            def check(self):
+            def check(self) -> None:
                 if verdicts:
                     raise EventLogGone(verdicts[0])
 
@@ -161,6 +163,6 @@ class RemovedFilesTests(SQLiteTestCase):
 
 
 class DatabaseFilesTests(SQLiteTestCase):
-    def test_nothing_known(self):
+    def test_nothing_known(self) -> None:
         """Before anything is noted, nothing can be missing."""
         DatabaseFiles(os.path.join(self.mktemp(), "events.sqlite")).check()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -32,16 +33,22 @@ print("held", flush=True)
 """
 
 
+def held(lock: StateDirectoryLock) -> int:
+    """Return the descriptor of a lock that is held."""
+    assert lock.descriptor is not None
+    return lock.descriptor
+
+
 class LockTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.directory = os.path.abspath(self.mktemp())
         self.file = os.path.join(self.directory, "lock")
         self.lock = StateDirectoryLock(self.directory)
         self.addCleanup(self.lock.release)
 
-    def start(self, program):
+    def start(self, program: str) -> Any:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-        child = subprocess.Popen(
+        child: Any = subprocess.Popen(
             [sys.executable, "-c", program, self.directory],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -55,19 +62,19 @@ class LockTests(SynchronousTestCase):
         self.assertEqual(child.stdout.readline(), "held\n")
         return child
 
-    def refusal(self, directory=None):
+    def refusal(self, directory: str | None = None) -> str:
         with self.assertRaises(StateDirectoryUnusable) as raised:
             StateDirectoryLock(directory or self.directory).acquire()
         return str(raised.exception)
 
-    def test_makes_a_private_directory(self):
+    def test_makes_a_private_directory(self) -> None:
         """A missing directory is made, for its owner only, and its parents with it."""
         self.lock = StateDirectoryLock(os.path.join(self.directory, "deep"))
         self.lock.acquire()
         for made in (self.directory, self.lock.directory):
             self.assertEqual(os.stat(made).st_mode & 0o777, 0o700)
 
-    def test_second_server_is_refused(self):
+    def test_second_server_is_refused(self) -> None:
         """While a process holds the directory, another is refused, with the directory and the process named."""
         child = self.start(HOLDER)
         message = self.refusal()
@@ -75,7 +82,7 @@ class LockTests(SynchronousTestCase):
         self.assertIn(f"pid {child.pid}", message)
         self.assertEqual(holder(self.directory), child.pid)
 
-    def test_death_releases(self):
+    def test_death_releases(self) -> None:
         """A process that is killed holds nothing any more."""
         child = self.start(HOLDER)
         child.send_signal(signal.SIGKILL)
@@ -84,13 +91,13 @@ class LockTests(SynchronousTestCase):
         self.lock.acquire()
         self.assertEqual(holder(self.directory), os.getpid())
 
-    def test_children_do_not_inherit_it(self):
+    def test_children_do_not_inherit_it(self) -> None:
         """A child that outlives the server does not keep the directory."""
         child = self.start(FORKER)
         child.wait()
         self.lock.acquire()
 
-    def test_release(self):
+    def test_release(self) -> None:
         """After `release` the directory is free; releasing and acquiring twice do no harm."""
         self.lock.acquire()
         self.lock.acquire()
@@ -100,13 +107,14 @@ class LockTests(SynchronousTestCase):
         self.assertIsNone(holder(self.directory))
         self.lock.acquire()
 
-    def test_two_hold_it(self):
+    def test_two_hold_it(self) -> None:
         """A process that inherits the lock holds it, too: it is free when both have released it, in any order."""
         self.lock.acquire()
         heir = StateDirectoryLock(self.directory)
         self.addCleanup(heir.release)
-        heir.inherit(os.dup(self.lock.descriptor), os.dup(self.lock.of_directory))
-        self.assertFalse(os.get_inheritable(heir.descriptor))
+        assert self.lock.of_directory is not None
+        heir.inherit(os.dup(held(self.lock)), os.dup(self.lock.of_directory))
+        self.assertFalse(os.get_inheritable(held(heir)))
         with open(os.path.join(self.directory, "lock"), "w") as file:
             file.write("123456789\n")
         self.assertEqual(holder(self.directory), 123456789)
@@ -117,7 +125,7 @@ class LockTests(SynchronousTestCase):
         heir.release()
         self.assertIsNone(holder(self.directory))
 
-    def test_inheriting_something_else(self):
+    def test_inheriting_something_else(self) -> None:
         """A descriptor that is not the lock of this directory, or none, or one that another holds, is refused."""
         self.lock.acquire()
         other = StateDirectoryLock(self.directory + "-other")
@@ -125,7 +133,7 @@ class LockTests(SynchronousTestCase):
         self.addCleanup(other.release)
         heir = StateDirectoryLock(self.directory)
         with self.assertRaises(StateDirectoryUnusable) as raised:
-            heir.inherit(other.descriptor)
+            heir.inherit(held(other))
         self.assertIn("is not that of", str(raised.exception))
         self.assertRaises(StateDirectoryUnusable, heir.inherit, 9999)
         opened_again = os.open(os.path.join(self.directory, "lock"), os.O_RDWR)
@@ -134,7 +142,7 @@ class LockTests(SynchronousTestCase):
         self.assertRaises(StateDirectoryUnusable, heir.inherit, self.lock.descriptor, other.of_directory)
         self.assertIsNone(heir.descriptor)
 
-    def test_inheriting_from_a_program_that_locked_the_file_alone(self):
+    def test_inheriting_from_a_program_that_locked_the_file_alone(self) -> None:
         """Who inherits the lock of an older program locks the directory itself."""
         self.patch(lock_module, "_lock_directory", lambda directory: None)
         self.lock.acquire()
@@ -142,12 +150,12 @@ class LockTests(SynchronousTestCase):
         self.patch(lock_module, "_lock_directory", LOCK_DIRECTORY)
         heir = StateDirectoryLock(self.directory)
         self.addCleanup(heir.release)
-        heir.inherit(os.dup(self.lock.descriptor))
+        heir.inherit(os.dup(held(self.lock)))
         self.assertIsNotNone(heir.of_directory)
         self.lock.release()
         self.refusal()
 
-    def test_lock_file_removed(self):
+    def test_lock_file_removed(self) -> None:
         """Without its lock file the directory is held all the same, by whom is known, and the file is made again."""
         child = self.start(HOLDER)
         os.unlink(self.file)
@@ -156,9 +164,9 @@ class LockTests(SynchronousTestCase):
         self.assertFalse(os.path.exists(self.file))
 
     if not os.path.exists("/proc/locks"):
-        test_lock_file_removed.skip = "the system does not tell who holds a lock"
+        test_lock_file_removed.skip = "the system does not tell who holds a lock"  # type: ignore[attr-defined]  # as trial has it
 
-    def test_other_paths(self):
+    def test_other_paths(self) -> None:
         """A directory that is held is held by whatever path it is reached."""
         self.lock.acquire()
         link = self.mktemp()
@@ -166,10 +174,10 @@ class LockTests(SynchronousTestCase):
         os.unlink(self.file)
         self.assertIn("is held by another server", self.refusal(link))
 
-    def test_check_makes_the_file_again(self):
+    def test_check_makes_the_file_again(self) -> None:
         """A lock file that was removed, or replaced, is made and locked again, under the same descriptor."""
         self.lock.acquire()
-        descriptor = self.lock.descriptor
+        descriptor = held(self.lock)
         self.lock.check()
         os.unlink(self.file)
         self.lock.check()
@@ -181,7 +189,7 @@ class LockTests(SynchronousTestCase):
         self.assertEqual(holder(self.directory), os.getpid())
         self.assertFalse(os.get_inheritable(descriptor))
 
-    def test_check_finds_that_the_directory_was_moved(self):
+    def test_check_finds_that_the_directory_was_moved(self) -> None:
         """A directory that was moved, or replaced, is not held any more, and nothing is made in its place."""
         self.lock.acquire()
         os.rename(self.directory, self.directory + "-moved")
@@ -192,7 +200,7 @@ class LockTests(SynchronousTestCase):
             self.assertFalse(os.path.exists(self.file))
             os.makedirs(self.directory, exist_ok=True)
 
-    def test_check_finds_another_server(self):
+    def test_check_finds_another_server(self) -> None:
         """Where directories cannot be locked, a new lock file that another server holds is the end for this one."""
         self.patch(lock_module, "_lock_directory", lambda directory: None)
         self.lock.acquire()
@@ -204,38 +212,39 @@ class LockTests(SynchronousTestCase):
             self.lock.check()
         self.assertIn("another server", str(raised.exception))
 
-    def test_check_of_what_two_hold(self):
+    def test_check_of_what_two_hold(self) -> None:
         """Of two programs that hold the directory together, either makes the file again, and neither minds."""
         self.lock.acquire()
         heir = StateDirectoryLock(self.directory)
         self.addCleanup(heir.release)
-        heir.inherit(os.dup(self.lock.descriptor), os.dup(self.lock.of_directory))
+        assert self.lock.of_directory is not None
+        heir.inherit(os.dup(held(self.lock)), os.dup(self.lock.of_directory))
         os.unlink(self.file)
         self.lock.check()
         heir.check()
         self.assertEqual(holder(self.directory), os.getpid())
 
-    def test_check_of_what_is_not_held(self):
+    def test_check_of_what_is_not_held(self) -> None:
         """A lock that is not held has nothing to check."""
         self.lock.check()
 
-    def test_nobody_holds_what_is_not_there(self):
+    def test_nobody_holds_what_is_not_there(self) -> None:
         """A directory that is missing, or without a lock, has no holder."""
         self.assertIsNone(holder(self.directory))
 
-    def test_file_in_place_of_the_directory(self):
+    def test_file_in_place_of_the_directory(self) -> None:
         """A file where the directory should be is named."""
         with open(self.directory, "w") as file:
             file.write("")
         self.assertIn("a file, not a directory", self.refusal())
         self.assertIn("a file, not a directory", self.refusal(os.path.join(self.directory, "below")))
 
-    def test_directory_in_place_of_the_lock(self):
+    def test_directory_in_place_of_the_lock(self) -> None:
         """A directory where the lock should be is named."""
         os.makedirs(os.path.join(self.directory, "lock"))
         self.assertIn("directory named lock", self.refusal())
 
-    def test_directory_that_cannot_be_written(self):
+    def test_directory_that_cannot_be_written(self) -> None:
         """A directory that this user may not write to is named with its owner, and what to do."""
         os.makedirs(self.directory)
         os.chmod(self.directory, 0o500)
@@ -243,4 +252,4 @@ class LockTests(SynchronousTestCase):
         self.assertIn("cannot be written", self.refusal())
 
     if os.geteuid() == 0:
-        test_directory_that_cannot_be_written.skip = "root may write anywhere"
+        test_directory_that_cannot_be_written.skip = "root may write anywhere"  # type: ignore[attr-defined]  # as trial has it

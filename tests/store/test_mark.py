@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from typing import Any
 from unittest import mock
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
@@ -16,7 +17,7 @@ SUFFIXES = ("", "-wal", ".mark")
 
 
 class NoticedTests(SQLiteTestCase):
-    def as_killed(self, *suffixes):
+    def as_killed(self, *suffixes: str) -> str:
         """Copy these files as a server that is killed now would leave them; give the database's path."""
         directory = self.mktemp()
         os.makedirs(directory)
@@ -24,7 +25,7 @@ class NoticedTests(SQLiteTestCase):
             shutil.copyfile(self.path + suffix, os.path.join(directory, "events.sqlite" + suffix))
         return os.path.join(directory, "events.sqlite")
 
-    def opened(self, path, *evidence):
+    def opened(self, path: str, *evidence: str) -> int:
         """Open a store there; count the deliveries that it has."""
         store = SQLiteStore.at(path, self.clock, evidence=evidence)
         self.result_of(store.open())
@@ -33,22 +34,22 @@ class NoticedTests(SQLiteTestCase):
         finally:
             self.result_of(store.close())
 
-    def refused(self, path, *evidence):
+    def refused(self, path: str, *evidence: str) -> str:
         with self.assertRaises(StateDirectoryUnusable) as raised:
             self.opened(path, *evidence)
         self.assertIn(path, str(raised.exception))
         return str(raised.exception)
 
-    def fill(self, count=5):
+    def fill(self, count: int = 5) -> None:
         for number in range(count):
             self.accept_one(f"e{number}", body=b"x" * 5000)
 
-    def test_killed(self):
+    def test_killed(self) -> None:
         """What a server that is killed leaves is whole."""
         self.fill()
         self.assertEqual(self.opened(self.as_killed()), 5)
 
-    def test_log_cut_short(self):
+    def test_log_cut_short(self) -> None:
         """A log that lost even its last commit alone is noticed, with what to do; who accepts the loss can go on."""
         self.fill(4)
         before = os.path.getsize(self.path + "-wal")
@@ -70,14 +71,14 @@ class NoticedTests(SQLiteTestCase):
         self.assertEqual(self.opened(path), 4)
         self.assertEqual(self.opened(path), 4)
 
-    def test_log_removed(self):
+    def test_log_removed(self) -> None:
         """So is one that is gone with all its content; an empty one is not begun."""
         self.fill()
         path = self.as_killed("", ".mark")
         self.refused(path)
         self.assertLess(os.path.getsize(path), 100_000)
 
-    def test_older_copy(self):
+    def test_older_copy(self) -> None:
         """An older copy in the place of the database is noticed by any number that it has not come to."""
         self.fill()
         self.restart()
@@ -86,7 +87,7 @@ class NoticedTests(SQLiteTestCase):
         shutil.copyfile(self.path + ".mark", old + ".mark")
         self.assertIn("records end at 0 of 1", self.refused(old))
 
-    def test_database_gone(self):
+    def test_database_gone(self) -> None:
         """A database that is missing or empty, beside files that say that there was one, is an error."""
         self.fill()
         state = self.mktemp()
@@ -105,7 +106,7 @@ class NoticedTests(SQLiteTestCase):
         self.assertIn(f"remove {state}", self.refused(path, state))
         self.assertEqual(self.opened(path, state + ".missing"), 0)
 
-    def test_mark_that_is_not_whole(self):
+    def test_mark_that_is_not_whole(self) -> None:
         """A mark that a failure of the system left empty or torn says nothing; nor does one that is behind."""
         self.fill()
         whole = Mark(delivery=1, server=1).encode()
@@ -115,7 +116,7 @@ class NoticedTests(SQLiteTestCase):
                 file.write(text)
             self.assertEqual(self.opened(path), 5)
 
-    def test_mark_that_cannot_be_written(self):
+    def test_mark_that_cannot_be_written(self) -> None:
         """A mark that cannot be written is logged once, and no event is refused for it."""
         self.result_of(self.store.close())
         with mock.patch("harn.store.sqlite.mark.os.open", side_effect=OSError(28, "No space left on device")):
@@ -124,18 +125,19 @@ class NoticedTests(SQLiteTestCase):
             self.fill(2)
         self.assertEqual((self.state_of("e1"), self.store.available()), ([READY], True))
 
-    def test_a_refused_unit_moves_no_mark(self):
+    def test_a_refused_unit_moves_no_mark(self) -> None:
         """What was not written does not count."""
         self.accept_one("e1")
-        self.patch(self.store._database._files, "check", lambda: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        database: Any = self.store._database
+        self.patch(database._files, "check", lambda: (_ for _ in ()).throw(OSError(5, "I/O error")))
         with self.assertRaises(EventLogUnavailable):
             self.result_of(self.store.inbox.accept(accept_of(new_delivery("lost"))))
         with open(self.path + ".mark", "rb") as file:
-            self.assertEqual(Mark.decode(file.readline()).delivery, 1)
+            self.assertEqual(Mark.decode(file.readline()), Mark(delivery=1, server=1))
 
 
 class CleanEndTests(SQLiteTestCase):
-    def test_the_database_alone_is_everything(self):
+    def test_the_database_alone_is_everything(self) -> None:
         """After a clean end the database has everything, only the mark lies beside it, and it can be copied alone."""
         for number in range(3):
             self.accept_one(f"e{number}")
@@ -149,7 +151,7 @@ class CleanEndTests(SQLiteTestCase):
         self.addCleanup(lambda: self.result_of(store.close()))
         self.assertEqual(len(self.result_of(store.recovery.unfinished(NOW + 1, 10))), 3)
 
-    def test_while_another_reads(self):
+    def test_while_another_reads(self) -> None:
         """While another process has it open, all the same; in the midst of its reading the log is left to be read."""
         other = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
         self.addCleanup(other.close)

@@ -3,14 +3,15 @@
 import os
 import sqlite3
 import threading
+from typing import Any
 
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import DEAD, DONE, READY, SKIPPED, WAITING
 from harn.store.event_log import DEAD_LETTERS
 from harn.store.generations import BindingRecord, GenerationRecord
 from harn.store.sqlite import schema
-from harn.store.sqlite.connection import open_readonly
-from harn.store.sqlite.schema import APPLICATION_ID, OLDEST, SCHEMA_VERSION, connect_writer, migrate
+from harn.store.sqlite.connection import APPLICATION_ID, SCHEMA_VERSION, open_readonly
+from harn.store.sqlite.schema import OLDEST, connect_writer, migrate
 from harn.store.sqlite.store import SQLiteStore
 from harn.testing.stores.kit import NOW, accept_of, dead_letter, dedupe, generation_of, new_delivery
 from tests.store.sqlite_case import SQLiteTestCase
@@ -142,7 +143,7 @@ OLD = (
 
 
 class MigrationTests(SQLiteTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         """Make a database of version 1, with the connection of a server that still runs; no store is open."""
         directory = self.mktemp()
         os.makedirs(directory)
@@ -150,7 +151,7 @@ class MigrationTests(SQLiteTestCase):
         self.old = self.make_old(self.path)
         super().setUp()
 
-    def make_old(self, path):
+    def make_old(self, path: str) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None)
         self.addCleanup(connection.close)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -161,11 +162,11 @@ class MigrationTests(SQLiteTestCase):
         connection.execute("PRAGMA user_version = 1")
         return connection
 
-    def another_old(self):
+    def another_old(self) -> tuple[str, sqlite3.Connection]:
         path = self.mktemp()
         return path, self.make_old(path)
 
-    def test_deliveries_are_found(self):
+    def test_deliveries_are_found(self) -> None:
         """What was accepted, waits, or is dead is as it was, and goes on."""
         self.assertEqual([self.state_of(name) for name in ("ready", "waiting", "dead")], [[READY], [WAITING], [DEAD]])
         (row,) = self.result_of(self.store.deliveries.find("ready"))
@@ -177,14 +178,14 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual((self.ready_ids(), self.due_ids(NOW + 5)), ([5], [6]))
         self.assertEqual((row.crashes, self.accept(new_delivery("again", claim=dedupe("k")))), (0, (None,)))
 
-    def test_numbers_go_on(self):
+    def test_numbers_go_on(self) -> None:
         """Numbers of deliveries, records and servers go on above those that were given."""
         self.assertEqual(self.accept_one("new"), 21)
         self.assertEqual(self.result_of(self.store.event_log.append("audit.test", "kind", {})), 31)
         self.assertEqual(self.result_of(self.store.event_log.read("audit.test", 0, 10))[0].number, 11)
         self.assertEqual(self.store.incarnation, 5)
 
-    def test_generations_are_found(self):
+    def test_generations_are_found(self) -> None:
         """Generations of before have no manifest, reason or summary; everything else of theirs is there."""
         expected = GenerationRecord(
             number=2,
@@ -202,7 +203,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 2)])), [binding])
         self.assertEqual(self.result_of(self.store.generations.bundle("b1")), b"\x00")
 
-    def test_new_things_work(self):
+    def test_new_things_work(self) -> None:
         """A migrated database keeps what is new, too."""
         generation = generation_of(3, bundle_id="b1", manifest_digest="m", recalled=1, summary={"added": []})
         self.adopt(generation, None, b"text")
@@ -212,18 +213,19 @@ class MigrationTests(SQLiteTestCase):
         self.assertIsNotNone(self.accept(new_delivery("e2", claim=dedupe("new")))[0])
         self.restart()
         found = self.result_of(self.store.generations.generation(3))
+        assert found is not None
         self.assertEqual((found.recalled, found.summary), (1, {"added": []}))
         self.assertEqual(self.result_of(self.store.generations.manifest("m")), b"text")
         self.assertEqual(self.result_of(self.store.checkpoints.get("name")), [1])
 
-    def test_same_schema_as_a_new_database(self):
+    def test_same_schema_as_a_new_database(self) -> None:
         """A migrated database has the tables, columns, defaults and indexes of a new one."""
         other = self.mktemp()
         connect_writer(other, create=True, synchronous="OFF", busy_timeout=1.0).close()
         self.assertEqual(shape_of(self.path), shape_of(other))
         self.assertEqual(self.query("PRAGMA user_version"), [(SCHEMA_VERSION,)])
 
-    def test_a_server_of_before_goes_on_writing(self):
+    def test_a_server_of_before_goes_on_writing(self) -> None:
         """A server of the older schema, whose connection was open before, writes and reads as it did."""
         self.old.execute(
             "INSERT INTO generations (number, digest, bundle_id, source, actor, adopted_at, removed)"
@@ -237,9 +239,10 @@ class MigrationTests(SQLiteTestCase):
             (3, "d3", "b1", "cli", "key:1", NOW, b"[]"),
         )
         found = self.result_of(self.store.generations.generation(3))
+        assert found is not None
         self.assertEqual((found.manifest_digest, found.recalled, found.reason, found.summary), ("", None, "", {}))
 
-    def test_from_schema_2(self):
+    def test_from_schema_2(self) -> None:
         """A database of schema 2 keeps its claims, which last as they did, and counts no crashes that it never saw."""
         path, connection = self.another_old()
         migrate(connection, 2)
@@ -260,7 +263,7 @@ class MigrationTests(SQLiteTestCase):
             self.result_of(store.inbox.accept(accept_of(new_delivery("e", claim=dedupe("theirs"))))), (None,)
         )
 
-    def test_from_schema_3(self):
+    def test_from_schema_3(self) -> None:
         """What a predicate had refused is skipped, and what a server of before ends meanwhile is done."""
         path, connection = self.another_old()
         migrate(connection, 3)
@@ -278,7 +281,7 @@ class MigrationTests(SQLiteTestCase):
         connection.execute("UPDATE deliveries SET state = 2, settled_at = ?, result = x'31' WHERE id = 7", (NOW,))
         self.assertEqual(self.result_of(store.deliveries.states([7])), {7: DONE})
 
-    def newer(self, oldest):
+    def newer(self, oldest: bytes | None) -> str:
         """Make a database as a newer server leaves it: with a column more, writable from schema ``oldest`` on."""
         path = self.mktemp()
         connect_writer(path, create=True, synchronous="OFF", busy_timeout=1.0).close()
@@ -292,7 +295,7 @@ class MigrationTests(SQLiteTestCase):
         connection.close()
         return path
 
-    def test_a_newer_schema_that_only_adds(self):
+    def test_a_newer_schema_that_only_adds(self) -> None:
         """After a newer server has been there, which only added, one of this schema serves and reads as before."""
         path = self.newer(b"%d" % SCHEMA_VERSION)
         store = SQLiteStore.at(path, self.clock)
@@ -305,7 +308,7 @@ class MigrationTests(SQLiteTestCase):
         open_readonly(path).close()
         self.assertEqual(shape_of(path)["user_version"], SCHEMA_VERSION + 1)
 
-    def test_a_newer_schema_that_changes(self):
+    def test_a_newer_schema_that_changes(self) -> None:
         """One that does not only add, or does not say so, is refused with what to do."""
         for oldest in (b"%d" % (SCHEMA_VERSION + 1), None, b"soon"):
             path = self.newer(oldest)
@@ -314,12 +317,12 @@ class MigrationTests(SQLiteTestCase):
                     open_readonly(path) if opening is open_readonly else opening()  # type: ignore[call-arg]
                 self.assertIn("run that version again", str(raised.exception))
 
-    def test_a_migrated_database_says_who_can_write(self):
+    def test_a_migrated_database_says_who_can_write(self) -> None:
         """A database that was brought up to date says so as a new one does."""
         found = self.query("SELECT value FROM standing WHERE name = 'schema_oldest'")
         self.assertEqual(found, [(b"%d" % OLDEST,)])
 
-    def test_a_reader_says_what_to_do(self):
+    def test_a_reader_says_what_to_do(self) -> None:
         """A database that no new server has opened is not read; the message says what brings it up to date."""
         path, _ = self.another_old()
         with self.assertRaises(StateDirectoryUnusable) as raised:
@@ -328,7 +331,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertIn("start a server on its state directory once", str(raised.exception))
         self.assertEqual(shape_of(path)["user_version"], 1)
 
-    def test_a_step_that_fails_changes_nothing(self):
+    def test_a_step_that_fails_changes_nothing(self) -> None:
         """A migration that cannot be done whole is not done at all, and can be done once the cause is gone."""
         path, connection = self.another_old()
         connection.execute("CREATE TABLE standing (theirs)")
@@ -343,7 +346,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual(len(self.result_of(store.generations.history(5))), 2)
         self.result_of(store.close())
 
-    def test_each_costly_piece_is_a_transaction(self):
+    def test_each_costly_piece_is_a_transaction(self) -> None:
         """A server of before can write between two indices: none shares a transaction with anything else."""
         _, connection = self.another_old()
         seen: list[str] = []
@@ -357,11 +360,11 @@ class MigrationTests(SQLiteTestCase):
             self.assertEqual(each.count("CREATE INDEX") + each.count("UPDATE deliveries"), 1, each)
             self.assertNotIn("CREATE TABLE", each)
 
-    def test_one_that_was_cut_off(self):
+    def test_one_that_was_cut_off(self) -> None:
         """A server of before can go on after a migration that ended half-way, and the next migration ends it."""
         path, connection = self.another_old()
 
-        def refuse(action, name, *others):
+        def refuse(action: int, name: str | None, *others: str | None) -> int:
             is_index = action == sqlite3.SQLITE_CREATE_INDEX and name == "deliveries_by_kind"
             return sqlite3.SQLITE_DENY if is_index else sqlite3.SQLITE_OK
 
@@ -379,13 +382,13 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual(self.result_of(store.deliveries.states([5, 30])), {5: READY, 30: READY})
         self.assertEqual(connection.execute("SELECT name FROM standing").fetchall(), [("schema_oldest",)])
 
-    def test_two_open_at_once(self):
+    def test_two_open_at_once(self) -> None:
         """Of two that find an old database at once, one migrates it, and the other finds it done."""
         path, _ = self.another_old()
         start = threading.Barrier(2)
         failures = []
 
-        def migrate():
+        def migrate() -> None:
             start.wait()
             try:
                 connect_writer(path, create=False, synchronous="OFF", busy_timeout=30.0).close()
@@ -400,7 +403,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual(failures, [])
         self.assertEqual(shape_of(path), shape_of(self.path))
 
-    def test_it_waits_for_a_server_of_before(self):
+    def test_it_waits_for_a_server_of_before(self) -> None:
         """A transaction that the older server has begun is waited for, and what it wrote is there."""
         path, old = self.another_old()
         old.execute("BEGIN IMMEDIATE")
@@ -410,11 +413,13 @@ class MigrationTests(SQLiteTestCase):
         self.assertNoResult(opening)
         old.execute("COMMIT")
         self.result_of(opening)
-        self.assertEqual(self.result_of(store.generations.generation(2)).actor, "late")
+        found = self.result_of(store.generations.generation(2))
+        assert found is not None
+        self.assertEqual(found.actor, "late")
         self.result_of(store.close())
 
 
-def shape_of(path):
+def shape_of(path: str) -> dict[str, Any]:
     """Return everything in a database except its rows."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:

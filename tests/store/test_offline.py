@@ -19,12 +19,12 @@ from tests.store.sqlite_case import SQLiteTestCase
 
 
 class OfflineTests(SQLiteTestCase):
-    def fill(self):
+    def fill(self) -> None:
         self.accept_one("e1")
         self.settle(self.accept_one("e2"), WAITING, due_at=NOW + 5, attempt=attempt_of(1, "failed"))
         self.result_of(self.store.event_log.append("audit.test", "kind", {"a": 1}))
 
-    def check(self, path):
+    def check(self, path: str) -> None:
         with open_readonly(path) as offline:
             self.assertEqual(
                 [record.payload["event"]["id"] for record in offline.ask(SQLiteEventLog.read, INBOX, 0, 10)],
@@ -45,7 +45,7 @@ class OfflineTests(SQLiteTestCase):
                 (None, [], {}),
             )
 
-    def test_history(self):
+    def test_history(self) -> None:
         """Adopted generations are shown with their content; one that was only reserved is not."""
         generation = generation_of(1, manifest_digest="sha256:m", reason="first", summary={"added": ["gh"]})
         self.adopt(generation, b"bundle", b"text")
@@ -76,19 +76,19 @@ class OfflineTests(SQLiteTestCase):
                 (b"bundle", None),
             )
 
-    def test_after_a_clean_end(self):
+    def test_after_a_clean_end(self) -> None:
         """What a server wrote is read after it closed its store."""
         self.fill()
         self.result_of(self.store.close())
         self.check(self.path)
 
-    def test_while_a_server_runs(self):
+    def test_while_a_server_runs(self) -> None:
         """Reading needs no lock, and does not hinder the server."""
         self.fill()
         self.check(self.path)
         self.accept_one("e3")
 
-    def test_after_a_crash(self):
+    def test_after_a_crash(self) -> None:
         """What only the write-ahead log holds is read, too, and stays there."""
         self.fill()
         copy = self.mktemp()
@@ -100,7 +100,7 @@ class OfflineTests(SQLiteTestCase):
         self.check(os.path.join(copy, "events.sqlite"))
         self.assertEqual(os.path.getsize(os.path.join(copy, "events.sqlite-wal")), size)
 
-    def test_nothing_there(self):
+    def test_nothing_there(self) -> None:
         """A state directory without an event log is named, and none is made."""
         path = self.mktemp()
         with self.assertRaises(StateDirectoryUnusable) as raised:
@@ -108,7 +108,7 @@ class OfflineTests(SQLiteTestCase):
         self.assertIn(path, str(raised.exception))
         self.assertFalse(os.path.exists(path))
 
-    def test_no_database(self):
+    def test_no_database(self) -> None:
         """A file of something else is refused."""
         path = self.mktemp()
         with open(path, "wb") as file:
@@ -116,7 +116,7 @@ class OfflineTests(SQLiteTestCase):
         with self.assertRaises(StateDirectoryUnusable):
             open_readonly(path)
 
-    def test_nothing_of_twisted_is_imported(self):
+    def test_nothing_of_twisted_is_imported(self) -> None:
         """The command line reads an event log without paying for Twisted."""
         program = (
             "import sys, harn.store.sqlite.connection, harn.store.sqlite.event_log, harn.store.sqlite.generations;"

@@ -2,6 +2,7 @@
 
 import itertools
 import sqlite3
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.task import Clock
@@ -9,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.delivery import DEAD, DONE, READY, WAITING, State
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
+from harn.store.generations import BindingRecord
 from harn.store.holds import Hold, Holds
 from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
@@ -34,14 +36,14 @@ GROWING = ("deliveries", "events", "attempts", "claims", "log", "d", "e", "a")
 class Watched:
     """A connection that collects the plan of each statement."""
 
-    def __init__(self, connection):
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self.plans = []
+        self.plans: list[tuple[str, str]] = []
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    def execute(self, statement, values=()):
+    def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
         if statement.lstrip().startswith(("SELECT", "WITH", "UPDATE", "DELETE", "INSERT")):
             plan = self._connection.execute("EXPLAIN QUERY PLAN " + statement, values).fetchall()
             self.plans += [(statement, row[3]) for row in plan]
@@ -49,7 +51,7 @@ class Watched:
 
 
 class PlanTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         database = MemoryDatabase()
         self.watched = cast("Any", Watched(database.connection))
         database.connection = self.watched
@@ -58,14 +60,14 @@ class PlanTests(SynchronousTestCase):
         self.store = PumpedStore(self.clock, database)
         self.successResultOf(self.store.open())
 
-    def trim(self, policy):
+    def trim(self, policy: RetentionPolicy) -> int:
         return self.successResultOf(self.store.trim(policy, NOW, 10))
 
-    def adopt(self, number, *bindings):
+    def adopt(self, number: int, *bindings: BindingRecord) -> None:
         self.successResultOf(self.store.generations.reserve(generation_of(number, *bindings), b"bundle"))
         self.successResultOf(self.store.generations.adopted(number, NOW))
 
-    def scans(self):
+    def scans(self) -> list[tuple[str, str]]:
         """Return the statements that read a growing table, or a whole index of one, from end to end."""
         found = []
         for statement, step in self.watched.plans:
@@ -74,16 +76,16 @@ class PlanTests(SynchronousTestCase):
                 found.append((statement, step))
         return found
 
-    def test_plans_are_seen(self):
+    def test_plans_are_seen(self) -> None:
         """A statement that does scan is noticed."""
         self.watched.execute("SELECT count(*) FROM deliveries WHERE provider = 'x'")
         self.assertEqual(len(self.scans()), 1)
 
-    def test_lists(self):
+    def test_lists(self) -> None:
         """No list of deliveries, whatever it is chosen by, reads a table or sorts what an index has in order."""
         store = self.store
-        (number,) = self.successResultOf(store.inbox.accept(accept_of(new_delivery("e1"))))
-        self.successResultOf(store.deliveries.settle(settlement_of(number, DEAD, dead=DIED)))
+        self.successResultOf(store.inbox.accept(accept_of(new_delivery("e1"))))
+        self.successResultOf(store.deliveries.settle(settlement_of(1, DEAD, dead=DIED)))
         self.successResultOf(store.inbox.accept(accept_of(new_delivery("e2"))))
         self.watched.plans.clear()
         for state in (None, *State):
@@ -98,10 +100,10 @@ class PlanTests(SynchronousTestCase):
         sorts = [plan for plan in self.watched.plans if "TEMP B-TREE" in plan[1]]
         self.assertEqual(sorts, [])
 
-    def test_units(self):
+    def test_units(self) -> None:
         """Accepting, settling, appending, moving and recovering scan nothing that grows with what is finished."""
         store = self.store
-        units = [
+        units: list[Any] = [
             store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k")))),
             store.deliveries.settle(settlement_of(1, DONE, attempt=attempt_of())),
             store.event_log.append("audit.test", "kind", {}),
@@ -119,7 +121,7 @@ class PlanTests(SynchronousTestCase):
             self.successResultOf(unit)
         self.assertEqual(self.scans(), [])
 
-    def test_retention(self):
+    def test_retention(self) -> None:
         """A sweep that finds nothing to remove scans nothing that grows."""
         policy = RetentionPolicy(events=1.0, dead=1.0, max_bytes=1)
         self.trim(policy)
@@ -127,7 +129,7 @@ class PlanTests(SynchronousTestCase):
         bounded = "FROM log ORDER BY number LIMIT"
         self.assertEqual([step for statement, step in self.scans() if bounded not in statement], [])
 
-    def test_definitions(self):
+    def test_definitions(self) -> None:
         """What decides which generations go looks up unfinished deliveries by their index, whatever is finished."""
         self.adopt(1, binding_of(1, 1))
         self.trim(RetentionPolicy(events=1.0, dead=1.0, generations=1, kept=(1, 2)))
@@ -135,7 +137,7 @@ class PlanTests(SynchronousTestCase):
         bounded = "FROM log ORDER BY number LIMIT"
         self.assertEqual([step for statement, step in self.scans() if bounded not in statement], [])
 
-    def test_totals(self):
+    def test_totals(self) -> None:
         """What decides whose totals go looks up deliveries by their index, a step for each 1024 of them."""
         self.adopt(1, binding_of(1, 1))
         self.successResultOf(self.store.totals.add((TriggerTotal(trigger_id="gone", accepted=1),), (), 0))
@@ -145,7 +147,7 @@ class PlanTests(SynchronousTestCase):
         bounded = "FROM log ORDER BY number LIMIT"
         self.assertEqual([step for statement, step in self.scans() if bounded not in statement], [])
 
-    def test_versions_that_are_kept(self):
+    def test_versions_that_are_kept(self) -> None:
         """A version that is held for a ramp costs retention the same however many others are."""
         steps = []
         for count in (100, 400):
@@ -160,13 +162,13 @@ class PlanTests(SynchronousTestCase):
             self.assertEqual(len(self.successResultOf(self.store.generations.bindings(versions))), count)
         self.assertLess(steps[1], 5 * steps[0])
 
-    def test_recent(self):
+    def test_recent(self) -> None:
         """The newest events are found by walking back from the newest id, and no index is gone through."""
         self.store.deliveries.recent(("gh", "other"), 10, 1000)
         walks = [step for statement, step in self.scans()]
         self.assertEqual(walks, ["SCAN deliveries"])
 
-    def test_recent_reads_no_more_than_it_may(self):
+    def test_recent_reads_no_more_than_it_may(self) -> None:
         """However many deliveries there are, what is read for the newest is the same."""
         self.fill(200)
         few = self.steps_of(lambda: self.store.deliveries.recent(("gh",), 3, 100))
@@ -174,7 +176,7 @@ class PlanTests(SynchronousTestCase):
         many = self.steps_of(lambda: self.store.deliveries.recent(("gh",), 3, 100))
         self.assertLessEqual(many, few + 2)
 
-    def test_oldest_takes_two_steps(self):
+    def test_oldest_takes_two_steps(self) -> None:
         """However many of a version are unfinished, ready or waiting, the oldest is found as fast."""
         for state in (READY, WAITING):
             self.fill(200, state)
@@ -183,7 +185,7 @@ class PlanTests(SynchronousTestCase):
             many = self.steps_of(lambda: self.store.deliveries.oldest([("gh", 1)]))
             self.assertLessEqual(many, few + 4)
 
-    def test_ready_takes_no_more_than_it_reads(self):
+    def test_ready_takes_no_more_than_it_reads(self) -> None:
         """However many of a version are ready, beside however many others that wait, the first are found as fast."""
         self.fill(200, WAITING)
         self.fill(100)
@@ -193,7 +195,7 @@ class PlanTests(SynchronousTestCase):
         many = self.steps_of(lambda: self.store.deliveries.ready("gh", 1, (1, 2), 10, 1000))
         self.assertLessEqual(many, few + 4)
 
-    def test_backlogs_take_few_steps(self):
+    def test_backlogs_take_few_steps(self) -> None:
         """However many are unfinished, the oldest of each trigger, and when the next is due, are found as fast."""
         for state in (READY, WAITING):
             self.fill(200, state)
@@ -202,14 +204,14 @@ class PlanTests(SynchronousTestCase):
             many = self.steps_of(lambda: self.store.totals.backlogs(NOW, (1, 2)))
             self.assertLessEqual(many, few + 4)
 
-    def fill(self, count, state=READY):
+    def fill(self, count: int, state: State = READY) -> None:
         """Accept so many deliveries; all that are unfinished are in ``state`` then."""
         self.successResultOf(self.store.inbox.accept(accept_of(*(new_delivery(f"e{n}") for n in range(count)))))
         due_at = NOW if state == WAITING else None
         for row in self.store.rows():
             self.successResultOf(self.store.deliveries.settle(settlement_of(row.delivery_id, state, due_at=due_at)))
 
-    def steps_of(self, look):
+    def steps_of(self, look: Callable[[], object]) -> int:
         """Return how many tens of instructions of SQLite's machine ``look`` takes."""
         steps = []
         connection = self.watched._connection
@@ -220,10 +222,10 @@ class PlanTests(SynchronousTestCase):
             connection.set_progress_handler(None, 0)
         return len(steps)
 
-    def test_reads(self):
+    def test_reads(self) -> None:
         """Looking for work, and reading a topic on from a number, scan nothing that grows."""
         store = self.store
-        looks = [
+        looks: list[Any] = [
             store.deliveries.ready("gh", 1, (1, 2), 10, 1000),
             store.deliveries.next_due(),
             store.deliveries.find("e1"),
@@ -242,6 +244,6 @@ class PlanTests(SynchronousTestCase):
             self.successResultOf(look)
         self.assertEqual(self.scans(), [])
 
-    def test_oldest_sqlite(self):
+    def test_oldest_sqlite(self) -> None:
         """This interpreter's SQLite is new enough for what the statements use."""
         self.assertGreaterEqual(sqlite3.sqlite_version_info, (3, 33, 0))

@@ -12,7 +12,7 @@ from tests.store.sqlite_case import SQLiteTestCase
 
 
 class NotesOfServersTests(SQLiteTestCase):
-    def test_notes_of_servers_that_are_gone(self):
+    def test_notes_of_servers_that_are_gone(self) -> None:
         """A note goes with the last unfinished delivery of its server, and not before."""
         old, young = self.accept_one("old", received_at=NOW - 100), self.accept_one("young")
         self.crash(old, young)
@@ -26,28 +26,28 @@ class NotesOfServersTests(SQLiteTestCase):
 
 
 class RunningNoteTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.clock = StoreClock()
         self.directory = self.mktemp()
         os.makedirs(self.directory)
         self.note = self.make(3)
 
-    def make(self, incarnation):
+    def make(self, incarnation: int) -> RunningNote:
         note = RunningNote(self.directory, ThreadWorker("notes", self.clock))
         note.open(incarnation)
         self.addCleanup(lambda: note._open and self.clock.result_of(note.close()))
         return note
 
-    def notes(self):
+    def notes(self) -> dict[int, list[int]]:
         return {incarnation: sorted(ids) for incarnation, ids in read_notes(self.directory).items()}
 
-    def settled(self):
+    def settled(self) -> None:
         """Wait until everything before is written."""
         self.clock.result_of(self.note.begins(99))
         self.note.ended(99)
         self.clock.result_of(self.note.begins(99))
 
-    def test_says_what_runs(self):
+    def test_says_what_runs(self) -> None:
         """It holds what has begun and not ended; a shorter note is not mixed with a longer one before it."""
         for delivery_id in range(1000, 1100):
             self.clock.result_of(self.note.begins(delivery_id))
@@ -56,7 +56,7 @@ class RunningNoteTests(SynchronousTestCase):
         self.settled()
         self.assertEqual(self.notes(), {3: [99, 1099]})
 
-    def test_many_in_one_turn(self):
+    def test_many_in_one_turn(self) -> None:
         """A note that begins while the thread writes is written at once, and each caller is called back afterwards."""
         noted = [self.note.begins(delivery_id) for delivery_id in range(1, 50)]
         self.clock.result_of(noted[-1])
@@ -64,12 +64,12 @@ class RunningNoteTests(SynchronousTestCase):
         for each in noted[:-1]:
             self.successResultOf(each)
 
-    def test_private(self):
+    def test_private(self) -> None:
         """The file is its owner's alone, under the usual umask, too."""
         self.clock.result_of(self.note.begins(1))
         self.assertEqual(os.stat(os.path.join(self.directory, "running-3")).st_mode & 0o777, 0o600)
 
-    def test_close_removes_it(self):
+    def test_close_removes_it(self) -> None:
         """A clean end leaves no note; what asks afterwards is answered."""
         self.clock.result_of(self.note.begins(1))
         self.clock.result_of(self.note.close())
@@ -77,7 +77,7 @@ class RunningNoteTests(SynchronousTestCase):
         self.successResultOf(self.note.begins(2))
         self.note.ended(2)
 
-    def test_forget(self):
+    def test_forget(self) -> None:
         """Notes of other processes that have ended are removed, this one's is not; a missing one is not an error."""
         other = self.make(1)
         self.clock.result_of(other.begins(7))
@@ -86,7 +86,7 @@ class RunningNoteTests(SynchronousTestCase):
         self.settled()
         self.assertEqual(list(self.notes()), [3])
 
-    def test_other_files(self):
+    def test_other_files(self) -> None:
         """A file that is not a note, or not a whole one, is ignored."""
         for name, text in (
             ("running-x", "1\n"),
@@ -102,7 +102,7 @@ class RunningNoteTests(SynchronousTestCase):
             file.write(b"4 \xff -1 5\nrest 6 7")
         self.assertEqual(self.notes(), {5: [], 6: [], 8: [4, 5]})
 
-    def test_cannot_be_written(self):
+    def test_cannot_be_written(self) -> None:
         """A note that cannot be written is logged once, and blocks no caller."""
         with mock.patch("harn.store.sqlite.running.os.open", side_effect=OSError(28, "No space left on device")):
             for delivery_id in (1, 2):

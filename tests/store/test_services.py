@@ -1,12 +1,16 @@
 """The store's background services: heartbeat and retention."""
 
+from collections.abc import Callable
+from typing import Any
+
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable
 from harn.store.recovery import HeartbeatService
-from harn.store.retention import PAGES, PAUSE, RetentionPolicy, RetentionService
+from harn.store.retention import PAGES, PAUSE, IRetention, RetentionPolicy, RetentionService
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
 
@@ -14,13 +18,13 @@ POLICY = RetentionPolicy(events=10.0, dead=10.0)
 
 
 class HeartbeatTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.clock = Clock()
         self.store = PumpedStore(self.clock)
         self.successResultOf(self.store.open())
         self.service = HeartbeatService(self.clock, self.store, interval=5.0)
 
-    def test_ends_a_time_of_unavailability(self):
+    def test_ends_a_time_of_unavailability(self) -> None:
         """A store that was unavailable is found to be back at the next heartbeat, without any other call."""
         self.service.startService()
         self.store.fail_writes = True
@@ -32,7 +36,7 @@ class HeartbeatTests(SynchronousTestCase):
         self.successResultOf(self.service.stopService())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_writes_the_time_of_day(self):
+    def test_writes_the_time_of_day(self) -> None:
         """What is written is the wall clock's time; the interval is not touched by a step of it."""
         beats = []
         self.store.heartbeat = lambda now: succeed(beats.append(now))
@@ -44,11 +48,11 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertEqual(beats, [1000.0, 405.0])
         service.stopService()
 
-    def test_survives_errors_of_ours(self):
+    def test_survives_errors_of_ours(self) -> None:
         """An unexpected error is logged, and the next heartbeat is given."""
         beats = []
 
-        def heartbeat(now):
+        def heartbeat(now: float) -> Deferred[None]:
             beats.append(now)
             return fail(ValueError("surprise"))
 
@@ -60,39 +64,40 @@ class HeartbeatTests(SynchronousTestCase):
         self.service.stopService()
 
 
+@implementer(IRetention)
 class TrimmedStore:
     """Has so many slices to trim; each call takes one."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
-        self.asked = []
+        self.asked: list[tuple[RetentionPolicy, float]] = []
         self.free = 0
-        self.given_back = []
+        self.given_back: list[int | str] = []
 
-    def shrink(self, pages):
+    def shrink(self, pages: int) -> Deferred[int]:
         given = min(pages, self.free)
         self.free -= given
         self.given_back.append(given)
         return succeed(given)
 
-    def settle_log(self):
+    def settle_log(self) -> Deferred[None]:
         self.given_back.append("log")
         return succeed(None)
 
-    def trim(self, policy, now, limit):
+    def trim(self, policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         self.asked.append((policy, now))
         answer = self.answers.pop(0) if self.answers else 0
         return answer if isinstance(answer, Deferred) else succeed(answer)
 
 
 class RetentionTests(SynchronousTestCase):
-    def start(self, *answers, policy=lambda: POLICY):
+    def start(self, *answers: Any, policy: Callable[[], RetentionPolicy] = lambda: POLICY) -> None:
         self.clock = Clock()
         self.store = TrimmedStore(*answers)
         self.service = RetentionService(self.clock, self.store, policy, interval=60.0)
         self.service.startService()
 
-    def test_trims_until_nothing_is_left(self):
+    def test_trims_until_nothing_is_left(self) -> None:
         """A sweep goes on, with a pause between slices, until one removes nothing; the next comes in its time."""
         self.start(200, 7)
         self.assertEqual(len(self.store.asked), 1)
@@ -101,7 +106,7 @@ class RetentionTests(SynchronousTestCase):
         self.clock.advance(60)
         self.assertEqual(len(self.store.asked), 4)
 
-    def test_gives_back_what_trimming_freed(self):
+    def test_gives_back_what_trimming_freed(self) -> None:
         """After the last slice, free pages go back to the file system, a few at a time and with pauses between."""
         self.start(200)
         self.store.free = 2 * PAGES + 1
@@ -110,7 +115,7 @@ class RetentionTests(SynchronousTestCase):
         self.clock.pump([PAUSE] * 10)
         self.assertEqual(self.store.given_back, [PAGES, PAGES, 1, 0, "log"])
 
-    def test_age_is_of_the_time_of_day(self):
+    def test_age_is_of_the_time_of_day(self) -> None:
         """The age of rows is measured by the wall clock; sweeps come in the interval's time."""
         self.clock = Clock()
         self.store = TrimmedStore()
@@ -120,34 +125,35 @@ class RetentionTests(SynchronousTestCase):
         self.clock.advance(60)
         self.assertEqual([now for _, now in self.store.asked], [1000.0, 4660.0])
 
-    def test_asks_for_the_policy_each_time(self):
+    def test_asks_for_the_policy_each_time(self) -> None:
         """A policy that a reload changed holds from the next slice on."""
         policies = [POLICY, RetentionPolicy(events=1.0, dead=1.0)]
         self.start(200, policy=lambda: policies[min(len(self.store.asked), 1)])
         self.clock.advance(PAUSE)
         self.assertEqual([policy for policy, _ in self.store.asked], policies)
 
-    def test_store_that_is_away_costs_a_turn(self):
+    def test_store_that_is_away_costs_a_turn(self) -> None:
         """A sweep that fails ends; the next one comes in its time."""
         self.start(fail(EventLogUnavailable("away")))
         self.assertEqual(len(self.store.asked), 1)
         self.clock.advance(60)
         self.assertEqual(len(self.store.asked), 2)
 
-    def test_error_of_ours_costs_a_turn(self):
+    def test_error_of_ours_costs_a_turn(self) -> None:
         """An unexpected error is logged, and the service continues."""
         self.start(fail(ValueError("surprise")))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.clock.advance(60)
         self.assertEqual(len(self.store.asked), 2)
 
-    def test_stop_waits_for_the_slice_under_way(self):
+    def test_stop_waits_for_the_slice_under_way(self) -> None:
         """Stopping waits for the slice that was begun, and begins no other."""
         slice_: Deferred[int] = Deferred()
         self.start(slice_)
         stopped = self.service.stopService()
         self.assertNoResult(stopped)
         slice_.callback(200)
+        assert stopped is not None
         self.successResultOf(stopped)
         self.assertEqual(len(self.store.asked), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -12,14 +12,14 @@ NOTHING = RetentionPolicy(events=0.0, dead=0.0)
 
 
 class ShrinkingTests(SQLiteTestCase):
-    def fill(self, count=60, body=b"x" * 200_000):
+    def fill(self, count: int = 60, body: bytes = b"x" * 200_000) -> None:
         for number in range(count):
             self.settle(self.accept_one(f"e{number}", body=body))
 
-    def pages(self):
+    def pages(self) -> tuple[int, int]:
         return self.query("SELECT p.page_count, f.freelist_count FROM pragma_page_count p, pragma_freelist_count f")[0]
 
-    def test_free_pages_are_given_back_in_slices(self):
+    def test_free_pages_are_given_back_in_slices(self) -> None:
         """What trimming empties goes back a few pages at a time, but for a part, and the file gets that size."""
         self.fill()
         kept = self.accept_one("kept")
@@ -38,14 +38,14 @@ class ShrinkingTests(SQLiteTestCase):
         self.assertEqual(self.ready_ids(), [kept])
         self.assertEqual(self.query("PRAGMA integrity_check"), [("ok",)])
 
-    def test_few_free_pages_stay(self):
+    def test_few_free_pages_stay(self) -> None:
         """A file of which little is free keeps it."""
         self.fill(3)
         self.trim_all(NOTHING, NOW + 1)
         self.assertGreater(self.pages()[1], 100)
         self.assertEqual(self.result_of(self.store.shrink(100)), 0)
 
-    def test_file_of_an_earlier_version(self):
+    def test_file_of_an_earlier_version(self) -> None:
         """A file that was made without it goes on as before: nothing is given back, and nothing fails."""
         self.result_of(self.store.close())
         for suffix in ("", ".mark"):

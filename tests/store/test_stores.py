@@ -1,6 +1,7 @@
 """The public suite, over each store of harn."""
 
 import os
+from weakref import WeakKeyDictionary
 
 from harn.store.interfaces import IStore
 from harn.store.sqlite.store import SQLiteStore
@@ -8,20 +9,23 @@ from harn.testing.stores.kit import StoreClock, StoreTestCase
 from harn.testing.stores.pumped import PumpedStore
 from harn.testing.stores.suite import make_store_tests
 
+DIRECTORIES: WeakKeyDictionary[StoreTestCase, str] = WeakKeyDictionary()
+STORES: WeakKeyDictionary[StoreTestCase, PumpedStore] = WeakKeyDictionary()
+"""What a test made first: a store that it makes later is over the same data."""
+
 
 def make_sqlite(case: StoreTestCase, clock: StoreClock) -> IStore:
-    directory = getattr(case, "directory", None)
+    directory = DIRECTORIES.get(case)
     if directory is None:
-        directory = case.directory = case.mktemp()
+        directory = DIRECTORIES[case] = case.mktemp()
         os.makedirs(directory)
     return SQLiteStore.at(os.path.join(directory, "events.sqlite"), clock)
 
 
 def make_in_memory(case: StoreTestCase, clock: StoreClock) -> IStore:
-    if hasattr(case, "kept"):
-        return case.kept.beside()
-    case.kept = PumpedStore(clock)
-    return case.kept
+    if case in STORES:
+        return STORES[case].beside()
+    return STORES.setdefault(case, PumpedStore(clock))
 
 
 class SQLiteStoreTests(make_store_tests(make_sqlite)):

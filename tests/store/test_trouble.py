@@ -3,12 +3,14 @@
 import os
 import shutil
 import sqlite3
+from typing import Any
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 
 from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable, StoreError
 from harn.model.delivery import READY
-from harn.store.sqlite.schema import SCHEMA_VERSION
+from harn.store.inbox import Kept
+from harn.store.sqlite.connection import SCHEMA_VERSION
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.sqlite.worker import run_in
 from harn.testing.stores.kit import NOW, accept_of, dedupe, new_delivery
@@ -16,17 +18,17 @@ from tests.store.sqlite_case import SQLiteTestCase
 
 
 class FullDiskTests(SQLiteTestCase):
-    def limit_pages(self, pages):
+    def limit_pages(self, pages: int) -> None:
         """Return the database at most so many pages, as a full disk would."""
-        writer = self.store._executor.writer
+        writer: Any = self.store._executor.writer
         statement = f"PRAGMA max_page_count = {pages}"
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.execute(statement).fetchone()))
 
-    def fill(self):
+    def fill(self) -> Deferred[Kept]:
         self.limit_pages(1)
         return self.store.inbox.accept(accept_of(new_delivery("full", body=b"x" * 100_000, claim=dedupe("k"))))
 
-    def test_nothing_is_kept_and_no_claim_used_up(self):
+    def test_nothing_is_kept_and_no_claim_used_up(self) -> None:
         """On a full disk a unit fails with the path and the reason; the same claim succeeds once there is room."""
         before = self.accept_one("e1")
         with self.assertRaises(EventLogUnavailable) as raised:
@@ -39,9 +41,9 @@ class FullDiskTests(SQLiteTestCase):
         self.assertEqual(self.accept(new_delivery("e2", claim=dedupe("k"))), (before + 1,))
         self.assertTrue(self.store.available())
 
-    def test_all_units_of_the_batch_fail(self):
+    def test_all_units_of_the_batch_fail(self) -> None:
         """Everything that shares the failed commit fails, and nothing of it is there."""
-        units = [
+        units: Any = [
             self.fill(),
             self.store.event_log.append("audit.test", "kind", {}),
             self.store.inbox.claim("admin", "k", NOW + 10),
@@ -51,14 +53,14 @@ class FullDiskTests(SQLiteTestCase):
                 self.result_of(unit)
         self.assertEqual(self.query("SELECT (SELECT count(*) FROM log), (SELECT count(*) FROM claims)"), [(0, 0)])
 
-    def test_reads_go_on(self):
+    def test_reads_go_on(self) -> None:
         """What was kept before can be read while nothing can be written."""
         self.accept_one("e1")
         with self.assertRaises(EventLogUnavailable):
             self.result_of(self.fill())
         self.assertEqual(self.state_of("e1"), [READY])
 
-    def test_heartbeat_ends_it(self):
+    def test_heartbeat_ends_it(self) -> None:
         """A heartbeat is the probe: once it can be written, the store is available again."""
         with self.assertRaises(EventLogUnavailable):
             self.result_of(self.fill())
@@ -70,7 +72,7 @@ class FullDiskTests(SQLiteTestCase):
 class LockedTests(SQLiteTestCase):
     busy_timeout = 0.01
 
-    def test_locked_by_another_process(self):
+    def test_locked_by_another_process(self) -> None:
         """A database that another process locks is unavailable until that releases it."""
         other = sqlite3.connect(self.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -86,12 +88,12 @@ class LockedTests(SQLiteTestCase):
 
 
 class DisconnectedTests(SQLiteTestCase):
-    def disconnect(self):
+    def disconnect(self) -> None:
         """Interrupt the writer's connection, as an I/O error may."""
-        writer = self.store._executor.writer
+        writer: Any = self.store._executor.writer
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.close()))
 
-    def test_a_new_connection_takes_over(self):
+    def test_a_new_connection_takes_over(self) -> None:
         """A batch that fails over a broken connection is followed by one over a new connection, with the same owner."""
         before = self.accept_one("e1")
         self.disconnect()
@@ -100,7 +102,7 @@ class DisconnectedTests(SQLiteTestCase):
         self.assertEqual(self.accept(new_delivery("e2")), (before + 1,))
         self.assertEqual(self.ready_ids(), [before, before + 1])
 
-    def test_a_removed_database_is_not_made_anew(self):
+    def test_a_removed_database_is_not_made_anew(self) -> None:
         """When the file is gone, the store stays away: an empty one in its place would hide the loss."""
         self.disconnect()
         for suffix in ("", "-wal", "-shm"):
@@ -111,7 +113,7 @@ class DisconnectedTests(SQLiteTestCase):
                 self.result_of(self.store.inbox.accept(accept_of(new_delivery("e1"))))
         self.assertFalse(os.path.exists(self.path))
 
-    def test_another_database_is_not_gone_on_with(self):
+    def test_another_database_is_not_gone_on_with(self) -> None:
         """After an error of the disk, an older copy in the place of the database is not taken for it."""
         self.accept_one("e1")
         self.query("PRAGMA wal_checkpoint(PASSIVE)")
@@ -127,7 +129,7 @@ class DisconnectedTests(SQLiteTestCase):
 
 
 class BadUnitTests(SQLiteTestCase):
-    def test_bad_text_fails_alone(self):
+    def test_bad_text_fails_alone(self) -> None:
         """A unit with text that is not Unicode fails; its neighbours in the batch are kept, each whole, in order."""
         units = [
             self.store.inbox.accept(accept_of(new_delivery("e1", claim=dedupe("k1")))),
@@ -145,7 +147,7 @@ class BadUnitTests(SQLiteTestCase):
         self.assertEqual(self.accept(new_delivery("e4", claim=dedupe("k2"))), (3,))
         self.assertTrue(self.store.available())
 
-    def test_bad_unit_beside_duplicates(self):
+    def test_bad_unit_beside_duplicates(self) -> None:
         """Duplicates stay duplicates when their batch is written unit by unit."""
         self.accept_one("e1", claim=dedupe("k"))
         units = [
@@ -159,7 +161,7 @@ class BadUnitTests(SQLiteTestCase):
 
 
 class UnusableTests(SQLiteTestCase):
-    def open_fails(self, path):
+    def open_fails(self, path: str) -> str:
         store = SQLiteStore.at(path, self.clock)
         with self.assertRaises(StateDirectoryUnusable) as raised:
             self.result_of(store.open())
@@ -167,18 +169,18 @@ class UnusableTests(SQLiteTestCase):
         self.assertIn(path, str(raised.exception))
         return str(raised.exception)
 
-    def test_no_database(self):
+    def test_no_database(self) -> None:
         """A file of something else is named, with what to do."""
         path = self.mktemp()
         with open(path, "wb") as file:
             file.write(b"not a database at all, but long enough to have a header" * 100)
         self.assertIn("backup", self.open_fails(path))
 
-    def test_no_directory(self):
+    def test_no_directory(self) -> None:
         """A path in a directory that is missing is named."""
         self.assertIn("unable to open", self.open_fails(os.path.join(self.mktemp(), "events.sqlite")))
 
-    def test_database_of_another_program(self):
+    def test_database_of_another_program(self) -> None:
         """Another program's database is not touched."""
         path = self.mktemp()
         connection = sqlite3.connect(path)
@@ -186,14 +188,14 @@ class UnusableTests(SQLiteTestCase):
         connection.close()
         self.assertIn("another program", self.open_fails(path))
 
-    def test_newer_schema(self):
+    def test_newer_schema(self) -> None:
         """A database that a newer version wrote, and not so that this one can, is refused, and says so."""
         self.result_of(self.store.close())
         self.query("DELETE FROM standing")
         self.query(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
         self.assertIn("newer", self.open_fails(self.path))
 
-    def test_open_again_after_a_failure(self):
+    def test_open_again_after_a_failure(self) -> None:
         """A store whose `open` failed can be opened once the cause is gone."""
         directory = self.mktemp()
         store = SQLiteStore.at(os.path.join(directory, "events.sqlite"), self.clock)
@@ -205,7 +207,7 @@ class UnusableTests(SQLiteTestCase):
 
 
 class WallClockTests(SQLiteTestCase):
-    def test_a_step(self):
+    def test_a_step(self) -> None:
         """What has expired, and every stamp, is by the time of day as it is when the unit is written."""
         self.accept_one("e1", claim=dedupe("k", expires_at=NOW + 100.0))
         self.wall.step(90.0)
@@ -219,7 +221,7 @@ class WallClockTests(SQLiteTestCase):
 
 
 class BesideAStateFileTests(SQLiteTestCase):
-    def open_fails(self):
+    def open_fails(self) -> str:
         evidence = os.path.join(os.path.dirname(self.path), "orchestrator-state.json")
         with open(evidence, "w") as file:
             file.write("{}")
@@ -231,7 +233,7 @@ class BesideAStateFileTests(SQLiteTestCase):
         self.assertIn(self.path, str(raised.exception))
         return str(raised.exception)
 
-    def test_nothing_of_ours_is_no_beginning(self):
+    def test_nothing_of_ours_is_no_beginning(self) -> None:
         """A database that is missing, empty, or without our tables is refused where a server has run."""
         self.result_of(self.store.close())
         os.unlink(self.path + ".mark")

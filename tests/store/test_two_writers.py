@@ -6,10 +6,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -58,7 +59,7 @@ clock.result_of(store.close())
 """
 
 
-def insert_delivery(connection, delivery_id):
+def insert_delivery(connection: sqlite3.Connection, delivery_id: int) -> None:
     """Accept as another server would."""
     connection.execute("INSERT INTO events VALUES (?, x'7b7d', x'')", (delivery_id,))
     connection.execute(
@@ -71,27 +72,28 @@ def insert_delivery(connection, delivery_id):
 class TwoStoresTests(SQLiteTestCase):
     busy_timeout = 30.0
 
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         self.other = SQLiteStore.at(self.path, self.clock, busy_timeout=self.busy_timeout)
         self.result_of(self.other.open())
         self.addCleanup(lambda: self.result_of(self.other.close()))
 
-    def accept_in(self, store, *event_ids):
+    def accept_in(self, store: SQLiteStore, *event_ids: str) -> Deferred[Any]:
         return store.inbox.accept(
             accept_of(*(new_delivery(event_id, claim=dedupe(event_id)) for event_id in event_ids))
         )
 
-    def check(self, ids):
+    def check(self, ids: Sequence[int]) -> None:
         """Assert that all of ``ids`` are there, each once, and that no number of any sort was given twice."""
         self.assertEqual(sorted(ids), sorted(set(ids)))
         found = [number for (number,) in self.query("SELECT id FROM deliveries JOIN events USING (id) ORDER BY id")]
         self.assertEqual(sorted(ids), found)
         self.assertEqual(self.query("PRAGMA integrity_check"), [("ok",)])
 
-    def test_in_turn(self):
+    def test_in_turn(self) -> None:
         """Of two that accept, settle and append in turn, each goes on where the other stopped."""
-        ids, records = [], []
+        ids: list[int] = []
+        records: list[int] = []
         for number in range(6):
             store = (self.store, self.other)[number % 2]
             ids += self.result_of(self.accept_in(store, f"a{number}", f"b{number}"))
@@ -105,7 +107,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertEqual(self.query("SELECT count(*), max(id) FROM attempts"), [(6, 6)])
         self.check(ids)
 
-    def test_at_once(self):
+    def test_at_once(self) -> None:
         """Of two that write in the same moment, in any order and size, neither loses or repeats anything."""
         chance = random.Random(3)
         ids: list[int] = []
@@ -124,13 +126,13 @@ class TwoStoresTests(SQLiteTestCase):
         ((attempts, highest),) = self.query("SELECT count(*), max(id) FROM attempts")
         self.assertEqual(attempts, highest)
 
-    def test_a_unit_that_fails_alone(self):
+    def test_a_unit_that_fails_alone(self) -> None:
         """A batch that is written again, unit by unit, continues where another writer stopped in between."""
         other = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         self.addCleanup(other.close)
         begun = []
 
-        def write_between(statement):
+        def write_between(statement: str) -> None:
             if statement == "BEGIN IMMEDIATE":
                 begun.append(statement)
                 if len(begun) == 2:
@@ -144,7 +146,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertEqual((len(begun), self.result_of(good)), (2, (2,)))
         self.check([1, 2])
 
-    def test_numbers_that_the_other_trimmed(self):
+    def test_numbers_that_the_other_trimmed(self) -> None:
         """What the other accepted, finished and trimmed meanwhile has used its numbers up."""
         self.result_of(self.accept_in(self.store, "e1"))
         (trimmed,) = self.result_of(self.accept_in(self.other, "e2"))
@@ -154,12 +156,12 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertEqual(self.result_of(self.accept_in(self.store, "e3")), (3,))
         self.check([1, 3])
 
-    def test_a_claim_of_the_other(self):
+    def test_a_claim_of_the_other(self) -> None:
         """What the other accepted a moment ago is a duplicate here."""
         self.assertEqual(self.result_of(self.accept_in(self.other, "e1")), (1,))
         self.assertEqual(self.result_of(self.accept_in(self.store, "e1")), (None,))
 
-    def test_each_runs_its_own(self):
+    def test_each_runs_its_own(self) -> None:
         """The one that takes over leaves the other's deliveries alone while it drains, and takes what it left after."""
         old, new = self.store, self.other
         running, left = self.result_of(self.accept_in(old, "running", "left"))
@@ -172,7 +174,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertEqual([row.delivery_id for row in ready], [left, fresh])
         self.assertEqual(self.query("SELECT state FROM deliveries WHERE id = ?", running), [(2,)])
 
-    def test_a_living_server_keeps_its_own(self):
+    def test_a_living_server_keeps_its_own(self) -> None:
         """What another has, whose heartbeat came after our start, is left to it until that lapses, or it is gone."""
         theirs = self.result_of(self.accept_in(self.store, "e1", "e2"))
         self.result_of(self.store.deliveries.begins(theirs[0]))
@@ -188,7 +190,7 @@ class TwoStoresTests(SQLiteTestCase):
         recovery = self.result_of(self.other.recovery.recover(self.clock.seconds(), 1))
         self.assertEqual((recovery.recovered, recovery.dead), (1, 1))
 
-    def test_one_that_is_known_to_be_gone(self):
+    def test_one_that_is_known_to_be_gone(self) -> None:
         """A server whose process has ended is gone, whatever its heartbeat says."""
         self.result_of(self.accept_in(self.store, "e1"))
         self.clock.advance(1)
@@ -196,7 +198,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.result_of(self.store.heartbeat(now))
         self.assertEqual(self.result_of(self.other.recovery.recover(now, 1, gone=self.store.incarnation)).recovered, 1)
 
-    def test_a_busy_database_is_waited_for(self):
+    def test_a_busy_database_is_waited_for(self) -> None:
         """While another process writes, a unit waits for its commit, and goes on from its numbers."""
         self.result_of(self.accept_in(self.store, "e1"))
         begun: SimpleQueue[Any] = SimpleQueue()
@@ -215,12 +217,12 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertTrue(self.store.available())
         self.check([1, 2, 3])
 
-    def trace(self, seen):
+    def trace(self, seen: Callable[[str], object]) -> None:
         """Call ``seen`` with each statement as the writer's thread begins it."""
-        writer = self.store._executor.writer
+        writer: Any = self.store._executor.writer
         self.result_of(run_in(writer._worker, lambda: writer._session.connection.set_trace_callback(seen)))
 
-    def test_numbers_are_read_only_when_another_wrote(self):
+    def test_numbers_are_read_only_when_another_wrote(self) -> None:
         """Alone, a batch costs one look at what may have changed, and the numbers are read once."""
         seen: list[Any] = []
         self.trace(seen.append)
@@ -234,9 +236,9 @@ class TwoStoresTests(SQLiteTestCase):
 
 
 class TwoProcessesTests(SQLiteTestCase):
-    def start(self, name, rounds):
+    def start(self, name: str, rounds: int) -> Any:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-        child = subprocess.Popen(
+        child: Any = subprocess.Popen(
             [sys.executable, "-c", WRITER, os.path.abspath(self.path), name, str(rounds)],
             stdout=subprocess.PIPE,
             text=True,
@@ -247,12 +249,12 @@ class TwoProcessesTests(SQLiteTestCase):
         self.addCleanup(child.kill)
         return child
 
-    def acknowledged(self, output):
+    def acknowledged(self, output: str) -> tuple[list[int], list[int]]:
         """Return the numbers of the records, and ids of the deliveries, that children have reported."""
         rows = [[int(number) for number in line.split()] for line in output.splitlines()]
         return [row[0] for row in rows], [number for row in rows for number in row[1:]]
 
-    def check(self, output):
+    def check(self, output: str) -> list[int]:
         """Assert that everything acknowledged is there, and no number of any sort was given twice."""
         records, ids = self.acknowledged(output)
         self.assertEqual((len(set(records)), len(set(ids))), (len(records), len(ids)))
@@ -264,7 +266,7 @@ class TwoProcessesTests(SQLiteTestCase):
         self.assertEqual(self.query("PRAGMA integrity_check"), [("ok",)])
         return ids
 
-    def test_both_write(self):
+    def test_both_write(self) -> None:
         """Two processes that write as fast as they can: all is kept, each number is given once, none is left out."""
         children = [self.start(name, 60) for name in ("a", "b")]
         outputs = [child.communicate(timeout=120)[0] for child in children]
@@ -275,7 +277,7 @@ class TwoProcessesTests(SQLiteTestCase):
         dead = "SELECT count(*), min(dead_number), max(dead_number) FROM deliveries WHERE state = 3"
         self.assertEqual(self.query(dead), [(120, 1, 120)])
 
-    def test_one_is_killed(self):
+    def test_one_is_killed(self) -> None:
         """When one of two is killed in the midst of writing, the other goes on, and nothing acknowledged is lost."""
         dying, staying = self.start("dying", 1_000_000), self.start("staying", 1_000_000)
         lines = [child.stdout.readline() for _ in range(10) for child in (dying, staying)]
@@ -284,7 +286,7 @@ class TwoProcessesTests(SQLiteTestCase):
         self.end(staying, lines)
         self.check("".join(lines))
 
-    def end(self, child, lines):
+    def end(self, child: Any, lines: list[str]) -> None:
         """Kill a child, and take what it wrote before; the last line may be cut off."""
         child.send_signal(signal.SIGKILL)
         lines += [line for line in child.stdout.read().splitlines(True) if line.endswith("\n")]
@@ -294,7 +296,7 @@ class TwoProcessesTests(SQLiteTestCase):
 class SeveralServersTests(SynchronousTestCase):
     """Servers on one store that no lock keeps apart."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
         self.first = PumpedStore(self.clock, MemoryDatabase(is_exclusive=False))
@@ -302,10 +304,10 @@ class SeveralServersTests(SynchronousTestCase):
         self.successResultOf(self.first.open())
         self.successResultOf(self.first.inbox.accept(accept_of(new_delivery("e1"), new_delivery("e2"))))
 
-    def recovered(self):
+    def recovered(self) -> int:
         return self.successResultOf(self.second.recovery.recover(self.clock.seconds(), 10)).recovered
 
-    def test_a_server_that_started_before_keeps_its_own(self):
+    def test_a_server_that_started_before_keeps_its_own(self) -> None:
         """What a server has whose heartbeat has not lapsed is not taken over, though it was silent since our start."""
         self.clock.advance(LAPSE - 1)
         self.successResultOf(self.second.open())
@@ -318,7 +320,7 @@ class SeveralServersTests(SynchronousTestCase):
         self.successResultOf(self.first.deliveries.settle(settlement_of(1, attempt=attempt_of())))
         self.assertEqual(self.successResultOf(self.first.deliveries.states((1, 2))), {1: "done", 2: "ready"})
 
-    def test_a_heartbeat_that_lapsed(self):
+    def test_a_heartbeat_that_lapsed(self) -> None:
         """From then on, what it left unfinished is taken over, once."""
         self.successResultOf(self.second.open())
         self.clock.advance(LAPSE)

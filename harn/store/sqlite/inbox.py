@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from harn.errors import ClaimTaken
-from harn.model.delivery import Acceptance, Claim
+from harn.model.delivery import Acceptance, Claim, NewDelivery
 from harn.store.inbox import IInbox, Kept
 from harn.store.sqlite import claims
 from harn.store.sqlite.batch import GroupedUnit
@@ -68,17 +68,7 @@ class Accept(GroupedUnit):
                     large.append((number, new.envelope, new.body, True))
                 else:
                     events += (number, new.envelope, new.body)
-                deliveries += (
-                    number,
-                    new.event_id,
-                    new.trigger_id,
-                    new.version,
-                    new.provider,
-                    new.kind,
-                    owner,
-                    new.received_at,
-                    new.replay_of,
-                )
+                deliveries += _row(number, owner, new)
                 if new.dead is not None:
                     dead.append((number, new.dead, new.received_at))
             unit.value = Kept(ids)
@@ -86,6 +76,21 @@ class Accept(GroupedUnit):
         _insert(session, events, large, deliveries)
         mark_dead(session, dead)
         _link(session, units, now)
+
+
+def _row(number: int, owner: int, new: NewDelivery) -> tuple[Any, ...]:
+    """Return the values of `_INSERT_DELIVERIES`."""
+    return (
+        number,
+        new.event_id,
+        new.trigger_id,
+        new.version,
+        new.provider,
+        new.kind,
+        owner,
+        new.received_at,
+        new.replay_of,
+    )
 
 
 def _insert(session: Session, events: list[Any], large: list[tuple[Any, ...]], deliveries: list[Any]) -> None:

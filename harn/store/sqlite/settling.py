@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from harn.errors import StoreError
 from harn.model import delivery as model
-from harn.model.delivery import DeadLetter, Settlement
+from harn.model.delivery import Attempt, DeadLetter, Settlement
 from harn.store.sqlite import claims
 from harn.store.sqlite.batch import GroupedUnit
 from harn.store.sqlite.session import LARGE, Session
@@ -80,53 +80,71 @@ class Settle(GroupedUnit):
         numbers = session.numbers
         for unit in units:
             settlement = unit.settlement
-            attempt, dead = settlement.attempt, settlement.dead
-            delivery_id = settlement.delivery_id
+            delivery_id, attempt = settlement.delivery_id, settlement.attempt
             is_large = settlement.result is not None and len(settlement.result) > LARGE
             if delivery_id in seen or is_large:
                 # One statement would take two of a delivery in any order; and see `LARGE`.
                 _update(session, rows, len(seen))
                 rows, seen = [], set()
             seen.add(delivery_id)
-            state, ended_as = STATES[settlement.state]
-            settled_at = unit.at if state >= DONE else None
-            if state == DEAD:
+            if settlement.state is model.DEAD:
                 numbers.dead += 1
                 dying.append(delivery_id)
-            rows += (
-                delivery_id,
-                state,
-                settlement.version,
-                settlement.attempts,
-                settlement.passed,
-                settlement.due_at,
-                settled_at,
-                numbers.dead if state == DEAD else None,
-            )
-            rows += (None, None, None) if dead is None else (dead.reason, dead.error_class, dead.error)
-            rows += (settlement.result, ended_as, settlement.skip_reason)
+            rows += _row(settlement, unit.at, numbers.dead)
             if is_large:
                 _update(session, rows, 1)
                 rows, seen = [], set()
             if attempt is not None:
                 numbers.attempt += 1
-                attempts += (
-                    numbers.attempt,
-                    delivery_id,
-                    attempt.number,
-                    attempt.version,
-                    attempt.started_at,
-                    attempt.completed_at,
-                    attempt.outcome,
-                    attempt.error_class,
-                    attempt.error,
-                    attempt.traceback,
-                    attempt.output,
-                )
+                attempts += _attempt_row(numbers.attempt, delivery_id, attempt)
         _update(session, rows, len(seen))
         claims.release(session, dying)
         if attempts:
             session.execute_rows(_INSERT_ATTEMPTS, 11, attempts)
+
+
+def _row(settlement: Settlement, at: float, dead_number: int) -> tuple[Any, ...]:
+    """
+    Return the values of `_UPDATE_DELIVERIES`.
+
+    :param dead_number: the number of the dead letter, if it is one.
+    """
+    state, ended_as = STATES[settlement.state]
+    dead = settlement.dead
+    reason, error_class, error = (None, None, None) if dead is None else (dead.reason, dead.error_class, dead.error)
+    return (
+        settlement.delivery_id,
+        state,
+        settlement.version,
+        settlement.attempts,
+        settlement.passed,
+        settlement.due_at,
+        at if state >= DONE else None,
+        dead_number if state == DEAD else None,
+        reason,
+        error_class,
+        error,
+        settlement.result,
+        ended_as,
+        settlement.skip_reason,
+    )
+
+
+def _attempt_row(number: int, delivery_id: int, attempt: Attempt) -> tuple[Any, ...]:
+    """Return the values of `_INSERT_ATTEMPTS`."""
+    return (
+        number,
+        delivery_id,
+        attempt.number,
+        attempt.version,
+        attempt.started_at,
+        attempt.completed_at,
+        attempt.outcome,
+        attempt.error_class,
+        attempt.error,
+        attempt.traceback,
+        attempt.output,
+    )
 
 
 def _update(session: Session, rows: list[Any], expected: int) -> None:

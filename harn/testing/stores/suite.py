@@ -16,17 +16,17 @@ from harn.store.jobs import IJobs
 from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IRecovery
 from harn.store.statistics import IStatistics, ITotals
-from harn.testing.stores.accepting import AcceptingTests
-from harn.testing.stores.delivering import DeliveringTests
-from harn.testing.stores.keeping import KeepingTests
+from harn.testing.stores.dead_letters import DeadLetterTests
+from harn.testing.stores.deliveries import DeliveryTests
+from harn.testing.stores.event_log import EventLogTests
+from harn.testing.stores.generations import GenerationTests
+from harn.testing.stores.inbox import InboxTests
+from harn.testing.stores.jobs import JobTests
 from harn.testing.stores.kit import StoreClock, StoreTestCase
-from harn.testing.stores.listing import ListingTests
-from harn.testing.stores.measuring import MeasuringTests
-from harn.testing.stores.operating import OperatingTests
-from harn.testing.stores.recording import RecordingTests
-from harn.testing.stores.remembering import RememberingTests
-from harn.testing.stores.replaying import ReplayingTests
-from harn.testing.stores.totalling import TotallingTests
+from harn.testing.stores.lists import ListTests
+from harn.testing.stores.recovery import RecoveryTests
+from harn.testing.stores.retention import RetentionTests
+from harn.testing.stores.statistics import TotalTests, WindowTests
 
 
 def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> type[StoreTestCase]:
@@ -38,16 +38,17 @@ def make_store_tests(factory: Callable[[StoreTestCase, StoreClock], IStore]) -> 
     """
 
     class StoreTests(
-        AcceptingTests,
-        DeliveringTests,
-        OperatingTests,
-        ListingTests,
-        RecordingTests,
-        KeepingTests,
-        RememberingTests,
-        ReplayingTests,
-        TotallingTests,
-        MeasuringTests,
+        InboxTests,
+        DeliveryTests,
+        DeadLetterTests,
+        ListTests,
+        EventLogTests,
+        RetentionTests,
+        GenerationTests,
+        RecoveryTests,
+        JobTests,
+        TotalTests,
+        WindowTests,
     ):
         """Every promise of `IStore`, kept by the stores of ``factory``."""
 

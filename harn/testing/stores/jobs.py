@@ -16,7 +16,7 @@ from harn.testing.stores.kit import DAY, KEEP, NOW, StoreTestCase, dead_letter, 
 ROOM = 1 << 20
 
 
-class ReplayingTests(StoreTestCase):
+class JobTests(StoreTestCase):
     """The promises for jobs, replays and discarded dead letters."""
 
     def dead(self, event_id: str, **changes: Any) -> int:

@@ -1,4 +1,4 @@
-"""Operations on deliveries: dead-lettering, redriving, finding the oldest and the newest."""
+"""Dead letters: many made at once, redriven, or skipped instead."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls
@@ -10,8 +10,6 @@ from collections.abc import Collection
 from harn.model.delivery import (
     DEAD,
     DONE,
-    FILTER_ERROR,
-    PREDICATE,
     READY,
     REJECTED,
     SKIPPED,
@@ -27,14 +25,13 @@ from harn.testing.stores.kit import (
     attempt_of,
     backlog_of,
     dead_letter,
-    new_delivery,
 )
 
 CANCELLED = DeadLetter(reason="cancelled", error_class="cancelled", error="key:1 gave it up")
 
 
-class OperatingTests(StoreTestCase):
-    """The promises for queries of deliveries, and for operations on many of them."""
+class DeadLetterTests(StoreTestCase):
+    """The promises of `IDeliveries` for dead letters."""
 
     def die(self, event_id: str, at: float = NOW, dead: DeadLetter | None = None, version: int = 1) -> int:
         """Accept a delivery, and let its only attempt fail at a time."""
@@ -43,11 +40,6 @@ class OperatingTests(StoreTestCase):
         dead = dead or dead_letter("no")
         self.settle(delivery_id, DEAD, version=version, passed=True, attempt=failed, dead=dead)
         return delivery_id
-
-    def recent(self, *trigger_ids: str, limit: int = 10, depth: int = 100) -> list[str]:
-        """Return the ids of the newest events."""
-        found = self.result_of(self.store.deliveries.recent(trigger_ids or ("gh",), limit, depth))
-        return [event.event_id for event in found]
 
     # dead_letter
 
@@ -170,118 +162,6 @@ class OperatingTests(StoreTestCase):
 
     # oldest
 
-    def test_oldest(self) -> None:
-        """A version's oldest unfinished delivery is known, waiting or ready, without its event's bytes."""
-        self.assertEqual(self.result_of(self.store.deliveries.oldest([("gh", 1)])), {})
-        self.assertEqual(self.result_of(self.store.deliveries.oldest([])), {})
-        done, waiting, ready, _ = (self.accept_one(f"e{n}", received_at=NOW + n) for n in range(4))
-        other = self.accept_one("other", version=2)
-        self.settle(done)
-        self.settle(waiting, WAITING, due_at=NOW + 5)
-        found = self.result_of(self.store.deliveries.oldest([("gh", 1), ("gh", 9), ("gh", 2), ("else", 1)]))
-        self.assertEqual(found.keys(), {("gh", 1), ("gh", 2)})
-        self.assertEqual(found["gh", 2].delivery_id, other)
-        row = found["gh", 1]
-        said = (row.delivery_id, row.event_id, row.received_at, row.state, row.envelope, row.body)
-        self.assertEqual(said, (waiting, "e1", NOW + 1, WAITING, b"", b""))
-        self.settle(waiting)
-        row = self.result_of(self.store.deliveries.oldest([("gh", 1)]))["gh", 1]
-        self.assertEqual((row.delivery_id, row.state), (ready, READY))
-
     # recent
 
-    def test_recent_is_the_newest_of_each(self) -> None:
-        """So many of each trigger come, newest first, and of no other; finished or not."""
-        for number in range(6):
-            self.settle(self.accept_one(f"a{number}", trigger_id="a"))
-            self.accept_one(f"b{number}", trigger_id="b")
-        self.accept_one("c", trigger_id="c")
-        self.assertEqual(self.recent("a", "b", limit=2), ["b5", "a5", "b4", "a4"])
-        self.assertEqual(self.recent("a", "unknown", limit=100), [f"a{number}" for number in reversed(range(6))])
-        self.assertEqual((self.recent("unknown"), self.recent("a", limit=0)), ([], []))
-        self.assertEqual(self.result_of(self.store.deliveries.recent((), 5, 5)), [])
-
-    def test_recent_looks_no_deeper(self) -> None:
-        """Events older than the given number of deliveries, of any trigger, are not found."""
-        self.accept_one("rare", trigger_id="rare")
-        for number in range(3):
-            self.accept_one(f"e{number}")
-        self.assertEqual(self.recent("rare", depth=3), [])
-        self.assertEqual(self.recent("rare", depth=4), ["rare"])
-        self.assertEqual(self.recent("rare", depth=0), [])
-
-    def test_recent_event(self) -> None:
-        """A recent event comes with its bytes."""
-        new = new_delivery("e1", version=3, kind="push", received_at=NOW + 0.5, body=b"\x00\xff")
-        self.accept(new)
-        (event,) = self.result_of(self.store.deliveries.recent(["gh"], 1, 1))
-        said = (event.event_id, event.trigger_id, event.version, event.kind, event.received_at)
-        self.assertEqual(said, ("e1", "gh", 3, "push", NOW + 0.5))
-        self.assertEqual((event.envelope, event.body, event.disposition), (new.envelope, b"\x00\xff", "unknown"))
-
-    def test_how_recent_events_were_treated(self) -> None:
-        """The disposition says that the handler was called, the predicate said no, the filter failed, or unknown."""
-        self.accept_one("fresh")
-        skipped, handled, retried, refused = (self.accept_one(name) for name in ("skip", "done", "retry", "refused"))
-        self.settle(skipped, SKIPPED, skip_reason=PREDICATE, attempt=attempt_of(1, "skipped"))
-        self.settle(handled, passed=True, attempt=attempt_of(), result=b"1")
-        self.settle(retried, WAITING, passed=True, due_at=NOW + 5, attempt=attempt_of(1, "failed"))
-        self.settle(refused, WAITING, due_at=NOW + 5, attempt=attempt_of(1, "failed"))
-        filter_error = DeadLetter(reason=FILTER_ERROR, error_class="filter_error", error="no such function")
-        self.accept(new_delivery("filter", dead=filter_error))
-        again = self.accept_one("again")
-        self.settle(again, WAITING, due_at=NOW + 5, attempt=attempt_of(1, "skipped"))
-        self.settle(again, attempts=2, attempt=attempt_of(2))
-        found = self.result_of(self.store.deliveries.recent(["gh"], 10, 10))
-        expected = {
-            "again": "handled",
-            "filter": "filter_error",
-            "refused": "unknown",
-            "retry": "handled",
-            "done": "handled",
-            "skip": "skipped",
-            "fresh": "unknown",
-        }
-        self.assertEqual({event.event_id: event.disposition for event in found}, expected)
-
-    def test_recovery_after_the_clock_was_set_back(self) -> None:
-        """A server that was alive at a time that is yet to come is gone all the same when the next one starts."""
-        left = self.accept_one("left")
-        for ahead in (3600.0, 3.0):
-            now = self.clock.seconds()
-            self.result_of(self.store.heartbeat(now + ahead))
-            self.crash()
-            self.assertEqual(len(self.result_of(self.store.recovery.unfinished(NOW + 1, 10))), 1)
-            self.assertEqual(self.result_of(self.store.recovery.recover(now, 10)).recovered, 1)
-        self.assertEqual(self.ready_ids(), [left])
-
-    def test_recovery_when_the_clock_is_set_back_after_the_start(self) -> None:
-        """A server whose heartbeat had lapsed when the next one started has lapsed at any later time of day."""
-        self.accept_one("left")
-        self.clock.advance(60.0)
-        self.crash()
-        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).recovered, 1)
-
     # leaving
-
-    def test_recovery_leaves_a_server_that_still_runs(self) -> None:
-        """What a server that is leaving has stays its own, until a recovery that does not except it."""
-        gone = self.accept_one("gone")
-        self.crash(gone)
-        leaving = self.store.incarnation
-        running = self.accept_one("running")
-        self.settle(self.accept_one("waits"), WAITING, due_at=NOW + 5)
-        self.crash(running)
-        ours = self.accept_one("ours")
-        found = self.result_of(self.store.recovery.unfinished(NOW + 1, 10, leaving))
-        self.assertEqual([row.event_id for row in found], ["gone"])
-        recovery = self.result_of(self.store.recovery.recover(NOW, 1, None, leaving))
-        self.assertEqual((recovery.recovered, recovery.dead, recovery.backlog), (0, 1, ()))
-        self.assertEqual((self.state_of("gone"), self.state_of("running")), ([DEAD], [READY]))
-        self.assertEqual(self.result_of(self.store.deliveries.find("running"))[0].crashes, 0)
-        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ours], []))
-        found = self.result_of(self.store.recovery.unfinished(NOW + 1, 10))
-        self.assertEqual([row.event_id for row in found], ["running", "waits"])
-        recovery = self.result_of(self.store.recovery.recover(NOW, 10))
-        self.assertEqual((recovery.recovered, recovery.backlog), (2, (backlog_of("gh", 1, 1, 1),)))
-        self.assertEqual(self.ready_ids(gone), [running, ours])

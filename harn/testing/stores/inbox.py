@@ -36,7 +36,7 @@ from harn.testing.stores.kit import (
 )
 
 
-class AcceptingTests(StoreTestCase):
+class InboxTests(StoreTestCase):
     """The promises of the inbox."""
 
     def test_accepted_is_found_as_it_came(self) -> None:

@@ -1,151 +1,29 @@
-"""Deliveries after their acceptance: settling, reading back, moving, restarts."""
+"""Recovery: what a server takes over of those that are gone, and what it leaves."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls
 
 from __future__ import annotations
 
-from twisted.internet.defer import gatherResults
-
 from harn.model.delivery import (
     DEAD,
     DONE,
-    LARGE_BODY,
     READY,
     RECOVERY_LIMIT,
     WAITING,
 )
-from harn.store.event_log import DEAD_LETTERS, OUTBOX
+from harn.store.event_log import DEAD_LETTERS
 from harn.testing.stores.kit import (
     NOW,
     StoreTestCase,
-    attempt_of,
     backlog_of,
     dedupe,
     new_delivery,
-    settlement_of,
 )
 
 
-class DeliveringTests(StoreTestCase):
-    """The promises for deliveries."""
-
-    def test_done_is_not_ready(self) -> None:
-        """A delivery that is done does not run again, and its attempt is recorded."""
-        delivery_id = self.accept_one("e1")
-        self.settle(delivery_id, passed=True, attempt=attempt_of(), result=b'{"ok":true}')
-        (row,) = self.result_of(self.store.deliveries.find("e1"))
-        self.assertEqual((row.state, row.attempts, row.passed), (DONE, 1, True))
-        self.assertEqual(self.ready_ids(), [])
-
-    def test_settlements_of_one_delivery_in_one_turn(self) -> None:
-        """Of two settlements in one turn, the later holds, and both attempts are recorded in their order."""
-        delivery_id = self.accept_one("e1")
-        failed = attempt_of(1, "failed", error_class="handler_error", error="no")
-        first = settlement_of(delivery_id, WAITING, due_at=NOW + 5, attempt=failed)
-        second = settlement_of(delivery_id, DONE, attempts=2, attempt=attempt_of(2))
-        self.result_of(gatherResults([self.store.deliveries.settle(first), self.store.deliveries.settle(second)]))
-        self.assertEqual(self.state_of("e1"), [DONE])
-        self.assertEqual(self.kinds(OUTBOX), ["dispatch_failed", "dispatch_succeeded"])
-
-    def test_ready_in_order_and_limited(self) -> None:
-        """Ready deliveries come by id, after an id, up to a count."""
-        ids = [self.accept_one(f"e{n}") for n in range(5)]
-        self.settle(ids[2])
-        self.assertEqual(self.ready_ids(), [ids[0], ids[1], ids[3], ids[4]])
-        self.assertEqual(self.ready_ids(after=ids[1], limit=1), [ids[3]])
-
-    def test_ready_limited_by_bytes(self) -> None:
-        """Ready deliveries come up to a size of bodies, but at least one."""
-        ids = [self.accept_one(f"e{n}", body=b"x" * 100) for n in range(3)]
-        self.assertEqual(self.ready_ids(max_bytes=250), ids[:2])
-        self.assertEqual(self.ready_ids(max_bytes=1), ids[:1])
-
-    def test_large_bodies_are_left_out(self) -> None:
-        """Many are read without bodies above a size, which they tell; one is read with it."""
-        ready, small, waiting = (
-            self.accept_one(f"e{n}", body=b"x" * size) for n, size in enumerate((LARGE_BODY + 1, LARGE_BODY, 300_000))
-        )
-        self.settle(waiting, WAITING, due_at=NOW)
-        self.assertEqual(self.due_ids(NOW), [waiting])
-        rows = self.result_of(self.store.deliveries.ready("gh", 1, (), 10, LARGE_BODY))
-        found = [(row.delivery_id, len(row.body), row.left_out) for row in rows]
-        self.assertEqual(found, [(ready, 0, LARGE_BODY + 1), (small, LARGE_BODY, 0), (waiting, 0, 300_000)])
-        (whole,) = self.result_of(self.store.deliveries.find("e2"))
-        self.assertEqual((len(whole.body), whole.left_out), (300_000, 0))
-
-    def test_ready_of_one_version(self) -> None:
-        """Ready deliveries come of one version of one trigger, without those that are excluded."""
-        first, second, other = self.accept_one("e1"), self.accept_one("e2"), self.accept_one("e3", version=2)
-        self.accept_one("e4", trigger_id="other")
-        found = [
-            [row.delivery_id for row in self.result_of(self.store.deliveries.ready(trigger_id, version, but, 10, 1000))]
-            for trigger_id, version, but in (
-                ("gh", 1, ()),
-                ("gh", 1, (first, other)),
-                ("gh", 2, (first,)),
-                ("gh", 3, ()),
-            )
-        ]
-        self.assertEqual(found, [[first, second], [second], [other], []])
-
-    def test_due_when_its_time_comes(self) -> None:
-        """Waiting deliveries are due from their time on, the longest due first, and are ready then."""
-        late, early, never = (self.accept_one(f"e{n}") for n in range(3))
-        self.settle(late, WAITING, due_at=NOW + 20)
-        self.settle(early, WAITING, due_at=NOW + 10)
-        self.settle(never, WAITING, due_at=NOW + 1000)
-        self.assertEqual(self.due_ids(NOW + 9), [])
-        self.assertEqual(self.due_ids(NOW + 20, limit=1), [early])
-        self.assertEqual((self.ready_ids(), self.state_of("e1")), ([early], [READY]))
-        (row,) = self.result_of(self.store.deliveries.find("e1"))
-        self.assertEqual((row.version, row.attempts), (1, 1))
-        self.assertEqual(self.due_ids(NOW + 20), [late])
-        self.assertEqual((self.due_ids(NOW + 20), self.ready_ids()), ([], [late, early]))
-
-    def test_next_due(self) -> None:
-        """The earliest time of a waiting delivery is known, and the earliest after another."""
-        self.assertIsNone(self.result_of(self.store.deliveries.next_due()))
-        for number, due_at in enumerate((NOW + 20, NOW + 10)):
-            self.settle(self.accept_one(f"e{number}"), WAITING, due_at=due_at)
-        self.assertEqual(self.result_of(self.store.deliveries.next_due()), NOW + 10)
-        self.assertEqual(self.result_of(self.store.deliveries.next_due(NOW + 10)), NOW + 20)
-        self.assertIsNone(self.result_of(self.store.deliveries.next_due(NOW + 20)))
-
-    def test_due_earlier(self) -> None:
-        """All that wait are due so much earlier, and nothing else changes."""
-        first, second, ready = (self.accept_one(f"e{n}") for n in range(3))
-        self.settle(first, WAITING, due_at=NOW + 4000)
-        self.result_of(self.store.deliveries.advance_due(3600.0))
-        self.settle(second, WAITING, due_at=NOW + 500)
-        self.assertEqual((self.due_ids(NOW + 399), self.due_ids(NOW + 400)), ([], [first]))
-        self.assertEqual((self.due_ids(NOW + 500), self.ready_ids()), ([second], [first, second, ready]))
-
-    def test_waiting_becomes_ready_again(self) -> None:
-        """A settlement may make a waiting delivery ready, without an attempt."""
-        delivery_id = self.accept_one("e1")
-        self.settle(delivery_id, WAITING, due_at=NOW + 10)
-        self.settle(delivery_id, READY, version=2)
-        (row,) = self.result_of(self.store.deliveries.ready("gh", 2, (), 10, 1 << 20))
-        self.assertEqual((row.state, row.version, row.due_at), (READY, 2, None))
-        self.assertEqual(self.due_ids(NOW + 100), [])
-
-    def test_all_deliveries_of_an_event(self) -> None:
-        """An event's deliveries to several bindings are found together, by id."""
-        ids = self.accept(new_delivery("e1"), new_delivery("e1", trigger_id="other"), new_delivery("e2"))
-        found = self.result_of(self.store.deliveries.find("e1"))
-        self.assertEqual([(row.delivery_id, row.trigger_id) for row in found], [(ids[0], "gh"), (ids[1], "other")])
-        self.assertEqual(self.result_of(self.store.deliveries.find("unknown")), [])
-
-    def test_backlog_counts_what_is_unfinished(self) -> None:
-        """Unfinished deliveries are counted for each binding version, ready and waiting apart."""
-        self.accept_one("e1")
-        self.settle(self.accept_one("e2"), WAITING, due_at=NOW + 1)
-        self.settle(self.accept_one("e3"), DONE)
-        self.accept_one("e4", version=2)
-        self.accept_one("e5", trigger_id="other")
-        expected = [("gh", 1, 1, 1), ("gh", 2, 1, 0), ("other", 1, 1, 0)]
-        self.assertEqual(self.result_of(self.store.deliveries.backlog()), [backlog_of(*entry) for entry in expected])
+class RecoveryTests(StoreTestCase):
+    """The promises of `IRecovery`."""
 
     def test_what_another_left_waits_for_recovery(self) -> None:
         """After a restart, nothing is ready or due before it is recovered; then all of it is, at its place."""
@@ -188,11 +66,6 @@ class DeliveringTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.recovery.count_unfinished(NOW + 1)), 1)
         self.assertEqual(self.result_of(self.store.recovery.count_unfinished(NOW - 50)), 0)
         self.assertEqual([row.event_id for row in self.result_of(self.store.recovery.unfinished(NOW + 1, 10))], ["e2"])
-
-    def crashes_of(self, event_id: str) -> int:
-        """Return the number of crashes at which an event's delivery ran."""
-        (row,) = self.result_of(self.store.deliveries.find(event_id))
-        return row.crashes
 
     def test_what_ran_at_a_crash_is_counted(self) -> None:
         """A crash is counted, once, for deliveries that ran; not for those that had ended, waited or had not begun."""
@@ -267,3 +140,48 @@ class DeliveringTests(StoreTestCase):
         self.assertIsNotNone(self.accept(new_delivery("again", claim=dedupe("k")))[0])
         self.restart()
         self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 1)).dead, 0)
+
+    def test_recovery_after_the_clock_was_set_back(self) -> None:
+        """A server that was alive at a time that is yet to come is gone all the same when the next one starts."""
+        left = self.accept_one("left")
+        for ahead in (3600.0, 3.0):
+            now = self.clock.seconds()
+            self.result_of(self.store.heartbeat(now + ahead))
+            self.crash()
+            self.assertEqual(len(self.result_of(self.store.recovery.unfinished(NOW + 1, 10))), 1)
+            self.assertEqual(self.result_of(self.store.recovery.recover(now, 10)).recovered, 1)
+        self.assertEqual(self.ready_ids(), [left])
+
+    def test_recovery_when_the_clock_is_set_back_after_the_start(self) -> None:
+        """A server whose heartbeat had lapsed when the next one started has lapsed at any later time of day."""
+        self.accept_one("left")
+        self.clock.advance(60.0)
+        self.crash()
+        self.assertEqual(self.result_of(self.store.recovery.recover(NOW, 10)).recovered, 1)
+
+    def test_recovery_leaves_a_server_that_still_runs(self) -> None:
+        """What a server that is leaving has stays its own, until a recovery that does not except it."""
+        gone = self.accept_one("gone")
+        self.crash(gone)
+        leaving = self.store.incarnation
+        running = self.accept_one("running")
+        self.settle(self.accept_one("waits"), WAITING, due_at=NOW + 5)
+        self.crash(running)
+        ours = self.accept_one("ours")
+        found = self.result_of(self.store.recovery.unfinished(NOW + 1, 10, leaving))
+        self.assertEqual([row.event_id for row in found], ["gone"])
+        recovery = self.result_of(self.store.recovery.recover(NOW, 1, None, leaving))
+        self.assertEqual((recovery.recovered, recovery.dead, recovery.backlog), (0, 1, ()))
+        self.assertEqual((self.state_of("gone"), self.state_of("running")), ([DEAD], [READY]))
+        self.assertEqual(self.result_of(self.store.deliveries.find("running"))[0].crashes, 0)
+        self.assertEqual((self.ready_ids(), self.due_ids(NOW + 9)), ([ours], []))
+        found = self.result_of(self.store.recovery.unfinished(NOW + 1, 10))
+        self.assertEqual([row.event_id for row in found], ["running", "waits"])
+        recovery = self.result_of(self.store.recovery.recover(NOW, 10))
+        self.assertEqual((recovery.recovered, recovery.backlog), (2, (backlog_of("gh", 1, 1, 1),)))
+        self.assertEqual(self.ready_ids(gone), [running, ours])
+
+    def crashes_of(self, event_id: str) -> int:
+        """Return the number of crashes at which an event's delivery ran."""
+        (row,) = self.result_of(self.store.deliveries.find(event_id))
+        return row.crashes

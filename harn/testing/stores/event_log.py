@@ -26,7 +26,7 @@ from harn.testing.stores.kit import (
 )
 
 
-class RecordingTests(StoreTestCase):
+class EventLogTests(StoreTestCase):
     """The promises of the event log."""
 
     def test_append_and_read(self) -> None:

@@ -1,4 +1,4 @@
-"""Generations, retention and closing of a store."""
+"""Retention, the heartbeat, and closing of a store."""
 
 # The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
 # mypy: allow-untyped-calls
@@ -10,7 +10,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from harn.errors import EventLogUnavailable, StoreError
+from harn.errors import EventLogUnavailable
 from harn.model.delivery import (
     CANCELLED,
     DEAD,
@@ -20,7 +20,6 @@ from harn.model.delivery import (
     WAITING,
 )
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS
-from harn.store.generations import LiveBinding
 from harn.testing.stores.kit import (
     DAY,
     KEEP,
@@ -37,83 +36,8 @@ from harn.testing.stores.kit import (
 )
 
 
-class KeepingTests(StoreTestCase):
-    """The promises for generations, retention and closing."""
-
-    def test_first_generation(self) -> None:
-        """An empty store has no generation; the first is reserved, then adopted."""
-        self.assertIsNone(self.result_of(self.store.generations.last()))
-        self.assertEqual(self.result_of(self.store.generations.latest_bindings()), {})
-        self.result_of(self.store.generations.reserve(generation_of(1, binding_of(1, 1), removed=("old",)), b"bundle"))
-        self.assertEqual(self.result_of(self.store.generations.history(10)), [])
-        self.assertEqual(self.result_of(self.store.generations.last()), generation_of(1, removed=("old",)))
-        self.result_of(self.store.generations.adopted(1, NOW + 1))
-        adopted = generation_of(1, adopted_at=NOW + 1, removed=("old",))
-        self.assertEqual(self.result_of(self.store.generations.last()), adopted)
-        self.assertEqual(self.result_of(self.store.generations.history(10)), [adopted])
-        live = LiveBinding(version=1, fingerprint="f1", bundle_id="sha256:b1")
-        self.assertEqual(self.result_of(self.store.generations.latest_bindings()), {"gh": live})
-        self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 1), ("gh", 9)])), [binding_of(1, 1)])
-        self.assertEqual(self.result_of(self.store.generations.bundle("sha256:b1")), b"bundle")
-        self.assertIsNone(self.result_of(self.store.generations.bundle("sha256:unknown")))
-
-    def test_numbers_outlive_a_restart(self) -> None:
-        """Generations, the newest versions and bundles are known after a restart; history has the newest first."""
-        self.adopt(generation_of(1, binding_of(1, 1), binding_of(1, 1, trigger_id="gone")))
-        self.adopt(generation_of(2, binding_of(2, 2), removed=("gone",)), None)
-        self.restart()
-        self.assertEqual([record.number for record in self.result_of(self.store.generations.history(10))], [2, 1])
-        self.assertEqual([record.number for record in self.result_of(self.store.generations.history(1))], [2])
-        latest = self.result_of(self.store.generations.latest_bindings())
-        self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 2, "gone": 1})
-        self.assertEqual(self.result_of(self.store.generations.bundle("sha256:b1")), b"bundle")
-
-    def test_reservation_is_replaced(self) -> None:
-        """A number that was only reserved is given again, and the versions of its reservation are removed."""
-        self.adopt(generation_of(1, binding_of(1, 1)))
-        self.result_of(
-            self.store.generations.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None)
-        )
-        self.assertEqual(self.result_of(self.store.generations.latest_bindings())["gh"].version, 2)
-        self.adopt(generation_of(2, binding_of(1, 2, trigger_id="y")), None)
-        latest = self.result_of(self.store.generations.latest_bindings())
-        self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 1, "y": 1})
-        self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 2), ("x", 1)])), [])
-
-    def test_unnoted_versions_count(self) -> None:
-        """Versions of a reserved generation are the latest ones, also after a restart: it may have served."""
-        self.adopt(generation_of(1, binding_of(1, 1)))
-        self.result_of(
-            self.store.generations.reserve(generation_of(2, binding_of(2, 2), binding_of(1, 2, trigger_id="x")), None)
-        )
-        for _ in range(2):
-            latest = self.result_of(self.store.generations.latest_bindings())
-            self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 2, "x": 1})
-            self.restart()
-        self.result_of(self.store.generations.reserve(generation_of(2, digest=""), None))  # it is withdrawn
-        latest = self.result_of(self.store.generations.latest_bindings())
-        self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 1})
-
-    def test_number_after_a_reservation(self) -> None:
-        """A reservation that a crash left may also be passed over: its versions are given again."""
-        self.adopt(generation_of(1, binding_of(1, 1)))
-        self.result_of(self.store.generations.reserve(generation_of(2, binding_of(2, 2)), None))
-        self.adopt(generation_of(3, evolve(binding_of(2, 3), fingerprint="other")), None)
-        self.assertEqual(self.result_of(self.store.generations.latest_bindings())["gh"].fingerprint, "other")
-
-    def test_adopted_numbers_are_not_given_again(self) -> None:
-        """A generation or version that was adopted is not overwritten, and a bundle must be known."""
-        self.adopt(generation_of(1, binding_of(1, 1)))
-        for refused in (
-            self.store.generations.reserve(generation_of(1), None),
-            self.store.generations.reserve(generation_of(2, binding_of(1, 2)), None),
-            self.store.generations.reserve(generation_of(2, bundle_id="sha256:unknown"), None),
-            self.store.generations.adopted(7, NOW),
-        ):
-            with self.assertRaises(StoreError):
-                self.result_of(refused)
-        self.assertEqual(self.result_of(self.store.generations.last()), generation_of(1, adopted_at=NOW))
-        self.assertEqual(self.result_of(self.store.generations.bindings([("gh", 1)])), [binding_of(1, 1)])
+class RetentionTests(StoreTestCase):
+    """The promises of `IRetention`, and for closing."""
 
     def test_trims_by_age(self) -> None:
         """Finished deliveries, dead letters, records and claims are removed after their time, and not before."""

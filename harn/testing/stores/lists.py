@@ -27,7 +27,7 @@ from harn.testing.stores.kit import NOW, StoreTestCase, attempt_of
 LETTER = DeadLetter(reason=REJECTED, error_class="rejected", error="no")
 
 
-class ListingTests(StoreTestCase):
+class ListTests(StoreTestCase):
     """Lists of deliveries."""
 
     def fill(self) -> None:
