@@ -102,7 +102,7 @@ class Silence:
 @define(eq=False)
 class Entry:
     """
-    One alert.
+    One alert in force, or one that is not any more and has messages left.
 
     :ivar silence: of a ``silent`` one.
     :ivar look_at: when the clock changes something next (seconds, Unix); None for never.
@@ -119,7 +119,7 @@ class Entry:
 
 class Board:
     """
-    The alerts.
+    Every alert, by its key, and by what it is about.
 
     :ivar changed: those whose state changed since `take_changed`, by key.
     """
@@ -251,8 +251,8 @@ class Board:
             self._update(entry, machine.changed(entry.state, {}, (name,)))
             self._decide(entry, now)
 
-    def stand(self, entry: Entry, subjects: Mapping[str, Subject], now: float) -> None:
-        """Record all that is wrong now for one alert: what is not listed is right again."""
+    def replace_subjects(self, entry: Entry, subjects: Mapping[str, Subject], now: float) -> None:
+        """Record all that is wrong now for one alert: other subjects that it had are removed."""
         gone = tuple(entry.state.subjects.keys() - subjects.keys())
         self._update(entry, machine.changed(entry.state, subjects, gone))
         self._decide(entry, now)

@@ -42,7 +42,7 @@ KEEPING = 5.0
 
 class Runner:
     """
-    Drives a board.
+    Looks at a board when its time comes, keeps what changed, and sends the messages that are due.
 
     :param host: this machine's name, for messages.
     """

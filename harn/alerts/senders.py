@@ -102,7 +102,7 @@ def escape(text: str) -> str:
 @implementer(ISender)
 class HttpSender:
     """
-    Posts messages.
+    Posts each message to the URL of its alert.
 
     :param reactor: what connections are made with.
     :param wall: for the time in a signature.
@@ -208,7 +208,7 @@ async def read_some(response: Any) -> bytes:
 @implementer(ISender)
 class MailSender:
     """
-    Mails messages.
+    Sends each message by mail, over the mail server of the manifest.
 
     :param in_thread: calls a function off the reactor thread.
     :param host: this machine's name.

@@ -42,7 +42,7 @@ LONGEST = 30.0
 
 class AlertService(Service):
     """
-    Begins and ends what alerts are made of.
+    Goes on from what an earlier server left once the first generation serves, and keeps everything at the end.
 
     :ivar board: every alert in force.
     """
@@ -114,7 +114,7 @@ class AlertService(Service):
 
 
 class LatenessService(TimerService):
-    """Looks again and again; without an alert on lateness it costs a look at a table."""
+    """Looks for late deliveries every second; without an alert on lateness that costs a look at a table."""
 
     def __init__(
         self,
@@ -163,6 +163,6 @@ class LatenessService(TimerService):
                 for trigger_id, at in since.items()
                 if now >= at + within and entry.rule.covers(trigger_id)
             }
-            self._board.stand(entry, late, now)
+            self._board.replace_subjects(entry, late, now)
         if self._board.changed:
             self._runner.run()

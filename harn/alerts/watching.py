@@ -56,7 +56,7 @@ def circuit_name(trigger_id: str, destination: str) -> str:
 
 class Watcher:
     """
-    Subscribes, and passes on.
+    Passes what happens to the board, and wakes the runner where that changed an alert.
 
     What happens before `begin` is remembered, and counts then.
     """
@@ -144,7 +144,7 @@ class Watcher:
                 and name == circuit_name(subject.trigger_id, self._triggers[subject.trigger_id].handler)
             }
             if len(live) < len(entry.state.subjects):
-                self._board.stand(entry, live, now)
+                self._board.replace_subjects(entry, live, now)
 
     # Deliveries
 
