@@ -189,7 +189,7 @@ def identifier(value: Any) -> str | None:
 
 def occurred_at(value: Any) -> str | None:
     """Return an RFC 3339 time string in UTC; None for anything else."""
-    if word(value) is None:
+    if value is None or word(value) is None:
         return None
     try:
         return rfc3339(msgspec.convert(value, _Moment).timestamp())
@@ -199,7 +199,7 @@ def occurred_at(value: Any) -> str | None:
 
 def moment(value: Any) -> str | None:
     """Return a time in UTC: from Unix seconds, or a string as in `occurred_at`; None for anything else."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if type(value) is not int and type(value) is not float:
         return occurred_at(value)
     try:
         return rfc3339(float(value))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from attrs import evolve, field, frozen
 from twisted.plugin import IPlugin
 from zope.interface import implementer
@@ -83,8 +84,7 @@ SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 Path = tuple[str, ...]
 
 
-@frozen
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """
     A verified request, parsed.
 
@@ -239,13 +239,13 @@ class SignedConnector(Receiver):
         kind = bodies.word(declared.kind(message))
         if kind is None:
             raise PayloadInvalid(f"the body has no kind of event; is this a webhook of {declared.provider}?")
+        payload: dict[str, Any] = {"event": kind}
+        for name, each in declared.headers.items():
+            payload[name] = bodies.word(message.headers.get(each))
         return NormalizedEvent(
             kind=kind,
             dedupe_key=bodies.identifier(declared.identity(message)) or bodies.body_digest(body),
-            payload={
-                "event": kind,
-                **{name: bodies.word(message.headers.get(each)) for name, each in declared.headers.items()},
-            },
+            payload=payload,
             lifted={name: list(path) for name, path in declared.fields(message).items()},
             body_format=message.body_format,
             occurred_at=bodies.moment(declared.occurred_at(message)),
