@@ -75,6 +75,7 @@ class Dispatcher:
         self._queues, self._scheduler, self._refill = parts.queues, parts.scheduler, parts.refill
         self._retries, self._settler, self._closing = parts.retries, parts.settler, parts.closing
         self._interruptions, self._cancellations = parts.interruptions, parts.cancellations
+        self._turns, self._suspects = parts.scheduler.turns, parts.scheduler.suspects
         self.in_progress: Mapping[int, Delivery] = self._scheduler.running
         self._idle: Deferred[None] | None = None
         self._open = True
@@ -249,8 +250,9 @@ class Dispatcher:
     def turn(self) -> None:
         """Begin what may begin, and start what is to be read or given up; once more for what comes of it meanwhile."""
         queues = self._queues
-        if self._scheduler.is_quiet and not (queues.hungry or queues.orphans or self._submitted_large or self._idle):
-            return
+        work = self._turns or self._suspects.concern or queues.hungry or queues.orphans or self._submitted_large
+        if not work and self._idle is None:
+            return  # as is usual where one of few deliveries has ended
         self._goes_on = True
         if self._in_turn:
             return
@@ -324,13 +326,9 @@ class Dispatcher:
             self._deliveries.begins_at_once(delivery.delivery_id)
             self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
             calling = destination.begin(delivery.outgoing(), alone=alone)
-        delivery.calling = calling
-        calling.addCallbacks(
-            self._returned,
-            self._raised,
-            callbackArgs=(delivery, destination, began_at),
-            errbackArgs=(delivery, destination, began_at),
-        ).addErrback(_settling_failed)
+        delivery.calling, about = calling, (delivery, destination, began_at)
+        ended = calling.addCallbacks(self._returned, self._raised, callbackArgs=about, errbackArgs=about)
+        ended.addErrback(_settling_failed)
 
     def _version_for(self, delivery: Delivery) -> BindingVersion:
         """Return the version that a delivery runs on, and let it have its queue's lease on it."""
@@ -386,8 +384,9 @@ class Dispatcher:
     # Ending
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        settling = self._settler.settle(delivery, settlement)
-        settling.addCallback(self._settled, delivery, settlement).addErrback(_settling_failed)
+        self._settler.settle(delivery, settlement).addCallbacks(
+            self._settled, _settling_failed, callbackArgs=(delivery, settlement)
+        )
 
     def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> None:
         redriving = None if settlement.dead is None else self._closing.died(delivery.binding, settlement)

@@ -31,6 +31,8 @@ class Scheduler:
     Picks the next delivery of all queues.
 
     :ivar max_outstanding: handlers that run at once. ``running``: by id, the deliveries whose handler runs.
+    :ivar turns: the triggers that take turns: while there are none, and nothing concerns the ``suspects``, nothing may
+        begin.
     """
 
     def __init__(
@@ -41,10 +43,10 @@ class Scheduler:
         self._registry = registry
         self._queues = queues
         self._bodies = bodies
-        self._suspects = Suspects(clock, wakeups)
+        self.suspects = Suspects(clock, wakeups)
         self.max_outstanding = 64
         self.running: dict[int, Delivery] = {}
-        self._turns: deque[Share] = deque()
+        self.turns: deque[Share] = deque()
         self._crowded: dict[Share, None] = {}
         self._cramped: dict[Share, None] = {}
 
@@ -58,7 +60,7 @@ class Scheduler:
         """Add a delivery that its queue counts; ``first``: before the others of its queue."""
         queue, delivery.again = delivery.queue, None
         if delivery.crashes:
-            self._suspects.add(delivery, first=first)
+            self.suspects.add(delivery, first=first)
         elif first:
             queue.push_first(delivery)
         else:
@@ -69,11 +71,11 @@ class Scheduler:
         """Add a trigger to those that take turns: one of its deliveries may begin."""
         if not share.is_listed:
             share.is_listed = True
-            self._turns.append(share)
+            self.turns.append(share)
 
     def unload(self, queue: Queue) -> list[Delivery]:
         """Leave what has not begun of a queue to the store; return what was in memory of it."""
-        self._suspects.remove(queue)
+        self.suspects.remove(queue)
         self.enlist(queue.share)  # at its next turn it waits for room no more
         return self._queues.unload(queue)
 
@@ -82,23 +84,18 @@ class Scheduler:
         queue = delivery.queue
         if delivery.phase is Phase.QUEUED:
             if delivery.crashes:
-                self._suspects.remove(queue, delivery)
+                self.suspects.remove(queue, delivery)
             else:
                 (queue.large if delivery.large else queue.small).remove(delivery)
         self._queues.withdraw(delivery)
         self._queues.note(queue)
         self.enlist(queue.share)
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no trigger takes turns: nothing may begin, as is usual when one of few deliveries has ended."""
-        return not self._turns and not self._suspects.concern
-
     def next(self) -> Delivery | None:
         """Return the delivery to begin now, which its queue counts no more; None if there is none."""
-        if len(self.running) >= self.max_outstanding or (not self._turns and not self._suspects.concern):
+        if len(self.running) >= self.max_outstanding or (not self.turns and not self.suspects.concern):
             return None
-        delivery = self._next() if self._suspects.concern else self._in_turn()
+        delivery = self._next() if self.suspects.concern else self._in_turn()
         if delivery is not None:
             queue = delivery.queue
             queue.taken(delivery)
@@ -132,7 +129,7 @@ class Scheduler:
 
     def look_again(self) -> None:
         """Called when a time has come at which something may begin."""
-        self._suspects.look_again()
+        self.suspects.look_again()
         timed, self._queues.timed = self._queues.timed, {}
         for share in timed:
             self.gate_changed(share)
@@ -159,18 +156,18 @@ class Scheduler:
         self.enlist(share)
 
     def _next(self) -> Delivery | None:
-        suspect = self._suspects.pop(self.running)
+        suspect = self.suspects.pop(self.running)
         if suspect is not None:
             return suspect
-        if self._suspects.holds_others_back(self.running):
-            return self._suspects.pop_alone(self.running)
+        if self.suspects.holds_others_back(self.running):
+            return self.suspects.pop_alone(self.running)
         delivery = self._in_turn()
         if delivery is not None or self.running or self._queues.hungry or self._queues.is_reading:
             return delivery
-        return self._suspects.pop_alone(self.running)
+        return self.suspects.pop_alone(self.running)
 
     def _in_turn(self) -> Delivery | None:
-        turns = self._turns
+        turns = self.turns
         while turns:
             share = turns[0]
             if share.active is not self._registry.active:
