@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import RateExceeded, Saturated
 from harn.listener.admission import Admission, Level, Rate, full, level_at, take
+from harn.listener.feature import admission_defaults
 from harn.manifest.settings import AdmissionSettings
 
 RATES = st.builds(
@@ -144,3 +145,17 @@ class AdmissionTests(SynchronousTestCase):
         for _ in range(5):
             admission.admit("e", 0)
         self.assertRaises(RateExceeded, admission.admit, "e", 0)
+
+
+class DefaultsTests(SynchronousTestCase):
+    """Rates that the environment sets."""
+
+    def test_admission_defaults(self) -> None:
+        """Rates of the environment count when they are positive numbers."""
+        prefix = "HARN_ORCHESTRATOR_INGEST_"
+        environ = {
+            f"{prefix}GLOBAL_CAPACITY": "10",
+            f"{prefix}PER_SOURCE_CAPACITY": "-1",
+            f"{prefix}REFILL_PER_SEC": "x",
+        }
+        self.assertEqual(admission_defaults(environ), {"global_capacity": 10.0})

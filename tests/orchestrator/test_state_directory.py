@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.orchestrator.state_directory import make_private
+from harn.orchestrator.state_directory import make_private, read_or_make_key
 from harn.orchestrator.state_file import replace_file
 from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.schema import connect_writer
@@ -94,3 +95,19 @@ class PrivacyTests(SynchronousTestCase):
         make_private(str(self.directory))
         (line,) = self.lines
         self.assertIn(f"{self.directory}/token (mode 0666)", line)
+
+
+class KeyTests(SynchronousTestCase):
+    """The key that makes digests of secrets useless to others."""
+
+    def test_key(self) -> None:
+        """The key is made once, readable by its owner only; one of another length is made again."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        key = read_or_make_key(directory)
+        self.assertEqual((len(key), read_or_make_key(directory)), (32, key))
+        path = Path(directory) / "digest.key"
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        path.write_bytes(b"short")
+        self.assertEqual(len(read_or_make_key(directory)), 32)
+        self.assertRaises(OSError, read_or_make_key, "/nowhere/at/all")

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
-from harn.lifecycle import DeadLettered, Lifecycle, Received, RequestRefused, Settled
+from harn.lifecycle import DeadLettered, Lifecycle, Received, RequestRefused, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import DONE, WAITING, Attempt, Settlement
 from harn.observability.metrics import Metrics
@@ -396,6 +396,15 @@ class StateFileTests(SynchronousTestCase):
         self.run_thread()
         self.assertEqual(read_state(self.directory), {"n": 9})
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_versions_that_end(self) -> None:
+        """The file follows the events that change what it says: the end of a version."""
+        lifecycle = Lifecycle()
+        self.file.follow(lifecycle)
+        lifecycle.emit(VersionEnded("gh", 1, "gh@v1", "/gh", is_last=False))
+        self.clock.advance(0)
+        self.run_thread()
+        self.assertEqual(read_state(self.directory), {"n": 0})
 
     def test_a_save_tells_what_was_to_be_told_soon(self) -> None:
         """A save in between takes the place of the one that was planned."""

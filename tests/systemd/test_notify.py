@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.lifecycle import Lifecycle
+from harn.lifecycle import Lifecycle, ServerStarted
 from harn.orchestrator.publish import Notices, status_of
 from harn.reload.events import ReloadBegan, ReloadEnded
 from harn.reload.report import ReloadReport, ReloadRequest
@@ -67,7 +67,7 @@ class ServiceManagerTests(NotifyCase):
     def test_messages(self) -> None:
         """Each message is one datagram, of the lines that sd_notify(3) names."""
         self.service_manager.status("starting")
-        self.service_manager.ready("generation 1 serves")
+        self.lifecycle.emit(ServerStarted("http://127.0.0.1:1", 1))
         self.service_manager.reloading()
         self.service_manager.alive()
         self.service_manager.stopping()

@@ -1,4 +1,4 @@
-"""What drives itself, what is fired and what is shown, while a trigger is on a ramp."""
+"""Events that connectors emit, and synthetic ones, while a trigger is on a ramp."""
 
 from __future__ import annotations
 

@@ -1,12 +1,8 @@
-"""The small parts: the digest key, memory, limits, what is published."""
+"""Publication of reloads: records and the state file, also where they cannot be written."""
 
 from __future__ import annotations
 
-import gc
 import os
-import resource
-import stat
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,87 +11,13 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.listener.connection_limit import SURPLUS
-from harn.listener.descriptors import LEAST, RESERVED, connections_within, open_files
-from harn.listener.feature import admission_defaults
 from harn.observability.metrics import Metrics
-from harn.orchestrator.process import (
-    FREEZE_AFTER,
-    Freezer,
-    raise_open_files,
-)
 from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, record_of
-from harn.orchestrator.state_directory import read_or_make_key
 from harn.orchestrator.state_file import StateFile
 from harn.reload.report import Finished, ReloadReport
 from harn.server import RecordWriter
 from harn.testing.stores.pumped import PumpedStore
-from harn.triggers.reconcile import Plan
 from tests.reload.fakes import START
-
-
-class SurroundingsTests(SynchronousTestCase):
-    def test_key(self) -> None:
-        """The key is made once, readable by its owner only; one of another length is made again."""
-        directory = self.mktemp()
-        os.mkdir(directory)
-        key = read_or_make_key(directory)
-        self.assertEqual((len(key), read_or_make_key(directory)), (32, key))
-        path = Path(directory) / "digest.key"
-        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
-        path.write_bytes(b"short")
-        self.assertEqual(len(read_or_make_key(directory)), 32)
-        self.assertRaises(OSError, read_or_make_key, "/nowhere/at/all")
-
-    def test_admission_defaults(self) -> None:
-        """Rates of the environment count when they are positive numbers."""
-        prefix = "HARN_ORCHESTRATOR_INGEST_"
-        environ = {
-            f"{prefix}GLOBAL_CAPACITY": "10",
-            f"{prefix}PER_SOURCE_CAPACITY": "-1",
-            f"{prefix}REFILL_PER_SEC": "x",
-        }
-        self.assertEqual(admission_defaults(environ), {"global_capacity": 10.0})
-
-    def test_open_files(self) -> None:
-        """The soft limit is raised towards what is wanted and never lowered, and never above the hard one."""
-        limits = [(256, 4096)]
-        self.patch(resource, "getrlimit", lambda which: limits[-1])
-        self.patch(resource, "setrlimit", lambda which, pair: limits.append(pair))
-        self.assertEqual(raise_open_files(300), 300)
-        self.assertEqual(raise_open_files(200), 300)
-        self.assertEqual(raise_open_files(), 4096)
-        self.assertEqual(limits, [(256, 4096), (300, 4096), (4096, 4096)])
-
-    def test_connections_within(self) -> None:
-        """Connections leave a reserve of the open files to all that must go on; there are always a few."""
-        self.assertEqual(connections_within(1024, 40), 1024 - 40 - RESERVED)
-        self.assertEqual(connections_within(64, 40), LEAST)
-        self.assertGreater(connections_within(resource.RLIM_INFINITY, 40), 10_000)
-        self.assertGreater(RESERVED, SURPLUS + 40)
-        before = open_files()
-        with open(os.devnull):
-            self.assertEqual(open_files(), before + 1)
-
-    def test_freezer(self) -> None:
-        """It freezes after the turn, the first time and when much is new, once for all that came before."""
-        frozen: list[int] = []
-        self.patch(gc, "freeze", lambda: frozen.append(1))
-        clock = Clock()
-        freezer = Freezer(clock)
-        seen = []
-        for fresh in (1, 1, FREEZE_AFTER - 1, 1, FREEZE_AFTER):
-            freezer.adopted(adopting(fresh))
-            freezer.adopted(adopting(0))
-            before = len(frozen)
-            clock.advance(0)
-            seen.append(len(frozen) - before)
-        self.assertEqual((seen, clock.getDelayedCalls()), ([1, 0, 1, 0, 1], []))
-
-
-def adopting(fresh: int) -> Any:
-    """Make the event of a generation with so many new bindings."""
-    return SimpleNamespace(candidate=SimpleNamespace(plan=Plan(added=tuple(map(str, range(fresh))))))
 
 
 class PublisherTests(SynchronousTestCase):
