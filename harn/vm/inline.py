@@ -114,12 +114,12 @@ class InlineInterpreter:
         """See `IInterpreter`; cancelling ends the waiting, not the import."""
         self._number += 1
         number = self._number
-        answered: Deferred[Sequence[BundleProblem]] = Deferred(lambda _: self._forget(number))
+        answered: Deferred[Sequence[BundleProblem]] = Deferred(lambda _: self._stop_waiting(number))
         self._resolving[number] = answered
         self._send(Resolve(number, sorted(str(reference) for reference in references)))
         return answered
 
-    def _forget(self, number: int) -> None:
+    def _stop_waiting(self, number: int) -> None:
         self._resolving.pop(number, None)
 
     def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
@@ -210,7 +210,7 @@ class InlineInterpreter:
             timer.cancel()
         return running
 
-    def _running(self, number: int) -> ActiveCall | None:
+    def _active(self, number: int) -> ActiveCall | None:
         entry = self._calls.get(number)
         return None if entry is None else entry[0]
 
@@ -261,9 +261,9 @@ class InlineInterpreter:
             if answered is not None:
                 answered.callback([problem_of_flaw(flaw) for flaw in frame.flaws])
         elif isinstance(frame, Printed):
-            self._output.printed(frame, self._running(frame.call))
+            self._output.printed(frame, self._active(frame.call))
         elif isinstance(frame, SecretRequested):
-            self._output.answer(frame, self._running(frame.call)).addCallback(self._send)
+            self._output.answer(frame, self._active(frame.call)).addCallback(self._send)
         elif isinstance(frame, HooksRan):
             self._hooks.ran(frame)
 
@@ -295,13 +295,13 @@ class InlineInterpreter:
         if self._ended:
             return
         self._thread.join()
-        self._let_go()
+        self._finish_closing()
 
     def _left_behind(self) -> None:
         log.error("a handler does not end, its thread is abandoned at:\n{stack}", stack=self._stack())
-        self._let_go()
+        self._finish_closing()
 
-    def _let_go(self) -> None:
+    def _finish_closing(self) -> None:
         self._ended = True
         self._hooks.close()
         if self._grace is not None and self._grace.active():
