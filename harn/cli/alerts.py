@@ -24,7 +24,7 @@ from harn.alerts.operations import (
 from harn.cli.client import ask
 from harn.cli.offline import open_store
 from harn.cli.options import with_json, with_place, with_server
-from harn.cli.output import complain
+from harn.cli.output import print_error
 from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.model.display import visible
@@ -73,7 +73,7 @@ def say_tested(tested: AlertTested) -> None:
     if tested.sent:
         click.echo(f"{visible(tested.name)}: sent to {visible(tested.target)}")
     else:
-        complain(f"{tested.name} cannot be sent to {tested.target}: {tested.error}")
+        print_error(f"{tested.name} cannot be sent to {tested.target}: {tested.error}")
 
 
 def stored(state_dir: str) -> AlertList:

@@ -14,7 +14,7 @@ from harn.backup.operations import BackUp, BackupInfo, Restored
 from harn.backup.operations import back_up as backup_operation
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.options import with_json, with_place, with_server_within
-from harn.cli.output import Line, say
+from harn.cli.output import Line, print_lines
 from harn.cli.place import ServerLocation, ServerTarget
 from harn.cli.rows import print_json
 from harn.errors import HarnError, StateDirectoryUnusable
@@ -54,7 +54,7 @@ def backup(file: str, force: bool, as_json: bool, **given: Any) -> None:
     if as_json:
         print_json(found.document)
     else:
-        say(lines_of(found.result, f"backup written to {path}"))
+        print_lines(lines_of(found.result, f"backup written to {path}"))
 
 
 def of_server(client: AdminClient, path: str, force: bool) -> Answered[BackupInfo]:
@@ -107,9 +107,9 @@ def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     if as_json:
         print_json(to_builtins(found))
         return
-    say(lines_of(found.backup, f"{path} is sound" if dry_run else f"restored into {place.state_dir}"))
+    print_lines(lines_of(found.backup, f"{path} is sound" if dry_run else f"restored into {place.state_dir}"))
     if found.refused is not None:
-        say([(f"  it would not be restored: {found.refused}", "yellow")])
+        print_lines([(f"  it would not be restored: {found.refused}", "yellow")])
 
 
 def why_not(state_dir: str) -> str | None:

@@ -16,7 +16,7 @@ from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.deliveries import state_of
 from harn.cli.offline import DATABASE
 from harn.cli.options import Command, parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.output import CHANGES, PROBLEMS, complain, ending_dry_run, warn
+from harn.cli.output import CHANGES, PROBLEMS, ending_dry_run, print_error, warn
 from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.triggers import note_unknown, recorded_triggers
@@ -140,7 +140,7 @@ def change(
 def exit_status(done: Done, *, is_named: bool) -> int:
     """Return the exit status for an answer, after a message where one of the deliveries that were named was skipped."""
     if is_named and done.skipped:
-        complain(skipped_text(done))
+        print_error(skipped_text(done))
         return PROBLEMS if done.dry_run else 1
     return CHANGES if done.dry_run and done.matched > done.skipped else 0
 

@@ -11,7 +11,7 @@ import click
 from msgspec import to_builtins
 
 from harn.cli.options import with_json, with_place
-from harn.cli.output import complain
+from harn.cli.output import print_error
 from harn.cli.place import ServerLocation
 from harn.cli.reload import describe_problems
 from harn.cli.rows import print_json
@@ -70,7 +70,7 @@ def show(found: Checked, as_json: bool) -> int:
         click.echo(f"warning: {warning}", err=True)
     if found.problems:
         for said in describe_problems([ProblemInfo.of(problem) for problem in found.problems]):
-            complain(said)
+            print_error(said)
     else:
         click.echo(f"ok: {count(found.triggers, 'trigger')}, {count(found.modules, 'module')}")
     return 1 if found.problems else 0
@@ -82,7 +82,7 @@ def show_store(found: StoreReport, as_json: bool) -> int:
         print_json(to_builtins(found))
     elif found.problems:
         for problem in found.problems:
-            complain(f"{problem.what}; {problem.hint}")
+            print_error(f"{problem.what}; {problem.hint}")
     else:
         counts = ", ".join(f"{number:,} {state}" for state, number in sorted(found.deliveries.items())) or "none"
         click.echo(f"ok: {found.file}, {found.bytes:,} bytes ({found.free_bytes:,} free), schema {found.schema}")

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from harn.cli.options import with_json
-from harn.cli.output import complain, warn
+from harn.cli.output import print_error, warn
 
 if TYPE_CHECKING:
     from harn.testing.checking import CheckedPackage
@@ -57,9 +57,9 @@ def show(found: CheckedPackage) -> None:
         click.echo(f"{each.provider} ({each.module}; {', '.join(each.kinds)}): {counts}")
         for each_check in each.checks:
             if each_check.status is Outcome.FAILED:
-                complain(f"{each.provider}: {each_check.name}: {each_check.detail}")
+                print_error(f"{each.provider}: {each_check.name}: {each_check.detail}")
     for problem in found.problems:
-        complain(problem)
+        print_error(problem)
 
 
 class Step(msgspec.Struct, frozen=True):

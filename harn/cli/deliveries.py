@@ -14,7 +14,7 @@ from msgspec import UNSET, to_builtins
 
 from harn.cli.delivery_source import find_source, read_list
 from harn.cli.options import WholeNumber, parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.output import Line, say, warn
+from harn.cli.output import Line, print_lines, warn
 from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.triggers import note_unknown
@@ -79,7 +79,7 @@ def delivery(as_json: bool, **given: Any) -> None:
     if as_json:
         print_json(found.document)
     else:
-        say(describe(found.result))
+        print_lines(describe(found.result))
 
 
 @click.command()

@@ -16,7 +16,7 @@ from harn.cli.client import ask
 from harn.cli.options import with_json, with_place, with_server
 from harn.cli.output import warn
 from harn.cli.place import ServerTarget
-from harn.cli.rows import Column, Rows, draw, facts, print_json
+from harn.cli.rows import Column, Rows, draw, format_fields, print_json
 from harn.cli.watching import Sleep, Wait, may_come_back
 from harn.errors import HarnError
 from harn.model.display import visible
@@ -169,7 +169,7 @@ def news(found: Iterator[Sequence[Drain]]) -> Iterator[str]:
                 yield f"- binding={binding} drained"
         for binding, each in now.items():
             if binding not in before or without_age(each) != without_age(before[binding]):
-                yield f"- {facts(each)}"
+                yield f"- {format_fields(each)}"
         before = now
     if not before:
         yield "nothing drains"

@@ -15,7 +15,7 @@ from harn.cli.client import ask
 from harn.cli.delivery_source import find_source
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import ServerTarget
-from harn.cli.rows import print_json, written
+from harn.cli.rows import format_value, print_json
 from harn.deliveries.fixtures import export_fixture, import_fixture
 from harn.dispatch.operations import fire as fire_operation
 from harn.errors import HarnError
@@ -140,4 +140,4 @@ def fire(as_json: bool, **given: Any) -> None:
         return
     click.echo("Synthetic event dispatched:")
     for name in FIELDS:
-        click.echo(visible(f"- {name}={written(getattr(answered.result, name))}"))
+        click.echo(visible(f"- {name}={format_value(getattr(answered.result, name))}"))

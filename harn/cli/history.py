@@ -12,10 +12,10 @@ from msgspec import UNSET, Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.output import Line, say
+from harn.cli.output import Line, print_lines
 from harn.cli.place import ServerTarget
 from harn.cli.plans import describe_fields, describe_settings
-from harn.cli.rows import Column, Rows, draw, print_json, written
+from harn.cli.rows import Column, Rows, draw, format_value, print_json
 from harn.history.model import GenerationContent, GenerationDiff, GenerationInfo
 from harn.history.operations import (
     DiffGenerations,
@@ -134,7 +134,7 @@ def show(as_json: bool, **given: Any) -> None:
     if as_json:
         print_json(found.document)
     else:
-        say(describe(found.result))
+        print_lines(describe(found.result))
 
 
 @click.command()
@@ -148,7 +148,7 @@ def diff(as_json: bool, **given: Any) -> None:
     if as_json:
         print_json(found.document)
     else:
-        say(describe_diff(found.result))
+        print_lines(describe_diff(found.result))
 
 
 class HistoryRow(Struct, frozen=True, kw_only=True):
@@ -235,7 +235,7 @@ def describe(found: GenerationContent) -> Iterator[Line]:
         if name == "summary":
             yield f"{name}: {counts(value)}", ""
         elif name not in ("manifest", "modules"):
-            yield f"{name}: {written(value if value != '' else None)}", "bold" if name == "generation" else ""
+            yield f"{name}: {format_value(value if value != '' else None)}", "bold" if name == "generation" else ""
     for module in found.modules:
         yield f"module {module.name}: {module.path} {module.digest}", ""
     yield from text_lines("manifest", found.manifest)

@@ -15,7 +15,7 @@ import msgspec
 from harn.cli.client import ask
 from harn.cli.options import with_json, with_place, with_server
 from harn.cli.place import ServerLocation, ServerTarget
-from harn.cli.rows import STATES, Column, Rows, print_json, section
+from harn.cli.rows import STATE_STYLES, Column, Rows, print_json, section
 from harn.clocks import rfc3339
 from harn.errors import HarnError
 from harn.orchestrator.operations import OUTBOX, RECENT, Inspection, NoParameters, TriggerInfo
@@ -43,7 +43,7 @@ OUTCOMES = {"dispatch_succeeded": "succeeded", "dispatch_skipped": "skipped", "d
 TRIGGERS = (
     Column("Trigger", lambda each: f"{each.id}@v{each.version}"),
     Column("Provider", lambda each: each.provider, drop=14),
-    Column("State", state_of, styles=STATES),
+    Column("State", state_of, styles=STATE_STYLES),
     Column("Share", lambda each: None if each.share is msgspec.UNSET else f"{each.share:g} %", drop=3, is_right=True),
     Column("accepted", lambda each: each.accepted, is_right=True),
     Column("running", lambda each: each.running, drop=1, is_right=True),

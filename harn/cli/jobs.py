@@ -18,7 +18,7 @@ from harn.cli.client import ask
 from harn.cli.options import WholeNumber, with_json, with_place, with_server
 from harn.cli.output import warn
 from harn.cli.place import ServerTarget
-from harn.cli.rows import Column, Rows, draw, facts, print_json
+from harn.cli.rows import Column, Rows, draw, format_fields, print_json
 from harn.deliveries.job_operations import (
     ChangeJob,
     JobDetail,
@@ -46,7 +46,7 @@ COLUMNS = (
     Column("done", lambda job: job.done, is_right=True),
     Column("skipped", lambda job: job.skipped, is_right=True, drop=1),
     Column("Created", lambda job: job.created_at, drop=3),
-    Column("Filter", lambda job: facts(job.filter), drop=2, wraps=True),
+    Column("Filter", lambda job: format_fields(job.filter), drop=2, wraps=True),
     Column("Actor", lambda job: job.actor, drop=4),
 )
 

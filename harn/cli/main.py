@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 import harn
-from harn.cli.output import complain, describe, warn
+from harn.cli.output import describe, print_error, warn
 from harn.errors import HarnError
 
 READER_GONE = 128 + signal.SIGPIPE
@@ -110,7 +110,7 @@ class Harn(LazyGroup):
             warn("Aborted!")
             status = 1
         except OSError as error:  # from output without a command: help, the version
-            complain(describe(error))
+            print_error(describe(error))
             status = 1
         sys.exit(status or 0)
 
@@ -120,7 +120,7 @@ class CommandFailed(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print ``error: ...`` on stderr."""
-        complain(self.message)
+        print_error(self.message)
 
 
 @click.group(

@@ -23,7 +23,7 @@ Line = tuple[str, str]
 """A line for people: its text, and a style of rich."""
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print ``error: ...`` on standard error; where that cannot be written to, the exit status has to do."""
     warn(f"error: {text}")
 
@@ -36,7 +36,7 @@ def ending_dry_run(dry_run: bool) -> Iterator[None]:
     except (HarnError, OSError) as error:
         if not dry_run or isinstance(error, BrokenPipeError):
             raise
-        complain(describe(error) if isinstance(error, OSError) else str(error))
+        print_error(describe(error) if isinstance(error, OSError) else str(error))
         sys.exit(PROBLEMS)
 
 
@@ -57,13 +57,13 @@ def warn(text: str) -> None:
             click.echo(line, err=True)
 
 
-def say(lines: Iterable[Line], *, is_error: bool = False) -> None:
+def print_lines(lines: Iterable[Line], *, is_error: bool = False) -> None:
     """Print lines, on stdout or stderr: in colours where that is a terminal."""
     stream = sys.stderr if is_error else sys.stdout
     if stream.isatty():
-        from harn.cli.terminal import print_lines
+        from harn.cli.terminal import print_styled
 
-        print_lines(lines, stream)
+        print_styled(lines, stream)
     elif is_error:
         for text, _ in lines:
             warn(text)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from msgspec import UNSET, to_builtins
+from msgspec import UNSET
 
 from harn.cli.output import Line
-from harn.cli.rows import written
+from harn.cli.rows import format_value
 from harn.reload.results import (
     FieldChange,
+    PlannedRamp,
     ProbationTerms,
+    RampInfo,
     ReloadPlan,
     ReplayComparison,
     SecretChange,
@@ -41,7 +42,7 @@ def describe_plan(plan: ReloadPlan, *, recalls: bool = False) -> Iterator[Line]:
         what = f"content {file.change}; the file stays as it is" if recalls else file.change
         yield f"  file {file.path}: {what}", ""
     for ramp in plan.ramps:
-        yield f"  ramp: {describe_ramp(to_builtins(ramp))}", "yellow"
+        yield f"  ramp: {describe_ramp(ramp)}", "yellow"
     if plan.probation is not UNSET:
         yield from describe_terms(plan.probation)
     for each in () if plan.replay is UNSET else plan.replay:
@@ -86,15 +87,14 @@ def describe_settings(settings: Sequence[SettingChange]) -> Iterator[Line]:
         yield f"  setting {each.key}: {was_and_is(each)}{needs}", "magenta" if needs else ""
 
 
-def describe_ramp(ramp: Mapping[str, Any]) -> str:
+def describe_ramp(ramp: RampInfo | PlannedRamp) -> str:
     """Return how two versions of a trigger share its deliveries, or that they do so no more."""
-    if ramp.get("state") == "aborted":
-        why = ramp.get("why") or "aborted"
-        return f"{ramp['stable']} serves, {ramp['fresh']} no more ({why}): edit the trigger to try again"
-    said = f"{ramp['fresh']} takes {ramp['percent']:g} % of the new deliveries of {ramp['trigger_id']}"
-    if ramp.get("step"):
-        return f"{said}, {ramp['step']:g} % more every {ramp['every']}"
-    return f"{said}, until: harn orchestrator ramp --finish {ramp['trigger_id']}"
+    if isinstance(ramp, RampInfo) and ramp.state == "aborted":
+        return f"{ramp.stable} serves, {ramp.fresh} no more ({ramp.why or 'aborted'}): edit the trigger to try again"
+    said = f"{ramp.fresh} takes {ramp.percent:g} % of the new deliveries of {ramp.trigger_id}"
+    if ramp.step:
+        return f"{said}, {ramp.step:g} % more every {ramp.every}"
+    return f"{said}, until: harn orchestrator ramp --finish {ramp.trigger_id}"
 
 
 def describe_replay(found: ReplayComparison) -> Iterator[Line]:
@@ -113,4 +113,4 @@ def describe_replay(found: ReplayComparison) -> Iterator[Line]:
 
 def was_and_is(change: FieldChange | SettingChange | SecretChange) -> str:
     """Return ``old -> new``; ``-`` stands for none."""
-    return f"{written(change.old)} -> {written(change.new)}"
+    return f"{format_value(change.old)} -> {format_value(change.new)}"

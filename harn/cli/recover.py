@@ -11,7 +11,7 @@ from msgspec import Struct, UnsetType
 from harn.cli.client import ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import ServerTarget
-from harn.cli.rows import print_json, section, written
+from harn.cli.rows import format_value, print_json, section
 from harn.errors import HarnError
 from harn.orchestrator.operations import Recover, Recovered, UnfinishedDelivery
 from harn.orchestrator.operations import recover as recover_operation
@@ -42,7 +42,7 @@ def recover(yes: bool, as_json: bool, **given: Any) -> None:
 def show(wanted: Recover, found: Recovered) -> None:
     """Print what was left, and what happened to it."""
     click.echo("Recovery:")
-    click.echo(f"- dry_run={written(wanted.dry_run)}")
+    click.echo(f"- dry_run={format_value(wanted.dry_run)}")
     click.echo(f"- min_envelope_age={wanted.envelope_age.text}")
     click.echo(f"- stranded_envelopes={found.stranded_envelopes}")
     for line in section("Candidates:", map(candidate, found.candidates)):

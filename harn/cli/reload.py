@@ -10,18 +10,18 @@ from typing import Any
 
 import click
 import msgspec
-from msgspec import UNSET, to_builtins
+from msgspec import UNSET
 
 from harn.cli.client import Answered, AnswerTimedOut, ServerAnswer, ServerUnreachable
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, ending_dry_run, say
+from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, ending_dry_run, print_lines
 from harn.cli.place import ServerTarget
 from harn.cli.plans import describe_plan, describe_ramp
 from harn.cli.rows import print_json
 from harn.operations.requests import OperationRequest, write_request
 from harn.reload.operations import plan as plan_operation
 from harn.reload.operations import reload as reload_operation
-from harn.reload.results import ProblemInfo, ReloadResult
+from harn.reload.results import ProbationInfo, ProblemInfo, ReloadResult, Summary
 
 SOURCE = "cli"
 """The label of what commands ask for."""
@@ -125,92 +125,88 @@ def exit_status(report: ReloadResult, dry_run: bool) -> int:
 def show(report: ReloadResult) -> None:
     """Print a report for people: a success on stdout, an error on stderr."""
     if report.status == "ok":
-        say(describe_success(report))
+        print_lines(describe_success(report))
     else:
-        say(describe_error(report), is_error=True)
+        print_lines(describe_error(report), is_error=True)
 
 
-def describe_success(result: ReloadResult) -> Iterator[Line]:
+def describe_success(report: ReloadResult) -> Iterator[Line]:
     """Return the lines for a reload that went well, or would."""
-    report = to_builtins(result)
-    summary = report["summary"]
-    counts = f"+{len(summary['added'])} ~{len(summary['modified'])} -{len(summary['removed'])}"
-    what = "reload" if report.get("recalled") is None else f"rollback to the content of generation {report['recalled']}"
-    said = f"{what} (dry run)" if report.get("dry_run") else f"{what} ok"
-    yield f"{said} via {report['source']} ({counts})", "bold"
-    if result.plan is not UNSET:
-        yield from describe_plan(result.plan, recalls=report.get("recalled") is not None)
+    is_rollback = isinstance(report.recalled, int)
+    what = f"rollback to the content of generation {report.recalled}" if is_rollback else "reload"
+    said = f"{what} (dry run)" if report.dry_run else f"{what} ok"
+    summary = Summary(added=(), modified=(), removed=(), unchanged=()) if report.summary is UNSET else report.summary
+    counts = f"+{len(summary.added)} ~{len(summary.modified)} -{len(summary.removed)}"
+    yield f"{said} via {report.source} ({counts})", "bold"
+    if report.plan is not UNSET:
+        yield from describe_plan(report.plan, recalls=is_rollback)
     else:
-        yield from describe_summary(report)
-    for each in report.get("draining", ()):
-        yield f"  draining {each['binding']}: {each['in_flight']} in flight", ""
-    for each in report.get("ramps", ()):
-        yield f"  ramp: {describe_ramp(each)}", "red" if each.get("state") == "aborted" else "yellow"
-    for each in report.get("renewed", ()):
-        yield f"  read again: {each}", ""
-    for setting in report.get("requires_restart", ()):
+        yield from describe_summary(summary, report.changes or {})
+    for version in report.draining or ():
+        yield f"  draining {version.binding}: {version.in_flight} in flight", ""
+    for ramp in report.ramps or ():
+        yield f"  ramp: {describe_ramp(ramp)}", "red" if ramp.state == "aborted" else "yellow"
+    for name in report.renewed or ():
+        yield f"  read again: {name}", ""
+    for setting in report.requires_restart or ():
         yield f"  requires a restart: {setting}", "magenta"
-    for warning in report.get("warnings", ()):
+    for warning in report.warnings or ():
         yield f"  warning: {warning}", "magenta"
-    yield f"  generation {report['generation']}", ""
+    yield f"  generation {report.generation}", ""
     yield from describe_drift(report)
-    yield from describe_probation(report)
+    if report.probation:
+        yield from describe_probation(report.probation, report.generation)
 
 
-def describe_summary(report: Mapping[str, Any]) -> Iterator[Line]:
-    """Yield a line for each trigger that changed, with what changed."""
-    summary, changes = report["summary"], report.get("changes", {})
-    for trigger_id in summary["added"]:
+def describe_summary(summary: Summary, changes: Mapping[str, Sequence[str]]) -> Iterator[Line]:
+    """Yield a line for each trigger that changed; ``changes`` says by id what."""
+    for trigger_id in summary.added:
         yield f"  + {trigger_id}", "green"
-    for trigger_id in summary["modified"]:
+    for trigger_id in summary.modified:
         why = ", ".join(changes.get(trigger_id, ()))
         yield f"  ~ {trigger_id}" + (f": {why}" if why else ""), "yellow"
-    for trigger_id in summary["removed"]:
+    for trigger_id in summary.removed:
         yield f"  - {trigger_id}", "red"
 
 
-def describe_drift(report: Mapping[str, Any]) -> Iterator[Line]:
+def describe_drift(report: ReloadResult) -> Iterator[Line]:
     """Yield that the files are not what serves, where they are not."""
-    drifted = report.get("drifted_files", ())
-    if drifted:
-        differ = "would differ" if report.get("dry_run") else "differ"
+    if report.drifted_files:
+        differ = "would differ" if report.dry_run else "differ"
         yield f"  the files {differ} from what serves (drift); a reload adopts them:", "bold magenta"
-        for path in drifted:
+        for path in report.drifted_files:
             yield f"    {path}", "magenta"
 
 
-def describe_probation(report: Mapping[str, Any]) -> Iterator[Line]:
-    """Yield what undoes the new generation, and how to keep it."""
-    probation = report.get("probation")
-    if not probation:
-        return
-    confirm_by, rate = probation.get("confirm_by"), probation.get("revert_on_failures")
-    if confirm_by:
-        yield f"  rolled back at {confirm_by} unless: harn orchestrator confirm {report['generation']}", "bold yellow"
-    if rate:
-        least = f" of at least {probation['min']}" if probation.get("min") else ""
-        until = f" until {probation['until']}" if probation.get("until") else ""
-        yield f"  rolled back when more than {rate}{least} attempts of the new versions fail{until}", "yellow"
+def describe_probation(probation: ProbationInfo, generation: int) -> Iterator[Line]:
+    """Yield when the new generation is rolled back, and how to keep it."""
+    if probation.confirm_by:
+        until = probation.confirm_by
+        yield f"  rolled back at {until} unless: harn orchestrator confirm {generation}", "bold yellow"
+    if probation.revert_on_failures:
+        rate = probation.revert_on_failures
+        least = f" of at least {probation.minimum}" if probation.minimum else ""
+        end = f" until {probation.until}" if probation.until else ""
+        yield f"  rolled back when more than {rate}{least} attempts of the new versions fail{end}", "yellow"
 
 
-def describe_error(result: ReloadResult) -> Iterator[Line]:
+def describe_error(report: ReloadResult) -> Iterator[Line]:
     """Return the lines for a reload that failed: how many problems, then a line for all that are alike."""
-    report = to_builtins(result)
-    problems = () if result.problems is UNSET else result.problems
+    problems = report.problems or ()
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    if report["status"] == "needs_confirmation":
-        yield f"error: reload held back: {report['error']}", "bold red"
-        for trigger_id in report.get("removed", ()):
+    if report.status == "needs_confirmation":
+        yield f"error: reload held back: {report.error}", "bold red"
+        for trigger_id in report.removed or ():
             yield f"  - {trigger_id}", "red"
-    elif report["status"] == "unsettled":
-        yield f"error: not adopted: {report['error']}", "bold red"
-    elif report.get("stage") is None:
-        yield f"error: reload failed: {report['error']}", "bold red"
+    elif report.status == "unsettled":
+        yield f"error: not adopted: {report.error}", "bold red"
+    elif not report.stage:
+        yield f"error: reload failed: {report.error}", "bold red"
     else:
-        yield f"error: reload failed at {report['stage']}: {count if problems else report['error']}", "bold red"
+        yield f"error: reload failed at {report.stage}: {count if problems else report.error}", "bold red"
     for said in describe_problems(problems):
         yield said, ""
-    yield f"generation {report['generation']} goes on serving", "bold"
+    yield f"generation {report.generation} goes on serving", "bold"
 
 
 def describe_problems(problems: Sequence[ProblemInfo]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from harn.cli.client import ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import ServerTarget
 from harn.cli.reload import DRY_RUN, SOURCE, carry_out
-from harn.cli.rows import STATES, Column, Rows, draw, print_json
+from harn.cli.rows import STATE_STYLES, Column, Rows, draw, print_json
 from harn.cli.triggers import check_trigger
 from harn.operations.requests import write_request
 from harn.reload.operations import rollback as rollback_operation
@@ -55,7 +55,7 @@ def confirm(as_json: bool, **given: Any) -> None:
 
 COLUMNS = (
     Column("Trigger", lambda ramp: ramp.trigger_id),
-    Column("State", lambda ramp: ramp.state, styles=STATES),
+    Column("State", lambda ramp: ramp.state, styles=STATE_STYLES),
     Column("Fresh", lambda ramp: ramp.fresh),
     Column("Share", lambda ramp: f"{ramp.percent:g} %"),
     Column("Stable", lambda ramp: ramp.stable, drop=3),

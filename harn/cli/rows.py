@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from harn.model.display import visible
 
-STATES = {
+STATE_STYLES = {
     "active": "green",
     "draining": "yellow",
     "running": "green",
@@ -29,7 +29,7 @@ STATES = {
 """Styles of rich by state."""
 
 
-def written(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value as these lines have it: ``-`` for none, JSON for what is not a text."""
     if value is None or value is msgspec.UNSET:
         return "-"
@@ -38,10 +38,10 @@ def written(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), default=msgspec.to_builtins)
 
 
-def facts(row: msgspec.Struct | Mapping[str, Any]) -> str:
+def format_fields(row: msgspec.Struct | Mapping[str, Any]) -> str:
     """Return ``name=value name=value``, with every field of a Struct that is set."""
     fields: Mapping[str, Any] = row if isinstance(row, Mapping) else msgspec.to_builtins(row)
-    return " ".join(f"{name}={written(value)}" for name, value in fields.items())
+    return " ".join(f"{name}={format_value(value)}" for name, value in fields.items())
 
 
 def section(title: str, rows: Iterable[msgspec.Struct | Mapping[str, Any]]) -> Iterator[str]:
@@ -50,7 +50,7 @@ def section(title: str, rows: Iterable[msgspec.Struct | Mapping[str, Any]]) -> I
     is_empty = True
     for row in rows:
         is_empty = False
-        yield "- " + visible(facts(row))
+        yield "- " + visible(format_fields(row))
     if is_empty:
         yield "- none"
 

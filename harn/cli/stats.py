@@ -50,8 +50,15 @@ COLUMNS = (
     Column("dead", lambda line: line.trigger and line.trigger.dead, is_right=True),
     Column("skipped", lambda line: line.attempts.skipped, drop=6, is_right=True),
     Column("refused", lambda line: line.trigger and line.trigger.refused, drop=5, is_right=True),
-    Column("handler p50/p90/p99", lambda line: shown(line.attempts.handler_seconds), drop=1, is_right=True),
-    Column("to done p50/p90/p99", lambda line: shown(line.attempts.accepted_to_done_seconds), drop=4, is_right=True),
+    Column(
+        "handler p50/p90/p99", lambda line: format_percentiles(line.attempts.handler_seconds), drop=1, is_right=True
+    ),
+    Column(
+        "to done p50/p90/p99",
+        lambda line: format_percentiles(line.attempts.accepted_to_done_seconds),
+        drop=4,
+        is_right=True,
+    ),
 )
 
 
@@ -135,7 +142,7 @@ def lines_of(found: Stats) -> Iterator[StatsRow]:
             yield from (StatsRow(f"  {handler.handler}", None, handler) for handler in each.handlers)
 
 
-def shown(percentiles: Percentiles | None) -> str | None:
+def format_percentiles(percentiles: Percentiles | None) -> str | None:
     """Return percentiles for people."""
     if percentiles is None:
         return None

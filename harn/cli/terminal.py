@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harn.cli.inspect import tables_of
-from harn.cli.rows import STATES, Column, Rows, written
+from harn.cli.rows import STATE_STYLES, Column, Rows, format_value
 from harn.model.display import visible
 from harn.orchestrator.operations import Inspection
 
@@ -33,7 +33,7 @@ def spinner(text: str) -> AbstractContextManager[object]:
     return Console().status(Text(text))
 
 
-def print_lines(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
+def print_styled(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
     """
     Print lines, each given as its text and a style of rich.
 
@@ -41,7 +41,7 @@ def print_lines(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
     """
     console = Console(file=stream, highlight=False)
     for text, style in lines:
-        console.print(shown(text.removesuffix("\r"), style), soft_wrap=True)
+        console.print(safe_text(text.removesuffix("\r"), style), soft_wrap=True)
 
 
 def print_inspection(found: Inspection, shown_dispatches: int, console: Console | None = None) -> None:
@@ -59,9 +59,9 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def shown(value: Any, style: str = "") -> Text:
+def safe_text(value: Any, style: str = "") -> Text:
     """Write a value as text that cannot steer the terminal: senders control kinds, results and errors."""
-    return Text(visible(written(value)).replace("\t", "    "), style)
+    return Text(visible(format_value(value)).replace("\t", "    "), style)
 
 
 def print_facts(facts: Mapping[str, Any], console: Console) -> None:
@@ -69,9 +69,9 @@ def print_facts(facts: Mapping[str, Any], console: Console) -> None:
     longest = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            value = " ".join(written(each) for each in value.values() if each is not None)
-        style = STATES.get(str(value), "") if name == "status" else ""
-        console.print(Text(f"  {name:<{longest}}  ") + shown(value, style), soft_wrap=True)
+            value = " ".join(format_value(each) for each in value.values() if each is not None)
+        style = STATE_STYLES.get(str(value), "") if name == "status" else ""
+        console.print(Text(f"  {name:<{longest}}  ") + safe_text(value, style), soft_wrap=True)
 
 
 def print_rows(rows: Rows, console: Console | None = None) -> None:
@@ -106,7 +106,7 @@ def table_of(rows: Rows, width: int) -> Fitted:
 def cell(column: Column, row: Any) -> Text:
     """Return the cell of a row in a column, in its style."""
     value = column.value(row)
-    return shown(value, column.styles.get(str(value), column.style))
+    return safe_text(value, column.styles.get(str(value), column.style))
 
 
 NARROWEST = 20

@@ -15,7 +15,7 @@ from harn.cli import drains
 from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
 from harn.cli.drains import INTERVAL, news, snapshots
 from harn.cli.place import NoServer
-from harn.cli.rows import facts
+from harn.cli.rows import format_fields
 from harn.errors import HarnError, SecretUnavailable
 from harn.reload.operations import Drain
 from harn.reload.results import RampInfo
@@ -64,7 +64,7 @@ def held(binding: str = "gh@v1", event_id: str = "trigger_evt_1") -> Drain:
 
 def line(binding: str, in_flight: int, age: float = 0.0) -> str:
     """Return the line that says how one version drains."""
-    return "- " + facts(to_builtins(drain(binding, in_flight, age)))
+    return "- " + format_fields(to_builtins(drain(binding, in_flight, age)))
 
 
 def ramp(**fields: Any) -> RampInfo:

@@ -24,9 +24,9 @@ from harn.cli.rows import Column
 from harn.cli.terminal import (
     fitted,
     print_inspection,
-    print_lines,
     print_rows,
-    shown,
+    print_styled,
+    safe_text,
     watch_rows,
 )
 from harn.clocks import rfc3339
@@ -106,7 +106,7 @@ class TerminalTests(SynchronousTestCase):
     def test_lines_that_end_as_dos_has_them(self) -> None:
         """The end of a line of a manifest or a diff is not shown; any other carriage return is, and moves no cursor."""
         stream = io.StringIO()
-        print_lines([*text_lines("m", "a = 1\r\nb\r = 2\r\n"), *diff_lines("-x\r\n+y\r\n")], stream)
+        print_styled([*text_lines("m", "a = 1\r\nb\r = 2\r\n"), *diff_lines("-x\r\n+y\r\n")], stream)
         self.assertEqual(stream.getvalue().splitlines()[2:], ["a = 1", "b\\r = 2", "-x", "+y"])
 
     def test_inspection(self) -> None:
@@ -144,7 +144,7 @@ class TerminalTests(SynchronousTestCase):
     def test_nothing_steers_the_terminal(self) -> None:
         """Neither rich's markup nor escape sequences in what senders and handlers wrote have a meaning."""
         self.assertIn("[red]\\x1b[2J", self.inspected(1))
-        self.assertEqual(shown("a\nb\x07").plain, "a\\nb\\x07")
+        self.assertEqual(safe_text("a\nb\x07").plain, "a\\nb\\x07")
 
     def test_inspection_of_nothing(self) -> None:
         """A server that has said nothing yet has empty tables."""
@@ -157,7 +157,7 @@ class TerminalTests(SynchronousTestCase):
         success, error = convert(REPORT, ReloadResult), convert(ERROR, ReloadResult)
         for lines in (list(describe_success(success)), list(describe_error(error))):
             stream = io.StringIO()
-            print_lines(lines, stream)
+            print_styled(lines, stream)
             self.assertEqual(stream.getvalue().splitlines(), [text for text, _ in lines])
 
 
@@ -207,7 +207,7 @@ class ReloadTableTests(SynchronousTestCase):
         print_rows(rows_of([held(hostile, hostile)]), self.console)
         entries = describe_history([generation(number=1, reason=hostile, actor=hostile)], None)
         print_rows(history_rows(History(generations=entries)), self.console)
-        print_lines([(f"a\t{hostile}", "")], self.stream)
+        print_styled([(f"a\t{hostile}", "")], self.stream)
         said = self.stream.getvalue()
         self.assertNotIn("\x1b", said)
         self.assertEqual(said.count("[red]\\x1b[2J"), 7)
