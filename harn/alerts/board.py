@@ -119,7 +119,7 @@ class Entry:
 
 class Board:
     """
-    Every alert, by its key, and by what it is about.
+    Every alert, by its key, and by its condition and trigger.
 
     :ivar changed: those whose state changed since `take_changed`, by key.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import RFC_4122, UUID
 
 from hypothesis import given
@@ -94,6 +95,12 @@ class Uuid7Tests(SynchronousTestCase):
     def test_every_bit_of_noise_counts(self) -> None:
         """74 bits are random: no two of a thousand ids of one moment are the same."""
         self.assertEqual(len({uuid7(1.0) for _ in range(1000)}), 1000)
+
+    def test_threads_share_no_noise(self) -> None:
+        """Several threads that make ids at once, of more than one block of random bytes, never make the same one."""
+        with ThreadPoolExecutor(4) as pool:
+            made = [each.result() for each in [pool.submit(lambda: [uuid7(1.0) for _ in range(500)]) for _ in range(8)]]
+        self.assertEqual(len({each for some in made for each in some}), 4000)
 
     def test_prefixes(self) -> None:
         """The ids of events and traces begin with their kind."""

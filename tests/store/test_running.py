@@ -1,14 +1,42 @@
 """The note of what runs, as a file: what it says, when it is written, and when it is removed."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.store.sqlite.running import RunningNote, read_notes
 from harn.store.sqlite.worker import ThreadWorker
 from harn.testing.stores.kit import NOW, StoreClock
 from tests.store.sqlite_case import SQLiteTestCase
+
+
+class TurnWorker:
+    """A worker that runs nothing by itself: the functions for the end of the turn, and those for its thread."""
+
+    def __init__(self) -> None:
+        self.planned: list[Callable[[], None]] = []
+        self.posted: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        pass
+
+    def soon(self, function: Callable[[], None]) -> None:
+        self.planned.append(function)
+
+    def post(self, work: Callable[[], None]) -> None:
+        self.posted.append(work)
+
+    def report(self, function: Callable[..., object], *args: Any) -> None:
+        function(*args)
+
+    def stop(self) -> Deferred[None]:
+        while self.posted:
+            self.posted.pop(0)()
+        return succeed(None)
 
 
 class NotesOfServersTests(SQLiteTestCase):
@@ -63,6 +91,24 @@ class RunningNoteTests(SynchronousTestCase):
         self.assertEqual(self.notes(), {3: list(range(1, 50))})
         for each in noted[:-1]:
             self.successResultOf(each)
+
+    def test_one_write_a_turn(self) -> None:
+        """However many begin at once and end in a turn, they are written together, when it has ended."""
+        worker = TurnWorker()
+        note = RunningNote(self.directory, worker)
+        note.open(4)
+        for delivery_id in (1, 2, 3):
+            note.begins_at_once(delivery_id)
+        note.ended(2)
+        self.assertEqual((len(worker.planned), worker.posted), (1, []))
+        worker.planned.pop()()
+        note.begins_at_once(5)
+        worker.planned.pop()()
+        self.assertEqual(len(worker.posted), 1)
+        worker.posted.pop()()
+        self.assertEqual(self.notes(), {4: [1, 3, 5]})
+        self.successResultOf(note.close())
+        self.assertEqual(self.notes(), {})
 
     def test_private(self) -> None:
         """The file is its owner's alone, under the usual umask, too."""
