@@ -107,7 +107,7 @@ class Bulk:
         new = NewJob(
             operation=operation,
             actor=caller.actor,
-            filter={"event_ids": list(wanted.event_ids)} if named else wanted.chosen(),
+            filter=wanted.filter(),
             rate=None if wanted.rate_limit is None else float(wanted.rate_limit),
             created_at=self.wall.seconds(),
         )

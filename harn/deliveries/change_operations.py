@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from attrs import frozen
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -14,7 +14,7 @@ from harn.deliveries.selection import PAST
 from harn.operations.model import Caller, Post, Result, Role, operation
 from harn.operations.parameters import given, parameters_of
 from harn.operations.values import Rate
-from harn.store.jobs import CANCEL, DISCARD, REPLAY, ItemOutcome
+from harn.store.jobs import CANCEL, DISCARD, REPLAY, ItemOutcome, JobFilter
 
 if TYPE_CHECKING:
     from harn.deliveries.bulk import Bulk, Changes
@@ -65,15 +65,22 @@ class ChangeMany(Selecting, frozen=True, kw_only=True):
         if empty is not None:
             # An unset variable in `discard --trigger "$ID" --state dead` must not choose those of all triggers.
             raise ValueError(f"{empty}: must not be empty; leave it out to choose without it")
-        chosen = self.chosen()
+        chosen = next((each.key for each, value in given(_SELECTION, self) if value), None)
         if self.event_ids and chosen:
-            raise ValueError(f"event_ids cannot be used with {next(iter(chosen))}: name deliveries, or select them")
+            raise ValueError(f"event_ids cannot be used with {chosen}: name deliveries, or select them")
         if not self.event_ids and not chosen:
             raise ValueError("nothing is chosen: give event_ids, where, state, trigger, kind or since")
 
-    def chosen(self) -> Mapping[str, Any]:
-        """Return the parameters of the selection that are given, as they are written."""
-        return {each.key: value for each, value in given(_SELECTION, self) if value}
+    def filter(self) -> JobFilter:
+        """Return what is chosen, as it is written."""
+        return JobFilter(
+            event_ids=self.event_ids,
+            state=self.state,
+            trigger=self.trigger,
+            kind=self.kind,
+            since=None if self.since is None else self.since.text,
+            where=self.where,
+        )
 
 
 _SELECTION = parameters_of(Selecting, "POST", ())

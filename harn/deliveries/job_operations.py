@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 from msgspec.structs import asdict
 
 from harn.clocks import rfc3339
@@ -138,7 +138,7 @@ def describe_job(job: Job) -> JobInfo:
         operation=job.operation,
         state=job.state.value,
         actor=job.actor,
-        filter=dict(job.filter),
+        filter=to_builtins(job.filter),
         rate_limit=job.rate,
         is_selected=job.is_selected,
         matched=job.matched,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
+from msgspec import to_builtins
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -276,7 +277,7 @@ def end_record(job: Job, now: float) -> Mapping[str, Any]:
         "id": f"op_{uuid7(now)}",
         "actor": job.actor,
         "operation": job.operation,
-        "filter": job.filter,
+        "filter": to_builtins(job.filter),
         "outcome": DONE,
         "counts": {"matched": job.matched, PAST[job.operation]: job.changed, "skipped": job.skipped, "job": job.job_id},
     }
@@ -284,12 +285,12 @@ def end_record(job: Job, now: float) -> Mapping[str, Any]:
 
 def selection_of(job: Job) -> Selection:
     """Return what a job selects; ages count from its beginning."""
-    chosen: Mapping[str, Any] = job.filter
+    chosen = job.filter
     return Selection.of(
         job.created_at,
-        states=read_states(chosen.get("state") or ""),
-        trigger=chosen.get("trigger"),
-        kind=chosen.get("kind"),
-        since=parse_duration(chosen["since"]) if chosen.get("since") else None,
-        where=chosen.get("where"),
+        states=read_states(chosen.state or ""),
+        trigger=chosen.trigger,
+        kind=chosen.kind,
+        since=None if chosen.since is None else parse_duration(chosen.since),
+        where=chosen.where,
     )

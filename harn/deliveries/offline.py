@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
+from msgspec import to_builtins
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
@@ -111,7 +112,7 @@ async def change_offline(
 
 def _record(now: float, caller: Caller, wanted: ChangeMany, done: Done) -> Mapping[str, Any]:
     past = PAST[done.operation]
-    chosen = {"event_ids": list(wanted.event_ids)} if wanted.event_ids else dict(wanted.chosen())
+    chosen = to_builtins(wanted.filter())
     return {
         "id": f"op_{uuid7(now)}",
         "actor": caller.actor,

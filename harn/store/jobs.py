@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 from attrs import frozen
 from zope.interface import Interface
 
@@ -38,6 +39,21 @@ class JobState(StrEnum):
         return self in (JobState.DONE, JobState.CANCELLED)
 
 
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    Which deliveries a job is about, as it was asked for: those that are named, or all that are selected.
+
+    ``state`` may be several with commas between them; ``since`` is a duration before the job began, such as ``1h``.
+    """
+
+    event_ids: tuple[str, ...] = ()
+    state: str | None = None
+    trigger: str | None = None
+    kind: str | None = None
+    since: str | None = None
+    where: str | None = None
+
+
 @frozen(kw_only=True)
 class NewJob:
     """
@@ -45,14 +61,13 @@ class NewJob:
 
     :ivar operation: `REPLAY`, `CANCEL` or `DISCARD`.
     :ivar actor: the credential of who asked for it.
-    :ivar filter: which deliveries, as it was asked for; JSON.
     :ivar rate: most deliveries a second; None for no limit.
     :ivar created_at: seconds, Unix.
     """
 
     operation: str
     actor: str
-    filter: Mapping[str, Any]
+    filter: JobFilter
     rate: float | None
     created_at: float
 
@@ -71,7 +86,7 @@ class Job:
     job_id: int
     operation: str
     actor: str
-    filter: Mapping[str, Any]
+    filter: JobFilter
     rate: float | None
     state: JobState
     created_at: float

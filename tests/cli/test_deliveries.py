@@ -29,7 +29,7 @@ from harn.deliveries.operations import ListDeliveries
 from harn.model.delivery import DEAD, WAITING, DeadLetter
 from harn.orchestrator.running import state_path
 from harn.orchestrator.state_file import replace_file
-from harn.store.jobs import NewJob
+from harn.store.jobs import JobFilter, NewJob
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
 from harn.testing.handlers import load_fixture
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, new_delivery, settlement_of
@@ -118,7 +118,7 @@ class OfflineTests(TestCase):
         directory = await self.write()
         store = SQLiteStore.at(os.path.join(directory, DATABASE), reactor)
         await store.open()
-        new = NewJob(operation="discard", actor="key:1", filter={"state": "dead"}, rate=2.0, created_at=NOW)
+        new = NewJob(operation="discard", actor="key:1", filter=JobFilter(state="dead"), rate=2.0, created_at=NOW)
         job = await store.jobs.create(new, [1])
         await store.jobs.discard([1], NOW, job.job_id)
         await store.close()

@@ -11,7 +11,7 @@ from zope.interface.interface import Method
 
 from harn.model.delivery import DEAD, DONE, REJECTED, RETRY_EXHAUSTED, WAITING, DeadLetter
 from harn.store.interfaces import IStore
-from harn.store.jobs import ItemOutcome, JobState, NewJob, ReplayOrder
+from harn.store.jobs import ItemOutcome, JobFilter, JobState, NewJob, ReplayOrder
 from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
 from harn.store.statistics import Refused, Span, TriggerTotal
@@ -84,7 +84,7 @@ class World:
 
     def new_job(self, delivery_ids: Any) -> int:
         """Make a job of replays."""
-        new = NewJob(operation="replay", actor="key:1", filter={}, rate=None, created_at=NOW)
+        new = NewJob(operation="replay", actor="key:1", filter=JobFilter(), rate=None, created_at=NOW)
         return fired(self.store.jobs.create(new, delivery_ids)).job_id
 
     def dump(self) -> dict[str, list[Any]]:
@@ -134,7 +134,8 @@ WRITES: dict[str, Callable[[World], Any]] = {
     "generations.adopted": lambda w: w.store.generations.adopted(2, NOW + 1, {"kept": None, "new": [1]}),
     "checkpoints.put": lambda w: w.store.checkpoints.put("kept", {"n": 2}),
     "jobs.create": lambda w: w.store.jobs.create(
-        NewJob(operation="discard", actor="key:1", filter={"state": "dead"}, rate=2.0, created_at=NOW), [w.rejected]
+        NewJob(operation="discard", actor="key:1", filter=JobFilter(state="dead"), rate=2.0, created_at=NOW),
+        [w.rejected],
     ),
     "jobs.select": lambda w: w.store.jobs.select(w.open_job, [w.dead, w.rejected], 1, is_last=True),
     "jobs.replay": lambda w: w.store.jobs.replay(

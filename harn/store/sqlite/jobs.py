@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from harn.errors import StoreError
 from harn.model.delivery import State
-from harn.store.jobs import IJobs, ItemOutcome, Job, JobState, NewJob, PendingItem, ReplayOrder, Replays
+from harn.store.jobs import IJobs, ItemOutcome, Job, JobFilter, JobState, NewJob, PendingItem, ReplayOrder, Replays
 from harn.store.sqlite import replays
 from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.session import Session
@@ -213,7 +213,7 @@ def job_of(row: Sequence[Any]) -> Job:
         job_id=row[0],
         operation=row[1],
         actor=row[2],
-        filter=msgspec.json.decode(row[3]),
+        filter=msgspec.json.decode(row[3], type=JobFilter),
         rate=row[4],
         state=JobState(row[5]),
         created_at=row[6],

@@ -10,7 +10,7 @@ from typing import Any
 from harn.model.delivery import DEAD, DISCARDED, DONE, READY, REPLAYED
 from harn.model.event import decode_envelope
 from harn.store.event_log import DEAD_LETTERS
-from harn.store.jobs import REPLAY, ItemOutcome, Job, JobState, NewJob, ReplayOrder, Replays
+from harn.store.jobs import REPLAY, ItemOutcome, Job, JobFilter, JobState, NewJob, ReplayOrder, Replays
 from harn.testing.stores.kit import DAY, KEEP, NOW, StoreTestCase, dead_letter, dedupe, new_delivery
 
 ROOM = 1 << 20
@@ -27,7 +27,7 @@ class JobTests(StoreTestCase):
 
     def create(self, *delivery_ids: int) -> Job:
         """Create a job with these items."""
-        new = NewJob(operation=REPLAY, actor="key:1", filter={"state": "dead"}, rate=2.5, created_at=NOW)
+        new = NewJob(operation=REPLAY, actor="key:1", filter=JobFilter(state="dead"), rate=2.5, created_at=NOW)
         return self.result_of(self.store.jobs.create(new, list(delivery_ids)))
 
     def replay(self, *delivery_ids: int, job_id: int | None = None, max_bytes: int = ROOM) -> Replays:
@@ -127,7 +127,7 @@ class JobTests(StoreTestCase):
         self.restart()
         self.assertEqual(self.job(job.job_id), job)
         told = (job.operation, job.actor, job.filter, job.rate, job.state, job.created_at, job.matched)
-        self.assertEqual(told, (REPLAY, "key:1", {"state": "dead"}, 2.5, JobState.RUNNING, NOW, 2))
+        self.assertEqual(told, (REPLAY, "key:1", JobFilter(state="dead"), 2.5, JobState.RUNNING, NOW, 2))
         self.assertEqual(self.result_of(self.store.jobs.unfinished()), (job,))
         self.result_of(self.store.jobs.change(job.job_id, JobState.CANCELLED, NOW + 1))
         self.assertEqual(self.result_of(self.store.jobs.unfinished()), ())
@@ -138,7 +138,7 @@ class JobTests(StoreTestCase):
 
     def test_selecting(self) -> None:
         """Items come slice by slice, downwards; a slice that another server has written before adds nothing."""
-        new = NewJob(operation=REPLAY, actor="a", filter={}, rate=None, created_at=NOW)
+        new = NewJob(operation=REPLAY, actor="a", filter=JobFilter(), rate=None, created_at=NOW)
         ids = [self.dead(f"e{n}") for n in range(4)]
         job = self.result_of(self.store.jobs.create(new))
         self.assertEqual((job.cursor, job.is_selected), (ids[-1] + 1, False))
