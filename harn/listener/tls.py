@@ -7,6 +7,7 @@ of a connection before they have their answer.
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+from attrs import frozen
 from OpenSSL.crypto import FILETYPE_PEM, X509, PKey, load_certificate, load_privatekey
 from OpenSSL.SSL import Connection, Context
 from OpenSSL.SSL import Error as SslError
@@ -18,6 +19,7 @@ from zope.interface import implementer
 
 from harn.errors import ListenerUnusable
 from harn.files import read_regular
+from harn.reload.inputs import ICertificateFiles
 
 LARGEST = 1024 * 1024
 """Bytes; a chain or a key is far smaller, so a larger file is a mistake."""
@@ -145,3 +147,21 @@ def _load_key(path: str) -> PKey:
         return load_privatekey(FILETYPE_PEM, text, b"")
     except Exception:  # pyOpenSSL's own Error, or one of cryptography's
         raise ListenerUnusable(f"the key in {path} is damaged; give --key a PEM private key") from None
+
+
+@implementer(ICertificateFiles)
+@frozen
+class CertificateFiles:
+    """The files of ``--cert`` and ``--key``."""
+
+    certificate: str
+    key: str
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """See `ICertificateFiles.paths`."""
+        return self.certificate, self.key
+
+    def load(self) -> Context:
+        """See `ICertificateFiles.load`."""
+        return load_context(self.certificate, self.key)

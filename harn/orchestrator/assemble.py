@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from harn.clocks import WallClock
 from harn.lifecycle import Lifecycle
-from harn.listener.tls import load_context
+from harn.listener.tls import CertificateFiles
 from harn.model.references import parse_secret_reference
 from harn.observability.logs import Threshold, threshold
 from harn.observability.subscribers import Counting, log_deliveries
@@ -103,16 +103,9 @@ class SecretReader:
 
 def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_key: bytes) -> ExternalInputs:
     """Return what each reload reads beside the manifest and its modules."""
-    certificate, key = options.cert, options.key
-    if certificate is None or key is None:
-        return ExternalInputs(environ=environ, hash_key=hash_key, settle=SETTLE)
-    return ExternalInputs(
-        environ=environ,
-        certificate_files=(certificate, key),
-        load_certificate=lambda: load_context(certificate, key),
-        hash_key=hash_key,
-        settle=SETTLE,
-    )
+    cert, key = options.cert, options.key
+    files = None if cert is None or key is None else CertificateFiles(cert, key)
+    return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=SETTLE)
 
 
 def assemble(

@@ -121,13 +121,13 @@ class Terminal(TimerService):
     """
     Notes whether the process is in the foreground of its terminal, which cannot be asked once the terminal is gone.
 
-    :param in_foreground: returns whether it is now; raises `OSError` when the terminal is gone.
+    :param descriptor: of the terminal.
     """
 
-    def __init__(self, clock: IReactorTime, in_foreground: Callable[[], bool]) -> None:
+    def __init__(self, clock: IReactorTime, descriptor: int) -> None:
         super().__init__(INTERVAL, self.is_lost)  # type: ignore[no-untyped-call]
         self.clock: IReactorTime = clock
-        self._in_foreground = in_foreground
+        self._descriptor = descriptor
         self._was_in_foreground = False
 
     @classmethod
@@ -139,12 +139,20 @@ class Terminal(TimerService):
             descriptor = os.open(DEVICE, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        return cls(clock, lambda: os.tcgetpgrp(descriptor) == os.getpgrp())
+        return cls(clock, descriptor)
+
+    def is_in_foreground(self) -> bool:
+        """
+        Return whether the process is in the foreground now.
+
+        :raises OSError: the terminal is gone.
+        """
+        return os.tcgetpgrp(self._descriptor) == os.getpgrp()
 
     def is_lost(self) -> bool:
         """Return whether the terminal is gone, and this process was in its foreground when it was there last."""
         try:
-            self._was_in_foreground = self._in_foreground()
+            self._was_in_foreground = self.is_in_foreground()
         except OSError:
             return self._was_in_foreground
         return False

@@ -7,11 +7,12 @@ certificate; so two equal digests are the same generation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, field, frozen
+from zope.interface import Attribute, Interface
 
 from harn.auth.credentials import Credentials
 from harn.connectors.signatures import decode_standard_secret
@@ -30,21 +31,32 @@ from harn.vm.sources import BundleProblem, read_bundle
 from harn.wire import digest_bytes, digest_value
 
 
+class ICertificateFiles(Interface):
+    """The files of the listener's certificate; provided by `harn.listener.tls.CertificateFiles`."""
+
+    paths: tuple[str, ...] = Attribute("Certificate and key, absolute.")
+
+    def load() -> Any:
+        """
+        Load them for the listener. Blocks: for a thread.
+
+        :raises ListenerUnusable: they cannot be used.
+        """
+
+
 @frozen(kw_only=True)
 class ExternalInputs:
     """
     Inputs beside the manifest and its sources, which the server reads again on each reload.
 
     :ivar environ: the process's environment.
-    :ivar certificate_files: the files of ``--cert`` and ``--key``, if any.
-    :ivar load_certificate: loads these for the listener; raises `ListenerUnusable`. Blocks: for a thread.
+    :ivar certificate: the files of ``--cert`` and ``--key``, if any.
     :ivar hash_key: makes the hashes of secrets useless to others; the same over restarts.
     :ivar settle: as `harn.files.Noted` has it.
     """
 
     environ: Mapping[str, str] = field(repr=False)
-    certificate_files: tuple[str, ...] = ()
-    load_certificate: Callable[[], Any] = lambda: None
+    certificate: ICertificateFiles | None = None
     hash_key: bytes = field(repr=False)
     settle: float = 0.0
 
@@ -187,13 +199,16 @@ def _read_certificate(external: ExternalInputs, previous: Inputs | None, problem
 
     Hashed before they are loaded: a file that is replaced in between has another hash at the next reload.
     """
-    hashes = {path: hash_file(path, external.hash_key) for path in external.certificate_files}
+    files = external.certificate
+    if files is None:
+        return _Certificate()
+    hashes = {path: hash_file(path, external.hash_key) for path in files.paths}
     if previous is not None and all(previous.files.get(path) == each for path, each in hashes.items()):
         return _Certificate(hashes=hashes, loaded=previous.certificate)
     try:
-        return _Certificate(hashes=hashes, loaded=external.load_certificate())
+        return _Certificate(hashes=hashes, loaded=files.load())
     except ListenerUnusable as error:
-        problems.append(Problem(file=external.certificate_files[0], message=str(error)))
+        problems.append(Problem(file=files.paths[0], message=str(error)))
         return _Certificate()
 
 

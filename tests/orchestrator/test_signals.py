@@ -202,7 +202,8 @@ class TerminalTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.answer: bool | None = True
         self.clock = Clock()
-        self.terminal = Terminal(self.clock, self.in_foreground)
+        self.terminal = Terminal(self.clock, -1)
+        self.patch(self.terminal, "is_in_foreground", self.in_foreground)
 
     def in_foreground(self) -> bool:
         """Return what the test says; None: the terminal is gone."""

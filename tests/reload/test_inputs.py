@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from harn.listener.tls import load_context
 from harn.model.problem import Problem
 from harn.reload.events import Adopted
-from harn.reload.inputs import ExternalInputs
+from harn.reload.inputs import ExternalInputs, ICertificateFiles
 from tests.listener.test_tls import make_pair
 from tests.reload.case import GenerationCase
 from tests.reload.world import World, fake
@@ -90,15 +91,18 @@ class AlertSecretTests(GenerationCase):
         self.assertIs(self.world.plugin.of("a"), connector)
 
 
+@implementer(ICertificateFiles)
 class CertificateTests(SynchronousTestCase):
+    """A server whose certificate the test loads."""
+
     def setUp(self) -> None:
         self.world = World(Path(self.mktemp()))
         self.certificate, self.key = make_pair(str(self.world.root / "pki"), "one")
+        self.paths = (self.certificate, self.key)
         self.loads = 0
         self.world.builder.external = ExternalInputs(
             environ=self.world.environ,
-            certificate_files=(self.certificate, self.key),
-            load_certificate=self.load,
+            certificate=self,
             hash_key=b"k" * 32,
         )
         self.world.manifest(fake("a"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.listener.tls import load_context
+from harn.listener.tls import CertificateFiles
 from harn.reload.inputs import ExternalInputs, current_digests, hash_file
 from tests.listener.test_tls import make_pair
 from tests.reload.world import World, fake, github
@@ -31,8 +31,7 @@ class PipeTests(SynchronousTestCase):
         del environ["HARN_SECRET_GITHUB_WEBHOOK_SECRET"]
         self.world.builder.external = ExternalInputs(
             environ=environ,
-            certificate_files=(certificate, key),
-            load_certificate=lambda: load_context(certificate, key),
+            certificate=CertificateFiles(certificate, key),
             hash_key=b"k" * 32,
         )
         for name in ("secret", "keys", "hmac"):
