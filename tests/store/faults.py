@@ -207,7 +207,12 @@ READS: dict[str, Callable[[World], Any]] = {
 }
 """Operations that read, by name."""
 
-APART = frozenset(("available", "open", "close", "abandon", "settle_log", "deliveries.begins", "deliveries.ended"))
+APART = frozenset(
+    (
+        *("available", "open", "close", "abandon", "settle_log"),
+        *("deliveries.begins", "deliveries.begins_at_once", "deliveries.ended"),
+    )
+)
 """Operations that neither read nor write rows: `tests.store.test_trouble` and `tests.store.test_running` have them."""
 
 
