@@ -199,7 +199,7 @@ class NotifyTests(NotifiedCase):
 
     def test_upgrade(self) -> None:
         """In an upgrade the old program names the new one before that is ready; the old one is silent then."""
-        server = self.serve(environ={**self.environ, "WATCHDOG_USEC": "9000000"})
+        server = self.serve(environ={**self.environ, "WATCHDOG_USEC": "3600000000"})
         self.wait_heard(2)
         new = self.upgrade(server, server.pid)
         self.assertEqual(self.old_status(server), 0)
