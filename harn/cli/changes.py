@@ -185,7 +185,7 @@ def show(done: Done) -> None:
         click.echo(f"{count} of {done.matched} {past}, {done.skipped} skipped")
     items = done.items  # type: ignore[attr-defined]  # each of the classes of answers has some
     if items:
-        draw(Rows(title=f"{past.capitalize()}:", columns=columns_of(done), rows=items[:MOST_SHOWN]))
+        draw(Rows(title="Deliveries:", columns=columns_of(done), rows=items[:MOST_SHOWN]))
     left = max(0, len(items) - MOST_SHOWN) + (done.more or 0)
     if left:
         warn(f"{left} more are not shown; --json has them")
@@ -199,7 +199,7 @@ def columns_of(done: Done) -> tuple[Column, ...]:
     why = (Column("Why not", lambda item: None if item.reason is UNSET else item.reason, drop=1, wraps=True),)
     return (
         Column("Event", lambda item: item.event_id),
-        *(as_new if done.operation == REPLAY else ()),
+        *(as_new if done.operation == REPLAY and not done.dry_run else ()),
         *(why if done.skipped else ()),
     )
 

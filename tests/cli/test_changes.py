@@ -40,6 +40,16 @@ class DryRunTests(CommandCase):
             self.assertIs(server.seen[0].json()["dry_run"], True)
             self.doCleanups()
 
+    def test_claims_nothing(self) -> None:
+        """It lists what matches under a title that does not say that anything was done."""
+        items = [{"event_id": "a", "replayed_as": None}]
+        counts = {"matched": 1, "skipped": 0, "replayed": 0, "items": items}
+        self.serve((200, {"operation": "replay", "dry_run": True, **counts}))
+        result = self.harn("replay", "--state", "dead", "--dry-run")
+        self.assertEqual(
+            result.stdout, "1 match: 1 would be replayed, 0 skipped\nDeliveries:\n- event_id=a replayed_as=-\n"
+        )
+
     def test_nothing_matches(self) -> None:
         """Where nothing matches, a trigger that the server does not have is named; else nothing is said."""
         bindings = {"bindings": [{**BINDING, "id": "orders"}]}
