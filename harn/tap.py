@@ -77,7 +77,7 @@ def makeService(options: Options) -> IService:
     from harn.clocks import use_monotonic_time
     from harn.orchestrator.service import make_service
     from harn.orchestrator.signals import hold_back
-    from harn.systemd.activation import taken_by_twisted
+    from harn.systemd import taken_by_twisted
 
     hold_back()
     use_monotonic_time(reactor)

@@ -16,9 +16,11 @@ from harn.cli.output import Line, print_lines
 from harn.cli.place import ServerTarget
 from harn.cli.plans import describe_fields, describe_settings
 from harn.cli.rows import Column, Rows, draw, format_value, print_json
-from harn.history.model import GenerationContent, GenerationDiff, GenerationInfo
 from harn.history.operations import (
     DiffGenerations,
+    GenerationContent,
+    GenerationDiff,
+    GenerationInfo,
     ListGenerations,
     ShowGeneration,
     diff_generations,

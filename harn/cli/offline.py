@@ -12,8 +12,15 @@ from msgspec import to_builtins
 from harn.cli.client import Answered
 from harn.cli.history import History
 from harn.errors import GenerationUnknown
-from harn.history.model import GenerationContent, GenerationDiff, describe_history, describe_recorded
-from harn.history.operations import DiffGenerations, ListGenerations, ShowGeneration
+from harn.history.operations import (
+    DiffGenerations,
+    GenerationContent,
+    GenerationDiff,
+    ListGenerations,
+    ShowGeneration,
+    describe_history,
+    describe_recorded,
+)
 from harn.manifest.model import Manifest
 from harn.orchestrator.operations import RecordInfo, describe_record
 from harn.reload.archive import read_kept_bundle, read_manifest_text

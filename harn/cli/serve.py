@@ -51,7 +51,7 @@ def run(options: ServeOptions) -> int:
     :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
     """
     from harn.store.lock import refuse_held
-    from harn.systemd.activation import passed_descriptor
+    from harn.systemd import passed_descriptor
     from harn.upgrade.program import Inheritance, Program
 
     inheritance = Inheritance.taken_from(os.environ)

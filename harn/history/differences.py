@@ -13,7 +13,7 @@ from attrs import field, frozen
 from msgspec import structs
 
 from harn.errors import ManifestInvalid
-from harn.history.model import DiffSummary, GenerationDiff, TriggerDiff
+from harn.history.operations import DiffSummary, GenerationDiff, TriggerDiff
 from harn.history.text_diff import LONGEST, text_diff
 from harn.manifest.changes import (
     field_differences,

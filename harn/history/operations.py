@@ -1,23 +1,164 @@
-"""Operations on the generations that served: their list, the content of one, the differences between two."""
+"""
+The generations that served, as operations give them and commands show them: their list, the content of one, the
+differences between two.
+
+The store's records become results here, from a running server or without one.
+"""
 
 from __future__ import annotations
 
+import tokenize
+from collections.abc import Iterable
+from io import BytesIO
 from typing import TYPE_CHECKING, Annotated
 
 from attrs import frozen
-from msgspec import Meta, field
+from msgspec import UNSET, Meta, UnsetType, convert, field, structs
 
-from harn.history.model import GenerationContent, GenerationDiff, GenerationList, describe_history, describe_recorded
-from harn.operations.model import Caller, Get, Role, operation
+from harn.clocks import rfc3339
+from harn.operations.model import Caller, Get, Result, Role, operation
 from harn.operations.parameters import Parameters
+from harn.reload.results import FieldChange, FileChange, GenerationSummary, SettingChange
+from harn.vm.bundle import Bundle, Module, sorted_modules
 
 if TYPE_CHECKING:
     from harn.history.differences import Recorded
     from harn.manifest.interfaces import PluginRules
     from harn.reload.archive import Content
     from harn.reload.coordinator import Coordinator
-    from harn.store.generations import IGenerations
+    from harn.store.generations import GenerationRecord, IGenerations
     from harn.waiting import InThread
+
+
+class GenerationInfo(Result, frozen=True, kw_only=True):
+    """One generation that served."""
+
+    generation: int
+    digest: str
+    source: str
+    actor: str
+    adopted_at: str | None
+    live: bool
+    recalled: Annotated[int | None, Meta(description="The earlier generation whose content it is.")]
+    reason: str
+    summary: GenerationSummary
+
+
+class GenerationList(Result, frozen=True, kw_only=True):
+    """Generations that served, the newest first."""
+
+    generations: tuple[GenerationInfo, ...]
+
+
+class ModuleInfo(Result, frozen=True, kw_only=True):
+    """One local module."""
+
+    name: str
+    path: str
+    digest: str
+    source: str | UnsetType = UNSET
+
+
+class GenerationContent(Result, frozen=True, kw_only=True):
+    """One generation with its manifest and modules."""
+
+    generation: int
+    digest: str
+    manifest_digest: str
+    source: str
+    actor: str
+    adopted_at: str | None
+    live: bool
+    recalled: int | None
+    reason: str
+    summary: GenerationSummary
+    manifest: str
+    modules: tuple[ModuleInfo, ...]
+
+
+class TriggerDiff(Result, frozen=True, kw_only=True):
+    """The differences of one trigger: its fields, and the paths of its code."""
+
+    fields: tuple[FieldChange, ...]
+    code: tuple[str, ...]
+
+
+class DiffSummary(Result, frozen=True, kw_only=True):
+    """Triggers by what happened to them; how many are unchanged, null where that cannot be said."""
+
+    added: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: int | None = None
+
+
+class GenerationDiff(Result, frozen=True, kw_only=True):
+    """The differences between two generations; ``note`` says why only texts and files are compared."""
+
+    old: int = field(name="from")
+    new: int = field(name="to")
+    summary: DiffSummary
+    changes: dict[str, TriggerDiff]
+    settings: tuple[SettingChange, ...]
+    note: str | UnsetType = UNSET
+    files: tuple[FileChange, ...]
+    manifest: Annotated[str, Meta(description="The unified diff of the manifests.")]
+
+
+def describe_history(records: Iterable[GenerationRecord], live: int | None) -> tuple[GenerationInfo, ...]:
+    """
+    Return one entry for each record, in their order.
+
+    :param live: the generation that serves; None when no server runs.
+    """
+    return tuple(
+        GenerationInfo(
+            generation=record.number,
+            digest=record.digest,
+            source=record.source,
+            actor=record.actor,
+            adopted_at=None if record.adopted_at is None else rfc3339(record.adopted_at),
+            live=record.number == live,
+            recalled=record.recalled,
+            reason=record.reason,
+            summary=convert(record.summary, GenerationSummary),
+        )
+        for record in records
+    )
+
+
+def describe_recorded(
+    record: GenerationRecord, manifest: str, bundle: Bundle, live: int | None, *, sources: bool
+) -> GenerationContent:
+    """
+    Return one generation with its content.
+
+    :param manifest: the manifest's text.
+    :param live: see `describe_history`.
+    :param sources: each module's text, too.
+    """
+    [entry] = describe_history((record,), live)
+    return GenerationContent(
+        **structs.asdict(entry),
+        manifest_digest=record.manifest_digest,
+        manifest=manifest,
+        modules=tuple(_describe_module(module, sources) for module in sorted_modules(bundle.modules)),
+    )
+
+
+def _describe_module(module: Module, sources: bool) -> ModuleInfo:
+    source = source_text(module.source) if sources else UNSET
+    return ModuleInfo(name=module.name, path=module.path, digest=module.digest, source=source)
+
+
+def source_text(source: bytes) -> str:
+    """Decode a module as Python does, by its mark or its comment; bytes that cannot be decoded are replaced."""
+    try:
+        encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+        text = source.decode(encoding, "replace")
+    except (SyntaxError, LookupError, ValueError):
+        text = source.decode("utf-8", "replace")
+    return text.encode("utf-8", "replace").decode("utf-8")  # some codecs give halves of pairs, which no JSON has
 
 
 @frozen(kw_only=True)

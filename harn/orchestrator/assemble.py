@@ -30,7 +30,7 @@ from harn.secrets.chain import SecretChain
 from harn.server import Runtime, Server, SettingsChanged
 from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.store import SQLiteStore
-from harn.systemd.notify import ServiceManager
+from harn.systemd import ServiceManager
 
 DATABASE = "events.sqlite"
 EVENT_LOG_AWAY = "event log away"

@@ -24,9 +24,9 @@ from harn.reload.events import ReloadBegan, ReloadEnded
 from harn.reload.interfaces import IReloadPublisher
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, START, UNSETTLED, Finished, ReloadReport
 from harn.reload.results import ProbationInfo, ProblemInfo, RampInfo
-from harn.rollout.events import RolloutRecorded
+from harn.rollout.model import RolloutRecorded
 from harn.server import RecordWriter, Server
-from harn.systemd.notify import LONGEST_STATUS, ServiceManager, shortened
+from harn.systemd import LONGEST_STATUS, ServiceManager, shortened
 
 log = Logger(namespace="harn")
 

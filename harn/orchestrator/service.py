@@ -46,7 +46,7 @@ from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.server import Server, ended_in_time
 from harn.store.lock import StateDirectoryLock
-from harn.systemd.notify import ServiceManager, Watchdog
+from harn.systemd import ServiceManager, Watchdog
 from harn.upgrade.interfaces import IServerLife
 from harn.upgrade.old_process import OldProcess
 from harn.upgrade.program import Inheritance, Program

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.orchestrator.status import ServerStatus
-from harn.rollout.events import RolloutRecorded
+from harn.rollout.model import RolloutRecorded
 from harn.waiting import InThread, shield
 
 log = Logger()

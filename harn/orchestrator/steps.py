@@ -28,7 +28,7 @@ from harn.orchestrator.recovery import Predecessor, RecoveryService
 from harn.orchestrator.status import identity, note_life, status_line, work_counts
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport
-from harn.rollout.startup import Startup
+from harn.rollout.feature import Startup
 from harn.server import DRAINING, Server, ended_in_time
 from harn.upgrade.interfaces import INewServer, IOldServer
 

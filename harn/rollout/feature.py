@@ -1,16 +1,130 @@
-"""Rollouts as a feature of a server; see `harn.server.Server`."""
+"""
+Rollouts as a feature of a server, and the start of its first generation: from the files, from the generation that was
+rolled back to, or, if the files are broken, from the last good one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+
 from harn.dispatch.dispatcher import Dispatcher
+from harn.errors import FilesHang, GenerationUnknown
 from harn.reload.build import Builder
-from harn.reload.coordinator import Coordinator
+from harn.reload.candidate import ContinuedRamp
+from harn.reload.coordinator import Coordinator, Start
+from harn.reload.generation import Pin
+from harn.reload.report import PREVIOUS, START, ReloadReport, ReloadRequest
+from harn.rollout.model import RUNNING, RampRecord
 from harn.rollout.operations import OPERATIONS, RolloutService
-from harn.rollout.reverting import Reverter
+from harn.rollout.probation import Reverter
 from harn.rollout.rollouts import Rollouts
-from harn.rollout.startup import Startup
 from harn.server import Server
 from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.rollout")
+
+
+LONGEST_LOOK = 30.0
+"""Seconds that reading the files may take to find whether they changed since a rollback; then the pin holds."""
+
+
+@frozen(kw_only=True)
+class Startup:
+    """
+    Starts.
+
+    :ivar last_good: begin with the last generation that served, where the files are broken.
+    """
+
+    coordinator: Coordinator
+    rollouts: Rollouts
+    builder: Builder
+    last_good: bool = False
+
+    async def run(self, *, waits: bool = False) -> ReloadReport:
+        """
+        Build and adopt the first generation, under the numbers that the store has.
+
+        :param waits: it does not serve yet; see `Coordinator.start`.
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        last = await self.coordinator.numbers.read()
+        records = await self.rollouts.load()
+        start = Start(last=last, ramps=continued(records))
+        if last.number and await self._is_pinned():
+            log.warn("files unchanged since the rollback: starting from the generation that was rolled back to")
+            reason = "the generation that was rolled back to continues"
+            try:
+                report = await self._recall(start, reason, waits=waits)
+                if report.ok:
+                    return report
+            except GenerationUnknown as error:
+                log.error(
+                    "the generation that was rolled back to cannot serve, so the files are adopted: {why}",
+                    why=str(error),
+                )
+        report = await self.coordinator.start(ReloadRequest(source=START, actor=START), start, waits=waits)
+        if report.ok or not self.last_good:
+            return report
+        return await self._last_good(report, start, waits=waits)
+
+    async def _recall(self, start: Start, reason: str, *, waits: bool) -> ReloadReport:
+        """
+        Adopt the content that served last.
+
+        :raises GenerationUnknown: it is not kept.
+        """
+        request = ReloadRequest(source=START, actor=START, recall=PREVIOUS, reason=reason)
+        return await self.coordinator.start(request, start, waits=waits)
+
+    async def _is_pinned(self) -> bool:
+        """Return whether the files are unchanged since a rollback replaced them."""
+        pin = self.rollouts.pin
+        return pin is not None and await self._holds(pin)
+
+    async def _holds(self, pin: Pin) -> bool:
+        reading = Deferred.fromCoroutine(self.builder.plain_files_now(pin.files))
+        try:
+            return pin.holds(await reading.addTimeout(LONGEST_LOOK, self.builder.files.reactor))
+        except (TimeoutError, FilesHang) as error:
+            log.warn(
+                "cannot tell whether the files changed since the rollback: {why}",
+                why=self.builder.doing() or str(error),
+            )
+            return True
+
+    async def _last_good(self, broken: ReloadReport, start: Start, *, waits: bool) -> ReloadReport:
+        """Start from the last generation that served; if none exists, return the original failure."""
+        # This start adopts it, in place of the files; whoever adopted it before did not ask for that.
+        start = evolve(start, last=evolve(start.last, adoption=None))
+        try:
+            report = await self._recall(start, f"the files are broken: {broken.error}", waits=waits)
+        except GenerationUnknown as error:
+            log.error("--last-good: {why}", why=str(error), announce=True)
+            return broken
+        if not report.ok:
+            log.error("--last-good: the last generation cannot serve: {why}", why=report.error, announce=True)
+            return broken
+        log.warn(
+            "--last-good: generation {generation} serves (the content of {recalled}), not the files: {why}",
+            generation=report.generation,
+            recalled=report.recalled,
+            why=broken.error,
+            announce=True,
+        )
+        return report
+
+
+def continued(records: Mapping[str, RampRecord]) -> dict[str, ContinuedRamp]:
+    """Return the ramps that a first generation continues, from the records of an earlier server."""
+    return {
+        trigger_id: ContinuedRamp(record.stable, record.fresh, record.share if record.state == RUNNING else None)
+        for trigger_id, record in records.items()
+    }
 
 
 def install(server: Server) -> None:

@@ -1,6 +1,6 @@
 """
 Values of rollouts, and pure functions of them: the terms of a probation, the state of a ramp, their records, which
-outlast a restart, and their forms for people.
+outlast a restart, and their forms for people; and the lifecycle events of both (see `harn.lifecycle`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from attrs import define, evolve, frozen
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType, structs
 
 from harn.clocks import rfc3339
 from harn.manifest.model import RolloutSpec
@@ -19,6 +19,7 @@ from harn.model.quantities import FailureLimit, format_duration, format_share
 from harn.model.references import binding_key
 from harn.reload.report import ReloadRequest
 from harn.reload.results import ProbationInfo, RampInfo
+from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Ramp
 
 CONFIRMED, PASSED, SUPERSEDED, REVERTED = "confirmed", "passed", "superseded", "reverted"
@@ -282,3 +283,67 @@ def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
     if not FailureLimit(rate=policy.max_failures, minimum=MINIMUM).is_exceeded(attempts, failures):
         return None
     return f"{failures} of {attempts} attempts failed, more than {format_share(policy.max_failures)}"
+
+
+@frozen(eq=False)
+class ProbationFailed:
+    """
+    A generation on probation failed it, and must be undone.
+
+    :ivar bindings: its new versions.
+    """
+
+    probation: Probation
+    bindings: tuple[BindingVersion, ...]
+    why: str
+
+
+@frozen(eq=False)
+class ProbationEnded:
+    """A probation ended otherwise: ``how`` is `CONFIRMED`, `PASSED` or `SUPERSEDED` of `harn.rollout.model`."""
+
+    probation: Probation
+    how: str
+    actor: str
+
+
+@frozen(eq=False)
+class RampLost:
+    """A ramp was aborted: deliveries that failed on its fresh version after ``since`` (seconds, Unix) are redriven."""
+
+    fresh: BindingVersion
+    since: float
+
+
+class ProbationOutcome(ProbationInfo, frozen=True, kw_only=True):
+    """The record of the end of a probation; ``why`` of one that was rolled back, ``actor`` of any other."""
+
+    outcome: str
+    actor: str | UnsetType = UNSET
+    why: str | UnsetType = UNSET
+
+    @classmethod
+    def of(
+        cls, probation: Probation, outcome: str, *, actor: str | UnsetType = UNSET, why: str | UnsetType = UNSET
+    ) -> ProbationOutcome:
+        """Return the record of a probation that ended so."""
+        return cls(**structs.asdict(probation.info()), outcome=outcome, actor=actor, why=why)
+
+
+class RampsRecorded(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of ramps that took a step, or ended: their number, and the first of them."""
+
+    count: int
+    ramps: tuple[RampInfo, ...]
+
+
+@frozen(eq=False)
+class RolloutRecorded:
+    """
+    A step of a rollout that is recorded on the topic ``orchestrator.manifest``.
+
+    :ivar kind: ``probation_ended``, ``ramp_stepped``, ``ramp_finished`` or ``ramp_aborted``.
+    """
+
+    kind: str
+    payload: ProbationOutcome | RampsRecorded

@@ -22,14 +22,16 @@ from harn.model.delivery import counts_against_code
 from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Candidate
 from harn.reload.results import RampInfo
-from harn.rollout.events import RampLost, RampsRecorded, RolloutRecorded
 from harn.rollout.model import (
     ABORTED,
     FINISHED,
     SHARE_DIGITS,
     SUPERSEDED,
     ActiveRamp,
+    RampLost,
     RampRecord,
+    RampsRecorded,
+    RolloutRecorded,
     why_failed,
 )
 from harn.rollout.persister import Checkpoint, Persister

@@ -25,8 +25,17 @@ from harn.reload.generation import PIN_CHECKPOINT, Generation, Pin
 from harn.reload.interfaces import IRollouts, RolloutStatus
 from harn.reload.report import START, ReloadRequest
 from harn.rollout import probation, ramps
-from harn.rollout.events import ProbationEnded, ProbationOutcome, RolloutRecorded
-from harn.rollout.model import SUPERSEDED, Probation, ProbationRecord, RampRecord, read_records, terms
+from harn.rollout.model import (
+    SUPERSEDED,
+    Probation,
+    ProbationEnded,
+    ProbationOutcome,
+    ProbationRecord,
+    RampRecord,
+    RolloutRecorded,
+    read_records,
+    terms,
+)
 from harn.rollout.persister import Checkpoint, Persister
 from harn.rollout.probation import Probations
 from harn.rollout.ramps import Ramps

@@ -20,14 +20,14 @@ class ISecretProvider(Interface):
 
     name: str = Attribute("As ``HARN_SECRET_PROVIDERS`` names it, for example ``env``.")
 
-    def resolve(reference: SecretReference) -> bytes | None:  # noqa: N805 - an interface
+    def resolve(reference: SecretReference) -> bytes | None:
         """
         Return the value, never empty, or None where this provider does not have it.
 
         :raises SecretUnavailable: it should have the value, but cannot read it (an unreadable file, an empty value).
         """
 
-    def advice(reference: SecretReference) -> str:  # noqa: N805
+    def advice(reference: SecretReference) -> str:
         """Return how to add it to this provider, for example ``set HARN_SECRET_GITHUB_WEBHOOK_SECRET``."""
 
     def files() -> frozenset[str]:

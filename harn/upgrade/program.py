@@ -21,15 +21,14 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from harn.errors import HarnError
-from harn.systemd import activation
-from harn.systemd.notify import WATCHDOG_PID
+from harn.systemd import PASSED_COUNT, PASSED_NAMES, PASSED_PID, WATCHDOG_PID
 from harn.upgrade.interfaces import IChannelUser
 
 VARIABLE = "HARN_HANDOVER"
 LISTENING, LOCK, CHANNEL, DIRECTORY = 3, 4, 5, 6
 """Descriptors in the new program."""
 _SCRIPT_HEAD = 1024
-_OF_THIS_PROCESS = frozenset((activation.COUNT, activation.PID, activation.NAMES, WATCHDOG_PID))
+_OF_THIS_PROCESS = frozenset((PASSED_COUNT, PASSED_PID, PASSED_NAMES, WATCHDOG_PID))
 """Environment variables that hold for one process alone."""
 READY, TAKE_OVER, TAKEN, MAIN = b"serves", b"yours", b"taken", b"main"
 """As sent. A version never changes them: the other program may be an older or newer one."""

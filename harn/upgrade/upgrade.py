@@ -25,7 +25,7 @@ from zope.interface import implementer
 from harn.errors import ShuttingDown
 from harn.processes import CAUGHT, signals_blocked
 from harn.store.lock import StateDirectoryLock
-from harn.systemd.notify import ServiceManager
+from harn.systemd import ServiceManager
 from harn.upgrade.interfaces import IChannelUser, IOldServer, IServerLife
 from harn.upgrade.program import (
     CHANNEL,

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from harn.watch.paths import link_chain
+from harn.watch.files import link_chain
 
 log = Logger(namespace="harn.watch")
 

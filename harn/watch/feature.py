@@ -15,8 +15,7 @@ from harn.reload.inputs import ExternalInputs, current_digests
 from harn.reload.reader import FileReader
 from harn.reload.report import UNASKED, ReloadRequest
 from harn.server import Server
-from harn.watch.interfaces import IWatchedServer
-from harn.watch.model import ReloadOutcome, Watched, reload_outcome
+from harn.watch.files import IWatchedServer, ReloadOutcome, Watched, reload_outcome
 from harn.watch.watcher import FileWatcher
 
 ACTOR = "watch"

@@ -21,17 +21,17 @@ from twisted.logger import Logger
 from harn.errors import FilesHang
 from harn.reload.reader import FileReader
 from harn.watch.directories import Directories, EventFilter
-from harn.watch.interfaces import IWatchedServer
-from harn.watch.model import (
+from harn.watch.files import (
     Classification,
     FileStatus,
+    IWatchedServer,
     ReloadOutcome,
     Seen,
     Watched,
     classify,
+    look,
     restless,
 )
-from harn.watch.paths import look
 
 log = Logger(namespace="harn.watch")
 

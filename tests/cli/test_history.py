@@ -20,7 +20,7 @@ from harn.cli.history import counts, describe, describe_diff, diff_lines, note_o
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE
 from harn.cli.output import Line
-from harn.history.model import GenerationDiff, describe_history, describe_recorded
+from harn.history.operations import GenerationDiff, describe_history, describe_recorded
 from harn.reload.results import GenerationSummary
 from harn.store.generations import GenerationRecord
 from harn.store.sqlite.store import SQLiteStore

@@ -12,7 +12,7 @@ from msgspec import to_builtins
 
 from harn.cli.main import READER_GONE
 from harn.cli.output import describe
-from harn.history.model import describe_history
+from harn.history.operations import describe_history
 from tests.cli.test_commands import NOTHING, CommandCase
 from tests.cli.test_history import LIVE, RECORD
 

@@ -30,7 +30,7 @@ from harn.cli.terminal import (
     watch_rows,
 )
 from harn.clocks import rfc3339
-from harn.history.model import describe_history
+from harn.history.operations import describe_history
 from harn.orchestrator.operations import Inspection
 from harn.reload.results import ProbationInfo, ReloadResult
 from harn.store.generations import GenerationRecord

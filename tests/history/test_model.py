@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.history.model import describe_history, describe_recorded, source_text
+from harn.history.operations import describe_history, describe_recorded, source_text
 from harn.store.generations import GenerationRecord
 from harn.vm.bundle import Module, make_bundle
 

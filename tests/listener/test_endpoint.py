@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.errors import ListenerUnusable
 from harn.listener import endpoint
 from harn.listener.endpoint import BACKLOG, Bind, listen
-from harn.systemd.activation import passed_descriptor, taken_by_twisted
+from harn.systemd import passed_descriptor, taken_by_twisted
 
 
 class BindTests(SynchronousTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harn.reload.events import Adopted
-from harn.rollout.events import ProbationFailed
+from harn.rollout.model import ProbationFailed
 from harn.triggers.binding import ACTIVE
 from tests.reload.expected import Notebook
 from tests.reload.world import World

@@ -38,10 +38,10 @@ from harn.reload.results import ReloadPlan
 from harn.reload.revive import Reviver
 from harn.reload.targets import Targets
 from harn.rollout import feature as rollout
-from harn.rollout.events import ProbationFailed, RolloutRecorded
-from harn.rollout.reverting import Reverter
+from harn.rollout.feature import Startup, continued
+from harn.rollout.model import ProbationFailed, RolloutRecorded
+from harn.rollout.probation import Reverter
 from harn.rollout.rollouts import Rollouts
-from harn.rollout.startup import Startup, continued
 from harn.testing.kit import OPTIONS, KitServer
 from harn.testing.manifests import trigger_text
 from harn.testing.stores.pumped import PumpedStore

@@ -18,7 +18,7 @@ from harn.errors import EventLogUnavailable, StateDirectoryUnusable
 from harn.reload.queue import ReloadQueue
 from harn.reload.report import ReloadReport
 from harn.store.lock import StateDirectoryLock
-from harn.systemd.notify import ServiceManager
+from harn.systemd import ServiceManager
 from harn.upgrade import old_process, upgrade
 from harn.upgrade.interfaces import INewServer, IOldServer, IServerLife
 from harn.upgrade.old_process import PATIENCE, RETRY_INTERVAL, OldProcess

@@ -23,7 +23,7 @@ from watchdog.events import (
 from harn.testing.server import wait_until
 from harn.watch import directories
 from harn.watch.directories import MOST_FOLLOWED, Directories, EventFilter
-from harn.watch.paths import link_chain
+from harn.watch.files import link_chain
 from tests.watch.fakes import FakeObserver
 
 

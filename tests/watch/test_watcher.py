@@ -19,8 +19,7 @@ from harn.reload.inputs import current_digests
 from harn.reload.reader import FileReader
 from harn.vm.bundle import Bundle, Module, make_bundle
 from harn.watch import directories
-from harn.watch.interfaces import IWatchedServer
-from harn.watch.model import Digests, ReloadOutcome, Watched
+from harn.watch.files import Digests, IWatchedServer, ReloadOutcome, Watched
 from harn.watch.watcher import (
     FIRST_PAUSE,
     IDLE,

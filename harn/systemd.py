@@ -1,8 +1,8 @@
 """
-Notifications to the service manager that started us: ready, reloading, status, stopping, alive. None of them can fail.
+The service manager that started the server: the listening socket that it passes, notifications to it, its watchdog.
 
-The protocol is that of ``sd_notify(3)``: datagrams of ``NAME=value`` lines to the socket in ``NOTIFY_SOCKET``. Without
-that variable nothing is sent.
+Sockets are passed as ``sd_listen_fds(3)`` has it. Notifications are those of ``sd_notify(3)``: datagrams of
+``NAME=value`` lines to the socket in ``NOTIFY_SOCKET``; without that variable nothing is sent, and none can fail.
 """
 
 from __future__ import annotations
@@ -11,13 +11,57 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
 
 from twisted.application.internet import TimerService
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.systemd import ListenFDs
 
 log = Logger(namespace="harn")
+
+PASSED_COUNT, PASSED_PID, PASSED_NAMES = "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"
+MOST_PASSED = 1024
+"""Sockets that anybody passes."""
+
+
+def passed_descriptor(environ: MutableMapping[str, str]) -> int | None:
+    """
+    Return the descriptor of the first socket that was passed to this process, None when none was.
+
+    To be asked before ``twisted.internet.endpoints`` is imported, which takes the variables (see `taken_by_twisted`).
+    They are taken out of ``environ`` here, too: they are this process's alone.
+    """
+    found = {name: environ.pop(name) for name in (PASSED_COUNT, PASSED_PID, PASSED_NAMES) if name in environ}
+    text = found.get(PASSED_COUNT, "")
+    count = min(MOST_PASSED, int(text)) if text.isascii() and text.isdecimal() else 0
+    # Not every service manager names the sockets that it passes, and Twisted takes none without a name for each.
+    found.update({PASSED_COUNT: str(count), PASSED_NAMES: ":".join(["unknown"] * count)})
+    descriptors = ListenFDs.fromEnvironment(found).inheritedDescriptors()
+    if not descriptors:
+        return None
+    if len(descriptors) > 1:
+        log.warn(
+            "{count} sockets were passed; only the first, descriptor {descriptor}, is served",
+            count=len(descriptors),
+            descriptor=descriptors[0],
+        )
+    return descriptors[0]
+
+
+def taken_by_twisted(reactor: Any) -> int | None:
+    """Return the first socket that was passed, after Twisted has taken the variables; None when none was."""
+    # Here, since it takes them when it is imported.
+    from twisted.internet.endpoints import serverFromString
+
+    try:
+        endpoint: Any = serverFromString(reactor, "systemd:domain=INET:index=0")
+    except IndexError:
+        return None
+    descriptor: int = endpoint.fileno
+    return descriptor
+
 
 SOCKET = "NOTIFY_SOCKET"
 WATCHDOG_INTERVAL = "WATCHDOG_USEC"

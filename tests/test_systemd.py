@@ -17,7 +17,7 @@ from harn.lifecycle import Lifecycle, ServerStarted
 from harn.orchestrator.publish import Notices, status_of
 from harn.reload.events import ReloadBegan, ReloadEnded
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.systemd.notify import LONGEST_STATUS, MOST_WAITING, SECOND_TRY, ServiceManager, Watchdog
+from harn.systemd import LONGEST_STATUS, MOST_WAITING, SECOND_TRY, ServiceManager, Watchdog
 
 BEGAN = ReloadBegan(ReloadRequest(source="signal", actor="signal"))
 

@@ -1,1 +1,0 @@
-"""The service manager that started the server: its notifications, its watchdog, the socket that it passes."""
