@@ -10,7 +10,7 @@ from attrs import frozen
 from msgspec import to_builtins
 
 from harn.cli.client import Answered
-from harn.cli.history import History
+from harn.cli.generations import History
 from harn.errors import GenerationUnknown
 from harn.history.operations import (
     DiffGenerations,
@@ -135,7 +135,7 @@ Content = tuple[GenerationRecord, bytes, Bundle]
 @frozen(kw_only=True)
 class StoredGenerations:
     """
-    A `harn.cli.history.GenerationSource` that reads the database.
+    A `harn.cli.generations.GenerationSource` that reads the database.
 
     Every method raises `StateDirectoryUnusable` or `EventLogUnavailable` when it cannot be read, and
     `GenerationUnknown` for a generation whose content it does not have.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.cli.test_commands import CommandCase
-from tests.cli.test_drains import BINDING
+from tests.cli.test_unfinished import BINDING
 
 REASON = "it is done, not a dead letter"
 

@@ -14,7 +14,7 @@ from harn.cli.main import READER_GONE
 from harn.cli.output import describe
 from harn.history.operations import describe_history
 from tests.cli.test_commands import NOTHING, CommandCase
-from tests.cli.test_history import LIVE, RECORD
+from tests.cli.test_generations import LIVE, RECORD
 
 TRACEBACK = "Traceback"
 

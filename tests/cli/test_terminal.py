@@ -14,12 +14,9 @@ from rich.console import Console
 from rich.text import Text
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.drains import rows_of
-from harn.cli.history import History, diff_lines, text_lines
-from harn.cli.history import rows_of as history_rows
+from harn.cli.generations import History, diff_lines, history_rows, ramp_rows, text_lines
 from harn.cli.inspect import ago
 from harn.cli.reload import describe_error, describe_success
-from harn.cli.rollout import rows_of as ramp_rows
 from harn.cli.rows import Column
 from harn.cli.terminal import (
     fitted,
@@ -29,14 +26,15 @@ from harn.cli.terminal import (
     safe_text,
     watch_rows,
 )
+from harn.cli.unfinished import drain_rows
 from harn.clocks import rfc3339
 from harn.history.operations import describe_history
 from harn.orchestrator.operations import Inspection
 from harn.reload.results import ProbationInfo, ReloadResult
 from harn.store.generations import GenerationRecord
 from tests.cli.test_commands import ERROR, REPORT
-from tests.cli.test_drains import held, ramp
-from tests.cli.test_history import RECORD
+from tests.cli.test_generations import RECORD
+from tests.cli.test_unfinished import held, ramp
 
 COLUMNS = (
     *(Column("Trigger"), Column("Provider", drop=2), Column("Count", drop=1, is_right=True), Column("State")),
@@ -190,21 +188,21 @@ class ReloadTableTests(SynchronousTestCase):
 
     def test_drains(self) -> None:
         """A version shows its age, its deadline, its load and its oldest event; an empty list is said to be empty."""
-        print_rows(rows_of([held()]), self.console)
+        print_rows(drain_rows([held()]), self.console)
         self.assertRegex(self.stream.getvalue(), r"gh@v1 +2 s +2026\S+ +3 +2 +1 +0 +false +trigger_evt_1 2026")
-        print_rows(rows_of([]), self.console)
+        print_rows(drain_rows([]), self.console)
         self.assertTrue(self.stream.getvalue().endswith("nothing drains\n"))
 
     def test_watching(self) -> None:
         """What is drawn last stays: that nothing drains."""
-        watch_rows((rows_of(each) for each in ([held()], [])), self.console)
+        watch_rows((drain_rows(each) for each in ([held()], [])), self.console)
         self.assertTrue(self.stream.getvalue().rstrip().endswith("nothing drains"))
 
     def test_nothing_steers_the_terminal(self) -> None:
         """Neither a trigger's name nor a reason has a meaning to the terminal."""
         hostile = "[red]\x1b[2J"
         print_rows(ramp_rows([ramp(trigger_id=hostile, why=hostile)]), self.console)
-        print_rows(rows_of([held(hostile, hostile)]), self.console)
+        print_rows(drain_rows([held(hostile, hostile)]), self.console)
         entries = describe_history([generation(number=1, reason=hostile, actor=hostile)], None)
         print_rows(history_rows(History(generations=entries)), self.console)
         print_styled([(f"a\t{hostile}", "")], self.stream)
@@ -303,7 +301,7 @@ class CommandTableTests(SynchronousTestCase):
             console = Console(file=stream, width=width)
             print_inspection(convert(inspected, Inspection), 5, console)
             print_rows(ramp_rows([ramping]), console)
-            print_rows(rows_of([drain]), console)
+            print_rows(drain_rows([drain]), console)
             print_rows(history_rows(History(generations=describe_history([entry], None))), console)
             said = stream.getvalue()
             self.assertNotIn("\N{HORIZONTAL ELLIPSIS}", said)
@@ -314,5 +312,5 @@ class CommandTableTests(SynchronousTestCase):
     def test_watched_table_stays_in_the_width(self) -> None:
         """A drawing that replaces itself has no line that the terminal would break."""
         stream = io.StringIO()
-        watch_rows(iter([rows_of([held(f"{LONG}@v1")])]), Console(file=stream, width=40))
+        watch_rows(iter([drain_rows([held(f"{LONG}@v1")])]), Console(file=stream, width=40))
         self.assertLessEqual(max(map(len, stream.getvalue().splitlines())), 40)

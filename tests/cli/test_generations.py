@@ -16,7 +16,7 @@ from msgspec.json import encode
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from harn.cli.history import counts, describe, describe_diff, diff_lines, note_of
+from harn.cli.generations import counts, describe, describe_diff, diff_lines, note_of
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE
 from harn.cli.output import Line

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from msgspec import convert, to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli import drains
+from harn.cli import unfinished
 from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
-from harn.cli.drains import INTERVAL, news, snapshots
 from harn.cli.place import NoServer
 from harn.cli.rows import format_fields
+from harn.cli.unfinished import INTERVAL, news, snapshots
 from harn.errors import HarnError, SecretUnavailable
 from harn.reload.operations import Drain
 from harn.reload.results import RampInfo
@@ -77,7 +77,7 @@ class WatchTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.warned: list[str] = []
-        self.patch(drains, "warn", self.warned.append)
+        self.patch(unfinished, "warn", self.warned.append)
 
     def test_a_line_for_each_change(self) -> None:
         """A version is shown when it is new or changed, not when it grew older; then that it has ended."""
@@ -187,7 +187,7 @@ class DrainsTests(CommandCase):
 
     def test_watch_over_a_restart(self) -> None:
         """A server that breaks off is said to be away on stderr, and asked again."""
-        self.patch(drains, "INTERVAL", 0.0)
+        self.patch(unfinished, "INTERVAL", 0.0)
         self.serve((200, {"drains": [HELD]}), (503, {"status": 503, "detail": "starting"}), (200, {"drains": []}))
         watched = self.harn("drains", "--watch")
         self.assertEqual(watched.exit_code, 0, watched.output)

@@ -8,8 +8,8 @@ from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.client import RequestRefused, ServerUnreachable
+from harn.cli.stats import AWAY, LATELY, activity_rows, frames, quantile
 from harn.cli.terminal import watch_screen
-from harn.cli.top import AWAY, LATELY, frames, lines_of, quantile
 from harn.statistics.operations import Activity, TriggerActivity
 from tests.cli.looks import Looks, Waits
 
@@ -32,17 +32,17 @@ class LineTests(SynchronousTestCase):
     def test_rates_and_percentiles(self) -> None:
         """Rates are of the last seconds, percentiles of all looks; counts are the present ones."""
         looks = [activity(0.0, 100, 0, 0, 5), activity(8.0, 100, 90, 0, 5), activity(10.0, 110, 90, 10, 5, dead=7)]
-        (line,) = lines_of(looks)
+        (line,) = activity_rows(looks)
         self.assertEqual((line.accepted_per_second, line.done_per_second, line.dead), (5.0, 5.0, 7))
         self.assertAlmostEqual(line.p50 or 0.0, 0.1 * 50 / 90)
         self.assertAlmostEqual(line.p99 or 0.0, 0.1 + 0.9 * 0.9)
 
     def test_first_look(self) -> None:
         """One look gives counts and no rates; no look no line; a trigger that is new has no rate yet."""
-        (line,) = lines_of([activity(5.0, 100)])
+        (line,) = activity_rows([activity(5.0, 100)])
         self.assertEqual((line.accepted_per_second, line.p50), (0.0, None))
-        self.assertEqual(lines_of([]), ())
-        (line,) = lines_of([activity(5.0, 100), activity(6.0, 7, trigger_id="new")])
+        self.assertEqual(activity_rows([]), ())
+        (line,) = activity_rows([activity(5.0, 100), activity(6.0, 7, trigger_id="new")])
         self.assertEqual(line.accepted_per_second, 0.0)
 
     def test_quantile(self) -> None:

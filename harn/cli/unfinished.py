@@ -1,4 +1,6 @@
-"""``harn orchestrator drains``: what versions that were replaced still hold; watch them end, or end them."""
+"""
+``harn orchestrator drains`` and ``recover``: deliveries that a replaced version, or an earlier server, left unfinished.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,18 @@ from typing import Any, Protocol
 
 import click
 from attrs import frozen
-from msgspec import structs, to_builtins
+from msgspec import Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import ask
-from harn.cli.options import with_json, with_place, with_server
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import warn
 from harn.cli.place import ServerTarget
-from harn.cli.rows import Column, Rows, draw, format_fields, print_json
+from harn.cli.rows import Column, Rows, draw, format_fields, format_value, print_json, section
 from harn.cli.watching import Sleep, Wait, may_come_back
 from harn.errors import HarnError
 from harn.model.display import visible
+from harn.orchestrator.operations import Recover, Recovered, UnfinishedDelivery
+from harn.orchestrator.operations import recover as recover_operation
 from harn.reload.operations import (
     Drain,
     DrainCancelled,
@@ -33,7 +37,7 @@ from harn.reload.operations import (
 
 INTERVAL = 1.0
 """Seconds between two looks."""
-COLUMNS = (
+DRAIN_COLUMNS = (
     Column("Binding", lambda drain: drain.binding, style="yellow"),
     Column("Age", lambda drain: f"{drain.age_seconds:.0f} s", drop=7),
     Column("Deadline", lambda drain: drain.deadline, drop=6),
@@ -72,7 +76,7 @@ def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **g
     elif as_json:
         print_json(ask(target.client(), list_drains, ListDrains()).document["drains"])
     else:
-        draw(rows_of(ServerDrains(target).read()))
+        draw(drain_rows(ServerDrains(target).read()))
 
 
 class DrainSource(Protocol):
@@ -98,9 +102,9 @@ class ServerDrains:
         return found
 
 
-def rows_of(drains: Sequence[Drain]) -> Rows:
+def drain_rows(drains: Sequence[Drain]) -> Rows:
     """Return what drains as rows for people."""
-    return Rows(title="Drains:", columns=COLUMNS, rows=drains, none="nothing drains")
+    return Rows(title="Drains:", columns=DRAIN_COLUMNS, rows=drains, none="nothing drains")
 
 
 def oldest_event(drain: Drain) -> str | None:
@@ -153,7 +157,7 @@ def show_watched(found: Iterator[Sequence[Drain]], as_json: bool) -> None:
     elif sys.stdout.isatty():
         from harn.cli.terminal import watch_rows
 
-        watch_rows(rows_of(each) for each in found)
+        watch_rows(drain_rows(each) for each in found)
     else:
         for line in news(found):
             click.echo(visible(line))
@@ -178,3 +182,82 @@ def news(found: Iterator[Sequence[Drain]]) -> Iterator[str]:
 def without_age(drain: Drain) -> Drain:
     """Return what is news when it changes."""
     return structs.replace(drain, age_seconds=0.0)
+
+
+class NotConfirmed(HarnError):
+    """A command that changes something needs --yes."""
+
+
+@click.command()
+@with_place
+@with_parameters(recover_operation)
+@click.option("--yes", is_flag=True, help="Take it up.")
+@with_server
+@with_json
+def recover(yes: bool, as_json: bool, **given: Any) -> None:
+    """Find accepted events that nothing has finished, and hand them out again."""
+    wanted = parameters_from(recover_operation, given)
+    if not wanted.dry_run and not yes:
+        raise NotConfirmed("refusing to recover without --yes; see what would be taken up with --dry-run")
+    answered = ask(ServerTarget.of_options(given, os.environ).client(), recover_operation, wanted)
+    if as_json:
+        print_json(answered.document)
+    else:
+        show_recovered(wanted, answered.result)
+
+
+def show_recovered(wanted: Recover, found: Recovered) -> None:
+    """Print what was left, and what happened to it."""
+    click.echo("Recovery:")
+    click.echo(f"- dry_run={format_value(wanted.dry_run)}")
+    click.echo(f"- min_envelope_age={wanted.envelope_age.text}")
+    click.echo(f"- stranded_envelopes={found.stranded_envelopes}")
+    for line in section("Candidates:", map(candidate, found.candidates)):
+        click.echo(line)
+    if found.stranded_envelopes > len(found.candidates):
+        count = len(found.candidates)
+        click.echo(f"- the oldest {count} of {found.stranded_envelopes} are listed; all count")
+    if not wanted.dry_run:
+        for line in section("Replay results:", map(handed_out, found.candidates)):
+            click.echo(line)
+        click.echo(f"- recovered={found.recovered}")
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A delivery that was left, as it is listed."""
+
+    event_id: str
+    trigger_id: str
+    binding_version: int
+    provider: str
+    kind: str
+    age: str
+    received_at: str
+    inbox_offset: int
+
+
+class HandedOut(Struct, frozen=True, kw_only=True):
+    """The outcome for such a delivery, as it is listed."""
+
+    event_id: str
+    trigger_id: str
+    status: str | UnsetType | None
+
+
+def candidate(each: UnfinishedDelivery) -> Candidate:
+    """Return what is shown of a delivery that was left."""
+    return Candidate(
+        event_id=each.event_id,
+        trigger_id=each.trigger_id,
+        binding_version=each.binding_version,
+        provider=each.provider,
+        kind=each.kind,
+        age=f"{each.age_seconds:g}s",
+        received_at=each.received_at,
+        inbox_offset=each.inbox_offset,
+    )
+
+
+def handed_out(each: UnfinishedDelivery) -> HandedOut:
+    """Return what is shown of what happened to it."""
+    return HandedOut(event_id=each.event_id, trigger_id=each.trigger_id, status=each.status)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from msgspec import to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.check import show
+from harn.cli.maintenance import show_checked
 from harn.model.problem import Problem
 from harn.orchestrator.check import Checked
 
@@ -26,7 +26,7 @@ class ShowTests(SynchronousTestCase):
         @click.command()
         @click.pass_context
         def command(context: click.Context) -> None:
-            context.exit(show(found, as_json))
+            context.exit(show_checked(found, as_json))
 
         result = CliRunner().invoke(command, [])
         return result.exit_code, result.stdout, result.stderr

@@ -1,4 +1,8 @@
-"""``harn orchestrator history``, ``show`` and ``diff``: the generations that served, and what differs between them."""
+"""
+``harn orchestrator history``, ``show``, ``diff``, ``rollback``, ``confirm`` and ``ramp``: the generations that served.
+
+They are listed and compared; a server returns to one, keeps one that is on probation, or ends the ramps of one.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,9 @@ from msgspec import UNSET, Struct, UnsetType, structs, to_builtins
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import Line, print_lines
-from harn.cli.place import ServerTarget
-from harn.cli.plans import describe_fields, describe_settings
-from harn.cli.rows import Column, Rows, draw, format_value, print_json
+from harn.cli.place import ServerTarget, check_trigger
+from harn.cli.reload import DRY_RUN, SOURCE, carry_out, describe_fields, describe_settings
+from harn.cli.rows import STATE_STYLES, Column, Rows, draw, format_value, print_json
 from harn.history.operations import (
     DiffGenerations,
     GenerationContent,
@@ -27,8 +31,11 @@ from harn.history.operations import (
     list_generations,
     show_generation,
 )
+from harn.operations.requests import write_request
 from harn.reload.operations import ShowLive, show_live
-from harn.reload.results import GenerationSummary, ProbationInfo
+from harn.reload.operations import rollback as rollback_operation
+from harn.reload.results import GenerationSummary, ProbationInfo, RampInfo
+from harn.rollout.operations import ListRamps, RampOf, abort_ramps, confirm_generation, finish_ramps, list_ramps
 
 SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
@@ -122,7 +129,7 @@ def history(as_json: bool, **given: Any) -> None:
     if as_json:
         print_json(to_builtins(found.listed()))
     else:
-        draw(rows_of(found))
+        draw(history_rows(found))
 
 
 @click.command()
@@ -174,7 +181,7 @@ def why(row: HistoryRow) -> str:
     return ": ".join(part for part in (recalled, row.reason) if part)
 
 
-COLUMNS = (
+GENERATION_COLUMNS = (
     Column("", lambda row: "*" if row.live else ""),
     Column("Generation", lambda row: row.generation, style="bold"),
     Column("Adopted at", lambda row: row.adopted_at, drop=2),
@@ -186,12 +193,12 @@ COLUMNS = (
 )
 
 
-def rows_of(found: History) -> Rows:
+def history_rows(found: History) -> Rows:
     """Return generations as rows for people."""
     listed = found.generations
     pairs = zip(listed, (None, *listed), strict=False)
     rows = [row(each, newer, note_of(each, newer, found.probation)) for each, newer in pairs]
-    return Rows(title="Generations:", columns=COLUMNS, rows=rows)
+    return Rows(title="Generations:", columns=GENERATION_COLUMNS, rows=rows)
 
 
 def row(entry: GenerationInfo, newer: GenerationInfo | None, note: str) -> HistoryRow:
@@ -286,3 +293,80 @@ def diff_lines(text: str) -> Iterator[Line]:
     for line in text.removesuffix("\n").split("\n") if text else ():
         style = "bold" if line.startswith(("--- ", "+++ ")) else DIFF_STYLES.get(line[:1], "")
         yield line, style
+
+
+@click.command()
+@with_place
+@with_parameters(rollback_operation, arguments=("generation",), without=("source",), helps=DRY_RUN)
+@with_server
+@with_json
+def rollback(as_json: bool, **given: Any) -> None:
+    """
+    Adopt what GENERATION was, manifest and code, as a new generation.
+
+    Without GENERATION: the last one before that was another. What is adopted comes from the store; the files stay as
+    they are, and a reload adopts them again.
+    """
+    wanted = parameters_from(rollback_operation, given, source=SOURCE)
+    carry_out(
+        ServerTarget.of_options(given, os.environ), write_request(rollback_operation, wanted), wanted.dry_run, as_json
+    )
+
+
+@click.command()
+@with_place
+@with_parameters(confirm_generation, arguments=("generation",))
+@with_server
+@with_json
+def confirm(as_json: bool, **given: Any) -> None:
+    """Keep the generation that is on probation: it is not rolled back by itself any more. GENERATION: only this one."""
+    wanted = parameters_from(confirm_generation, given)
+    answered = ask(ServerTarget.of_options(given, os.environ).client(), confirm_generation, wanted)
+    if as_json:
+        print_json(answered.document)
+    else:
+        click.echo(f"generation {answered.result.generation} confirmed")
+
+
+RAMP_COLUMNS = (
+    Column("Trigger", lambda ramp: ramp.trigger_id),
+    Column("State", lambda ramp: ramp.state, styles=STATE_STYLES),
+    Column("Fresh", lambda ramp: ramp.fresh),
+    Column("Share", lambda ramp: f"{ramp.percent:g} %"),
+    Column("Stable", lambda ramp: ramp.stable, drop=3),
+    Column("Next step", lambda ramp: ramp.next_step_at, drop=4),
+    Column("Attempts", lambda ramp: None if ramp.attempts is UNSET else ramp.attempts, drop=2),
+    Column("Failures", lambda ramp: None if ramp.failures is UNSET else ramp.failures, drop=1),
+    Column("Why", lambda ramp: ramp.why or None, wraps=True),
+)
+
+
+@click.command()
+@with_place
+@click.argument("trigger", required=False)
+@click.option("--finish", is_flag=True, help="Give all deliveries to the new version.")
+@click.option("--abort", is_flag=True, help="Give all deliveries back to the version before.")
+@with_server
+@with_json
+def ramp(trigger: str | None, finish: bool, abort: bool, as_json: bool, **given: Any) -> None:
+    """List the triggers whose versions share their deliveries, or end that for TRIGGER, or for all of them."""
+    if finish and abort:
+        raise click.UsageError("--finish and --abort exclude each other")
+    client = ServerTarget.of_options(given, os.environ).client()
+    if finish or abort:
+        answered = ask(client, finish_ramps if finish else abort_ramps, RampOf(trigger=trigger))
+    else:
+        answered = ask(client, list_ramps, ListRamps())
+    is_shown = [finish or abort or trigger in (None, each.trigger_id) for each in answered.result.ramps]
+    if trigger is not None and not any(is_shown):
+        check_trigger(client, trigger)
+    if as_json:
+        listed = answered.document["ramps"]
+        print_json([each for each, shown in zip(listed, is_shown, strict=True) if shown])
+    else:
+        draw(ramp_rows([each for each, shown in zip(answered.result.ramps, is_shown, strict=True) if shown]))
+
+
+def ramp_rows(ramps: list[RampInfo]) -> Rows:
+    """Return ramps as rows for people."""
+    return Rows(title="Ramps:", columns=RAMP_COLUMNS, rows=ramps)
