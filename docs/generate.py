@@ -23,7 +23,7 @@ from harn.circuits.feature import add_circuit_gauge
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
-from harn.deliveries import change_operations, fixtures, job_operations
+from harn.deliveries import change_operations, job_operations
 from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
 from harn.dispatch import pause_operations
@@ -417,8 +417,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *dispatch_operations.OPERATIONS,
     *pause_operations.OPERATIONS,
     *delivery_operations.OPERATIONS,
-    *fixtures.READING,
-    *fixtures.WRITING,
+    *delivery_operations.IMPORTING,
     *change_operations.OPERATIONS,
     *job_operations.OPERATIONS,
     show_api,

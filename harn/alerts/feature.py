@@ -10,8 +10,7 @@ from harn.alerts.keeping import Keeper
 from harn.alerts.operations import OPERATIONS, AlertOperations
 from harn.alerts.runner import Runner
 from harn.alerts.senders import HttpSender, MailSender, Senders
-from harn.alerts.service import AlertService, LatenessService
-from harn.alerts.watching import Watcher
+from harn.alerts.service import AlertService, LatenessService, Watcher
 from harn.dispatch.dispatcher import Dispatcher
 from harn.manifest.alerts import EMAIL, SLACK, WEBHOOK
 from harn.observability.metrics import Metrics

@@ -17,9 +17,8 @@ from harn.cli.deliveries import state_of
 from harn.cli.offline import DATABASE
 from harn.cli.options import Command, parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import CHANGES, PROBLEMS, ending_dry_run, print_error, warn
-from harn.cli.place import ServerTarget
+from harn.cli.place import ServerTarget, note_unknown, recorded_triggers
 from harn.cli.rows import Column, Rows, draw, print_json
-from harn.cli.triggers import note_unknown, recorded_triggers
 from harn.deliveries.change_operations import (
     Cancelled,
     ChangedItem,
@@ -315,7 +314,7 @@ class StoreChanges:
 
     async def _change(self, reactor: Any, lock: StateDirectoryLock, operation: str, wanted: ChangeMany) -> Done:
         from harn.clocks import WallClock
-        from harn.deliveries.offline import change_offline
+        from harn.deliveries.bulk import change_offline
         from harn.store.sqlite.store import SQLiteStore
 
         wall = WallClock()

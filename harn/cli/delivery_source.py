@@ -20,12 +20,13 @@ from harn.deliveries.describing import (
     describe_list,
     describe_whole,
 )
-from harn.deliveries.fixtures import export_fixture, fixture_of
 from harn.deliveries.operations import (
     MOST_LISTED,
     ListDeadLetters,
     ListDeliveries,
     ShowDelivery,
+    export_fixture,
+    fixture_of,
     list_dead_letters,
     list_deliveries,
     number_of,

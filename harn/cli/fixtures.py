@@ -16,7 +16,7 @@ from harn.cli.delivery_source import find_source
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import ServerTarget
 from harn.cli.rows import format_value, print_json
-from harn.deliveries.fixtures import export_fixture, import_fixture
+from harn.deliveries.operations import export_fixture, import_fixture
 from harn.dispatch.operations import fire as fire_operation
 from harn.errors import HarnError
 from harn.model.display import visible

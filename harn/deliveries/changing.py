@@ -33,7 +33,7 @@ MOST_BYTES = 4 * 1024 * 1024
 
 
 class ReplaySource(Protocol):
-    """A source of replays: the `Replayer` of a server, or, where none runs, that of `harn.deliveries.offline`."""
+    """A source of replays: the `Replayer` of a server, or, where none runs, that of `harn.deliveries.bulk`."""
 
     def has_trigger(self, trigger_id: str) -> bool:
         """Return whether a trigger is in the live generation."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from harn.deliveries import change_operations, fixtures, job_operations
+from harn.deliveries import change_operations, job_operations
 from harn.deliveries.bulk import Bulk
 from harn.deliveries.change_operations import ChangeService
 from harn.deliveries.changing import Canceller, Changer, Replayer
 from harn.deliveries.job_runner import JobRunner
-from harn.deliveries.operations import OPERATIONS, DeliveryService
+from harn.deliveries.operations import IMPORTING, OPERATIONS, DeliveryService, FixtureImporter
 from harn.deliveries.reading import DeliveryReader
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
@@ -28,9 +28,9 @@ def install(server: Server) -> None:
         )
     )
     service = DeliveryService(reader=reader, coordinator=server[Coordinator])
-    server.operations.add(service, *OPERATIONS, *fixtures.READING)
-    importer = fixtures.FixtureImporter(wall=server.wall, registry=server[Registry], intake=server[Intake])
-    server.operations.add(importer, *fixtures.WRITING)
+    server.operations.add(service, *OPERATIONS)
+    importer = FixtureImporter(wall=server.wall, registry=server[Registry], intake=server[Intake])
+    server.operations.add(importer, *IMPORTING)
     install_changes(server, reader)
 
 
