@@ -44,7 +44,7 @@ class Channel:
     def __init__(
         self, reactor: Any, descriptor: int, received: Callable[[bytes], None], lost: Callable[[], None]
     ) -> None:
-        """Begin to read. ``reactor`` is an ``IReactorFDSet``."""
+        """Begin to read. ``reactor`` is an ``IReactorFDSet`` and an ``IReactorTime``."""
         os.set_blocking(descriptor, False)
         self.received = received
         self.lost = lost
@@ -72,13 +72,19 @@ class Channel:
             self._reactor.addWriter(self)
 
     def close(self) -> None:
-        """Close the descriptor; unsent data is dropped."""
+        """
+        Stop reading and writing; unsent data is dropped. The descriptor is closed before the reactor polls again.
+
+        Not at once: the reactor may have an event of this descriptor in hand, as of a pipe whose other end was closed,
+        and a connection that is accepted meanwhile gets the number of one that is closed, and with it that event: it
+        would be taken for a client that has gone.
+        """
         if self._descriptor < 0:
             return
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
         descriptor, self._descriptor = self._descriptor, -1
-        os.close(descriptor)
+        self._reactor.callLater(0, os.close, descriptor)
         self._outgoing.clear()
 
     def finish(self) -> None:

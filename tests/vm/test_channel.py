@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from typing import Any
 
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -68,3 +69,40 @@ class ChannelTests(SynchronousTestCase):
         self.channel.close()
         self.channel.send(begin(2, body))
         self.assertEqual((sys.getrefcount(body), self.reactor.writers), (holders, set()))
+
+
+class DescriptorTests(SynchronousTestCase):
+    """The system gives the number of a closed descriptor to the next one that is opened."""
+
+    def setUp(self) -> None:
+        self.reactor: Any = EPollReactor()
+        self.lost: list[str] = []
+
+    def channel(self, name: str, descriptor: int) -> Channel:
+        """Make a channel whose loss is noted."""
+        channel = Channel(self.reactor, descriptor, lambda data: None, lambda: self.lost.append(name))
+        self.addCleanup(channel.close)
+        return channel
+
+    def test_no_event_of_another(self) -> None:
+        """An event of a channel that is closed in the same turn does not reach what is opened next."""
+        ends = [os.pipe() for _ in range(2)]
+        pair = [self.channel(f"old {index}", reading) for index, (reading, _) in enumerate(ends)]
+
+        def lost() -> None:
+            for each in pair:
+                each.close()
+            for _ in ends:
+                reading, writing = os.pipe()
+                self.addCleanup(os.close, writing)
+                self.channel("new", reading)
+
+        for each in pair:
+            each.lost = lost
+        for _, writing in ends:
+            os.close(writing)
+        self.reactor.doIteration(0)
+        self.assertEqual(self.lost, [])
+        self.reactor.runUntilCurrent()
+        for reading, _ in ends:
+            self.assertRaises(OSError, os.fstat, reading)
