@@ -19,8 +19,9 @@ from msgspec import to_builtins
 from harn.backup.operations import BackUp, BackupInfo, Restored
 from harn.backup.operations import back_up as backup_operation
 from harn.cli.client import AdminClient, Answered, ask
+from harn.cli.excerpts import Excerpts
 from harn.cli.options import with_json, with_place, with_server_within
-from harn.cli.output import Line, print_error, print_lines
+from harn.cli.output import Line, print_error, print_lines, warn
 from harn.cli.place import ServerLocation, ServerTarget
 from harn.cli.reload import describe_problems
 from harn.cli.rows import print_json
@@ -176,13 +177,18 @@ def compact(as_json: bool, **given: Any) -> None:
 @click.command()
 @with_place
 @click.option("--store", is_flag=True, help="Check the event log of the state directory instead.")
+@click.option("--no-secrets", is_flag=True, help="Check all but secrets and credentials, which CI may not have.")
 @with_json
-def check(store: bool, as_json: bool, **given: Any) -> None:
+def check(store: bool, no_secrets: bool, as_json: bool, **given: Any) -> None:
     """
     Check a manifest, its secrets, its code and its connectors; for continuous integration.
 
-    With --store: check the event log instead, every page and row of it. A server that runs on it goes on meanwhile.
+    With --no-secrets: no secret and no credential is read; what is made of their values is not checked, such as the
+    keys of connectors. With --store: check the event log instead, every page and row of it. A server that runs on it
+    goes on meanwhile.
     """
+    if store and no_secrets:
+        raise click.UsageError("--no-secrets and --store exclude each other: a check of the event log reads no secrets")
     if store:
         from harn.backup.store_check import check_store
 
@@ -200,12 +206,16 @@ def check(store: bool, as_json: bool, **given: Any) -> None:
     from harn.orchestrator.check import check_manifest
 
     use_monotonic_time(reactor)
-    found = run_until(reactor, lambda: check_manifest(reactor, options, os.environ))
-    sys.exit(show_checked(found, as_json))
+    found = run_until(reactor, lambda: check_manifest(reactor, options, os.environ, with_secrets=not no_secrets))
+    sys.exit(show_checked(found, as_json, options.manifest))
 
 
-def show_checked(found: Checked, as_json: bool) -> int:
-    """Print what a check found; give the exit status."""
+def show_checked(found: Checked, as_json: bool, manifest: str | None = None) -> int:
+    """
+    Print what a check found; give the exit status.
+
+    :param manifest: its path, to show the lines of problems.
+    """
     if as_json:
         document = {
             "status": "error" if found.problems else "ok",
@@ -219,8 +229,11 @@ def show_checked(found: Checked, as_json: bool) -> int:
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     if found.problems:
-        for said in describe_problems([ProblemInfo.of(problem) for problem in found.problems]):
+        problems = [ProblemInfo.of(problem) for problem in found.problems]
+        for said, *source in describe_problems(problems, Excerpts(manifest)):
             print_error(said)
+            for line in source:
+                warn(line)
     else:
         click.echo(f"ok: {count(found.triggers, 'trigger')}, {count(found.modules, 'module')}")
     return 1 if found.problems else 0

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET
 
 from harn.cli.client import Answered, AnswerTimedOut, ServerAnswer, ServerUnreachable
+from harn.cli.excerpts import Excerpts, excerpts_of
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, ending_dry_run, print_lines
 from harn.cli.place import ServerTarget
@@ -60,9 +61,8 @@ NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generatio
 def reload(as_json: bool, **given: Any) -> None:
     """Reload the manifest and the code of the handlers; what is in flight ends as it began."""
     wanted = parameters_from(reload_operation, given, source=SOURCE)
-    carry_out(
-        ServerTarget.of_options(given, os.environ), write_request(reload_operation, wanted), wanted.dry_run, as_json
-    )
+    target = ServerTarget.of_options(given, os.environ)
+    carry_out(target, write_request(reload_operation, wanted), wanted.dry_run, as_json, excerpts_of(target))
 
 
 @click.command()
@@ -73,19 +73,28 @@ def reload(as_json: bool, **given: Any) -> None:
 def plan(as_json: bool, **given: Any) -> None:
     """Show what a reload would change, without changing it: exit 0 nothing, 1 something, 2 problems."""
     wanted = parameters_from(plan_operation, given, source=SOURCE)
-    carry_out(ServerTarget.of_options(given, os.environ), write_request(plan_operation, wanted), True, as_json)
+    target = ServerTarget.of_options(given, os.environ)
+    carry_out(target, write_request(plan_operation, wanted), True, as_json, excerpts_of(target))
 
 
-def carry_out(target: ServerTarget, request: OperationRequest, dry_run: bool, as_json: bool) -> None:
+def carry_out(
+    target: ServerTarget,
+    request: OperationRequest,
+    dry_run: bool,
+    as_json: bool,
+    excerpts: Excerpts | None = None,
+) -> None:
     """
     Request the reload, print the report, and end the process with the report's exit status.
+
+    :param excerpts: reads the lines of problems; None where what is loaded does not come from files of this machine.
     """
     with ending_dry_run(dry_run):
         answered = ask(target, request, dry_run, as_json)
         if as_json:
             print_json(answered.document)
         else:
-            show(answered.result)
+            show(answered.result, excerpts)
     sys.exit(exit_status(answered.result, dry_run))
 
 
@@ -139,12 +148,12 @@ def exit_status(report: ReloadResult, dry_run: bool) -> int:
     return CHANGES if summary.added or summary.modified or summary.removed else UNCHANGED
 
 
-def show(report: ReloadResult) -> None:
+def show(report: ReloadResult, excerpts: Excerpts | None = None) -> None:
     """Print a report for people: a success on stdout, an error on stderr."""
     if report.status == "ok":
         print_lines(describe_success(report))
     else:
-        print_lines(describe_error(report), is_error=True)
+        print_lines(describe_error(report, excerpts), is_error=True)
 
 
 def describe_success(report: ReloadResult) -> Iterator[Line]:
@@ -207,8 +216,8 @@ def describe_probation(probation: ProbationInfo, generation: int) -> Iterator[Li
         yield f"  rolled back when more than {rate}{least} attempts of the new versions fail{end}", "yellow"
 
 
-def describe_error(report: ReloadResult) -> Iterator[Line]:
-    """Return the lines for a reload that failed: how many problems, then a line for all that are alike."""
+def describe_error(report: ReloadResult, excerpts: Excerpts | None = None) -> Iterator[Line]:
+    """Return the lines for a reload that failed: how many problems, then each with its source, those alike once."""
     problems = report.problems or ()
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     if report.status == "needs_confirmation":
@@ -221,18 +230,24 @@ def describe_error(report: ReloadResult) -> Iterator[Line]:
         yield f"error: reload failed: {report.error}", "bold red"
     else:
         yield f"error: reload failed at {report.stage}: {count if problems else report.error}", "bold red"
-    for said in describe_problems(problems):
+    for said, *source in describe_problems(problems, excerpts):
         yield said, ""
+        for line in source:
+            yield line, "dim"
     yield f"generation {report.generation} goes on serving", "bold"
 
 
-def describe_problems(problems: Sequence[ProblemInfo]) -> Iterator[str]:
-    """Write each problem once, where it is found first, with the other places of the same one."""
+def describe_problems(problems: Sequence[ProblemInfo], excerpts: Excerpts | None = None) -> Iterator[list[str]]:
+    """
+    Write each problem once, where it is found first, with the other places of the same one; then lines of its source.
+
+    :param excerpts: reads the source; None where the files may be on another machine.
+    """
     alike: dict[tuple[str, str, str], list[ProblemInfo]] = {}
     for problem in problems:
         alike.setdefault((problem.file, problem.message, problem.hint), []).append(problem)
     for first, *others in alike.values():
-        yield describe_problem(first, others)
+        yield [describe_problem(first, others), *(() if excerpts is None else excerpts.lines(first))]
 
 
 def describe_problem(problem: ProblemInfo, others: Sequence[ProblemInfo] = ()) -> str:

@@ -15,6 +15,7 @@ class Problem:
     :ivar where: for example ``triggers[0] (gh): retry.max``; may be empty.
     :ivar message: what is wrong.
     :ivar hint: what to do; may be empty.
+    :ivar code: ``file:line`` or ``file:line:column`` of the user's code that it is about; may be empty.
     """
 
     file: str
@@ -22,6 +23,7 @@ class Problem:
     where: str = ""
     message: str
     hint: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"

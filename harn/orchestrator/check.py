@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from secrets import token_bytes
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 
 from harn.clocks import WallClock
@@ -41,19 +41,25 @@ class Checked:
     warnings: tuple[str, ...] = ()
 
 
-def check_manifest(reactor: Any, options: ServeOptions, environ: Mapping[str, str]) -> Deferred[Checked]:
-    """Check the manifest that ``options`` name, with the secrets that ``environ`` has."""
-    return Deferred.fromCoroutine(_check(reactor, options, environ))
+def check_manifest(
+    reactor: Any, options: ServeOptions, environ: Mapping[str, str], *, with_secrets: bool = True
+) -> Deferred[Checked]:
+    """
+    Check the manifest that ``options`` name, with the secrets that ``environ`` has.
+
+    :param with_secrets: False: read neither secrets nor credentials, and prepare only what needs none.
+    """
+    return Deferred.fromCoroutine(_check(reactor, options, environ, with_secrets))
 
 
-async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str]) -> Checked:
+async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str], with_secrets: bool) -> Checked:
     interpreters = make_interpreters(options, reactor, environ, Lifecycle())
     interpreters.startService()
     builder = Builder(
         files=FileReader(reactor, WallClock()),
         manifest_path=options.manifest,
         manifest_name=options.manifest_name,
-        external=make_surroundings(options, environ, token_bytes(32)),
+        external=evolve(make_surroundings(options, environ, token_bytes(32)), with_secrets=with_secrets),
         resolution=Resolution(interpreters),
         connections=Connections(reactor, Catalog.discover()),
         targets=Targets(reactor, DestinationCatalog.discover()),

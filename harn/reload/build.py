@@ -197,6 +197,8 @@ class Builder:
         """
         inputs = prepared.inputs
         needing = needing_connectors(inputs, prepared.plan, None if live is None else live.inputs)
+        if not self.external.with_secrets:
+            needing = [trigger_id for trigger_id in needing if not inputs.manifest.triggers[trigger_id].secrets]
         return await self.connections.prepare(inputs, needing, stack)
 
     async def aim(self, prepared: Prepared, stack: AsyncExitStack) -> GenerationTargets:

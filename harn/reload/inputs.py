@@ -53,12 +53,14 @@ class ExternalInputs:
     :ivar certificate: the files of ``--cert`` and ``--key``, if any.
     :ivar hash_key: makes the hashes of secrets useless to others; the same over restarts.
     :ivar settle: as `harn.files.Noted` has it.
+    :ivar with_secrets: False only for a check: secrets and credentials are not read, and have no values.
     """
 
     environ: Mapping[str, str] = field(repr=False)
     certificate: ICertificateFiles | None = None
     hash_key: bytes = field(repr=False)
     settle: float = 0.0
+    with_secrets: bool = True
 
 
 @frozen(kw_only=True)
@@ -121,8 +123,10 @@ def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Pr
         if not users:
             located.append(problem.unlocated())
         for use in users:
-            where = "" if problem.line is None else f" ({problem.file}:{problem.line})"
-            located.append(loaded.problem(use.trigger_id, use.key, problem.message + where, problem.hint))
+            code = "" if problem.line is None else f"{problem.file}:{problem.line}"
+            where = f" ({code})" if code else ""
+            found = loaded.problem(use.trigger_id, use.key, problem.message + where, problem.hint)
+            located.append(evolve(found, code=code))
     return located
 
 
@@ -230,8 +234,8 @@ def read_inputs(
     problems: list[Problem] = []
     bundle = _read_sources(loaded, previous, bundle, problems)
     certificate = _read_certificate(external, previous, problems)
-    secrets = _read_secrets(loaded, external.environ, problems)
-    credentials = _read_credentials(external.environ, problems)
+    secrets = _read_secrets(loaded, external.environ, problems) if external.with_secrets else _Secrets()
+    credentials = _read_credentials(external.environ, problems) if external.with_secrets else Credentials()
     if problems:
         raise ManifestInvalid(problems, stage="resolve")
     manifest, key = loaded.manifest, external.hash_key

@@ -145,12 +145,18 @@ class ProblemInfo(Result, frozen=True, kw_only=True):
     where: str = ""
     message: str
     hint: str = ""
+    code: Annotated[str, Meta(description="The line of code that it is about: file:line[:column].")] | UnsetType = UNSET
 
     @classmethod
     def of(cls, problem: Problem) -> ProblemInfo:
         """Return a problem as a result."""
         return cls(
-            file=problem.file, line=problem.line, where=problem.where, message=problem.message, hint=problem.hint
+            file=problem.file,
+            line=problem.line,
+            where=problem.where,
+            message=problem.message,
+            hint=problem.hint,
+            code=problem.code or UNSET,
         )
 
 

@@ -44,7 +44,14 @@ class BundleProblem(Problem):
 
     def unlocated(self) -> Problem:
         """Return the plain problem, without a place in the manifest."""
-        return Problem(file=self.file, line=self.line, where=self.where, message=self.message, hint=self.hint)
+        return Problem(
+            file=self.file,
+            line=self.line,
+            where=self.where,
+            message=self.message,
+            hint=self.hint,
+            code=self.code,
+        )
 
 
 def read_bundle(
@@ -301,7 +308,8 @@ class _Reading:
         try:
             named = import_names(source, path, name, is_package=place.is_package)
         except SyntaxError as error:
-            self._problem(f"{type(error).__name__}: {error.msg}", "", file=path, line=error.lineno)
+            code = f"{path}:{error.lineno}:{error.offset}" if error.lineno and error.offset else ""
+            self._problem(f"{type(error).__name__}: {error.msg}", "", file=path, line=error.lineno, code=code)
             return None
         except (ValueError, RecursionError, MemoryError) as error:
             self._problem(f"cannot be parsed: {error or type(error).__name__}", "", file=path)
@@ -335,6 +343,7 @@ class _Reading:
         *,
         file: str | None = None,
         line: int | None = None,
+        code: str = "",
         reference: FunctionReference | None = None,
     ) -> None:
         self.problems.append(
@@ -344,6 +353,7 @@ class _Reading:
                 where="" if reference is None else str(reference),
                 message=message,
                 hint=hint,
+                code=code,
                 reference=reference,
             )
         )

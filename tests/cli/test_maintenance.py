@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.cli.maintenance import show_checked
 from harn.model.problem import Problem
 from harn.orchestrator.check import Checked
+from harn.reload.results import ProblemInfo
 
 WRONG = Problem(file="harn.toml", line=3, where="triggers[0] (gh): id", message="is empty", hint="give it one")
 
@@ -54,6 +55,6 @@ class ShowTests(SynchronousTestCase):
     def test_json(self) -> None:
         """``--json`` gives both on stdout, with the same exit status."""
         status, out, _ = self.shown(Checked((WRONG,), 1, 0), as_json=True)
-        self.assertEqual((status, json.loads(out)["problems"]), (1, [to_builtins(WRONG)]))
+        self.assertEqual((status, json.loads(out)["problems"]), (1, [to_builtins(ProblemInfo.of(WRONG))]))
         status, out, _ = self.shown(Checked((), 1, 2), as_json=True)
         self.assertEqual((status, json.loads(out)["status"], json.loads(out)["modules"]), (0, "ok", 2))

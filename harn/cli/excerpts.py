@@ -1,0 +1,157 @@
+"""
+The source line of a problem, with carets below what the problem is about, from the files of this machine.
+
+::
+
+    harn.toml:6: triggers[0] (gh): handlr: unknown key; did you mean "handler"?
+       6 | handlr = "handlers:on_issue"
+         | ^^^^^^
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+
+from attrs import define, field, frozen
+from msgspec import UNSET
+
+from harn.cli.place import ServerTarget
+from harn.files import read_regular
+from harn.model.display import visible
+from harn.orchestrator.running import read_state
+from harn.reload.results import ProblemInfo
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of the largest file that is read for an excerpt."""
+WIDEST = 160
+"""Characters of the longest line that is shown whole."""
+BEFORE = 40
+"""Characters that are shown before the carets in a longer one."""
+
+_COLUMN = re.compile(r"column (\d+)")
+_CODE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?", re.DOTALL)
+_INDEX = re.compile(r"\[\d+\]$")
+
+
+@frozen
+class Excerpt:
+    """
+    One line of a file.
+
+    :ivar line: its number, from 1.
+    :ivar start: the index in ``text`` of the first character that is marked; ``length``: how many are, at least 1.
+    """
+
+    line: int
+    text: str
+    start: int
+    length: int
+
+    def lines(self) -> Iterator[str]:
+        """Yield the line with its number, and the carets below it."""
+        text, start = self.text, self.start
+        if len(text) > WIDEST:
+            cut = max(0, start - BEFORE)
+            text, start = text[cut : cut + WIDEST], start - cut
+        marked = min(self.length, max(1, len(text) - start))
+        # Each part is made safe on its own, so that the carets stand below what they mark.
+        before, inside = _plain(text[:start]), _plain(text[start : start + marked])
+        number = f"{self.line:>5}"
+        yield f"{number} | {before}{inside}{_plain(text[start + marked :])}".rstrip()
+        yield f"{' ' * len(number)} | {' ' * len(before)}{'^' * max(1, len(inside))}"
+
+
+def _plain(text: str) -> str:
+    """Return a part of a line as it is shown: no tabs, and nothing that steers a terminal."""
+    return visible(text.replace("\t", "    "))
+
+
+def excerpt_of(source: str, line: int, where: str = "") -> Excerpt | None:
+    """
+    Return the excerpt for a place in a text; None where the text has no such line, or an empty one.
+
+    :param line: from 1.
+    :param where: of the problem: its last key is marked where the line has it, or its column; else the whole line.
+    """
+    lines = source.splitlines()
+    if not 1 <= line <= len(lines) or not lines[line - 1].strip():
+        return None
+    text = lines[line - 1]
+    column = _COLUMN.fullmatch(where)
+    if column is not None:
+        return Excerpt(line, text, min(max(int(column[1]), 1), len(text)) - 1, 1)
+    found = _find_key(text, where)
+    if found is not None:
+        return Excerpt(line, text, found.start(), len(found[0]))
+    stripped = text.strip()
+    return Excerpt(line, text, text.index(stripped), len(stripped))
+
+
+def _find_key(text: str, where: str) -> re.Match[str] | None:
+    """Find the last key of a place such as ``triggers[0] (gh): retry.max``, as a key of TOML."""
+    key = _INDEX.sub("", where.rpartition(": ")[2]).rpartition(".")[2]
+    if not key:
+        return None
+    return re.search(rf"(?<![\w.\"'-]){re.escape(key)}(?=[\"']?\s*[=.])|(?<=\.){re.escape(key)}(?=\s*=)", text)
+
+
+@define
+class Excerpts:
+    """
+    Reads excerpts for problems, each file once.
+
+    :param manifest: the path of the manifest whose name the problems give; None where it is not on this machine.
+    """
+
+    manifest: str | None
+    _texts: dict[str, str | None] = field(factory=dict, init=False)
+
+    def lines(self, problem: ProblemInfo) -> Iterator[str]:
+        """Yield the lines to show below a problem: of its own place, then of the code that it names; none if gone."""
+        code = None if problem.code is UNSET else _CODE.fullmatch(problem.code)
+        is_here = code is not None and (code["file"], int(code["line"])) == (problem.file, problem.line)
+        if problem.line is not None and not is_here:
+            yield from self._excerpt(problem.file, problem.line, problem.where)
+        if code is not None:
+            column = f"column {code['column']}" if code["column"] else ""
+            found = list(self._excerpt(code["file"], int(code["line"]), column))
+            if found and not is_here:
+                yield visible(f"  {code['file']}:{code['line']}")
+            yield from found
+
+    def _excerpt(self, file: str, line: int, where: str = "") -> Iterator[str]:
+        path = self._path_of(file)
+        if path is None:
+            return
+        if path not in self._texts:
+            self._texts[path] = _read(path)
+        text = self._texts[path]
+        found = None if text is None else excerpt_of(text, line, where)
+        if found is not None:
+            yield from found.lines()
+
+    def _path_of(self, file: str) -> str | None:
+        """Return the path of a file on this machine; a relative one can only be the manifest."""
+        if os.path.isabs(file):
+            return file
+        manifest = self.manifest
+        if manifest is not None and os.path.basename(manifest) == os.path.basename(file):
+            return manifest
+        return None
+
+
+def excerpts_of(target: ServerTarget) -> Excerpts | None:
+    """Return what reads the files of a server on this machine; None where it may be on another one."""
+    if target.admin_url is not None:
+        return None
+    served = (read_state(target.location.state_dir) or {}).get("manifest_path")
+    return Excerpts(served if isinstance(served, str) else None)
+
+
+def _read(path: str) -> str | None:
+    with suppress(OSError):
+        return read_regular(path, LARGEST).decode("utf-8", "replace")
+    return None
