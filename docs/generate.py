@@ -20,6 +20,7 @@ from harn.alerts.feature import add_alert_gauges
 from harn.backup import operations as backup_operations
 from harn.circuits import operations as circuit_operations
 from harn.circuits.feature import add_circuit_gauge
+from harn.cli.commands import ORCHESTRATOR
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
@@ -249,12 +250,14 @@ def commands_part() -> str:
 
 
 def commands(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """Return every command that does something, with the words that call it."""
+    """Return every command that does something, with the words that call it; short forms are left out."""
     if not isinstance(command, click.Group):
         yield words, command
         return
     context = click.Context(command, info_name=words)
     for name in command.list_commands(context):
+        if command is cli and name in ORCHESTRATOR:
+            continue
         inner = command.get_command(context, name)
         assert inner is not None
         yield from commands(f"{words} {name}", inner)

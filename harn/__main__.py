@@ -32,7 +32,8 @@ def main() -> None:
 
 def serves(arguments: Sequence[str]) -> bool:
     """Return whether the command runs a server, which unblocks the signals itself."""
-    return "serve" in [each for each in arguments if not each.startswith("-")][:2]
+    words = [each for each in arguments if not each.startswith("-")]
+    return words[:1] == ["serve"] or words[:2] == ["orchestrator", "serve"]
 
 
 def open_standard_streams() -> None:

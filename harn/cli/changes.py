@@ -72,7 +72,7 @@ def with_deliveries(command: Command) -> Command:
                 help="In this state; may be given again.",
             ),
             with_parameters(replay_many, without=("state", "event_ids"), helps=DRY_RUN),
-            click.option("--yes", is_flag=True, help="Do not ask."),
+            click.option("-y", "--yes", is_flag=True, help="Do not ask."),
             click.option("--progress", is_flag=True, help="Wait for the end, and show how far it has come."),
             with_server,
             with_json,

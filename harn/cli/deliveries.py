@@ -58,7 +58,7 @@ STYLES = {
     help="In this state; may be given again.",
 )
 @with_parameters(list_deliveries, without=("state", "limit"))
-@click.option("--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="At most N.")
+@click.option("-n", "--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="At most N.")
 @with_server
 @with_json
 def deliveries(states: tuple[str, ...], limit: int, as_json: bool, **given: Any) -> None:
@@ -85,7 +85,7 @@ def delivery(as_json: bool, **given: Any) -> None:
 @with_place
 @with_parameters(list_dead_letters)
 @click.option("--list", "one_by_one", is_flag=True, help="List them one by one, the newest first.")
-@click.option("--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="With --list.")
+@click.option("-n", "--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="With --list.")
 @with_server
 @with_json
 def dlq(one_by_one: bool, limit: int, as_json: bool, **given: Any) -> None:

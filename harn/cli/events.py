@@ -90,8 +90,8 @@ def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) 
 @click.command()
 @with_place
 @with_parameters(read_events, arguments=("topic",), without=("limit",))
-@click.option("--limit", type=WholeNumber(1), metavar="N", help="At most N records.")
-@click.option("--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C.")
+@click.option("-n", "--limit", type=WholeNumber(1), metavar="N", help="At most N records.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C.")
 @with_server
 @with_json
 def events(topic: str, after: int, limit: int | None, follow: bool, as_json: bool, **given: Any) -> None:

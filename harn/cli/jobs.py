@@ -57,7 +57,7 @@ COLUMNS = (
 @click.option("--pause", type=WholeNumber(1), metavar="ID", help="Pause a job; it stays paused over restarts.")
 @click.option("--resume", type=WholeNumber(1), metavar="ID", help="Continue a paused job.")
 @click.option("--cancel", type=WholeNumber(1), metavar="ID", help="End a job; its changes stay.")
-@click.option("--limit", type=WholeNumber(1, 1000), default=20, show_default=True, metavar="N", help="At most N.")
+@click.option("-n", "--limit", type=WholeNumber(1, 1000), default=20, show_default=True, metavar="N", help="At most N.")
 @with_server
 @with_json
 def jobs(

@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 import harn
+from harn.cli.commands import HARN, ORCHESTRATOR, SECTIONS, Place
 from harn.cli.output import describe, print_error, warn
 from harn.errors import HarnError
 
@@ -29,12 +30,12 @@ READER_GONE = 128 + signal.SIGPIPE
 
 class LazyGroup(click.Group):
     """
-    A group that imports a subcommand's module only when that subcommand is called, or listed.
+    A group that imports a subcommand's module only when that subcommand is called.
 
-    :ivar places: by the subcommand's name, the ``module:attribute`` that holds it.
+    :ivar places: by the subcommand's name.
     """
 
-    def __init__(self, *args: Any, places: Mapping[str, str], **more: Any) -> None:
+    def __init__(self, *args: Any, places: Mapping[str, Place], **more: Any) -> None:
         super().__init__(*args, **more)
         self.places = places
 
@@ -58,12 +59,20 @@ class LazyGroup(click.Group):
                 raise
             raise click.UsageError(f"{wrong.message} Did you mean {meant[0]!r}?", ctx) from wrong
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the subcommands with their summaries, section by section."""
+        for section in SECTIONS:
+            rows = [(name, place.summary) for name, place in self.places.items() if place.section == section]
+            if rows:
+                with formatter.section(section):
+                    formatter.write_dl(rows)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one subcommand."""
         place = self.places.get(cmd_name)
         if place is None:
             return None
-        module, _, attribute = place.partition(":")
+        module, _, attribute = place.target.partition(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
@@ -123,57 +132,13 @@ class CommandFailed(click.ClickException):
         print_error(self.message)
 
 
-@click.group(
-    cls=Harn,
-    places={
-        "orchestrator": "harn.cli.main:orchestrator",
-        "manifest": "harn.cli.main:manifest",
-        "connector": "harn.cli.connector:connector",
-    },
-)
-@click.version_option(harn.__version__, message="harn %(version)s")
+@click.group(cls=Harn, places=HARN, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(harn.__version__, "-V", "--version", message="harn %(version)s")
 def cli() -> None:
     """Serve triggers: events in, handlers called, nothing lost."""
 
 
-@click.group(
-    cls=LazyGroup,
-    places={
-        "serve": "harn.cli.serve:serve",
-        "reload": "harn.cli.reload:reload",
-        "plan": "harn.cli.reload:plan",
-        "rollback": "harn.cli.generations:rollback",
-        "confirm": "harn.cli.generations:confirm",
-        "history": "harn.cli.generations:history",
-        "show": "harn.cli.generations:show",
-        "diff": "harn.cli.generations:diff",
-        "ramp": "harn.cli.generations:ramp",
-        "drains": "harn.cli.unfinished:drains",
-        "inspect": "harn.cli.inspect:inspect",
-        "stats": "harn.cli.stats:stats",
-        "top": "harn.cli.stats:top",
-        "events": "harn.cli.events:events",
-        "check": "harn.cli.maintenance:check",
-        "deliveries": "harn.cli.deliveries:deliveries",
-        "delivery": "harn.cli.deliveries:delivery",
-        "dlq": "harn.cli.deliveries:dlq",
-        "export": "harn.cli.fixtures:export",
-        "import": "harn.cli.fixtures:import_",
-        "replay": "harn.cli.changes:replay",
-        "cancel": "harn.cli.changes:cancel",
-        "discard": "harn.cli.changes:discard",
-        "jobs": "harn.cli.jobs:jobs",
-        "fire": "harn.cli.fixtures:fire",
-        "alerts": "harn.cli.alerts:alerts",
-        "pause": "harn.cli.holds:pause",
-        "resume": "harn.cli.holds:resume",
-        "circuits": "harn.cli.holds:circuits",
-        "recover": "harn.cli.unfinished:recover",
-        "backup": "harn.cli.maintenance:backup",
-        "restore": "harn.cli.maintenance:restore",
-        "compact": "harn.cli.maintenance:compact",
-    },
-)
+@click.group(cls=LazyGroup, places=ORCHESTRATOR)
 def orchestrator() -> None:
     """Run the orchestrator, and talk to one that runs."""
 

@@ -27,6 +27,26 @@ BIGGEST = 2**63 - 1
 """The biggest number that the store can hold."""
 
 
+SHORT: Mapping[str, str] = MappingProxyType(
+    {
+        "config": "-c",
+        "state-dir": "-s",
+        "bind": "-b",
+        "watch": "-w",
+        "json": "-j",
+        "limit": "-n",
+        "trigger": "-t",
+        "kind": "-k",
+    }
+)
+"""The short options: one letter means the same in every command."""
+
+
+def short(name: str) -> tuple[str, ...]:
+    """Return the short form of an option, if it has one."""
+    return (SHORT[name],) if name in SHORT else ()
+
+
 class WholeNumber(click.IntRange):
     """A whole number of at least ``low``, and at most ``high``."""
 
@@ -69,7 +89,7 @@ def flag(option: Option) -> Decorator:
     shown = f"{option.help} [{option.env}]"
     if option.default is not None and not option.is_switch:
         shown += f" (default: {option.default})"
-    names = [f"--{name}" for name in (option.name, *option.aliases)]
+    names = [*short(option.name), *(f"--{name}" for name in (option.name, *option.aliases))]
     if option.is_switch:
         return click.option(*names, option.key, is_flag=True, default=None, help=shown)
     return click.option(*names, option.key, default=None, metavar=option.metavar, help=shown)
@@ -125,7 +145,7 @@ def with_server_within(seconds: float) -> Decorator:
 
 def with_json(command: Command) -> Command:
     """Return a command ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    return click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 class ValueOf(click.ParamType[Any]):
@@ -177,12 +197,13 @@ def with_parameters(
 
 def option(parameter: Parameter, help_text: str) -> Decorator:
     """Return the option of a parameter; without a value it is left to the server what holds."""
-    flag = "--" + parameter.key.lower().replace("_", "-")
+    name = parameter.key.lower().replace("_", "-")
+    flags = (*short(name), f"--{name}")
     if parameter.is_flag:
-        return click.option(flag, parameter.name, is_flag=True, help=help_text)
+        return click.option(*flags, parameter.name, is_flag=True, help=help_text)
     is_shown = not parameter.is_required and parameter.default is not None
     return click.option(
-        flag,
+        *flags,
         parameter.name,
         type=ValueOf(parameter),
         **({"default": parameter.default, "show_default": True} if is_shown else {}),

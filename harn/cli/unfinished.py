@@ -191,7 +191,7 @@ class NotConfirmed(HarnError):
 @click.command()
 @with_place
 @with_parameters(recover_operation)
-@click.option("--yes", is_flag=True, help="Take it up.")
+@click.option("-y", "--yes", is_flag=True, help="Take it up.")
 @with_server
 @with_json
 def recover(yes: bool, as_json: bool, **given: Any) -> None:

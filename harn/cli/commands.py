@@ -1,0 +1,76 @@
+"""
+The commands: where each is, its section in the help, and its summary there, so that a list of them imports none.
+
+Those of ``harn orchestrator`` are commands of ``harn`` as well: ``harn serve`` is ``harn orchestrator serve``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+SERVE, CHANGE, LOOK, REPAIR, MORE = "Serve", "Change", "Look", "Repair", "More"
+SECTIONS = (SERVE, CHANGE, LOOK, REPAIR, MORE)
+"""In the order of the help."""
+LONGEST = 49
+"""Characters of the longest summary."""
+
+
+class Place(NamedTuple):  # attrs would take longer to import than all that `harn --version` needs
+    """
+    A command's place.
+
+    :ivar target: the ``module:attribute`` that holds it.
+    :ivar section: of `SECTIONS`.
+    :ivar summary: at most `LONGEST` characters; empty only for a group of one section.
+    """
+
+    target: str
+    section: str
+    summary: str
+
+
+ORCHESTRATOR: Mapping[str, Place] = {
+    "serve": Place("harn.cli.serve:serve", SERVE, "Run a server until SIGTERM or Ctrl-C"),
+    "check": Place("harn.cli.maintenance:check", SERVE, "Check manifest, secrets and code; for CI"),
+    "fire": Place("harn.cli.fixtures:fire", SERVE, "Send a made-up event, show the outcome"),
+    "reload": Place("harn.cli.reload:reload", CHANGE, "Adopt the manifest and code as they are now"),
+    "plan": Place("harn.cli.reload:plan", CHANGE, "Show what a reload would change"),
+    "rollback": Place("harn.cli.generations:rollback", CHANGE, "Go back to an earlier generation"),
+    "confirm": Place("harn.cli.generations:confirm", CHANGE, "Keep a generation that is on probation"),
+    "ramp": Place("harn.cli.generations:ramp", CHANGE, "List, finish or abort gradual changes"),
+    "drains": Place("harn.cli.unfinished:drains", CHANGE, "List old versions that still run; end them"),
+    "pause": Place("harn.cli.holds:pause", CHANGE, "Keep what arrives, begin none of it"),
+    "resume": Place("harn.cli.holds:resume", CHANGE, "Begin deliveries again after a pause"),
+    "inspect": Place("harn.cli.inspect:inspect", LOOK, "Show the server and its triggers"),
+    "top": Place("harn.cli.stats:top", LOOK, "Show rates and backlogs, live"),
+    "stats": Place("harn.cli.stats:stats", LOOK, "Show rates and percentiles of a day"),
+    "deliveries": Place("harn.cli.deliveries:deliveries", LOOK, "List deliveries, newest first"),
+    "delivery": Place("harn.cli.deliveries:delivery", LOOK, "Show one delivery with all its attempts"),
+    "events": Place("harn.cli.events:events", LOOK, "Print or follow the records of a topic"),
+    "history": Place("harn.cli.generations:history", LOOK, "List the generations that served"),
+    "show": Place("harn.cli.generations:show", LOOK, "Show manifest and code of a generation"),
+    "diff": Place("harn.cli.generations:diff", LOOK, "Show what differs between two generations"),
+    "alerts": Place("harn.cli.alerts:alerts", LOOK, "List alerts and what was sent; test one"),
+    "dlq": Place("harn.cli.deliveries:dlq", REPAIR, "Group or list dead letters"),
+    "replay": Place("harn.cli.changes:replay", REPAIR, "Run recorded events again"),
+    "cancel": Place("harn.cli.changes:cancel", REPAIR, "End deliveries that wait or run"),
+    "discard": Place("harn.cli.changes:discard", REPAIR, "Give up dead letters for good"),
+    "jobs": Place("harn.cli.jobs:jobs", REPAIR, "List and steer bulk replays"),
+    "export": Place("harn.cli.fixtures:export", REPAIR, "Write an event as a fixture, for tests"),
+    "import": Place("harn.cli.fixtures:import_", REPAIR, "Send a fixture as a new delivery"),
+    "circuits": Place("harn.cli.holds:circuits", REPAIR, "List circuits; close an open one"),
+    "recover": Place("harn.cli.unfinished:recover", REPAIR, "Take up what an earlier server left"),
+    "backup": Place("harn.cli.maintenance:backup", REPAIR, "Write a backup of a running server"),
+    "restore": Place("harn.cli.maintenance:restore", REPAIR, "Make a state directory of a backup"),
+    "compact": Place("harn.cli.maintenance:compact", REPAIR, "Make the event log's file smaller"),
+}
+"""Commands that run the orchestrator, or talk to one that runs."""
+
+HARN: Mapping[str, Place] = {
+    **ORCHESTRATOR,
+    "orchestrator": Place("harn.cli.main:orchestrator", MORE, "All of the above, by their long names"),
+    "manifest": Place("harn.cli.main:manifest", MORE, "Print the JSON schema, for editors"),
+    "connector": Place("harn.cli.connector:connector", MORE, "Check a package of connectors"),
+}
+"""The commands of ``harn``."""
