@@ -17,7 +17,7 @@ import msgspec
 
 from harn.alerts import operations as alert_operations
 from harn.alerts.feature import add_alert_gauges
-from harn.backup import operations as backup_operations
+from harn.backup import backups as backup_operations
 from harn.circuits import operations as circuit_operations
 from harn.circuits.feature import add_circuit_gauge
 from harn.cli.commands import ORCHESTRATOR
@@ -37,10 +37,9 @@ from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDE
 from harn.model.quantities import format_duration
 from harn.observability.exposition import Scrape
 from harn.observability.metrics import Metrics
+from harn.operations.http import show_api
 from harn.operations.model import Operation
-from harn.operations.openapi import show_api
-from harn.operations.parameters import Parameter
-from harn.operations.values import schema_of_written
+from harn.operations.parameters import Parameter, schema_of_written
 from harn.options import OPTIONS
 from harn.orchestrator import operations as server_operations
 from harn.plugins import builtin

@@ -9,8 +9,17 @@ from hmac import compare_digest
 
 from attrs import frozen
 
-from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials
-from harn.auth.signed_requests import SCHEME, TOLERANCE, SignedHeader, check_fresh, parse_signed_header, request_digest
+from harn.auth.credentials import (
+    API_KEYS,
+    HMAC_SECRET,
+    SCHEME,
+    TOLERANCE,
+    Credentials,
+    SignedHeader,
+    check_fresh,
+    parse_signed_header,
+    request_digest,
+)
 from harn.errors import CredentialsRejected, SignatureMismatch
 from harn.model.delivery import Claim
 from harn.model.display import REDACTED

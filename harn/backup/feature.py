@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from harn.backup.backups import Backups
-from harn.backup.operations import OPERATIONS
+from harn.backup.backups import OPERATIONS, Backups
 from harn.server import Server
 
 

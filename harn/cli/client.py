@@ -17,12 +17,11 @@ from urllib.parse import urlsplit
 import msgspec
 from attrs import field, frozen
 
-from harn.auth.credentials import Credentials
-from harn.auth.signed_requests import authorization, body_with_request_id
+from harn.auth.credentials import Credentials, authorization, body_with_request_id
 from harn.errors import HarnError
+from harn.operations.http import OperationRequest, write_request
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameters
-from harn.operations.requests import OperationRequest, write_request
 
 P = TypeVar("P", bound=Parameters)
 R = TypeVar("R", bound=msgspec.Struct)

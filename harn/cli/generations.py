@@ -31,7 +31,7 @@ from harn.history.operations import (
     list_generations,
     show_generation,
 )
-from harn.operations.requests import write_request
+from harn.operations.http import write_request
 from harn.reload.operations import ShowLive, show_live
 from harn.reload.operations import rollback as rollback_operation
 from harn.reload.results import GenerationSummary, ProbationInfo, RampInfo

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import to_builtins
 
-from harn.backup.operations import BackUp, BackupInfo, Restored
-from harn.backup.operations import back_up as backup_operation
+from harn.backup.backups import BackUp, BackupInfo, Restored
+from harn.backup.backups import back_up as backup_operation
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.excerpts import Excerpts
 from harn.cli.options import with_json, with_place, with_server_within
@@ -30,7 +30,7 @@ from harn.options import ServeOptions
 from harn.reload.results import ProblemInfo
 
 if TYPE_CHECKING:
-    from harn.backup.operations import StoreReport
+    from harn.backup.backups import StoreReport
     from harn.orchestrator.check import Checked
 
 
@@ -83,7 +83,7 @@ def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupIn
 
     :raises StateDirectoryUnusable: there is no event log.
     """
-    from harn.backup.operations import describe
+    from harn.backup.backups import describe
     from harn.backup.state import check_place, database_of, origin_now
     from harn.store.sqlite.copying import back_up
 
@@ -106,7 +106,7 @@ def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
     Stop the server that the backup is of first, if it still runs somewhere: both would run what is unfinished.
     """
-    from harn.backup.operations import describe
+    from harn.backup.backups import describe
     from harn.backup.state import restore_into
     from harn.store.sqlite.copying import examine
 

@@ -22,7 +22,7 @@ from harn.cli.options import parameters_from, with_json, with_parameters, with_p
 from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, ending_dry_run, print_lines
 from harn.cli.place import ServerTarget
 from harn.cli.rows import format_value, print_json
-from harn.operations.requests import OperationRequest, write_request
+from harn.operations.http import OperationRequest, write_request
 from harn.reload.operations import plan as plan_operation
 from harn.reload.operations import reload as reload_operation
 from harn.reload.results import (

@@ -23,6 +23,7 @@ from harn.cli.place import ServerLocation, ServerTarget, recorded_triggers
 from harn.cli.rows import Column, Rows, draw, print_json, section
 from harn.cli.watching import Keys, Sleep, Wait, may_come_back
 from harn.errors import HarnError
+from harn.statistics.figures import LONGEST, Gathered
 from harn.statistics.operations import (
     WINDOW,
     Activity,
@@ -38,7 +39,6 @@ from harn.statistics.operations import (
     show_activity,
     show_stats,
 )
-from harn.statistics.window import LONGEST, Gathered
 from harn.store.sqlite.connection import OfflineStore
 from harn.store.sqlite.statistics import SQLiteStatistics
 

@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from harn.auth.signed_requests import TOLERANCE
+from harn.auth.credentials import TOLERANCE
 from harn.connectors import bodies
 from harn.connectors.interfaces import (
     PUBLIC,

@@ -12,7 +12,7 @@ from hmac import compare_digest
 from attrs import field, frozen
 from zope.interface import implementer
 
-from harn.auth.signed_requests import TOLERANCE, check_fresh
+from harn.auth.credentials import TOLERANCE, check_fresh
 from harn.connectors.interfaces import Headers, IScheme
 from harn.errors import SignatureMismatch, SignatureMissing
 

@@ -9,7 +9,7 @@ import msgspec
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from harn.auth.signed_requests import TOLERANCE
+from harn.auth.credentials import TOLERANCE
 from harn.connectors import bodies, github, slack, stripe
 from harn.connectors.bodies import NOTHING, Document
 from harn.connectors.interfaces import (

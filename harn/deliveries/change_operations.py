@@ -12,8 +12,7 @@ from msgspec.structs import asdict
 from harn.deliveries.operations import NonEmpty, Selecting, ShowDelivery
 from harn.deliveries.selection import PAST
 from harn.operations.model import Caller, Post, Result, Role, operation
-from harn.operations.parameters import given, parameters_of
-from harn.operations.values import Rate
+from harn.operations.parameters import Rate, given, parameters_of
 from harn.store.jobs import CANCEL, DISCARD, REPLAY, ItemOutcome, JobFilter
 
 if TYPE_CHECKING:

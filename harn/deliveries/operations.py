@@ -28,8 +28,7 @@ from harn.model.event import encode_envelope
 from harn.model.fixture import Fixture, fixture_document, make_fixture, read_fixture
 from harn.model.references import binding_key, new_event_id, new_trace_id
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
-from harn.operations.parameters import SECRET, Parameters, shown_as
-from harn.operations.values import Period
+from harn.operations.parameters import SECRET, Parameters, Period, shown_as
 from harn.store.lists import ListedDelivery
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from harn.listener.place import Place
 from harn.listener.push import CHALLENGE
 from harn.listener.request import JSON, HarnRequest
 from harn.listener.web import WebRequest, render
+from harn.operations.http import Arguments, read_parameters
 from harn.operations.model import Operation, Reply
 from harn.operations.registry import Operations
-from harn.operations.requests import Arguments, read_parameters
 
 ROOT = "/admin"
 """Every path of the admin API is under it; also the name in the metrics of paths that have no endpoint."""

@@ -18,7 +18,7 @@ from harn.listener.port import ServerPort
 from harn.listener.push import Push
 from harn.listener.site import HarnSite, Places
 from harn.observability.metrics import GaugeValue, Metrics
-from harn.operations.openapi import show_api
+from harn.operations.http import show_api
 from harn.reload.events import Adopted
 from harn.reload.generation import Candidate
 from harn.reload.interfaces import IRouteTable

@@ -26,7 +26,7 @@ from harn.orchestrator.state_directory import read_or_make_key
 from harn.reload.build import SETTLE
 from harn.reload.inputs import ExternalInputs
 from harn.reload.reader import FileReader
-from harn.secrets.chain import SecretChain
+from harn.secrets.providers import SecretChain
 from harn.server import Runtime, Server, SettingsChanged
 from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.store import SQLiteStore

@@ -14,8 +14,7 @@ from harn.errors import EventLogUnavailable
 from harn.model.display import redact
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
-from harn.operations.parameters import Parameters
-from harn.operations.values import Duration
+from harn.operations.parameters import Duration, Parameters
 from harn.store.event_log import OURS, check_known
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from harn.connectors.github import GITHUB
 from harn.connectors.slack import SLACK
 from harn.connectors.stripe import STRIPE
 from harn.connectors.webhook import WebhookPlugin
-from harn.destinations.local import LocalPlugin
+from harn.destinations.targets import LocalPlugin
 
 __all__ = ["GITHUB", "SLACK", "STRIPE", "a2a_push", "local", "webhook"]
 

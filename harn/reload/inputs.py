@@ -24,8 +24,7 @@ from harn.manifest.model import Manifest, alert_secrets, function_references, se
 from harn.manifest.source import LARGEST
 from harn.model.problem import Problem
 from harn.model.references import LOCAL, FunctionReference, parse_secret_reference, scheme_of
-from harn.secrets.chain import SecretChain
-from harn.secrets.hashing import KnownSecrets, secret_hash
+from harn.secrets.providers import KnownSecrets, SecretChain, secret_hash
 from harn.vm.bundle import Bundle
 from harn.vm.sources import BundleProblem, read_bundle
 from harn.wire import digest_bytes, digest_value

@@ -15,8 +15,16 @@ from harn.errors import PayloadInvalid, PreconditionFailed
 from harn.model.delivery import StoredDelivery, Workload
 from harn.model.quantities import FailureLimit
 from harn.operations.model import Caller, Get, Post, Reply, Result, Role, operation
-from harn.operations.parameters import IN_QUERY, Parameters, in_header, shown_as
-from harn.operations.values import FailureShare, PartialShare, Period, Written
+from harn.operations.parameters import (
+    IN_QUERY,
+    FailureShare,
+    Parameters,
+    PartialShare,
+    Period,
+    Written,
+    in_header,
+    shown_as,
+)
 from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, PREVIOUS, UNSETTLED, ReloadReport, ReloadRequest
 from harn.reload.results import LiveGenerationInfo, ReloadResult
 

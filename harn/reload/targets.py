@@ -17,8 +17,7 @@ from twisted.python.failure import Failure
 
 from harn.destinations.catalog import DestinationCatalog
 from harn.destinations.interfaces import DestinationContext, IDestination
-from harn.destinations.local import LocalFunctions
-from harn.destinations.outside import Outside, OutsideTarget
+from harn.destinations.targets import LocalFunctions, Outside, OutsideTarget
 from harn.errors import ManifestInvalid, StageFailed
 from harn.model.references import LOCAL, scheme_of
 from harn.reload.inputs import Inputs

@@ -17,10 +17,8 @@ from harn.clocks import WallTime, rfc3339
 from harn.errors import EventLogUnavailable, RouteUnknown
 from harn.observability.counts import DELIVERY_SECONDS
 from harn.operations.model import Caller, Get, Result, Role, operation
-from harn.operations.parameters import Parameters
-from harn.operations.values import Period
-from harn.statistics.figures import Figures
-from harn.statistics.window import LONGEST, AttemptTally, Durations, Gathered, whole
+from harn.operations.parameters import Parameters, Period
+from harn.statistics.figures import LONGEST, AttemptTally, Durations, Figures, Gathered, whole
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harn.auth.signed_requests import sign_request
+from harn.auth.credentials import sign_request
 from harn.connectors.github import SIGNATURE as GITHUB
 from harn.connectors.interfaces import IScheme
 from harn.connectors.signatures import EXAMPLE_ID, StandardScheme

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.auth.authenticator import Authenticator, Identity
-from harn.auth.credentials import Credentials
-from harn.auth.signed_requests import body_with_request_id, sign_request
+from harn.auth.credentials import Credentials, body_with_request_id, sign_request
 from harn.errors import CredentialsRejected, SignatureMismatch, SignatureStale
 from harn.model.display import REDACTED
 from harn.testing.signers import admin_headers

@@ -6,8 +6,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials, read_token, token_path, write_token
-from harn.auth.signed_requests import authorization
+from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials, authorization, read_token, token_path, write_token
 from harn.errors import SecretUnavailable
 
 

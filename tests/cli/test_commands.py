@@ -10,8 +10,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.auth.credentials import write_token
-from harn.auth.signed_requests import parse_signed_header, sign_request
+from harn.auth.credentials import parse_signed_header, sign_request, write_token
 from harn.cli.main import cli
 from tests.cli.server import StubServer, tell_of
 

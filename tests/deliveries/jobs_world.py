@@ -15,7 +15,7 @@ from harn.deliveries.job_runner import JobRunner
 from harn.deliveries.reading import DeliveryReader
 from harn.errors import HandlerRejected, HarnError
 from harn.operations.model import Operation
-from harn.operations.values import Rate
+from harn.operations.parameters import Rate
 from harn.server import RecordWriter
 from harn.store.jobs import Job
 from harn.testing.stores.pumped import PumpedStore

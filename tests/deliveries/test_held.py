@@ -16,7 +16,7 @@ from harn.errors import HandlerRaised
 from harn.lifecycle import Lifecycle
 from harn.manifest.model import CircuitSpec, RetrySpec
 from harn.model.delivery import READY, RUNNING, WAITING, State
-from harn.operations.values import Period
+from harn.operations.parameters import Period
 from harn.statistics.backlogs import Backlogs
 from harn.store.holds import CIRCUITS, PAUSES, Hold, Holds, RecordedHolds
 from harn.store.lists import DeliveryFilter

@@ -25,7 +25,7 @@ from harn.deliveries.reading import DeliveryReader
 from harn.dispatch.gates import Gates
 from harn.errors import DeliveryUnknown
 from harn.model.delivery import DEAD, DONE, WAITING, DeadLetter
-from harn.operations.values import Period
+from harn.operations.parameters import Period
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, new_delivery, settlement_of
 from harn.testing.stores.pumped import PumpedStore
 from tests.operations.asking import asked

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.destinations.local import LocalFunctions
+from harn.destinations.targets import LocalFunctions
 from harn.errors import (
     AttemptFailed,
     CallInterrupted,

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from harn.connectors.interfaces import NormalizedEvent
-from harn.destinations.local import LocalFunctions
+from harn.destinations.targets import LocalFunctions
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.intake import Arrival, Intake, Taken

@@ -25,7 +25,7 @@ from harn.history.differences import (
 from harn.manifest.changes import changed_fields, changed_settings
 from harn.manifest.model import RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.settings import DrainSettings, OrchestratorSettings, ReloadSettings, VmSettings
-from harn.secrets.hashing import secret_hash
+from harn.secrets.providers import secret_hash
 from harn.testing.manifests import manifest_text, trigger_text
 from harn.vm.bundle import Bundle, Module, closure, make_bundle, source_digest
 from harn.wire import canonical_json

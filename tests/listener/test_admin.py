@@ -9,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harn.auth.authenticator import Authenticator
-from harn.auth.credentials import Credentials
-from harn.auth.signed_requests import sign_request
+from harn.auth.credentials import Credentials, sign_request
 from harn.errors import EventLogUnavailable, PreconditionFailed, ShuttingDown
 from harn.model.problem import Problem
 from harn.reload.interfaces import IReloader

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 from twisted.internet.defer import Deferred
 
-from harn.auth.signed_requests import sign_request
+from harn.auth.credentials import sign_request
 from harn.errors import NothingPending
 from harn.operations.model import Caller, Get, Post, Reply, Result, Role, operation
 from harn.operations.parameters import Parameters

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import PayloadInvalid
-from harn.operations.requests import Arguments, read_parameters
+from harn.operations.http import Arguments, read_parameters
 from harn.reload.operations import PlanReload, label, plan, tag_wanted
 from harn.testing.clients import parse_answers, request_bytes
 from tests.listener.world import KEY, World, signed_post

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from harn.auth.signed_requests import sign_request
+from harn.auth.credentials import sign_request
 from harn.connectors.interfaces import Events, IReceiver, Reject, Respond
 from harn.errors import SignatureStale
 from harn.manifest.settings import AdmissionSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.auth.signed_requests import sign_request
+from harn.auth.credentials import sign_request
 from harn.connectors.interfaces import CREDENTIALS
 from harn.testing.clients import WireAnswer, request_bytes
 from tests.listener.world import KEY, World

@@ -16,10 +16,9 @@ from harn.history.operations import (
     list_generations,
     show_generation,
 )
+from harn.operations.http import Arguments, read_parameters
 from harn.operations.model import Operation
-from harn.operations.parameters import Parameters
-from harn.operations.requests import Arguments, read_parameters
-from harn.operations.values import Duration
+from harn.operations.parameters import Duration, Parameters
 from harn.orchestrator.operations import ReadEvents, Recover, read_events, recover
 from harn.reload.operations import DrainOf, ListDrains, cancel_drain, list_drains, move_drain
 from harn.rollout.operations import Confirm, RampOf, abort_ramps, confirm_generation, finish_ramps

@@ -20,7 +20,7 @@ from harn.lifecycle import Lifecycle
 from harn.model.delivery import DEAD, WAITING, DeadLetter, Settlement
 from harn.model.display import REDACTED
 from harn.model.event import TriggerEvent, decode_envelope
-from harn.operations.values import Duration
+from harn.operations.parameters import Duration
 from harn.orchestrator import recovery
 from harn.orchestrator.operations import (
     NoParameters,

@@ -16,16 +16,13 @@ from harn.store.jobs import IJobs
 from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IRecovery
 from harn.store.statistics import IStatistics, ITotals
-from harn.testing.stores.dead_letters import DeadLetterTests
-from harn.testing.stores.deliveries import DeliveryTests
+from harn.testing.stores.deliveries import DeadLetterTests, DeliveryTests
 from harn.testing.stores.event_log import EventLogTests
 from harn.testing.stores.generations import GenerationTests
 from harn.testing.stores.inbox import InboxTests
-from harn.testing.stores.jobs import JobTests
 from harn.testing.stores.kit import StoreClock, StoreTestCase
-from harn.testing.stores.lists import ListTests
-from harn.testing.stores.recovery import RecoveryTests
-from harn.testing.stores.retention import RetentionTests
+from harn.testing.stores.operators import JobTests, ListTests
+from harn.testing.stores.recovery import RecoveryTests, RetentionTests
 from harn.testing.stores.statistics import TotalTests, WindowTests
 
 

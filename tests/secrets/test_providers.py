@@ -14,14 +14,15 @@ from zope.interface.verify import verifyObject
 
 from harn.errors import SecretUnavailable
 from harn.model.references import SecretReference, parse_secret_reference
-from harn.secrets.chain import MOST_NAMED, SecretChain
-from harn.secrets.hashing import secret_hash
 from harn.secrets.providers import (
     LARGEST,
+    MOST_NAMED,
     EnvironmentSecrets,
     FileSecrets,
     ISecretProvider,
     KeyringSecrets,
+    SecretChain,
+    secret_hash,
     variable_name,
 )
 

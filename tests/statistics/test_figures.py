@@ -15,10 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from harn.errors import RouteUnknown
-from harn.operations.values import Period
-from harn.statistics import window
+from harn.operations.parameters import Period
+from harn.statistics import figures
+from harn.statistics.figures import LONGEST, Durations, Gathered, Part, parts, spread
 from harn.statistics.operations import Ended, Percentiles, ShowStats, StatisticsService, Stats, describe_stats
-from harn.statistics.window import LONGEST, Durations, Gathered, Part, parts, spread
 from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IStatistics, Span
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class PartTests(SynchronousTestCase):
     @given(st.integers(1, 50), st.integers(0, 200), st.integers(1, 60))
     def test_parts(self, first: int, last: int, size: int) -> None:
         """The slices of a span have each id once, and no more than so many."""
-        self.patch(window, "SLICE", size)
+        self.patch(figures, "SLICE", size)
         found = list(parts(Span(first, last), of_attempts=True))
         ids = [each for part in found for each in range(part.span.first, part.span.last + 1)]
         self.assertEqual(sorted(ids), list(range(first, last + 1)))
@@ -122,7 +122,7 @@ class PartTests(SynchronousTestCase):
 
     def test_side_by_side(self) -> None:
         """Attempts and deliveries are read side by side, so that of both as much is read when the time has come."""
-        self.patch(window, "SLICE", 10)
+        self.patch(figures, "SLICE", 10)
         found = list(Gathered(Span(1, 40), Span(1, 80)).parts())
         self.assertEqual([part.of_attempts for part in found[:6]], [False, True, False, False, True, False])
         self.assertEqual(sorted({part.share for part in found if part.of_attempts}), [0.0, 0.25, 0.5, 0.75])
@@ -142,7 +142,7 @@ class SlowStatistics:
 
     def attempts_since(self, since: float) -> Deferred[Span]:
         """See `IStatistics.attempts_since`."""
-        return succeed(Span(1, 100 * window.SLICE))
+        return succeed(Span(1, 100 * figures.SLICE))
 
     deliveries_since = attempts_since
 
@@ -189,4 +189,4 @@ class TimeTests(SynchronousTestCase):
         found = self.successResultOf(Deferred.fromCoroutine(service.stats(ShowStats())))
         self.assertEqual((store.reads, found.read_share, found.complete), (8, 0.04, False))
         (gh,) = found.triggers
-        self.assertEqual((gh.accepted, gh.succeeded), (100 * window.SLICE, 100 * window.SLICE))
+        self.assertEqual((gh.accepted, gh.succeeded), (100 * figures.SLICE, 100 * figures.SLICE))

@@ -1,18 +1,29 @@
-"""How the requests of an operation are read, checked and written."""
+"""Operations over HTTP: how their requests are read, checked and written; the OpenAPI document of the admin API."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 from msgspec import field as struct_field
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import PayloadInvalid
+from harn.operations.http import Arguments, OperationRequest, describe_api, read_parameters, show_api, write_request
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
-from harn.operations.parameters import IN_QUERY, SECRET, In, Parameters, in_header
-from harn.operations.requests import Arguments, OperationRequest, read_parameters, write_request
-from harn.operations.values import Duration, FailureShare, PartialShare, Period
+from harn.operations.parameters import (
+    IN_QUERY,
+    SECRET,
+    Duration,
+    FailureShare,
+    In,
+    Parameters,
+    PartialShare,
+    Period,
+    in_header,
+)
 
 
 class Move(Parameters, frozen=True, kw_only=True):
@@ -186,3 +197,52 @@ class WritingTests(SynchronousTestCase):
         self.assertEqual(written.target, "/admin/shelves/s/move?within=90s&ramp=12.5%25&dry_run=true")
         self.assertEqual(written.headers, {"If-Match": '"6-x"'})
         self.assertEqual(written.body, {"book": "b", "count": 7, "age": "0s", "payload": {"a": [1]}})
+
+
+def references(value: Any) -> Iterator[str]:
+    """Yield every reference in a document."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == "$ref":
+                yield inner
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+class DocumentTests(SynchronousTestCase):
+    """`describe_api`."""
+
+    def setUp(self) -> None:
+        self.document = msgspec.json.decode(msgspec.json.encode(describe_api((move, look, show_api))))
+
+    def test_paths(self) -> None:
+        """Each operation is under its path and method, with its name, role and whether it is audited."""
+        self.assertEqual(
+            {(path, method) for path, methods in self.document["paths"].items() for method in methods},
+            {("/admin/shelves/{shelf}/move", "post"), ("/admin/books", "get"), ("/admin/openapi.json", "get")},
+        )
+        entry = self.document["paths"]["/admin/shelves/{shelf}/move"]["post"]
+        names = ("operationId", "summary", "x-role", "x-audited", "tags")
+        self.assertEqual([entry[name] for name in names], ["books.move", "Move books.", "operate", False, ["books"]])
+
+    def test_parameters(self) -> None:
+        """Each parameter stands in its place, with its schema; those of the body are one object."""
+        entry = self.document["paths"]["/admin/shelves/{shelf}/move"]["post"]
+        places = {each["name"]: each["in"] for each in entry["parameters"]}
+        self.assertEqual((places["shelf"], places["dry_run"], places["If-Match"]), ("path", "query", "header"))
+        body = entry["requestBody"]["content"]["application/json"]["schema"]
+        self.assertEqual(
+            (body["required"], set(body["properties"])), (["book"], {"book", "count", "from", "age", "payload"})
+        )
+        self.assertEqual(body["properties"]["count"], {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5})
+        [limit] = self.document["paths"]["/admin/books"]["get"]["parameters"]
+        self.assertEqual((limit["required"], limit["schema"]["minimum"]), (False, 0))
+
+    def test_references(self) -> None:
+        """Whatever is referred to is there: results, and the problem document."""
+        schemas = self.document["components"]["schemas"]
+        found = set(references(self.document))
+        self.assertEqual(found, {f"#/components/schemas/{name}" for name in schemas})
+        self.assertIn("#/components/schemas/Problem", found)

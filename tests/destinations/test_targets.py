@@ -12,8 +12,7 @@ from zope.interface import implementer
 
 from harn.destinations.catalog import DestinationCatalog
 from harn.destinations.interfaces import IDestination, IDestinationPlugin
-from harn.destinations.local import LocalPlugin
-from harn.destinations.outside import Outside
+from harn.destinations.targets import LocalPlugin, Outside
 from harn.errors import DestinationFailed, HandlerRejected, HandlerTimedOut
 from harn.model.exchange import OutgoingDelivery, Returned
 from harn.testing.destinations import DestinationCase, example_delivery, make_destination_tests
@@ -130,7 +129,7 @@ class CatalogTests(SynchronousTestCase):
         catalog = DestinationCatalog.of([Other(), LocalPlugin()])
         self.assertIs(type(catalog.plugin("local")), LocalPlugin)
         (problem,) = catalog.problems
-        self.assertIn("'local' already belongs to harn.destinations.local", str(problem))
+        self.assertIn("'local' already belongs to harn.destinations.targets", str(problem))
 
     def test_unusable(self) -> None:
         """A plugin that does not keep its interface's promise is a problem, and costs no other."""
