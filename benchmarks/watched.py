@@ -170,7 +170,7 @@ def main() -> None:
     signal.signal(_INSIDE, answering(look))
     signal.signal(_HELD, answering(holding.take))
     from harn.cli.serve import serve
-    from harn.orchestrator.signals import hold_back
+    from harn.orchestrator.process import hold_back
 
     hold_back()  # as `serve` does, before the reactor is imported, which takes time
     holding.install()

@@ -3,7 +3,7 @@ Lifecycle events: what happens to requests, deliveries, versions and the server,
 
 Whoever makes something happen emits an event, once; whoever wants to count, log, record or react subscribes to its
 type. To find what an event causes, search for ``subscribe(`` and its name. Events that carry values of a higher room
-are declared there: those of reloads in `harn.reload.events`, those of rollouts in `harn.rollout.model`.
+are declared there: those of reloads in `harn.reload.interfaces`, those of rollouts in `harn.rollout.model`.
 
 Everything happens on the reactor thread. A field ``binding`` is a binding version's key, for example ``gh@v2``.
 """

@@ -17,7 +17,7 @@ from harn.observability.logs import TextSink, add_logging, process_sinks, writer
 from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.observability.records import as_twistd
 from harn.options import OPTIONS, ServeOptions
-from harn.orchestrator.daemon import fork_and_wait
+from harn.orchestrator.process import fork_and_wait
 from harn.processes import close_memory
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def makeService(options: Options) -> IService:
     Make the orchestrator; it starts no thread, child or socket before it is started.
 
     Where twistd is to make a daemon of it, this returns in a process of its own, and the operator's process waits for
-    it: see `harn.orchestrator.daemon`.
+    it: see `harn.orchestrator.process`.
     """
     twistd: Mapping[str, Any] = options.parent or {}
     report = None
@@ -75,8 +75,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from harn.clocks import use_monotonic_time
+    from harn.orchestrator.process import hold_back
     from harn.orchestrator.service import make_service
-    from harn.orchestrator.signals import hold_back
     from harn.systemd import taken_by_twisted
 
     hold_back()

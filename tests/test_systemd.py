@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import Lifecycle, ServerStarted
 from harn.orchestrator.publish import Notices, status_of
-from harn.reload.events import ReloadBegan, ReloadEnded
+from harn.reload.interfaces import ReloadBegan, ReloadEnded
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.systemd import LONGEST_STATUS, MOST_WAITING, SECOND_TRY, ServiceManager, Watchdog
 

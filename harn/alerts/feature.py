@@ -14,7 +14,7 @@ from harn.alerts.service import AlertService, LatenessService, Watcher
 from harn.dispatch.dispatcher import Dispatcher
 from harn.manifest.alerts import EMAIL, SLACK, WEBHOOK
 from harn.observability.metrics import Metrics
-from harn.reload.events import Adopted, FirstServes, ReloadsClosed
+from harn.reload.interfaces import Adopted, FirstServes, ReloadsClosed
 from harn.server import DRAINING, Server
 
 

@@ -42,7 +42,7 @@ from harn.manifest import alerts as kinds
 from harn.manifest.alerts import AlertSpec, SmtpSettings
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import DeadLetter
-from harn.reload.events import Adopted, ReloadEnded
+from harn.reload.interfaces import Adopted, ReloadEnded
 from harn.reload.report import ERROR, START, ReloadReport
 from harn.store.statistics import ITotals
 from harn.waiting import backoff, retry

@@ -7,7 +7,7 @@ from harn.circuits.operations import OPERATIONS
 from harn.circuits.service import Circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.observability.metrics import Metrics
-from harn.reload.events import Adopted, ReloadsClosed
+from harn.reload.interfaces import Adopted, ReloadsClosed
 from harn.server import Server
 from harn.triggers.registry import Registry
 

@@ -21,7 +21,7 @@ from harn.errors import HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settled
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
 from harn.model.delivery import CIRCUIT_OPEN, DONE, DeadLetter, Settlement
-from harn.store.checkpoints import ICheckpoints
+from harn.store.generations import ICheckpoints
 from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
 from harn.triggers.registry import Registry
 

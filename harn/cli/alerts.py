@@ -28,7 +28,7 @@ from harn.cli.output import print_error
 from harn.cli.place import ServerTarget
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.model.display import visible
-from harn.store.sqlite.checkpoints import SQLiteCheckpoints
+from harn.store.sqlite.generations import SQLiteCheckpoints
 
 COLUMNS = (
     Column("#", lambda alert: alert.index, is_right=True),

@@ -40,8 +40,8 @@ from harn.deliveries.selection import PAST
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import State
 from harn.operations.model import Operation
-from harn.orchestrator.running import state_path
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
+from harn.store.lock import state_path
 
 if TYPE_CHECKING:
     from harn.store.lock import StateDirectoryLock

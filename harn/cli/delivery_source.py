@@ -34,8 +34,8 @@ from harn.deliveries.operations import (
 )
 from harn.deliveries.reading import Scan, only, unknown
 from harn.deliveries.redaction import no_credential
-from harn.model.fixture import Fixture, read_fixture
-from harn.store.lists import WholeDelivery, as_held
+from harn.model.event import Fixture, read_fixture
+from harn.store.deliveries import WholeDelivery, as_held
 from harn.store.sqlite.connection import OfflineStore
 from harn.store.sqlite.lists import SQLiteDeliveryLists
 

@@ -21,8 +21,8 @@ from msgspec import UNSET
 from harn.cli.place import ServerTarget
 from harn.files import read_regular
 from harn.model.display import visible
-from harn.orchestrator.running import read_state
 from harn.reload.results import ProblemInfo
+from harn.store.lock import read_state
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the largest file that is read for an excerpt."""

@@ -20,7 +20,7 @@ from harn.deliveries.operations import export_fixture, import_fixture
 from harn.dispatch.operations import fire as fire_operation
 from harn.errors import HarnError
 from harn.model.display import visible
-from harn.model.fixture import fixture_document, read_fixture
+from harn.model.event import fixture_document, read_fixture
 
 FIELDS = (
     "binding_id",

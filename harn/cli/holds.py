@@ -169,7 +169,7 @@ def stored_circuits(place: ServerLocation, now: float) -> CircuitList:
     :raises EventLogUnavailable: it cannot be read.
     """
     from harn.cli.offline import StoredGenerations, open_store
-    from harn.store.sqlite.checkpoints import SQLiteCheckpoints
+    from harn.store.sqlite.generations import SQLiteCheckpoints
 
     with open_store(place.state_dir) as store:
         records = read_circuits(store.ask(SQLiteCheckpoints.get, CIRCUITS))

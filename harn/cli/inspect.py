@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -20,8 +20,8 @@ from harn.clocks import rfc3339
 from harn.errors import HarnError
 from harn.orchestrator.operations import OUTBOX, RECENT, Inspection, NoParameters, TriggerInfo
 from harn.orchestrator.operations import inspect as inspect_operation
-from harn.orchestrator.running import read_state
 from harn.statistics.figures import TriggerFigures
+from harn.store.lock import read_state
 
 UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
 """Units of time: their seconds, and their names."""
@@ -179,4 +179,4 @@ def ago(at: str | None) -> str | None:
 
 def time_of(milliseconds: int) -> str:
     """Return a time (UTC) for people."""
-    return f"{datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc):%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.fromtimestamp(milliseconds / 1000, tz=UTC):%Y-%m-%d %H:%M:%S}"

@@ -31,7 +31,7 @@ from harn.reload.results import ProblemInfo
 
 if TYPE_CHECKING:
     from harn.backup.backups import StoreReport
-    from harn.orchestrator.check import Checked
+    from harn.orchestrator.assemble import Checked
 
 
 LONGEST = 3600.0
@@ -203,7 +203,7 @@ def check(store: bool, no_secrets: bool, as_json: bool, **given: Any) -> None:
 
     from harn.cli.serve import run_until
     from harn.clocks import use_monotonic_time
-    from harn.orchestrator.check import check_manifest
+    from harn.orchestrator.assemble import check_manifest
 
     use_monotonic_time(reactor)
     found = run_until(reactor, lambda: check_manifest(reactor, options, os.environ, with_secrets=not no_secrets))

@@ -29,10 +29,9 @@ from harn.store.event_log import OURS, check_known
 from harn.store.event_log import Record as StoredRecord
 from harn.store.generations import GenerationRecord
 from harn.store.holds import CIRCUITS, PAUSES, Holds, RecordedHolds
-from harn.store.sqlite.checkpoints import SQLiteCheckpoints
 from harn.store.sqlite.connection import OfflineStore, open_readonly
 from harn.store.sqlite.event_log import SQLiteEventLog
-from harn.store.sqlite.generations import SQLiteGenerations
+from harn.store.sqlite.generations import SQLiteCheckpoints, SQLiteGenerations
 from harn.store.sqlite.statistics import SQLiteTotals
 from harn.vm.bundle import Bundle
 

@@ -17,8 +17,7 @@ from harn.cli.output import warn
 from harn.errors import HarnError, RouteUnknown, SecretUnavailable
 from harn.options import MANIFEST, STATE_DIR, absolute, value_of
 from harn.orchestrator.operations import NoParameters, list_bindings
-from harn.orchestrator.running import read_state, running_url, state_path
-from harn.store.lock import holder
+from harn.store.lock import holder, read_state, running_url, state_path
 
 LOOKED_FOR = 3.0
 """Seconds that a state file is looked for whose server runs."""

@@ -13,7 +13,7 @@ import click
 from harn.cli.options import with_flags
 from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.options import OPTIONS, ServeOptions
-from harn.orchestrator.signals import hold_back
+from harn.orchestrator.process import hold_back
 from harn.processes import close_memory
 
 if TYPE_CHECKING:

@@ -28,10 +28,10 @@ from harn.model.references import new_event_id, uuid7
 from harn.operations.model import Caller, Role
 from harn.operations.registry import DONE, TOPIC
 from harn.server import RecordWriter
+from harn.store.deliveries import ListedDelivery
 from harn.store.holds import CIRCUITS, PAUSES, RecordedHolds
 from harn.store.interfaces import IStore
 from harn.store.jobs import REPLAY, IJobs, ItemOutcome, Job, NewJob, PendingItem, ReplayOrder
-from harn.store.lists import ListedDelivery
 
 if TYPE_CHECKING:
     from harn.deliveries.change_operations import ChangeMany, ChangeOne

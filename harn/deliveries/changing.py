@@ -23,8 +23,8 @@ from harn.errors import WrongState
 from harn.lifecycle import Accepted, DeadLettersEnded, Lifecycle
 from harn.model.delivery import DISCARDED, REPLAYED, NewDelivery, StoredDelivery
 from harn.model.references import new_event_id
+from harn.store.deliveries import ListedDelivery
 from harn.store.jobs import CANCEL, GONE, REPLAY, IJobs, ItemOutcome, PendingItem, ReplayOrder, Replays
-from harn.store.lists import ListedDelivery
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 

@@ -18,7 +18,7 @@ from harn.deliveries.redaction import IsCredential, shown_event
 from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
 from harn.model.references import binding_key
 from harn.operations.model import Result
-from harn.store.lists import DeadGroup, ListedDelivery, WholeDelivery
+from harn.store.deliveries import DeadGroup, ListedDelivery, WholeDelivery
 
 Text = str | None
 Time = str | None

@@ -24,12 +24,11 @@ from harn.deliveries.redaction import IsCredential, envelope_of, no_credential, 
 from harn.deliveries.selection import Selection, compile_where, read_states
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.delivery import NewDelivery
-from harn.model.event import encode_envelope
-from harn.model.fixture import Fixture, fixture_document, make_fixture, read_fixture
+from harn.model.event import Fixture, encode_envelope, fixture_document, make_fixture, read_fixture
 from harn.model.references import binding_key, new_event_id, new_trace_id
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import SECRET, Parameters, Period, shown_as
-from harn.store.lists import ListedDelivery
+from harn.store.deliveries import ListedDelivery
 
 if TYPE_CHECKING:
     from harn.deliveries.reading import DeliveryReader

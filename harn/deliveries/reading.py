@@ -15,8 +15,8 @@ from attrs import define, evolve, field, frozen
 from harn.clocks import WallTime
 from harn.deliveries.selection import NotEvaluated, Selection
 from harn.errors import DeliveryUnknown, RouteUnknown
+from harn.store.deliveries import DeliveryFilter, IDeliveryLists, ListedDelivery, Slice, WholeDelivery, as_held
 from harn.store.holds import Holds
-from harn.store.lists import DeliveryFilter, IDeliveryLists, ListedDelivery, Slice, WholeDelivery, as_held
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime

@@ -11,7 +11,7 @@ from msgspec import structs
 from harn.model.display import REDACTED, candidates, is_signature, looks_secret, redact
 from harn.model.event import Envelope, TriggerEvent, decode_envelope
 from harn.model.json_text import is_too_deep
-from harn.store.lists import ListedDelivery
+from harn.store.deliveries import ListedDelivery
 
 IsCredential = Callable[[bytes], bool]
 """Returns whether a value is a known secret."""

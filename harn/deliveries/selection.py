@@ -15,12 +15,12 @@ from attrs import evolve, field, frozen
 from jmespath.exceptions import JMESPathError
 
 from harn.deliveries.redaction import event_document
-from harn.manifest.expressions import fault_of_expression
+from harn.manifest.vocabulary import fault_of_expression
 from harn.model.delivery import CANCELLED, DISCARDED, DONE, REPLAYED, SKIPPED, State
 from harn.model.references import binding_key
+from harn.store.deliveries import DeliveryFilter, ListedDelivery
 from harn.store.holds import Holds
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
-from harn.store.lists import DeliveryFilter, ListedDelivery
 from harn.triggers.matching import is_truthy
 
 EVENT = "event"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from harn.store.checkpoints import ICheckpoints
+from harn.store.generations import ICheckpoints
 
 NAME = "closed_versions"
 """The name of the record: by trigger id, the numbers of its closed versions."""

@@ -17,7 +17,7 @@ from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.interfaces import Held, IGate
 from harn.errors import RouteUnknown
-from harn.store.checkpoints import ICheckpoints
+from harn.store.generations import ICheckpoints
 from harn.store.holds import ALL, PAUSED, PAUSES, Pause, read_pauses
 from harn.triggers.registry import Registry
 

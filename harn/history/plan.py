@@ -30,9 +30,9 @@ from harn.model.quantities import format_duration, format_share
 from harn.model.references import binding_key
 from harn.reload.changes import stable_of
 from harn.reload.connections import connector_key, needing_connectors
+from harn.reload.generation import VersionNumbers
 from harn.reload.inputs import Inputs
 from harn.reload.interfaces import DryRun, IPlanner
-from harn.reload.numbers import VersionNumbers
 from harn.reload.report import ReloadRequest
 from harn.reload.results import (
     ConnectorChange,

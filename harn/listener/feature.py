@@ -19,9 +19,8 @@ from harn.listener.push import Push
 from harn.listener.site import HarnSite, Places
 from harn.observability.metrics import GaugeValue, Metrics
 from harn.operations.http import show_api
-from harn.reload.events import Adopted
 from harn.reload.generation import Candidate
-from harn.reload.interfaces import IRouteTable
+from harn.reload.interfaces import Adopted, IRouteTable
 from harn.server import Readiness, Server, SettingsChanged
 
 REMEMBERED = 86400.0

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from harn.manifest.diagnostics import Diagnostics, describe, quote
 from harn.manifest.fields import Choice, Duration, Integer, Text
+from harn.manifest.interfaces import JsonSchema
 from harn.manifest.lines import KeyPath
 from harn.manifest.tables import Shape, Table
 from harn.model.quantities import format_duration
@@ -114,7 +115,7 @@ class AlertTables:
         found = [self._read_one(one, (*path, index), diagnostics) for index, one in enumerate(value)]
         return tuple(one for one in found if one is not None)
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `harn.manifest.fields.Field.json_schema`."""
         properties = {key: {"description": one.description, **one.json_schema()} for key, one in ALERT.fields.items()}
         properties["threshold"]["default"] = 1

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from harn.manifest.diagnostics import Diagnostics, describe, nearest, quote
-from harn.manifest.expressions import fault_of_expression
+from harn.manifest.interfaces import JsonSchema
 from harn.manifest.lines import KeyPath
+from harn.manifest.vocabulary import fault_of_expression
 from harn.model.quantities import format_duration, parse_duration, parse_share
 from harn.model.references import parse_function_reference
 
@@ -31,7 +32,7 @@ class Field(Protocol):
     def read(self, value: Any, path: KeyPath, diagnostics: Diagnostics) -> Any:
         """Return the value as a spec holds it; None, and a diagnostic, when it is wrong."""
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """Return the JSON schema of valid values."""
 
 
@@ -48,7 +49,7 @@ class Flag:
         diagnostics.add(path, f"must be true or false, got {describe(value)}", "write it without quotes")
         return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"type": "boolean"}
 
@@ -73,7 +74,7 @@ class Integer:
             return value
         return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
@@ -101,7 +102,7 @@ class Number:
             return float(value)
         return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         lowest = "exclusiveMinimum" if self.positive else "minimum"
         return {"type": "number", lowest: self.low, "maximum": self.high}
@@ -127,7 +128,7 @@ class Choice:
             diagnostics.add(path, f"must be a string, got {describe(value)}", f"write one of: {known}")
         return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"enum": list(self.options)}
 
@@ -160,7 +161,7 @@ class Duration:
             return seconds
         return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?(ms|s|m|h|d|w)\s*$"}
 
@@ -188,7 +189,7 @@ class Durations:
         read = [one.read(each, (*path, index), diagnostics) for index, each in enumerate(value)]
         return tuple(each for each in read if each is not None)
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"type": "array", "items": Duration("").json_schema(), "minItems": 1, "maxItems": self.most}
 
@@ -232,7 +233,7 @@ class Share:
             return share
         return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         lowest = "exclusiveMinimum" if self.positive else "minimum"
         highest = "exclusiveMaximum" if self.partial else "maximum"
@@ -261,7 +262,7 @@ class Text:
         diagnostics.add(path, *fault)
         return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"type": "string", "minLength": 1}
 
@@ -282,7 +283,7 @@ class Texts:
         items = [self.item.read(one, (*path, index), diagnostics) for index, one in enumerate(value)]
         return tuple(item for item in items if item is not None)
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"type": "array", "items": self.item.json_schema()}
 
@@ -304,7 +305,7 @@ class Expression:
         diagnostics.add(path, f"is not JMESPath: {fault}", "the event is `event`, for example event.kind")
         return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"type": "string", "minLength": 1}
 
@@ -334,7 +335,7 @@ class Function:
             diagnostics.add(path, f"must be a Python function, got {quote(value)}", hint)
             return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `Field.json_schema`."""
         return {"type": "string", "minLength": 1}
 

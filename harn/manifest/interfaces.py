@@ -8,6 +8,9 @@ from typing import Any
 from attrs import frozen
 from zope.interface import Interface
 
+JsonSchema = dict[str, Any]
+"""A JSON schema, as it stands in a document: values that JSON has."""
+
 
 @frozen(kw_only=True)
 class SettingProblem:
@@ -26,7 +29,7 @@ class ISettingsSchema(Interface):
         Return the settings as a frozen, canonically encodable value (None if there are problems), and every problem.
         """
 
-    def json_schema() -> dict[str, Any]:
+    def json_schema() -> JsonSchema:
         """Return the table's JSON schema."""
 
 

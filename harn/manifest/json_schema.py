@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from harn.manifest.fields import Field
-from harn.manifest.interfaces import ProviderRules
+from harn.manifest.interfaces import JsonSchema, ProviderRules
 from harn.manifest.model import MATCH, TRIGGER
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
 from harn.manifest.tables import Shape
@@ -19,7 +19,7 @@ _ID = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = {"type": "string", "pattern": r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+(@[A-Za-z0-9_.-]+)?$"}
 
 
-def manifest_json_schema(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
+def manifest_json_schema(rules: Mapping[str, ProviderRules]) -> JsonSchema:
     """
     Describe a manifest (draft 2020-12): its keys, and the keys of each provider's triggers.
 
@@ -57,12 +57,12 @@ def _closed(description: str, properties: Mapping[str, Any], required: tuple[str
     return {**schema, "required": list(required)} if required else schema
 
 
-def _described(shape: Field) -> dict[str, Any]:
+def _described(shape: Field) -> JsonSchema:
     schema = shape.json_schema()
     return {"description": shape.description, **schema} if shape.description else schema
 
 
-def _settings(shape: Shape, defaults: Any) -> dict[str, Any]:
+def _settings(shape: Shape, defaults: Any) -> JsonSchema:
     properties: dict[str, Any] = {}
     for key, one in shape.fields.items():
         properties[key] = _described(one)
@@ -77,11 +77,11 @@ def _settings(shape: Shape, defaults: Any) -> dict[str, Any]:
     return _closed(shape.description, properties)
 
 
-def _keys(shape: Shape) -> dict[str, Any]:
+def _keys(shape: Shape) -> JsonSchema:
     return {key: _described(one) for key, one in shape.fields.items()}
 
 
-def _trigger(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
+def _trigger(rules: Mapping[str, ProviderRules]) -> JsonSchema:
     properties = _keys(TRIGGER)
     properties["timeout"]["default"] = "30s"
     properties["provider"] = {"description": TRIGGER.fields["provider"].description, "enum": sorted(rules)}
@@ -103,7 +103,7 @@ def _trigger(rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
     }
 
 
-def _of_provider(rule: ProviderRules, rules: Mapping[str, ProviderRules]) -> dict[str, Any]:
+def _of_provider(rule: ProviderRules, rules: Mapping[str, ProviderRules]) -> JsonSchema:
     names = (*rule.required_secrets, *rule.optional_secrets)
     properties: dict[str, Any] = {
         "kind": {"enum": [kind for kind in rule.kinds if kind in KINDS]},

@@ -28,9 +28,19 @@ from twisted.python.failure import Failure
 
 import harn
 from harn.errors import ManifestInvalid, StageFailed
-from harn.manifest.child import FOR_THE_PARENT, decode_parsed, decode_value
 from harn.manifest.diagnostics import Diagnostic, Diagnostics, parse_key, place
-from harn.manifest.document import Malformed, Pieces, cut, parse_head, parse_part, parse_whole, uncut
+from harn.manifest.document import (
+    FOR_THE_PARENT,
+    Malformed,
+    Pieces,
+    cut,
+    decode_parsed,
+    decode_value,
+    parse_head,
+    parse_part,
+    parse_whole,
+    uncut,
+)
 from harn.manifest.interfaces import PluginRules
 from harn.manifest.lines import KeyPath, Locator
 from harn.manifest.model import Manifest, TriggerSpec
@@ -311,7 +321,7 @@ def _same_as_before(spec: TriggerSpec, fingerprint: str, old: Manifest | None) -
 # passed, since it may be a checkout.
 _PROGRAM = """import sys
 if sys.argv[1] not in sys.path: sys.path.insert(0, sys.argv[1])
-from harn.manifest.child import main
+from harn.manifest.document import main
 main()"""
 
 
@@ -357,7 +367,7 @@ def parse_in_child(text: str, reactor: Any) -> Deferred[bytes]:
     Parse ``text`` in a child process; cancelling kills it.
 
     :param reactor: an `IReactorProcess`.
-    :return: the input of `harn.manifest.child.decode_parsed`.
+    :return: the input of `harn.manifest.document.decode_parsed`.
     :raises StageFailed: the child could not be started, or ended before it answered.
     """
     processes: IReactorProcess = reactor

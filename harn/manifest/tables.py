@@ -28,7 +28,7 @@ from harn.manifest.diagnostics import (
     suggest,
 )
 from harn.manifest.fields import Field
-from harn.manifest.interfaces import ISettingsSchema, SettingProblem
+from harn.manifest.interfaces import ISettingsSchema, JsonSchema, SettingProblem
 from harn.manifest.lines import KeyPath
 
 RESTART = object()
@@ -234,12 +234,12 @@ class StructSchema(Generic[_Settings]):
             problems.extend(self._further(settings))
         return (None if problems else settings), problems
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """Return the struct's JSON schema, self-contained, closed to other keys."""
         return {**_schema_of(self._struct), "additionalProperties": False}
 
 
-def _schema_of(wanted: Any) -> dict[str, Any]:
+def _schema_of(wanted: Any) -> JsonSchema:
     """Return the JSON schema of a type with every reference replaced by its definition, so that it can be nested."""
     schema = msgspec.json.schema(wanted)
     definitions = schema.pop("$defs", {})
@@ -291,7 +291,7 @@ class Typed:
             self._explain(value, path, diagnostics, error)
             return None
 
-    def json_schema(self) -> dict[str, Any]:
+    def json_schema(self) -> JsonSchema:
         """See `harn.manifest.fields.Field.json_schema`."""
         return _schema_of(self.type)
 

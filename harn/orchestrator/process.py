@@ -1,89 +1,276 @@
 """
-Settings of this process: the interpreter's switch interval, the limit of open files, the garbage collector.
+The server's process, as others reach it: signals, as calls on the reactor thread; the terminal whose end SIGHUP may
+report; the start of a daemon, as the command that starts it sees it.
 
-The garbage collector: a full collection walks every object of the live generation, and stops every request meanwhile.
-So after start-up, and after adopts that brought many new bindings, what is alive then is frozen: no collection looks at
-it again. It is freed by its reference count, which is why generations hold no cycles. Garbage is collected first.
+SIGHUP, SIGUSR1 and SIGUSR2 are held back or caught from the first moment, since their default action ends the process;
+what comes before the server is ready is the server's to keep. SIGTERM and SIGINT are taken over once the reactor runs,
+which sets its own then; a second one ends the process at once.
 
-It is not frozen after every adopt: what is frozen while it is in use for a moment, and in a cycle (a request that Klein
-serves, the last task of a pool's thread), is never freed. A reload that changes one trigger adds less to a collection's
-work than such a loss would cost.
+When the window of a terminal is closed, the kernel sends SIGHUP. A program in the foreground ends then, as expected; a
+server that took the signal for a reload would continue unseen, with the state directory and the port. In the
+background, without a terminal, or where SIGHUP was ignored at the start (``nohup``), SIGHUP is a reload even after it
+was closed.
+
+The command that starts a daemon ends with the outcome, not before there is one. ``twistd`` forks, and its first process
+ends when the daemon runs, before its port or manifest is checked. So that process forks once more, before any object of
+the server is made: one becomes the daemon, the other waits at a pipe until the daemon serves, reports why it does not,
+or is gone.
 """
 
 from __future__ import annotations
 
-import gc
-import resource
+import fcntl
+import os
+import signal
 import sys
-from importlib import import_module
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any, TextIO
 
+from twisted.application.internet import TimerService
 from twisted.internet.interfaces import IReactorTime
+from zope.interface import Interface
 
-from harn.listener.descriptors import MOST_FILES
-from harn.reload.events import Adopted
+from harn.observability.outputs import Outputs, outputs
+from harn.processes import CAUGHT
 
-SWITCH_INTERVAL = 0.0005
-"""
-Seconds that a thread may keep the interpreter's lock while the reactor waits for it. A reload computes in a thread;
-with Python's own interval (5 ms) a request may wait that long each time it wakes up meanwhile.
-"""
-
-
-LATE = ("harn.observability.exposition", "encodings.idna")
-"""Modules that would otherwise be imported on first use."""
-
-
-def set_switch_interval() -> None:
-    """Make threads hand the interpreter's lock over sooner."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
+ENDED_AT_ONCE = 1
+"""Exit status after a second SIGTERM or SIGINT."""
+LAST_WORDS = 0.2
+"""Seconds that the log has then to be written."""
+INTERVAL = 1.0
+"""Seconds between two looks whether the process is still in the foreground."""
+DEVICE = "/dev/tty"
 
 
-def raise_open_files(wanted: int = MOST_FILES) -> int:
-    """Raise the soft limit towards ``wanted``, never above the hard one; give what holds now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft == resource.RLIM_INFINITY or soft >= allowed:
-        return soft
+def hold_back() -> None:
+    """Block the signals of `CAUGHT` until `Signals.install`. To be called before anything that takes time."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+
+
+class ISignalReceiver(Interface):
+    """The server that signals are sent to."""
+
+    def hang_up() -> None:
+        """Called for each SIGHUP."""
+
+    def upgrade() -> None:
+        """Called for each SIGUSR2."""
+
+    def terminate() -> None:
+        """Called for the first SIGTERM or SIGINT."""
+
+
+class Signals:
+    """
+    Turns signals into calls.
+
+    :param reactor: an `IReactorCore` and `IReactorFromThreads`.
+    :param logs: are reopened for each SIGUSR1, and before each ``hang_up``.
+    """
+
+    def __init__(self, reactor: Any, receiver: ISignalReceiver, logs: Outputs = outputs) -> None:
+        self._reactor = reactor
+        self._receiver = receiver
+        self._logs = logs
+        self._terminating = False
+        self._restored = False
+        self._previous: dict[int, tuple[Any, Any]] = {}
+
+    def install(self) -> None:
+        """Catch the signals of `CAUGHT` now, also those held back, and the others as soon as the reactor runs."""
+        self._catch(signal.SIGHUP, self._on_hang_up)
+        self._catch(signal.SIGUSR1, self._on_reopen)
+        self._catch(signal.SIGUSR2, self._on_upgrade)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+        self._reactor.callWhenRunning(self._install_termination)
+
+    def restore(self) -> None:
+        """Restore the previous handlers."""
+        self._restored = True
+        for number, (handler, previous) in self._previous.items():
+            if signal.getsignal(number) == handler:
+                signal.signal(number, signal.SIG_DFL if previous is None else previous)
+        self._previous.clear()
+
+    def _catch(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+        try:
+            self._previous[number] = (handler, signal.signal(number, handler))
+        except ValueError:
+            # Not the main thread: a test runs the server, and no signal is meant for it.
+            return
+
+    def _install_termination(self) -> None:
+        if self._restored:
+            return
+        self._catch(signal.SIGTERM, self._on_termination)
+        self._catch(signal.SIGINT, self._on_termination)
+
+    def _on_hang_up(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._logs.reopen)
+        self._reactor.callFromThread(self._receiver.hang_up)
+
+    def _on_reopen(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._logs.reopen)
+
+    def _on_upgrade(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._receiver.upgrade)
+
+    def _on_termination(self, number: int, frame: FrameType | None) -> None:
+        if self._terminating:
+            # The interpreters end when their parent's end of the pipe closes.
+            self._logs.flush(LAST_WORDS)
+            os._exit(ENDED_AT_ONCE)
+        self._terminating = True
+        self._reactor.callFromThread(self._receiver.terminate)
+
+
+class Terminal(TimerService):
+    """
+    Notes whether the process is in the foreground of its terminal, which cannot be asked once the terminal is gone.
+
+    :param descriptor: of the terminal.
+    """
+
+    def __init__(self, clock: IReactorTime, descriptor: int) -> None:
+        super().__init__(INTERVAL, self.is_lost)  # type: ignore[no-untyped-call]
+        self.clock: IReactorTime = clock
+        self._descriptor = descriptor
+        self._was_in_foreground = False
+
+    @classmethod
+    def of_process(cls, clock: IReactorTime) -> Terminal | None:
+        """Return the terminal of this process; None if it has none, or must outlive it."""
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            return None
+        try:
+            descriptor = os.open(DEVICE, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        return cls(clock, descriptor)
+
+    def is_in_foreground(self) -> bool:
+        """
+        Return whether the process is in the foreground now.
+
+        :raises OSError: the terminal is gone.
+        """
+        return os.tcgetpgrp(self._descriptor) == os.getpgrp()
+
+    def is_lost(self) -> bool:
+        """Return whether the terminal is gone, and this process was in its foreground when it was there last."""
+        try:
+            self._was_in_foreground = self.is_in_foreground()
+        except OSError:
+            return self._was_in_foreground
+        return False
+
+
+PATIENCE = 1.0
+"""Seconds that twistd's own process may take to end after a start that failed."""
+READY = b"\0ready\n"
+"""What a daemon says last when it serves. No reason has a null byte."""
+
+
+class StartReport:
+    """
+    The daemon's end of the pipe.
+
+    :param descriptor: is closed once there is an outcome.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def ready(self) -> None:
+        """Report that the server serves; later reports are not for the command."""
+        self._write(READY)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def failed(self, why: str) -> None:
+        """
+        Report why it does not, a reason on each line.
+
+        The pipe stays open until the process has ended, so that the command ends after it, and its pid file is gone.
+        """
+        text = "".join(f"error: {line}\n" for line in why.replace("\0", "").splitlines())
+        self._write(text.encode("utf-8", "backslashreplace"))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            while data and self._descriptor is not None:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:  # the command was interrupted: the pipe has no reader
+            return
+
+
+def outcome(descriptor: int, log_file: str, stderr: TextIO | None) -> int:
+    """
+    Read what a daemon reports to its end; return the command's exit status, 0 or 1, with the reasons on ``stderr``.
+
+    :param log_file: what to name where the daemon ended without a report.
+    """
+    said, reason = b"", ""
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    except (OSError, ValueError):
-        return soft
-    return allowed
+        while piece := os.read(descriptor, 65536):
+            said += piece
+    except KeyboardInterrupt:
+        reason = "error: interrupted; the server goes on starting in the background\n"
+    if said.endswith(READY):
+        return 0
+    reason = reason or said.decode("utf-8", "replace")
+    if stderr is not None:  # it was not closed
+        stderr.write(reason or f"error: the server ended before it was ready; see {log_file}\n")
+        stderr.flush()
+    return 1
 
 
-def import_early() -> None:
-    """Import `LATE`, while there are descriptors to read modules with. Called in a thread: it takes a while."""
-    for name in LATE:
-        import_module(name)
+def fork_and_wait(log_file: str) -> StartReport:
+    """
+    Return in a new process, which is to become the daemon. This one waits for its report and exits.
+
+    To be called while there is no thread, and nothing open that two processes must not share.
+    """
+    reading, writing = map(_above_the_standard_ones, os.pipe())
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _close_when_this_process_forks(writing)
+        return StartReport(writing)
+    os.close(writing)
+    status = outcome(reading, log_file, sys.stderr)
+    if status:
+        _end(child)
+    os._exit(status)
 
 
-FREEZE_AFTER = 500
-"""New bindings since the last time for which freezing pays."""
+def _close_when_this_process_forks(descriptor: int) -> None:
+    """Leave the descriptor to the daemon alone: what twistd forks it from waits for it, and must not hold the pipe."""
+    this = os.getpid()
+
+    def close() -> None:
+        if os.getpid() == this:
+            with suppress(OSError):
+                os.close(descriptor)
+
+    os.register_at_fork(after_in_parent=close)
 
 
-def freeze() -> None:
-    """Collect what is garbage, and let no later collection look at what is not."""
-    gc.collect()
-    gc.freeze()
+def _end(child: int) -> None:
+    """End what twistd forked the daemon from: it would wait for ever for a daemon that was killed as it began."""
+    for _ in range(int(PATIENCE / 0.05)):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
 
 
-class Freezer:
-    """Freezes in a turn of its own, once for all adopts that came before it; the first time for any."""
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._is_due = False
-        self._fresh = FREEZE_AFTER
-
-    def adopted(self, event: Adopted) -> None:
-        """Freeze when the turn that adopted has ended, if that pays."""
-        plan = event.candidate.plan
-        self._fresh += len(plan.added) + len(plan.modified)
-        if self._fresh >= FREEZE_AFTER and not self._is_due:
-            self._is_due = True
-            self._clock.callLater(0, self._freeze)
-
-    def _freeze(self) -> None:
-        self._is_due = False
-        self._fresh = 0
-        freeze()
+def _above_the_standard_ones(descriptor: int) -> int:
+    """Move a descriptor: a daemon's 0 to 2 are replaced, and a pipe may get them where they were closed."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved

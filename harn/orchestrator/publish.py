@@ -17,15 +17,14 @@ from zope.interface import implementer
 
 from harn.lifecycle import Lifecycle, ServerStarted
 from harn.observability.metrics import Metrics
-from harn.orchestrator.running import state_path
-from harn.orchestrator.state_file import StateFile
+from harn.orchestrator.state_directory import StateFile
 from harn.orchestrator.status import ServerStatus
-from harn.reload.events import ReloadBegan, ReloadEnded
-from harn.reload.interfaces import IReloadPublisher
+from harn.reload.interfaces import IReloadPublisher, ReloadBegan, ReloadEnded
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, START, UNSETTLED, Finished, ReloadReport
 from harn.reload.results import ProbationInfo, ProblemInfo, RampInfo
 from harn.rollout.model import RolloutRecorded
 from harn.server import RecordWriter, Server
+from harn.store.lock import state_path
 from harn.systemd import LONGEST_STATUS, ServiceManager, shortened
 
 log = Logger(namespace="harn")

@@ -13,8 +13,8 @@ from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.model.delivery import DEAD, DISCARDED, DONE, READY, REPLAYED, SKIPPED, WAITING, StoredDelivery
 from harn.orchestrator.operations import Recovered, UnfinishedDelivery
-from harn.reload.drain import Drains
-from harn.reload.revive import Reviver
+from harn.reload.adopt import Drains
+from harn.reload.archive import Reviver
 from harn.server import Server
 from harn.store.deliveries import Backlog
 from harn.store.interfaces import IStore

@@ -29,9 +29,9 @@ from harn.listener.port import ServerPort
 from harn.model.display import visible
 from harn.options import ServeOptions
 from harn.orchestrator.assemble import Assembly
-from harn.orchestrator.process import raise_open_files, set_switch_interval
+from harn.orchestrator.maintenance import raise_open_files, set_switch_interval
+from harn.orchestrator.process import ISignalReceiver, Signals, Terminal
 from harn.orchestrator.publish import Publisher
-from harn.orchestrator.signals import ISignalReceiver, Signals, Terminal
 from harn.orchestrator.state_directory import make_private
 from harn.orchestrator.steps import (
     UpgradableServer,
@@ -48,8 +48,7 @@ from harn.server import Server, ended_in_time
 from harn.store.lock import StateDirectoryLock
 from harn.systemd import ServiceManager, Watchdog
 from harn.upgrade.interfaces import IServerLife
-from harn.upgrade.old_process import OldProcess
-from harn.upgrade.program import Inheritance, Program
+from harn.upgrade.program import Inheritance, OldProcess, Program
 from harn.upgrade.upgrade import NewProcess, Upgrade
 
 log = Logger(namespace="harn")

@@ -1,5 +1,6 @@
 """
-The state directory: closed to other users, and the key in it that makes digests of secrets useless to others.
+The state directory: closed to other users; the key in it that makes digests of secrets useless to others; the state
+file, which shows what the server is doing.
 
 Events, tokens and what handlers log are in its files. Each file is made with mode 0600, and each directory with 0700.
 `make_private` corrects the modes of files of earlier versions and copies, and warns about the directory itself.
@@ -14,11 +15,20 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from secrets import token_bytes
 
+from twisted.application.internet import TimerService
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from harn.backup.state import DIGEST_KEY
+from harn.lifecycle import Lifecycle, VersionEnded
+from harn.orchestrator.status import ServerStatus
+from harn.rollout.model import RolloutRecorded
+from harn.waiting import InThread, shield
 
 log = Logger(namespace="harn")
+
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FILES = (
@@ -103,3 +113,149 @@ def read_or_make_key(state_dir: str) -> bytes:
         file.write(key)
     beside.replace(path)
     return key
+
+
+INTERVAL = 1.0
+"""Seconds between two replacements that only tell of retired versions."""
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """
+    Put ``data`` in the place of the file. Blocks.
+
+    Not synced: the file describes a running server, and after a power failure there is none.
+
+    :raises OSError: the file is as it was.
+    """
+    beside = path + ".tmp"
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # one that a crash left may have another
+            file.write(data)
+        os.replace(beside, path)
+    except OSError:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise
+
+
+def stamp_of(path: str) -> tuple[int, ...] | None:
+    """Return what changes when a file is replaced or written to; None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class StateFileKeeper(TimerService):
+    """Looks every second whether the state file is still the one that this server wrote; see `StateFile.keep`."""
+
+    def __init__(self, clock: IReactorTime, state_file: StateFile) -> None:
+        super().__init__(INTERVAL, lambda: Deferred.fromCoroutine(state_file.keep()))  # type: ignore[no-untyped-call]
+        self.clock: IReactorTime = clock
+
+
+class StateFile:
+    """
+    The file, replaced with the server's status of that moment.
+
+    Replacements follow one another, so that the newest is what stays.
+
+    :ivar is_ours: False while another program's is there, which is left alone.
+    """
+
+    def __init__(self, path: str, clock: IReactorTime, in_thread: InThread, status: ServerStatus) -> None:
+        self.path = path
+        self.is_ours = True
+        self._clock = clock
+        self._in_thread = in_thread
+        self._status = status
+        self._lock = DeferredLock()
+        self._later: IDelayedCall | None = None
+        self._written_at = float("-inf")
+        self._stamp: tuple[int, ...] | None = None  # of the file as it was written last
+        self._is_in_trouble = False
+
+    async def save(self) -> None:
+        """
+        Replace the file now.
+
+        It is written also when the waiting is cancelled: two threads never write at once.
+
+        :raises OSError: it could not be written; it is as it was.
+        """
+        await shield(self._replace(), self._not_written)
+
+    def _not_written(self, failure: Failure) -> None:
+        log.failure("the state file {path} could not be written", failure, path=self.path)
+
+    async def _replace(self) -> None:
+        """Replace the file once those before have done so."""
+        await self._lock.acquire()
+        try:
+            if not self.is_ours:
+                return
+            self._written_at = self._clock.seconds()
+            if self._later is not None:  # this write includes it
+                self._later.cancel()
+                self._later = None
+            snapshot = self._status.snapshot()
+
+            def replace() -> None:
+                replace_file(self.path, snapshot.encode())
+                self._stamp = stamp_of(self.path)
+
+            await self._in_thread(replace)
+        finally:
+            self._lock.release()
+
+    async def keep(self) -> None:
+        """Replace the file if another program removed or changed it; trouble is logged once."""
+        kept: list[bool] = []
+        await self._lock.acquire()
+        try:
+            # Compared before the next replacement may begin, which changes both.
+            await self._in_thread(lambda: kept.append(self._stamp in (None, stamp_of(self.path))))
+        finally:
+            self._lock.release()
+        if not self.is_ours or kept == [True]:
+            return
+        try:
+            await self.save()
+        except OSError as error:
+            if not self._is_in_trouble:
+                log.warn("the state file {path} is lost: {why}; commands need --admin-url", path=self.path, why=error)
+            self._is_in_trouble = True
+        else:
+            self._is_in_trouble = False
+            log.warn("the state file {path} was removed or changed; it is written again", path=self.path)
+
+    def follow(self, lifecycle: Lifecycle) -> None:
+        """Replace the file soon after each event that changes what it says and that no caller waits for."""
+        for kind in (VersionEnded, RolloutRecorded):
+            lifecycle.subscribe(kind, self._changed)
+
+    def _changed(self, event: object) -> None:
+        self.save_soon()
+
+    def save_soon(self) -> None:
+        """Replace the file within `INTERVAL`, once for all that ask meanwhile; a failure is logged."""
+        if self._later is None:
+            wait = max(0.0, self._written_at + INTERVAL - self._clock.seconds())
+            self._later = self._clock.callLater(wait, self._save_later)
+
+    async def close(self) -> None:
+        """Plan nothing more, and wait for what is being written."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        await self._lock.acquire()
+        self._lock.release()
+
+    def _save_later(self) -> None:
+        self._later = None
+        Deferred.fromCoroutine(self.save()).addErrback(
+            lambda failure: log.failure("the state file {path} cannot be written", failure, path=self.path)
+        )

@@ -21,7 +21,6 @@ from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.orchestrator import operations
 from harn.orchestrator.operations import Activation, LastReload, ServerService, TriggerInfo
 from harn.orchestrator.recovery import RecoveryService
-from harn.orchestrator.running import RUNNING, STOPPED
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport
 from harn.server import Server
@@ -29,6 +28,7 @@ from harn.statistics.backlogs import Backlogs
 from harn.statistics.figures import Figures, TriggerFigures
 from harn.statistics.totals import TriggerTotals
 from harn.store.holds import ALL
+from harn.store.lock import RUNNING, STOPPED
 from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.registry import Registry
 from harn.triggers.routing import NO_RAMPS, Ramp, share_of

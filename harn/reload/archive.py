@@ -1,19 +1,41 @@
-"""The archive: the content of generations that served, read from the store to be shown, compared or adopted again."""
+"""
+The archive: what the store keeps of earlier generations. Their content is read to be shown, compared or adopted again;
+after a restart their binding versions are, as far as deliveries that they accepted are unfinished.
+
+Such a version is put together again from its spec and its bundle, not from disk, and drains from the start. The
+deliveries of one that cannot be revived go to the trigger's newest version, or become dead letters.
+"""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from attrs import field, frozen
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
-from harn.errors import GenerationUnknown
+from harn.clocks import WallTime
+from harn.errors import GenerationUnknown, HarnError, StageFailed
+from harn.manifest.model import TriggerSpec
+from harn.model.references import FunctionReference
+from harn.reload.changes import SourceDigests
 from harn.reload.inputs import Inputs
 from harn.reload.report import REVERT
-from harn.store.generations import GenerationRecord, IGenerations
+from harn.reload.targets import Resolution, Targets
+from harn.store.deliveries import Backlog
+from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
+from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.registry import Registry
 from harn.vm.bundle import Bundle, decode_bundle
 from harn.waiting import InThread
 from harn.wire import digest_bytes
+
+log = Logger(namespace="harn.reload")
+
 
 MOST_KEPT = 1000
 """Generations that can be kept at the most, as the manifest's settings have it."""
@@ -137,3 +159,205 @@ class Archive:
             record.number for record in await self._generations.history(MOST_KEPT) if record.manifest_digest
         )
         return f"kept are: {', '.join(map(str, numbers[-20:]))}" if numbers else "none is kept"
+
+
+PATIENCE = 30.0
+"""Seconds that an earlier version's code may take to load."""
+_TOO_SLOW = f"its code did not load in {PATIENCE} s"
+
+
+def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, int]]:
+    """
+    Return the versions that must be revived.
+
+    These are not live, and have deliveries that are ready, or retries of a trigger that was removed.
+    """
+    return [
+        (entry.trigger_id, entry.version)
+        for entry in backlog
+        if registry.get(entry.trigger_id, entry.version) is None
+        and (entry.ready or entry.trigger_id not in registry.active)
+    ]
+
+
+@frozen
+class Readable:
+    """A version that was read from the store; it still needs an interpreter that has resolved ``references``."""
+
+    binding: BindingVersion
+    references: frozenset[FunctionReference]
+
+
+class Reviver:
+    """
+    Revives earlier versions into the registry, as draining ones.
+
+    :param reactor: an `IReactorTime`, `IReactorThreads`.
+    :param wall: for stamps; ``reactor`` if None.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        generations: IGenerations,
+        resolution: Resolution,
+        targets: Targets,
+        registry: Registry,
+        wall: WallTime | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._wall: WallTime = wall or reactor
+        self._generations = generations
+        self._resolution = resolution
+        self._targets = targets
+        self._registry = registry
+
+    async def revive(
+        self, backlog: Iterable[Backlog], closed: Collection[tuple[str, int]] = ()
+    ) -> list[BindingVersion]:
+        """
+        Revive the versions that ``backlog`` needs, into the registry.
+
+        :param closed: versions (trigger id, number) that begin nothing more, and are not revived.
+        :return: the versions that drain from now on; the caller releases each once its deliveries have their leases.
+        """
+        entries = list(backlog)
+        by_key = await self.versions([each for each in needed(entries, self._registry) if each not in closed])
+        for binding in by_key.values():
+            binding.lease()
+            self._registry.drain(binding, self._wall.seconds())
+        return list(by_key.values())
+
+    async def versions(self, keys: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], BindingVersion]:
+        """
+        Revive versions (trigger id, number) that are not in the registry; each bundle is loaded once.
+
+        Versions that cannot be revived are left out, with a warning in the log.
+
+        :raises EventLogUnavailable: the store cannot be read; nothing is held.
+        """
+        records: list[BindingRecord] = list(await self._generations.bindings(keys)) if keys else []
+        by_bundle: dict[str, list[BindingRecord]] = {}
+        for record in records:
+            by_bundle.setdefault(record.bundle_id, []).append(record)
+        for trigger_id, version in set(keys).difference((record.trigger_id, record.version) for record in records):
+            _not_revived(trigger_id, version, "it is not in the store")
+        made: dict[tuple[str, int], BindingVersion] = {}
+        try:
+            for bundle_id, group in by_bundle.items():
+                await self._of_bundle(bundle_id, group, made)
+        except BaseException:
+            for binding in made.values():
+                if binding.destination is not None:
+                    binding.destination.release()
+            raise
+        return {key: made[key] for key in keys if key in made}
+
+    async def _of_bundle(
+        self, bundle_id: str, records: Collection[BindingRecord], made: dict[tuple[str, int], BindingVersion]
+    ) -> None:
+        """Revive the versions of one bundle, into ``made``."""
+        try:
+            bundle, readable, unreadable = await self._read(bundle_id, records)
+        except (HarnError, LookupError, ValueError) as error:
+            for record in records:
+                _not_revived(record.trigger_id, record.version, str(error))
+            return
+        for record, why in unreadable:
+            _not_revived(record.trigger_id, record.version, why)
+        # By modules: one that does not load fails only the versions that need it, and is tried once for all of them.
+        by_modules: dict[frozenset[str], list[Readable]] = {}
+        for each in readable:
+            by_modules.setdefault(frozenset(name.module for name in each.references), []).append(each)
+        hangs = False
+        for group in by_modules.values():
+            if not hangs:
+                hangs = await self._load(bundle, group, made)
+            else:
+                _none_revived(group, _TOO_SLOW)
+
+    async def _read(
+        self, bundle_id: str, records: Collection[BindingRecord]
+    ) -> tuple[Bundle, list[Readable], list[tuple[BindingRecord, str]]]:
+        """
+        Read the bundle and its versions from the store, in a thread; see `_read_versions`.
+
+        :raises LookupError: the bundle is not in the store.
+        :raises HarnError, ValueError: it cannot be read.
+        """
+        data = await self._generations.bundle(bundle_id)
+        if data is None:
+            raise LookupError(f"bundle {bundle_id} is not in the store")
+        pool = self._reactor.getThreadPool()
+        reading: Deferred[Any] = deferToThreadPool(self._reactor, pool, _read_versions, data, bundle_id, records)
+        return await reading  # type: ignore[no-any-return]  # of `_read_versions`
+
+    async def _load(
+        self, bundle: Bundle, group: Sequence[Readable], made: dict[tuple[str, int], BindingVersion]
+    ) -> bool:
+        """Load the code of versions that need the same modules; return whether that took too long."""
+        wanted = frozenset[FunctionReference]().union(*(each.references for each in group))
+        reviving = Deferred.fromCoroutine(self._resolution.revive(bundle, wanted))
+        try:
+            shared = await reviving.addTimeout(PATIENCE, self._reactor)
+        except TimeoutError:
+            _none_revived(group, _TOO_SLOW)
+            return True
+        except (HarnError, LookupError, ValueError) as error:
+            _none_revived(group, str(error))
+            return False
+        for each in group:
+            binding = each.binding
+            try:
+                binding.destination = await self._targets.hold(binding, shared)
+            except StageFailed as error:
+                _not_revived(binding.id, binding.version, str(error))
+                continue
+            made[binding.id, binding.version] = binding
+        shared.release()  # each has its own hold now
+        return False
+
+
+def _read_versions(
+    data: bytes, bundle_id: str, records: Collection[BindingRecord]
+) -> tuple[Bundle, list[Readable], list[tuple[BindingRecord, str]]]:
+    """
+    Read the versions of one bundle. Computes: not for the reactor thread.
+
+    :return: the bundle, the versions, and those that cannot be read, each with why.
+    :raises ValueError: the bundle is damaged.
+    """
+    bundle = read_kept_bundle(data, bundle_id)
+    code = SourceDigests(bundle)
+    readable: list[Readable] = []
+    unreadable: list[tuple[BindingRecord, str]] = []
+    for record in records:
+        try:
+            spec = msgspec.json.decode(record.spec, type=TriggerSpec)
+            definition = Definition.of(
+                spec,
+                digest_bytes(record.spec),
+                code.of(spec.handler),
+                None if spec.when is None else code.of(spec.when),
+            )
+            binding = BindingVersion(definition, record.version, bundle_id)
+        except (HarnError, LookupError, ValueError, msgspec.MsgspecError) as error:
+            unreadable.append((record, str(error)))
+            continue
+        references = frozenset(name for name in (spec.handler_reference(), binding.predicate) if name is not None)
+        readable.append(Readable(binding, references))
+    return bundle, readable, unreadable
+
+
+def _not_revived(trigger_id: str, version: int, why: str) -> None:
+    log.warn(
+        "{trigger}@v{version} cannot be revived; its deliveries go to the newest version: {error}",
+        trigger=trigger_id,
+        version=version,
+        error=why,
+    )
+
+
+def _none_revived(group: Iterable[Readable], why: str) -> None:
+    for each in group:
+        _not_revived(each.binding.id, each.binding.version, why)

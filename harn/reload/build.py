@@ -15,6 +15,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
+from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
 from harn.destinations.catalog import DestinationCatalog
@@ -26,14 +27,12 @@ from harn.manifest.source import ManifestSource, read_manifest
 from harn.reload.archive import Content, pack_manifest
 from harn.reload.changes import compare
 from harn.reload.connections import Connections, RunningConnector, needing_connectors
-from harn.reload.generation import Candidate, Generation, Prepared
+from harn.reload.generation import WITHDRAWN, Candidate, Generation, Prepared
 from harn.reload.inputs import ExternalInputs, Inputs, current_digests, read_inputs
-from harn.reload.numbers import WITHDRAWN
 from harn.reload.reader import FileReader
-from harn.reload.resolution import Resolution
 from harn.reload.results import ChangeCounts, GenerationSummary
-from harn.reload.runs import Stages
-from harn.reload.targets import GenerationTargets, Targets
+from harn.reload.runs import IWork, Stages
+from harn.reload.targets import GenerationTargets, Resolution, Targets
 from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
@@ -53,6 +52,7 @@ MOST_NAMED = 100
 """Triggers of each sort that a generation's record names."""
 
 
+@implementer(IWork)
 class Builder:
     """
     Builds candidates.

@@ -9,10 +9,9 @@ from attrs import field, frozen
 from harn.manifest.model import RolloutSpec
 from harn.reload.changes import stable_of
 from harn.reload.connections import RunningConnector
-from harn.reload.generation import Candidate, Generation, Pin, Prepared
+from harn.reload.generation import Adoption, Candidate, Generation, Pin, Prepared, VersionNumbers
 from harn.reload.inputs import Inputs, values_for_alerts, without_secrets
 from harn.reload.interfaces import IRouteTable
-from harn.reload.numbers import Adoption, VersionNumbers
 from harn.reload.report import ReloadRequest
 from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import BindingVersion, Definition

@@ -15,9 +15,8 @@ from attrs import field, frozen
 
 from harn.manifest.model import Manifest, RolloutSpec, TriggerSpec
 from harn.model.references import LOCAL, scheme_of
-from harn.reload.generation import Generation
+from harn.reload.generation import Generation, VersionNumbers
 from harn.reload.inputs import Inputs
-from harn.reload.numbers import VersionNumbers
 from harn.reload.report import ReloadRequest
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.reconcile import Plan, reconcile

@@ -24,12 +24,20 @@ from harn.model.references import uuid7
 from harn.reload import reports
 from harn.reload.adopt import LiveGeneration
 from harn.reload.candidate import ContinuedRamp
-from harn.reload.events import Adopted, FirstServes, PinEnded, ReloadBegan, ReloadEnded, ReloadsClosed
-from harn.reload.generation import Candidate, Generation
-from harn.reload.interfaces import IReloader, IReloadPublisher, IRollouts, NoRollouts
-from harn.reload.numbers import LastGeneration
+from harn.reload.generation import Candidate, Generation, LastGeneration
+from harn.reload.interfaces import (
+    Adopted,
+    FirstServes,
+    IReloader,
+    IReloadPublisher,
+    IRollouts,
+    NoRollouts,
+    PinEnded,
+    ReloadBegan,
+    ReloadEnded,
+    ReloadsClosed,
+)
 from harn.reload.pipeline import NOTING, ReloadPipeline
-from harn.reload.queue import Batch, ReloadQueue
 from harn.reload.report import (
     NEEDS_CONFIRMATION,
     START,
@@ -38,9 +46,9 @@ from harn.reload.report import (
     ReloadReport,
     ReloadRequest,
 )
-from harn.reload.resolution import StartHooks
 from harn.reload.results import LiveGenerationInfo
-from harn.reload.runs import PipelineRun, Stages
+from harn.reload.runs import Batch, PipelineRun, ReloadQueue, Stages
+from harn.reload.targets import StartHooks
 from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Ramp
 
@@ -208,7 +216,7 @@ class Coordinator:
         """Run the pipeline, adopt its candidate, and return the report."""
         started, live = self._clock.seconds(), self.current
         timeout = DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
-        stages = Stages(self._clock, max(PARSING, timeout), self._pipeline.builder.doing)
+        stages = Stages(self._clock, max(PARSING, timeout), self._pipeline.builder)
         try:
             report = await self._attempt(request, stages, start or Start())
         except (ManifestInvalid, StageFailed) as error:

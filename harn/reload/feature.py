@@ -9,20 +9,17 @@ from harn.connectors.interfaces import IEventSink, IExamples
 from harn.destinations.catalog import DestinationCatalog
 from harn.observability.metrics import Metrics
 from harn.reload import operations
-from harn.reload.adopt import LiveGeneration
+from harn.reload.adopt import Drains, LiveGeneration
+from harn.reload.archive import Reviver
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator
-from harn.reload.drain import Drains
-from harn.reload.events import Adopted
 from harn.reload.inputs import ExternalInputs
-from harn.reload.interfaces import IPlanner, IReloadPublisher, IRouteTable
+from harn.reload.interfaces import Adopted, IPlanner, IReloadPublisher, IRouteTable
 from harn.reload.operations import DrainService
 from harn.reload.pipeline import ReloadPipeline
 from harn.reload.reader import FileReader
-from harn.reload.resolution import Resolution
-from harn.reload.revive import Reviver
-from harn.reload.targets import Targets
+from harn.reload.targets import Resolution, Targets
 from harn.server import Server
 from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry

@@ -1,12 +1,13 @@
 """
 A generation: everything that serves one accepted manifest. Put together whole, off to the side, and never changed.
 
-It holds no secret values and no parent: dropping the last reference to it frees it without the cycle collector.
+It holds no secret values and no parent: dropping the last reference to it frees it without the cycle collector. The
+highest numbers ever given to generations, and to each trigger's versions, are kept in memory as the store has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from harn.manifest.model import RolloutSpec
 from harn.reload.connections import RunningConnector
 from harn.reload.inputs import Inputs
 from harn.reload.targets import GenerationTargets
+from harn.store.generations import GenerationRecord, IGenerations, LiveBinding
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
@@ -131,3 +133,129 @@ class Candidate:
     reinterpreted: tuple[BindingVersion, ...]
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
     alert_secrets: Mapping[str, bytes] = field(factory=dict, repr=False)
+
+
+WITHDRAWN = ""
+"""The digest of a generation that was reserved and then failed: its number was never used."""
+
+
+@frozen
+class Adoption:
+    """When a generation was adopted first (seconds, Unix), by which credential, and what asked for it."""
+
+    source: str
+    actor: str
+    at: float
+
+
+@frozen
+class LastGeneration:
+    """
+    The last generation of the store that may have served.
+
+    :ivar number: the highest that may have served; 0 for none.
+    :ivar digest: the digest of that one, if it is known to have served; so is ``adoption``.
+    """
+
+    number: int = 0
+    digest: str | None = None
+    adoption: Adoption | None = None
+
+    @classmethod
+    async def of(cls, generations: IGenerations) -> LastGeneration:
+        """Read it from the store."""
+        last = await generations.last()
+        if last is not None and last.digest == WITHDRAWN:
+            adopted = await generations.history(1)
+            last = adopted[0] if adopted else None
+        if last is None:
+            return cls()
+        # One that was only reserved may have served without a record of it, and one from before there was an archive
+        # cannot be rolled back to: in both cases the next generation gets a number above it.
+        if last.adopted_at is None or not last.manifest_digest:
+            return cls(last.number)
+        return cls(last.number, last.digest, Adoption(last.source, last.actor, last.adopted_at))
+
+
+class VersionNumbers:
+    """Gives version numbers that never go back, over any number of restarts."""
+
+    def __init__(self, known: Mapping[str, LiveBinding]) -> None:
+        self._known = dict(known)
+
+    def kept(self, definition: Definition) -> int | None:
+        """Return the number that the trigger had before the start, if its definition is still the same."""
+        known = self._known.get(definition.spec.id)
+        return known.version if known is not None and known.fingerprint == definition.fingerprint else None
+
+    def keeps(self, definitions: Iterable[Definition]) -> bool:
+        """Return whether every trigger keeps the number that it had before the start."""
+        return all(self.kept(definition) is not None for definition in definitions)
+
+    def following(self, trigger_id: str) -> int:
+        """Return the number for a new definition of the trigger."""
+        known = self._known.get(trigger_id)
+        return 1 if known is None else known.version + 1
+
+    def adopted(self, bindings: Iterable[BindingVersion]) -> None:
+        """Record the numbers of bindings that are in force now; a number that is not above the known one is ignored."""
+        for binding in bindings:
+            known = self._known.get(binding.id)
+            if known is not None and known.version >= binding.version:
+                continue
+            self._known[binding.id] = LiveBinding(
+                version=binding.version, fingerprint=binding.definition.fingerprint, bundle_id=binding.bundle_id
+            )
+
+
+class GivenNumbers:
+    """
+    The numbers of generations and versions that were given so far: those in the store, and those given since.
+
+    :ivar versions: of versions; ``highest``: of a generation, reserved or adopted.
+    :ivar are_known: False when another program may have given some since; the next reload reads them again.
+    """
+
+    def __init__(self, generations: IGenerations) -> None:
+        self._generations = generations
+        self.versions, self.highest = VersionNumbers({}), 0
+        self.are_known = True
+
+    def adopted(self, candidate: Candidate) -> None:
+        """Record the numbers of a generation that is live now, and of its new versions."""
+        generation, plan = candidate.generation, candidate.plan
+        self.highest = max(self.highest, generation.number)
+        self.versions.adopted(generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified))
+
+    async def read(self) -> LastGeneration:
+        """
+        Read the numbers from the store, at a start.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        self.versions = VersionNumbers(await self._generations.latest_bindings())
+        last = await LastGeneration.of(self._generations)
+        self.highest = last.number
+        return last
+
+    async def read_again(self, live: Generation | None) -> None:
+        """
+        Read the numbers again, after another program gave some and ended without serving.
+
+        The generation that it reserved is withdrawn: its number was not used.
+
+        :raises EventLogUnavailable: the store cannot be read or written; it is tried again before the next reload.
+        """
+        self.are_known = False
+        last, number = await self._generations.last(), 0 if live is None else live.number
+        if last is not None and last.number > number and last.adopted_at is None and last.digest != WITHDRAWN:
+            withdrawn = GenerationRecord(
+                number=last.number, digest=WITHDRAWN, bundle_id=last.bundle_id, source=last.source, actor=last.actor
+            )
+            await self._generations.reserve(withdrawn, None)
+        versions = VersionNumbers(await self._generations.latest_bindings())
+        if live is not None:
+            versions.adopted(live.bindings.values())  # the store may have no record yet that these serve
+        self.versions = versions
+        self.highest = max(self.highest, number, (await LastGeneration.of(self._generations)).number)
+        self.are_known = True

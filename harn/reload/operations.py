@@ -29,7 +29,7 @@ from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, PREVIOUS, UNSE
 from harn.reload.results import LiveGenerationInfo, ReloadResult
 
 if TYPE_CHECKING:
-    from harn.reload.drain import Draining, Drains
+    from harn.reload.adopt import Draining, Drains
     from harn.reload.interfaces import IReloader
     from harn.store.deliveries import IDeliveries
     from harn.triggers.interfaces import IVersionDeliveries

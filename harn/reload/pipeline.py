@@ -17,18 +17,16 @@ from twisted.logger import Logger
 from harn.clocks import WallTime
 from harn.errors import GenerationUnknown
 from harn.manifest.model import RolloutSpec
-from harn.reload.archive import Archive, Content
+from harn.reload.archive import Archive, Content, Reviver
 from harn.reload.build import Builder
 from harn.reload.candidate import CandidateParts, RevivedVersion, Terms, make_candidate
 from harn.reload.changes import changes_of_restart, plan_rollouts
 from harn.reload.connections import RunningConnector
-from harn.reload.generation import Candidate, Generation, Pin, Prepared
+from harn.reload.generation import Adoption, Candidate, Generation, GivenNumbers, Pin, Prepared
 from harn.reload.inputs import Inputs, renewed_since
 from harn.reload.interfaces import DryRun, IPlanner, IRouteTable
-from harn.reload.numbers import Adoption, GivenNumbers
 from harn.reload.report import PREVIOUS, UNASKED, ReloadRequest
 from harn.reload.results import ReloadPlan
-from harn.reload.revive import Reviver
 from harn.reload.runs import ContentRead, PipelineRun, RunResult
 from harn.reload.targets import GenerationTargets
 from harn.store.generations import IGenerations

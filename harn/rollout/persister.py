@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from harn.errors import EventLogUnavailable, ShuttingDown
 from harn.reload.pipeline import NOTING
-from harn.store.checkpoints import ICheckpoints
+from harn.store.generations import ICheckpoints
 
 log = Logger(namespace="harn.reload")
 

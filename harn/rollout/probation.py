@@ -24,7 +24,7 @@ from harn.errors import GenerationUnknown, NothingPending, PreconditionFailed, S
 from harn.lifecycle import Lifecycle, Settled
 from harn.model.delivery import Attempt, counts_against_code
 from harn.reload.coordinator import Coordinator
-from harn.reload.events import ReloadsClosed
+from harn.reload.interfaces import ReloadsClosed
 from harn.reload.report import REVERT, ReloadReport, ReloadRequest
 from harn.reload.results import ProbationInfo
 from harn.rollout.model import (

@@ -20,9 +20,8 @@ from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable
 from harn.lifecycle import Lifecycle
 from harn.reload.coordinator import Coordinator
-from harn.reload.events import Adopted, FirstServes, PinEnded, ReloadsClosed
 from harn.reload.generation import PIN_CHECKPOINT, Generation, Pin
-from harn.reload.interfaces import IRollouts, RolloutStatus
+from harn.reload.interfaces import Adopted, FirstServes, IRollouts, PinEnded, ReloadsClosed, RolloutStatus
 from harn.reload.report import START, ReloadRequest
 from harn.rollout import probation, ramps
 from harn.rollout.model import (
@@ -39,8 +38,7 @@ from harn.rollout.model import (
 from harn.rollout.persister import Checkpoint, Persister
 from harn.rollout.probation import Probations
 from harn.rollout.ramps import Ramps
-from harn.store.checkpoints import ICheckpoints
-from harn.store.generations import IGenerations
+from harn.store.generations import ICheckpoints, IGenerations
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 

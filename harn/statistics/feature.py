@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import INBOX_TOPIC
-from harn.reload.events import Adopted
+from harn.reload.interfaces import Adopted
 from harn.server import Server
 from harn.statistics.backlogs import Backlogs, add_gauges
 from harn.statistics.disk import DiskWatch, add_disk_gauges

@@ -11,13 +11,11 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute
 
-from harn.store.checkpoints import ICheckpoints
-from harn.store.deliveries import IDeliveries
+from harn.store.deliveries import IDeliveries, IDeliveryLists
 from harn.store.event_log import IEventLog
-from harn.store.generations import IGenerations
+from harn.store.generations import ICheckpoints, IGenerations
 from harn.store.inbox import IInbox
 from harn.store.jobs import IJobs
-from harn.store.lists import IDeliveryLists
 from harn.store.recovery import IHeartbeat, IRecovery
 from harn.store.retention import IRetention
 from harn.store.statistics import IStatistics, ITotals

@@ -23,7 +23,7 @@ import msgspec
 from attrs import field, frozen
 
 from harn.handlers import Context, Log, SecretMissing, TriggerEvent
-from harn.model.fixture import read_fixture
+from harn.model.event import read_fixture
 
 
 @frozen

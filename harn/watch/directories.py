@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import frozen
 from twisted.logger import Logger
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from zope.interface import Interface
 
 from harn.watch.files import link_chain
 
@@ -41,24 +42,32 @@ class Followed:
     identity: tuple[int, int]
 
 
+class IEventReceiver(Interface):
+    """The object that acts on events; provided by `harn.watch.watcher.FileWatcher`."""
+
+    def notice() -> None:
+        """Called on the reactor thread at the first event since the last look."""
+
+
 class EventFilter(FileSystemEventHandler):
     """
     Filters, in watchdog's thread, the events of names that matter.
 
-    :param noticed: called at the first such event, and again for the next one only after `rearm`.
-    :param seconds: returns the time.
+    :param reactor: an `IReactorFromThreads` and `IReactorTime`.
+    :param receiver: is notified, on the reactor thread, of the first such event, and again of the next one only after
+        `rearm`.
     :ivar names: names that matter; ``directories``: those in which any module matters.
     :ivar latest: when the last such event came.
     :ivar lost: followed directories that were deleted.
     """
 
-    def __init__(self, noticed: Callable[[], None], seconds: Callable[[], float]) -> None:
+    def __init__(self, reactor: Any, receiver: IEventReceiver) -> None:
         self.names: frozenset[str] = frozenset()
         self.directories: frozenset[str] = frozenset()
         self.latest = 0.0
         self.lost: set[str] = set()
-        self._noticed = noticed
-        self._seconds = seconds
+        self._reactor = reactor
+        self._receiver = receiver
         self._has_noticed = False
 
     def rearm(self) -> None:
@@ -74,10 +83,10 @@ class EventFilter(FileSystemEventHandler):
             self.lost.add(source)
         elif not self._matters(source) and not self._matters(os.fsdecode(event.dest_path)):
             return
-        self.latest = self._seconds()
+        self.latest = self._reactor.seconds()
         if not self._has_noticed:
             self._has_noticed = True
-            self._noticed()
+            self._reactor.callFromThread(self._receiver.notice)
 
     def _matters(self, path: str) -> bool:
         return path in self.names or (path.endswith(".py") and os.path.dirname(path) in self.directories)

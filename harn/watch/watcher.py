@@ -17,10 +17,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from harn.errors import FilesHang
 from harn.reload.reader import FileReader
-from harn.watch.directories import Directories, EventFilter
+from harn.watch.directories import Directories, EventFilter, IEventReceiver
 from harn.watch.files import (
     Classification,
     FileStatus,
@@ -78,6 +79,7 @@ class UnsettledPeriod:
     reported: bool = False
 
 
+@implementer(IEventReceiver)
 class FileWatcher(Service):
     """
     Requests a reload when a file of the live generation has changed.
@@ -87,10 +89,10 @@ class FileWatcher(Service):
     """
 
     def __init__(self, files: FileReader, server: IWatchedServer) -> None:
-        reactor = self._reactor = files.reactor
+        self._reactor = files.reactor
         self._files = files
         self._server = server
-        self.events = EventFilter(lambda: reactor.callFromThread(self._notice), reactor.seconds)
+        self.events = EventFilter(self._reactor, self)
         self._directories = Directories(self.events)
         self._last_request: LastRequest | None = None
         self._unsettled: UnsettledPeriod | None = None
@@ -126,10 +128,10 @@ class FileWatcher(Service):
         with suppress(FilesHang):
             await self._files.read(self._directories.stop, what="the end of the watched directories")
 
-    # EventFilter
+    # Events
 
-    def _notice(self) -> None:
-        """Called at a first event: look after `QUIET`, but not later than `LONGEST_WAIT` from now."""
+    def notice(self) -> None:
+        """Look after `QUIET`, but not later than `LONGEST_WAIT` from now."""
         if not self.running or (self._timer is not None and self._timer.active()):
             return
         self._first_event = self._reactor.seconds()
@@ -172,7 +174,7 @@ class FileWatcher(Service):
         self._poll = self._reactor.callLater(pause, self._look)
         if self._again:
             self._again = False
-            self._notice()
+            self.notice()
 
     # Looking
 

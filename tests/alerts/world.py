@@ -14,7 +14,7 @@ from harn.alerts.messages import Message
 from harn.alerts.senders import ISender, Senders, Target
 from harn.alerts.service import AlertService
 from harn.errors import AlertNotSent
-from harn.reload.events import FirstServes
+from harn.reload.interfaces import FirstServes
 from tests.reload.world import World, fake
 
 URL = "https://hooks.test/services/T0/B0/s3cr3tt0ken"

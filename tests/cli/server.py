@@ -11,9 +11,8 @@ from typing import Any
 
 from attrs import frozen
 
-from harn.orchestrator.running import state_path
-from harn.orchestrator.state_file import replace_file
-from harn.store.lock import StateDirectoryLock
+from harn.orchestrator.state_directory import replace_file
+from harn.store.lock import StateDirectoryLock, state_path
 
 
 @frozen(kw_only=True)

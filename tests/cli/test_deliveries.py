@@ -27,9 +27,9 @@ from harn.deliveries.describing import (
 )
 from harn.deliveries.operations import ListDeliveries
 from harn.model.delivery import DEAD, WAITING, DeadLetter
-from harn.orchestrator.running import state_path
-from harn.orchestrator.state_file import replace_file
+from harn.orchestrator.state_directory import replace_file
 from harn.store.jobs import JobFilter, NewJob
+from harn.store.lock import state_path
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
 from harn.testing.handlers import load_fixture
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, new_delivery, settlement_of

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.maintenance import show_checked
 from harn.model.problem import Problem
-from harn.orchestrator.check import Checked
+from harn.orchestrator.assemble import Checked
 from harn.reload.results import ProblemInfo
 
 WRONG = Problem(file="harn.toml", line=3, where="triggers[0] (gh): id", message="is empty", hint="give it one")

@@ -12,10 +12,10 @@ from twisted.trial.unittest import TestCase
 from harn.cli.main import cli
 from harn.cli.offline import DATABASE, StoredRecords
 from harn.orchestrator.publish import MANIFEST
-from harn.orchestrator.running import state_path
-from harn.orchestrator.state_file import replace_file
+from harn.orchestrator.state_directory import replace_file
 from harn.orchestrator.status import LIFECYCLE
 from harn.store.event_log import OURS
+from harn.store.lock import state_path
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore
 
 

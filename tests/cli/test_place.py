@@ -10,9 +10,8 @@ from collections.abc import Callable
 from harn.auth.credentials import Credentials
 from harn.cli import place
 from harn.cli.client import AdminClient, NoServerUrl, fault_of_url
-from harn.orchestrator.running import state_path
-from harn.orchestrator.state_file import replace_file
-from harn.store.lock import StateDirectoryLock
+from harn.orchestrator.state_directory import replace_file
+from harn.store.lock import StateDirectoryLock, state_path
 from tests.cli.test_commands import NOTHING, CommandCase
 
 

@@ -10,8 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.deliveries.operations import FixtureImporter, ImportFixture, fixture_of, import_fixture
 from harn.deliveries.redaction import no_credential
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
-from harn.model.event import decode_envelope
-from harn.model.fixture import fixture_document, read_fixture
+from harn.model.event import decode_envelope, fixture_document, read_fixture
 from harn.testing.stores.kit import new_delivery
 from tests.deliveries.test_selection import listed
 from tests.dispatch.world import World

@@ -18,8 +18,8 @@ from harn.manifest.model import CircuitSpec, RetrySpec
 from harn.model.delivery import READY, RUNNING, WAITING, State
 from harn.operations.parameters import Period
 from harn.statistics.backlogs import Backlogs
+from harn.store.deliveries import DeliveryFilter
 from harn.store.holds import CIRCUITS, PAUSES, Hold, Holds, RecordedHolds
-from harn.store.lists import DeliveryFilter
 from harn.testing.clocks import START
 from tests.deliveries.jobs_world import JobsWorld
 from tests.operations.asking import asked

@@ -19,8 +19,8 @@ from harn.history.plan import Planned, Work, describe_plan, describe_terms
 from harn.manifest.settings import OrchestratorSettings, ReloadSettings
 from harn.model.quantities import FailureLimit
 from harn.reload.changes import define
+from harn.reload.generation import VersionNumbers
 from harn.reload.inputs import Inputs
-from harn.reload.numbers import VersionNumbers
 from harn.reload.report import ReloadRequest
 from harn.reload.results import ProbationTerms
 from harn.store.generations import LiveBinding

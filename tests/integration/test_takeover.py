@@ -16,7 +16,7 @@ from tests.integration.test_upgrade import HELD, SLOW_IMPORT, UpgradeCase
 
 FAILS_LATE = """
 from harn.upgrade.program import HandoverFailed
-from harn.upgrade.old_process import OldProcess
+from harn.upgrade.program import OldProcess
 
 async def take_over(self, *given):
     raise HandoverFailed("the socket cannot be adopted")

@@ -1,12 +1,29 @@
-"""Orphans that the server is given as process 1."""
+"""Orphans that the server is given as process 1, and the settings of its process."""
 
+from __future__ import annotations
+
+import gc
+import os
+import resource
+from types import SimpleNamespace
 from typing import Any
 from unittest import skipIf
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.orchestrator.maintenance import INTERVAL, Children, OrphanReaper, is_parent_of_orphans
+from harn.listener.connection_limit import SURPLUS
+from harn.listener.descriptors import LEAST, RESERVED, connections_within, open_files
+from harn.orchestrator.maintenance import (
+    FREEZE_AFTER,
+    INTERVAL,
+    Children,
+    Freezer,
+    OrphanReaper,
+    is_parent_of_orphans,
+    raise_open_files,
+)
+from harn.triggers.reconcile import Plan
 
 
 class ScriptedChildren(Children):
@@ -64,3 +81,45 @@ class OrphanReaperTests(SynchronousTestCase):
     def test_not_for_everybody(self) -> None:
         """A process with a parent for its orphans needs no reaper."""
         self.assertFalse(is_parent_of_orphans())
+
+
+class ProcessTests(SynchronousTestCase):
+    def test_open_files(self) -> None:
+        """The soft limit is raised towards what is wanted and never lowered, and never above the hard one."""
+        limits = [(256, 4096)]
+        self.patch(resource, "getrlimit", lambda which: limits[-1])
+        self.patch(resource, "setrlimit", lambda which, pair: limits.append(pair))
+        self.assertEqual(raise_open_files(300), 300)
+        self.assertEqual(raise_open_files(200), 300)
+        self.assertEqual(raise_open_files(), 4096)
+        self.assertEqual(limits, [(256, 4096), (300, 4096), (4096, 4096)])
+
+    def test_connections_within(self) -> None:
+        """Connections leave a reserve of the open files to all that must go on; there are always a few."""
+        self.assertEqual(connections_within(1024, 40), 1024 - 40 - RESERVED)
+        self.assertEqual(connections_within(64, 40), LEAST)
+        self.assertGreater(connections_within(resource.RLIM_INFINITY, 40), 10_000)
+        self.assertGreater(RESERVED, SURPLUS + 40)
+        before = open_files()
+        with open(os.devnull):
+            self.assertEqual(open_files(), before + 1)
+
+    def test_freezer(self) -> None:
+        """It freezes after the turn, the first time and when much is new, once for all that came before."""
+        frozen: list[int] = []
+        self.patch(gc, "freeze", lambda: frozen.append(1))
+        clock = Clock()
+        freezer = Freezer(clock)
+        seen = []
+        for fresh in (1, 1, FREEZE_AFTER - 1, 1, FREEZE_AFTER):
+            freezer.adopted(adopting(fresh))
+            freezer.adopted(adopting(0))
+            before = len(frozen)
+            clock.advance(0)
+            seen.append(len(frozen) - before)
+        self.assertEqual((seen, clock.getDelayedCalls()), ([1, 0, 1, 0, 1], []))
+
+
+def adopting(fresh: int) -> Any:
+    """Make the event of a generation with so many new bindings."""
+    return SimpleNamespace(candidate=SimpleNamespace(plan=Plan(added=tuple(map(str, range(fresh))))))

@@ -38,7 +38,7 @@ from harn.statistics.backlogs import Backlogs
 from harn.testing.manifests import trigger_text
 from harn.wire import canonical_json
 from tests.operations.asking import asked
-from tests.orchestrator.test_state_file import FACTS
+from tests.orchestrator.test_state_directory import FACTS
 from tests.reload.world import World, fake, github
 from tests.triggers.examples import spec
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.observability.metrics import Metrics
 from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, record_of
-from harn.orchestrator.state_file import StateFile
+from harn.orchestrator.state_directory import StateFile
 from harn.reload.report import Finished, ReloadReport
 from harn.server import RecordWriter
 from harn.testing.stores.pumped import PumpedStore

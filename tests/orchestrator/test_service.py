@@ -20,12 +20,11 @@ from twisted.trial.unittest import TestCase
 from harn.options import ServeOptions
 from harn.orchestrator import service as service_module
 from harn.orchestrator.assemble import Assembly
-from harn.orchestrator.running import read_state
+from harn.orchestrator.process import Signals
 from harn.orchestrator.service import NotStarted, Orchestrator
-from harn.orchestrator.signals import Signals
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
-from harn.store.lock import StateDirectoryLock
+from harn.store.lock import StateDirectoryLock, read_state
 from harn.testing.manifests import trigger_text
 from harn.testing.server import GITHUB_SECRET, Answer, Connection
 from harn.triggers.registry import Registry

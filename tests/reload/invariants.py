@@ -10,7 +10,7 @@ import msgspec
 
 from harn.dispatch.delivery import Phase
 from harn.dispatch.failure_log import FailureLog
-from harn.reload.drain import MOST_DRAINING
+from harn.reload.adopt import MOST_DRAINING
 from harn.rollout import probation
 from harn.rollout import ramps as ramping
 from harn.rollout.model import Probation, why_failed

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.reload.changes import changes_of_restart, trigger_ids
-from harn.reload.numbers import VersionNumbers
+from harn.reload.generation import VersionNumbers
 from harn.triggers.reconcile import Plan
 
 BEFORE = b"""

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from harn.errors import HandlerRetryAfter, RouteUnknown
-from harn.reload.drain import MOST_NAMED
+from harn.reload.adopt import MOST_NAMED
 from harn.reload.report import ReloadReport
 from harn.triggers.binding import DRAINING, TERMINATED
 from tests.reload.case import GenerationCase

@@ -11,8 +11,8 @@ from zope.interface import implementer
 
 from harn.listener.tls import load_context
 from harn.model.problem import Problem
-from harn.reload.events import Adopted
 from harn.reload.inputs import ExternalInputs, ICertificateFiles
+from harn.reload.interfaces import Adopted
 from tests.listener.test_tls import make_pair
 from tests.reload.case import GenerationCase
 from tests.reload.world import World, fake

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from harn.reload.numbers import WITHDRAWN, LastGeneration, VersionNumbers
+from harn.reload.generation import WITHDRAWN, LastGeneration, VersionNumbers
 from harn.store.generations import BindingRecord, GenerationRecord, LiveBinding
 from harn.testing.stores.pumped import PumpedStore
 from tests.triggers.examples import definition, spec

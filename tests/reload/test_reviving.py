@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from harn.errors import EventLogUnavailable
-from harn.reload.revive import PATIENCE, Reviver
+from harn.reload.archive import PATIENCE, Reviver
 from harn.vm.sources import BundleProblem
 from tests.reload.case import GenerationCase
 from tests.reload.world import HANDLERS, fake, present

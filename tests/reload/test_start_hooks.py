@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.reload.resolution import CUT_OFF
+from harn.reload.targets import CUT_OFF
 from tests.reload.fakes import FakeInterpreter
 from tests.reload.world import HANDLERS, World, fake
 

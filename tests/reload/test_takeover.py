@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from harn.errors import EventLogUnavailable
-from harn.reload.numbers import WITHDRAWN
+from harn.reload.generation import WITHDRAWN
 from harn.reload.report import PREVIOUS
 from harn.rollout.probation import NAME as PROBATION
 from harn.rollout.ramps import NAME as RAMPS

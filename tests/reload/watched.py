@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harn.reload.events import Adopted
+from harn.reload.interfaces import Adopted
 from harn.rollout.model import ProbationFailed
 from harn.triggers.binding import ACTIVE
 from tests.reload.expected import Notebook

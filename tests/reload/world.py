@@ -23,20 +23,18 @@ from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.lifecycle import VersionEnded
 from harn.orchestrator.recovery import RecoveryService
 from harn.reload import feature as reload
+from harn.reload.adopt import Drains
+from harn.reload.archive import Reviver
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import Coordinator, Start
-from harn.reload.drain import Drains
-from harn.reload.events import Adopted, ReloadBegan, ReloadEnded
 from harn.reload.generation import Generation
 from harn.reload.inputs import ExternalInputs
-from harn.reload.interfaces import DryRun, IPlanner, IReloadPublisher, IRouteTable
+from harn.reload.interfaces import Adopted, DryRun, IPlanner, IReloadPublisher, IRouteTable, ReloadBegan, ReloadEnded
 from harn.reload.reader import FileReader
 from harn.reload.report import START, Finished, ReloadReport, ReloadRequest
-from harn.reload.resolution import Resolution
 from harn.reload.results import ReloadPlan
-from harn.reload.revive import Reviver
-from harn.reload.targets import Targets
+from harn.reload.targets import Resolution, Targets
 from harn.rollout import feature as rollout
 from harn.rollout.feature import Startup, continued
 from harn.rollout.model import ProbationFailed, RolloutRecorded

@@ -10,9 +10,9 @@ from zope.interface import providedBy
 from zope.interface.interface import Method
 
 from harn.model.delivery import DEAD, DONE, REJECTED, RETRY_EXHAUSTED, WAITING, DeadLetter
+from harn.store.deliveries import DeliveryFilter
 from harn.store.interfaces import IStore
 from harn.store.jobs import ItemOutcome, JobFilter, JobState, NewJob, ReplayOrder
-from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
 from harn.store.statistics import Refused, Span, TriggerTotal
 from harn.testing.stores.kit import (

@@ -9,10 +9,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.delivery import DEAD, DONE, READY, WAITING, State
+from harn.store.deliveries import DeliveryFilter
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX
 from harn.store.generations import BindingRecord
 from harn.store.holds import Hold, Holds
-from harn.store.lists import DeliveryFilter
 from harn.store.retention import RetentionPolicy
 from harn.store.statistics import TriggerTotal
 from harn.testing.stores.kit import (

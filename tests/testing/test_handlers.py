@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import harn
 from harn.handlers import Context, Reject, SecretMissing, TriggerEvent
-from harn.model.fixture import FORMAT
+from harn.model.event import FORMAT
 from harn.testing.handlers import LoggedRecord, load_fixture, run_handler
 
 FIXTURE: dict[str, Any] = {

@@ -15,14 +15,24 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.reload.queue import ReloadQueue
 from harn.reload.report import ReloadReport
+from harn.reload.runs import ReloadQueue
 from harn.store.lock import StateDirectoryLock
 from harn.systemd import ServiceManager
-from harn.upgrade import old_process, upgrade
+from harn.upgrade import program, upgrade
 from harn.upgrade.interfaces import INewServer, IOldServer, IServerLife
-from harn.upgrade.old_process import PATIENCE, RETRY_INTERVAL, OldProcess
-from harn.upgrade.program import MAIN, READY, TAKE_OVER, TAKEN, HandoverFailed, Inheritance, Program
+from harn.upgrade.program import (
+    MAIN,
+    PATIENCE,
+    READY,
+    RETRY_INTERVAL,
+    TAKE_OVER,
+    TAKEN,
+    HandoverFailed,
+    Inheritance,
+    OldProcess,
+    Program,
+)
 from harn.upgrade.upgrade import FIRST, START_LIMIT, TAKE_LIMIT, NewProcess, Upgrade
 
 
@@ -370,7 +380,7 @@ class OldProcessTests(SynchronousTestCase):
         self.server: Any = FakeServer()
         self.done = self.server.done
         self.channel = FakeChannel(self.done)
-        self.patch(old_process, "HandoverChannel", self.channel)
+        self.patch(program, "HandoverChannel", self.channel)
         self.old = OldProcess(self.clock, Inheritance(pid=1, incarnation=4))
         self.lock = cast("Any", FakeLock(self.done))
         self.old.inherit(self.lock)
@@ -533,8 +543,8 @@ class NewProcessTests(TestCase):
 
     async def test_ends_before_it_takes_over(self) -> None:
         """A program that ends, or closes the channel, after the order to take over has not done so."""
-        for program in ("exit 3", "exec 5>&-; read word"):
-            new = self.begun(f"echo serves >&5; read word <&5; {program}")
+        for ending in ("exit 3", "exec 5>&-; read word"):
+            new = self.begun(f"echo serves >&5; read word <&5; {ending}")
             await new.ready
             new.hand_over()
             with self.assertRaises(HandoverFailed):

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,14 +20,16 @@ from watchdog.events import (
     FileMovedEvent,
     FileOpenedEvent,
 )
+from zope.interface import implementer
 
 from harn.testing.server import wait_until
 from harn.watch import directories
-from harn.watch.directories import MOST_FOLLOWED, Directories, EventFilter
+from harn.watch.directories import MOST_FOLLOWED, Directories, EventFilter, IEventReceiver
 from harn.watch.files import link_chain
 from tests.watch.fakes import FakeObserver
 
 
+@implementer(IEventReceiver)
 class DirectoriesCase(SynchronousTestCase):
     """A folder, and events from it that are counted."""
 
@@ -35,11 +38,17 @@ class DirectoriesCase(SynchronousTestCase):
         self.root.mkdir(parents=True)
         self.noticed = 0
         self.now = 100.0
-        self.events = EventFilter(self.notice, lambda: self.now)
+        self.events = EventFilter(self, self)
         self.directories = Directories(self.events)
 
     def notice(self) -> None:
         self.noticed += 1
+
+    def seconds(self) -> float:
+        return self.now
+
+    def callFromThread(self, function: Any) -> None:
+        function()
 
     def path(self, name: str) -> str:
         return str(self.root / name)

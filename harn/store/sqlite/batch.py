@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harn.errors import EventLogGone, HarnError, StoreError
-from harn.store.sqlite.session import Session
+from harn.store.sqlite.connection import Session
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

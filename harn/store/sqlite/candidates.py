@@ -17,8 +17,8 @@ from typing import Any
 from attrs import frozen
 
 from harn.model.delivery import DEAD, DISCARDED, READY, REPLAYED, RUNNING, WAITING, State
+from harn.store.deliveries import DeliveryFilter, stored_states
 from harn.store.holds import Holds
-from harn.store.lists import DeliveryFilter, stored_states
 from harn.store.sqlite.settling import STATES
 
 BLOCK = 1024

@@ -14,7 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from harn.model.delivery import Acceptance, Claim
-from harn.store.sqlite.session import Session
+from harn.store.sqlite.connection import Session
 
 TABLES = """
 -- `delivery_id`: which delivery holds it, and releases it as a dead letter: `expires_at` is negative from then on.

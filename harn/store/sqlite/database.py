@@ -15,11 +15,10 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from harn.errors import EventLogGone, StateDirectoryUnusable
-from harn.store.sqlite.connection import connect_reader
+from harn.store.sqlite.connection import Session, connect_reader
 from harn.store.sqlite.mark import HighWaterMark
 from harn.store.sqlite.running import RunningNote, RunningNotes
 from harn.store.sqlite.schema import EventLogMissing, close_untouched, connect_writer
-from harn.store.sqlite.session import Session
 from harn.store.sqlite.worker import Worker
 
 SUFFIXES = ("", "-wal", "-shm")

@@ -24,8 +24,8 @@ from harn.store.deliveries import (
     disposition,
 )
 from harn.store.sqlite import claims
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.executor import Idea, reads, writes
-from harn.store.sqlite.session import Session
 from harn.store.sqlite.settling import DONE, NAMES, READY, SKIPPED, WAITING, Settle
 
 if TYPE_CHECKING:

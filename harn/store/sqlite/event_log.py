@@ -29,9 +29,9 @@ from harn.store.event_log import (
     outbox_record,
 )
 from harn.store.sqlite.batch import GroupedUnit
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.deliveries import COLUMNS, FROM, stored, up_to
 from harn.store.sqlite.executor import Idea, reads
-from harn.store.sqlite.session import Session
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

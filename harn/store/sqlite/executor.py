@@ -17,7 +17,7 @@ from attrs import define
 
 from harn.clocks import WallTime
 from harn.store.sqlite.batch import Call
-from harn.store.sqlite.session import Session
+from harn.store.sqlite.connection import Session
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

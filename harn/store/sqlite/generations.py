@@ -1,4 +1,7 @@
-"""Generations, binding versions, bundles and manifests."""
+"""
+Generations, binding versions, bundles and manifests; and checkpoints, in the table ``standing`` (its name since schema
+2).
+"""
 
 # Statements are put together from constants; a value is never part of their text.
 # ruff: noqa: S608
@@ -14,11 +17,16 @@ import msgspec
 from zope.interface import implementer
 
 from harn.errors import StoreError
-from harn.store.checkpoints import encode_checkpoints
-from harn.store.generations import BindingRecord, GenerationRecord, IGenerations, LiveBinding
-from harn.store.sqlite.checkpoints import put_all
+from harn.store.generations import (
+    BindingRecord,
+    GenerationRecord,
+    ICheckpoints,
+    IGenerations,
+    LiveBinding,
+    encode_checkpoints,
+)
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.executor import Idea, reads, writes
-from harn.store.sqlite.session import Session
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -60,6 +68,12 @@ CREATE TABLE manifests (
     digest TEXT PRIMARY KEY,
     data BLOB NOT NULL
 );
+
+-- Values by name, as JSON, that outlive a restart.
+CREATE TABLE standing (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
 """
 
 _COLUMNS = "number, digest, bundle_id, source, actor, adopted_at, removed, manifest_digest, recalled, reason, summary"
@@ -286,3 +300,42 @@ def _generation(row: Sequence[Any]) -> GenerationRecord:
         reason=reason,
         summary=msgspec.json.decode(summary, type=dict[str, Any]),
     )
+
+
+_PUT = "INSERT INTO standing (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+
+_BEGINNING = "SELECT name, value FROM standing WHERE name >= ? AND name < ? ORDER BY name"
+
+
+@implementer(ICheckpoints)
+class SQLiteCheckpoints(Idea):
+    """`ICheckpoints` on SQLite."""
+
+    def put(self, name: str, value: Any) -> Deferred[None]:
+        """See `ICheckpoints.put`."""
+        return self._put(encode_checkpoints({name: value}))
+
+    @writes
+    def _put(self, session: Session, encoded: Mapping[str, bytes | None]) -> None:
+        put_all(session, encoded)
+
+    @reads
+    def get(self, connection: sqlite3.Connection, name: str) -> Any:
+        """See `ICheckpoints.get`."""
+        row = connection.execute("SELECT value FROM standing WHERE name = ?", (name,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0])
+
+    @reads
+    def beginning(self, connection: sqlite3.Connection, prefix: str) -> Mapping[str, Any]:
+        """See `ICheckpoints.beginning`."""
+        rows = connection.execute(_BEGINNING, (prefix, prefix + "\U0010ffff"))
+        return {name: msgspec.json.decode(value) for name, value in rows}
+
+
+def put_all(session: Session, encoded: Mapping[str, bytes | None]) -> None:
+    """Put values that `encode_checkpoints` made; None deletes."""
+    for name, value in encoded.items():
+        if value is None:
+            session.connection.execute("DELETE FROM standing WHERE name = ?", (name,))
+        else:
+            session.connection.execute(_PUT, (name, value))

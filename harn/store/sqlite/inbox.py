@@ -12,8 +12,8 @@ from harn.model.delivery import Acceptance, Claim, NewDelivery
 from harn.store.inbox import IInbox, Kept
 from harn.store.sqlite import claims
 from harn.store.sqlite.batch import GroupedUnit
+from harn.store.sqlite.connection import LARGE, Session
 from harn.store.sqlite.executor import Idea
-from harn.store.sqlite.session import LARGE, Session
 from harn.store.sqlite.settling import Death, mark_dead, mark_replayed
 
 if TYPE_CHECKING:

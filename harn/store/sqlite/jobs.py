@@ -16,8 +16,8 @@ from harn.errors import StoreError
 from harn.model.delivery import State
 from harn.store.jobs import IJobs, ItemOutcome, Job, JobFilter, JobState, NewJob, PendingItem, ReplayOrder, Replays
 from harn.store.sqlite import replays
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.executor import Idea, reads, writes
-from harn.store.sqlite.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

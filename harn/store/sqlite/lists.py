@@ -17,7 +17,7 @@ from typing import Any
 from zope.interface import implementer
 
 from harn.model.delivery import READY, RUNNING, WAITING, Attempt
-from harn.store.lists import (
+from harn.store.deliveries import (
     DeadGroup,
     DeliveryFilter,
     IDeliveryLists,

@@ -16,7 +16,7 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from harn.errors import StateDirectoryUnusable
-from harn.store.sqlite.session import Numbers, Session
+from harn.store.sqlite.connection import Numbers, Session
 
 log = Logger(namespace="harn.store")
 

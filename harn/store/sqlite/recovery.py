@@ -17,6 +17,7 @@ from harn.model.delivery import StoredDelivery
 from harn.store.deliveries import Backlog
 from harn.store.recovery import LAPSE, IRecovery, Recovery, recovery_limit
 from harn.store.sqlite import claims
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.deliveries import (
     BACKLOG,
     COUNTS,
@@ -28,7 +29,6 @@ from harn.store.sqlite.deliveries import (
     stored,
 )
 from harn.store.sqlite.executor import Idea, reads, writes
-from harn.store.sqlite.session import Session
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

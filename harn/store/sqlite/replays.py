@@ -18,8 +18,8 @@ from harn.model.delivery import CANCELLED, DEAD, DONE, LARGE_BODY, READY, State,
 from harn.model.event import decode_envelope, encode_envelope
 from harn.store.jobs import GONE, ItemOutcome, ReplayOrder, Replays
 from harn.store.sqlite import claims
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.deliveries import STATE
-from harn.store.sqlite.session import Session
 from harn.store.sqlite.settling import DISCARDED, NAMES, SKIPPED, mark_replayed
 
 REPLAYABLE = frozenset((DONE, model.SKIPPED, DEAD))

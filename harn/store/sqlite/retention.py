@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from harn.store.retention import RetentionPolicy
 from harn.store.sqlite import claims, event_log, generations, jobs, recovery, statistics
-from harn.store.sqlite.session import Session
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.settling import DEAD, DONE
 
 MOST_BYTES = 8 << 20

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
 from harn.errors import StateDirectoryUnusable
-from harn.store.sqlite import checkpoints, claims, deliveries, event_log, generations, jobs, recovery, statistics
+from harn.store.sqlite import claims, deliveries, event_log, generations, jobs, recovery, statistics
 from harn.store.sqlite.connection import (
     APPLICATION_ID,
     OLDEST_WRITER,
@@ -50,7 +50,6 @@ SCHEMA = "".join(
         event_log.TABLES,
         _NUMBERS,
         generations.TABLES,
-        checkpoints.TABLES,
         recovery.TABLES,
         jobs.TABLES,
         statistics.TABLES,

@@ -10,7 +10,7 @@ from harn.model import delivery as model
 from harn.model.delivery import Attempt, DeadLetter, Settlement
 from harn.store.sqlite import claims
 from harn.store.sqlite.batch import GroupedUnit
-from harn.store.sqlite.session import LARGE, Session
+from harn.store.sqlite.connection import LARGE, Session
 
 READY, WAITING, DONE, DEAD = range(4)
 """``deliveries.state``. The SQL below names these numbers: a partial index is used only by a query that does, too."""

@@ -18,20 +18,18 @@ from harn.store.interfaces import IStore
 from harn.store.retention import RetentionPolicy
 from harn.store.sqlite import recovery, retention
 from harn.store.sqlite.batch import Call
-from harn.store.sqlite.checkpoints import SQLiteCheckpoints
-from harn.store.sqlite.connection import unreadable
+from harn.store.sqlite.connection import Session, unreadable
 from harn.store.sqlite.database import Database, DatabaseFile
 from harn.store.sqlite.deliveries import SQLiteDeliveries
 from harn.store.sqlite.event_log import SQLiteEventLog
 from harn.store.sqlite.executor import Executor
-from harn.store.sqlite.generations import SQLiteGenerations
+from harn.store.sqlite.generations import SQLiteCheckpoints, SQLiteGenerations
 from harn.store.sqlite.inbox import SQLiteInbox
 from harn.store.sqlite.jobs import SQLiteJobs
 from harn.store.sqlite.lists import SQLiteDeliveryLists
 from harn.store.sqlite.recovery import SQLiteRecovery
 from harn.store.sqlite.retention import shrink
 from harn.store.sqlite.running import RunningNotes
-from harn.store.sqlite.session import Session
 from harn.store.sqlite.statistics import SQLiteStatistics, SQLiteTotals
 from harn.store.sqlite.worker import Reader, ThreadWorkers, Workers
 from harn.store.sqlite.writer import Writer

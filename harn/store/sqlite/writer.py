@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from harn.clocks import WallTime
 from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable
 from harn.store.sqlite.batch import Call, Unit, write_batch
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.database import Database
-from harn.store.sqlite.session import Session
 from harn.store.sqlite.worker import Worker, run_in
 
 log = Logger(namespace="harn.store")

@@ -28,9 +28,9 @@ from harn.model.delivery import (
     State,
 )
 from harn.model.event import decode_envelope
+from harn.store.deliveries import DeliveryFilter, ListedDelivery, WholeDelivery
 from harn.store.event_log import DEAD_LETTERS
 from harn.store.jobs import REPLAY, ItemOutcome, Job, JobFilter, JobState, NewJob, ReplayOrder, Replays
-from harn.store.lists import DeliveryFilter, ListedDelivery, WholeDelivery
 from harn.testing.stores.kit import DAY, KEEP, NOW, StoreTestCase, attempt_of, dead_letter, dedupe, new_delivery
 
 LETTER = DeadLetter(reason=REJECTED, error_class="rejected", error="no")
