@@ -24,10 +24,13 @@ BUILT = 256 * 1024
 
 FORM = "application/x-www-form-urlencoded"
 MOST_FORM_FIELDS = 100
+MOST_MESSAGES = 10_000
+"""Messages in one request; more are refused, before a row is made of each."""
 
 _anything = msgspec.json.Decoder()
 _raw = msgspec.json.Decoder(msgspec.Raw)
 _number = msgspec.json.Decoder(int | float)
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
@@ -114,6 +117,24 @@ def read_object(body: bytes) -> Document:
     return document
 
 
+def read_objects(body: bytes) -> tuple[bytes, ...]:
+    """
+    Return the text of each element of a JSON array, or of one JSON object, that of the object.
+
+    :raises PayloadInvalid: as `read_json`, or it is another value, or it has more than `MOST_MESSAGES` elements.
+    """
+    document = read_json(body)
+    if document.is_object:
+        return (body,)
+    try:
+        found = _elements.decode(mended(body))
+    except _NOT_READABLE as error:
+        raise PayloadInvalid("the body must be a JSON array of objects, or one object") from error
+    if len(found) > MOST_MESSAGES:
+        raise PayloadInvalid(f"the body must have at most {MOST_MESSAGES} elements, got {len(found)}")
+    return tuple(bytes(each) for each in found)
+
+
 def read_form(body: bytes) -> dict[str, str]:
     """
     Read a form; of a repeated field the first counts.
@@ -189,10 +210,16 @@ def identifier(value: Any) -> str | None:
 
 def occurred_at(value: Any) -> str | None:
     """Return an RFC 3339 time string in UTC; None for anything else."""
+    seconds = unix_seconds(value)
+    return None if seconds is None else moment(seconds)
+
+
+def unix_seconds(value: Any) -> float | None:
+    """Return an RFC 3339 time string in seconds (Unix); None for anything else."""
     if value is None or word(value) is None:
         return None
     try:
-        return rfc3339(msgspec.convert(value, _Moment).timestamp())
+        return msgspec.convert(value, _Moment).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 

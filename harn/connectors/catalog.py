@@ -111,4 +111,5 @@ def _rules(plugin: IConnectorPlugin) -> ProviderRules:
         schema=plugin.schema,
         required_secrets=tuple(plugin.required_secrets),
         optional_secrets=tuple(plugin.optional_secrets),
+        one_of_secrets=tuple(getattr(plugin, "one_of_secrets", ())),
     )

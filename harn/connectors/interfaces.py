@@ -90,12 +90,17 @@ class Events:
 
 @frozen(kw_only=True)
 class Respond:
-    """Store ``events``, then answer with this (a handshake, an acknowledgement in the provider's form)."""
+    """
+    Store ``events``, then answer with this (a handshake, an acknowledgement in the provider's form).
+
+    :ivar captured: the secret that the sender brought with its handshake, for the operator to set; never logged.
+    """
 
     status: int
     body: bytes
     content_type: str
     events: tuple[NormalizedEvent, ...] = ()
+    captured: str | None = field(default=None, repr=False)
 
 
 @frozen(kw_only=True)
@@ -232,3 +237,25 @@ class IScheme(Interface):
         """
         Return the headers, spelled as the sender does, with which ``body`` is verified at ``now`` (seconds, Unix).
         """
+
+
+class IRequestScheme(Interface):
+    """A way of proving who sent a request, in which more counts than headers and body: its URL, or the query."""
+
+    name: str = Attribute("For example ``twilio``.")
+
+    def key(secret: bytes) -> bytes:
+        """See `IScheme.key`."""
+
+    def verify_request(keys: Sequence[bytes], request: InboundRequest, now: float, tolerance: int) -> None:
+        """
+        Check that the sender sent ``request``, by one of ``keys``; see `IScheme.verify`.
+
+        :raises SignatureMissing: or another class of `CredentialsRejected`.
+        """
+
+    def check_headers(headers: Headers) -> None:
+        """See `IScheme.check_headers`."""
+
+    def sign_request(key: bytes, request: InboundRequest, now: float) -> InboundRequest:
+        """Return the request with what shows who sent it, so that it is verified at ``now`` (seconds, Unix)."""

@@ -1,22 +1,23 @@
 """
-Connectors for incoming requests: the base of all, and the shared code of providers that sign their webhooks.
+Connectors for incoming requests: the base of all, and the shared code of providers that are declared.
 
-Each such provider is a module of declarations, without code. A declaration says how the provider signs, and where in a
-request its fields are. This module verifies, reads the body, refuses unreadable requests, and implements the plugin's
-interface.
+Each such provider is a module of declarations, without code. A declaration says how a request of the provider is
+verified, and where its fields are. This module verifies, reads the body, refuses unreadable requests, and implements
+the plugin's interface.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from itertools import product
+from typing import Any, Protocol
 
 import msgspec
 from attrs import evolve, field, frozen
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from harn.auth.credentials import TOLERANCE
+from harn.auth.credentials import TOLERANCE, check_fresh
 from harn.connectors import bodies
 from harn.connectors.interfaces import (
     PUBLIC,
@@ -24,13 +25,49 @@ from harn.connectors.interfaces import (
     Events,
     IConnectorPlugin,
     IEarlyReceiver,
-    IScheme,
+    IRequestScheme,
     Normalized,
     NormalizedEvent,
     Respond,
 )
-from harn.errors import PayloadInvalid, StageFailed
+from harn.connectors.keys import Scheme, keys_of, prove
+from harn.connectors.messages import (
+    Example,
+    Fact,
+    Fields,
+    Header,
+    Member,
+    Message,
+    Path,
+    always,
+    dotted,
+    first_of,
+    header,
+    member,
+    nothing,
+)
+from harn.errors import PayloadInvalid, SignatureMissing, SignatureStale
+from harn.manifest.tables import StructSchema
 from harn.model.exchange import InboundRequest
+
+__all__ = [
+    "SECRET",
+    "ConfiguredProvider",
+    "Example",
+    "Header",
+    "Member",
+    "Message",
+    "Path",
+    "Receiver",
+    "SignedConnector",
+    "SignedProvider",
+    "always",
+    "dotted",
+    "first_of",
+    "header",
+    "member",
+    "nothing",
+]
 
 
 class Receiver:
@@ -57,93 +94,28 @@ class Receiver:
         """Remove the keys."""
         self._keys = ()
 
-    def _use_secret(self, name: str, scheme: IScheme) -> None:
+    def _use_secret(self, name: str, scheme: Scheme) -> None:
         """
         Convert the values of the secret ``name`` to keys of a scheme.
 
-        :raises StageFailed: it has no value, or one is not usable; names the trigger and the position, never the value.
+        :raises StageFailed: see `keys_of`.
         """
-        values = self._binding.secrets.get(name, ())
-        if not values:
-            raise StageFailed("prepare", f"trigger {self._binding.trigger_id}: the secret {name} has no value")
-        keys = []
-        for number, value in enumerate(values, start=1):
-            try:
-                keys.append(scheme.key(value))
-            except ValueError as error:
-                place = name if len(values) == 1 else f"{name} (number {number} of {len(values)})"
-                raise StageFailed(
-                    "prepare",
-                    f"trigger {self._binding.trigger_id}: the value of the secret {place} cannot be used: {error}",
-                ) from None
-        self._keys = tuple(keys)
+        self._keys = keys_of(self._binding, name, scheme)
 
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 
-Path = tuple[str, ...]
-
-
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """
-    A verified request, parsed.
-
-    :ivar headers: names in lower case.
-    :ivar body_format: ``json``, ``form`` or ``fields``: see `harn.model.event.parse_body`.
-    """
-
-    headers: Mapping[str, str]
-    body_format: str
-    document: bodies.Document
-
-    @classmethod
-    def of(cls, headers: Mapping[str, str], body: bytes) -> Message:
-        """
-        Parse a request.
-
-        :raises PayloadInvalid: its body is neither a JSON object nor a form.
-        """
-        return cls(headers, *bodies.read_message(headers, body))
-
-    def at(self, *path: str) -> Any:
-        """Return the value at a path of the body; None if absent."""
-        return self.document.at(*path)
-
-
-Fact = Callable[[Message], Any]
-"""Finds one field in a message; None if absent."""
-Fields = Callable[[Message], Mapping[str, Path]]
-"""Returns the fields of a message: names, and their paths in the body."""
 Answering = Callable[[Message], Respond | None]
 """Returns the answer to a message; None for no answer of its own."""
+Reading = Callable[[Mapping[str, str], bytes], Message | tuple[Message, ...]]
+"""Parses a request, of headers and body: a message, or the several that it holds."""
+Values = Callable[[Message], Mapping[str, Any]]
+"""Returns further fields of a message, computed: names and values."""
 
 
-def member(*path: str) -> Fact:
-    """Make a fact that reads a path of the body."""
-    return lambda message: message.at(*path)
-
-
-def header(name: str) -> Fact:
-    """Make a fact that reads a header."""
-    name = name.lower()
-    return lambda message: message.headers.get(name)
-
-
-def nothing(message: Message) -> None:
-    """Return None, for any message."""
-
-
-def always(**fields: Path) -> Fields:
-    """Make a function that returns the same fields for every message."""
-    return lambda message: fields
-
-
-@frozen(kw_only=True)
-class Example:
-    """A request that the provider might send: for tests, and for trying things out; it is signed when it is used."""
-
-    body: bytes
-    headers: Mapping[str, str] = field(factory=lambda: {"Content-Type": "application/json"})
+def no_values(message: Message) -> Mapping[str, Any]:
+    """Return no further fields."""
+    return {}
 
 
 @implementer(IPlugin, IConnectorPlugin)
@@ -153,7 +125,14 @@ class SignedProvider:
     The declaration of one provider.
 
     :ivar home: the module that declares it: ``__name__``.
-    :ivar scheme: its signature scheme.
+    :ivar scheme: how the sender proves itself: a signature, or a credential.
+    :ivar secrets: the secrets that it needs; several are joined by a colon to one key. With ``any_secret`` any of them
+        is enough, and each value is a key.
+    :ivar expects_handshake: while no secret is set, the message that brings it is answered, and nothing else.
+    :ivar tolerance: how far a signed time may be from now (seconds).
+    :ivar read: parses a request.
+    :ivar sent_at: when it was sent (seconds, Unix), where that is signed as a part of the body.
+    :ivar values: further names in ``event.provider_payload``, and values that are computed.
     :ivar kind: the kind of an event. A message without one is refused.
     :ivar identity: the identifier of a delivery, the same when it is sent again; else the body's digest is.
     :ivar occurred_at: when it happened: Unix seconds, or RFC 3339.
@@ -167,8 +146,15 @@ class SignedProvider:
 
     provider: str
     home: str
-    scheme: IScheme
+    scheme: Scheme
     kind: Fact
+    secrets: tuple[str, ...] = (SECRET,)
+    any_secret: bool = False
+    expects_handshake: bool = False
+    tolerance: int = TOLERANCE
+    read: Reading = Message.of
+    sent_at: Fact | None = None
+    values: Values = no_values
     example: Example | None = None
     identity: Fact = nothing
     occurred_at: Fact = nothing
@@ -181,13 +167,84 @@ class SignedProvider:
     kinds = ("webhook",)
     table = None
     schema = None
-    required_secrets = (SECRET,)
-    optional_secrets = ()
     authentication = PUBLIC
+
+    @property
+    def required_secrets(self) -> tuple[str, ...]:
+        """Return the names of secrets that a trigger must have."""
+        return () if self.any_secret else self.secrets
+
+    @property
+    def optional_secrets(self) -> tuple[str, ...]:
+        """Return the names of secrets that it may have."""
+        return self.secrets if self.any_secret else ()
+
+    @property
+    def one_of_secrets(self) -> tuple[str, ...]:
+        """Return the names of secrets of which it must have one."""
+        return self.secrets if self.any_secret and not self.expects_handshake else ()
 
     def connector(self, context: ConnectorContext) -> SignedConnector:
         """Make the connector of one trigger."""
-        return SignedConnector(context, self)
+        if self.expects_handshake and not any(context.binding.secrets.get(name) for name in self.secrets):
+            return ExpectingConnector(context, self)
+        return (RequestConnector if IRequestScheme.providedBy(self.scheme) else SignedConnector)(context, self)
+
+    def example_of(self, kind: str | None = None) -> Example | None:
+        """
+        Return the example, as a message of ``kind`` where one is given; None where there is none.
+
+        :raises ValueError: it cannot be one of that kind.
+        """
+        return self.example if kind is None or self.example is None else self.example.of_kind(kind, self.kind)
+
+
+class Declaring(Protocol):
+    """The settings of a trigger whose provider is declared by them."""
+
+    def declared(self) -> SignedProvider:
+        """Return the declaration."""
+
+
+@implementer(IPlugin, IConnectorPlugin)
+@frozen(kw_only=True, eq=False)
+class ConfiguredProvider:
+    """
+    A provider whose declaration depends on the settings of the trigger.
+
+    :ivar home: the module that declares it: ``__name__``.
+    :ivar settings: the struct of its table, which makes the declaration: see `Declaring`.
+    :ivar example_settings: keys of the table with which examples are tried.
+    """
+
+    provider: str
+    home: str
+    settings: type[Any]
+    required_secrets: tuple[str, ...] = (SECRET,)
+    example_settings: Mapping[str, Any] = field(factory=dict)
+
+    kinds = ("webhook",)
+    optional_secrets = ()
+    authentication = PUBLIC
+
+    @property
+    def table(self) -> str:
+        """Return the name of its table in a trigger."""
+        return self.provider.replace("-", "_")
+
+    @property
+    def schema(self) -> StructSchema[Any]:
+        """Return the schema of that table."""
+        return StructSchema(self.settings)
+
+    def declared(self, table: Any) -> SignedProvider:
+        """Return the declaration for the checked table, given as plain values or as the struct."""
+        settings: Declaring = msgspec.convert(table or {}, self.settings, from_attributes=True)
+        return settings.declared()
+
+    def connector(self, context: ConnectorContext) -> SignedConnector:
+        """Make the connector of one trigger."""
+        return self.declared(context.binding.settings).connector(context)
 
 
 @implementer(IEarlyReceiver)
@@ -197,11 +254,15 @@ class SignedConnector(Receiver):
     def __init__(self, context: ConnectorContext, declared: SignedProvider) -> None:
         super().__init__(context)
         self._declared = declared
+        self.scheme: Scheme = declared.scheme
         self.final_headers: bytes = declared.final
 
     def prepare(self) -> None:
         """Prepare the secrets."""
-        self._use_secret(SECRET, self._declared.scheme)
+        declared, secrets = self._declared, self._binding.secrets
+        names = [name for name in declared.secrets if secrets.get(name)] if declared.any_secret else declared.secrets
+        keys = [keys_of(self._binding, name, declared.scheme) for name in names or declared.secrets]
+        self._keys = sum(keys, ()) if declared.any_secret else tuple(b":".join(each) for each in product(*keys))
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
         """Check that the signature's headers are present."""
@@ -209,11 +270,33 @@ class SignedConnector(Receiver):
 
     def verify(self, inbound: InboundRequest, now: float) -> None:
         """Check the signature over the raw body."""
-        self._declared.scheme.verify(self._keys, inbound.headers, inbound.body, now, TOLERANCE)
+        declared = self._declared
+        declared.scheme.verify(self._keys, inbound.headers, inbound.body, now, declared.tolerance)
+
+    def prove(self, request: InboundRequest, now: float) -> InboundRequest:
+        """
+        Return a request as the sender would send it, by the first of the secrets.
+
+        :raises ValueError: the sender alone can sign: the secret is a public key.
+        """
+        if getattr(self._declared.scheme, "signs_privately", False):
+            raise ValueError(
+                f"{self._declared.provider} signs with a private key, and the secret here is the public one; to try it,"
+                " set the public key of a pair of your own, and sign with the private one"
+            )
+        return prove(self._declared.scheme, self._keys[0], request, now)
+
+    def example_of(self, kind: str | None = None) -> Example | None:
+        """See `SignedProvider.example_of`."""
+        return self._declared.example_of(kind)
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """Return the event, with the answer that its sender expects, or that answer alone."""
-        message = Message.of(inbound.headers, inbound.body)
+        message = self._declared.read(inbound.headers, inbound.body)
+        if isinstance(message, tuple):
+            return Events(tuple(self._event(each, each.body or b"") for each in message))
+        if self._declared.sent_at is not None:
+            self._check_sent(self._declared.sent_at(message), inbound.received_at)
         answer = self._declared.handshake(message)
         if answer is not None:
             return answer
@@ -227,7 +310,19 @@ class SignedConnector(Receiver):
         if given is None:
             return None
         headers = {name.lower(): value for name, value in given.headers.items()}
-        return evolve(self._event(Message.of(headers, given.body), given.body), body=given.body)
+        message = self._declared.read(headers, given.body)
+        first = message[0] if isinstance(message, tuple) else message
+        return evolve(self._event(first, first.body or given.body), body=first.body or given.body)
+
+    def _check_sent(self, sent_at: Any, now: float) -> None:
+        """
+        Check the time in the body, which is signed with it.
+
+        :raises SignatureStale: it is absent, malformed, or too far from ``now``.
+        """
+        if type(sent_at) is not int and type(sent_at) is not float:
+            raise SignatureStale("the body has no time at which it was sent, which is signed with it")
+        check_fresh(str(int(sent_at)), now, self._declared.tolerance)
 
     def _event(self, message: Message, body: bytes) -> NormalizedEvent:
         """
@@ -239,7 +334,7 @@ class SignedConnector(Receiver):
         kind = bodies.word(declared.kind(message))
         if kind is None:
             raise PayloadInvalid(f"the body has no kind of event; is this a webhook of {declared.provider}?")
-        payload: dict[str, Any] = {"event": kind}
+        payload: dict[str, Any] = {**declared.values(message), "event": kind}
         for name, each in declared.headers.items():
             payload[name] = bodies.word(message.headers.get(each))
         return NormalizedEvent(
@@ -249,4 +344,45 @@ class SignedConnector(Receiver):
             lifted={name: list(path) for name, path in declared.fields(message).items()},
             body_format=message.body_format,
             occurred_at=bodies.moment(declared.occurred_at(message)),
+            body=message.body,
         )
+
+
+class RequestConnector(SignedConnector):
+    """Receives the webhooks of a provider of which more is verified than headers and body."""
+
+    def verify(self, inbound: InboundRequest, now: float) -> None:
+        """Check the whole request."""
+        declared = self._declared
+        declared.scheme.verify_request(self._keys, inbound, now, declared.tolerance)
+
+
+class ExpectingConnector(SignedConnector):
+    """Receives the message that brings the secret of one trigger, and refuses every other."""
+
+    def prepare(self) -> None:
+        """Prepare nothing: there is no secret yet."""
+
+    def check_headers(self, headers: Mapping[str, str]) -> None:
+        """Check nothing: the message is not signed."""
+
+    def verify(self, inbound: InboundRequest, now: float) -> None:
+        """Check nothing: no event is accepted."""
+
+    def normalize(self, inbound: InboundRequest) -> Normalized:
+        """
+        Return the answer to the message that brings the secret.
+
+        :raises SignatureMissing: it is another one.
+        """
+        message = self._declared.read(inbound.headers, inbound.body)
+        answer = None if isinstance(message, tuple) else self._declared.handshake(message)
+        if answer is None:
+            raise SignatureMissing(
+                f"the trigger has no secret of {self._declared.provider} yet, so that nothing can be verified"
+            )
+        return answer
+
+    def prove(self, request: InboundRequest, now: float) -> InboundRequest:
+        """Return the request unchanged: there is no secret to prove it with."""
+        return request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from hmac import compare_digest
@@ -13,8 +14,10 @@ from attrs import field, frozen
 from zope.interface import implementer
 
 from harn.auth.credentials import TOLERANCE, check_fresh
+from harn.clocks import rfc3339
+from harn.connectors.bodies import unix_seconds
 from harn.connectors.interfaces import Headers, IScheme
-from harn.errors import SignatureMismatch, SignatureMissing
+from harn.errors import SignatureMismatch, SignatureMissing, SignatureStale
 
 
 def any_equal(expected: Iterable[bytes], given: Sequence[str]) -> bool:
@@ -43,6 +46,34 @@ class Encoding(Enum):
 
     HEX = "hex"
     BASE64 = "base64"
+    BASE64URL = "base64url"
+
+
+class TimeFormat(Enum):
+    """The format of a time stamp."""
+
+    SECONDS = "seconds"
+    MILLISECONDS = "milliseconds"
+    RFC3339 = "rfc3339"
+
+
+_MILLISECONDS = re.compile(r"[0-9]{4,15}", re.ASCII)
+
+
+def whole_seconds(timestamp: str, written: TimeFormat) -> str:
+    """
+    Return a time stamp as whole seconds (Unix), in decimal digits.
+
+    :raises SignatureStale: it is malformed. Every other has ASCII characters only.
+    """
+    if written is TimeFormat.SECONDS:
+        return timestamp
+    if written is TimeFormat.MILLISECONDS and _MILLISECONDS.fullmatch(timestamp):
+        return timestamp[:-3]
+    moment = unix_seconds(timestamp) if written is TimeFormat.RFC3339 and timestamp.isascii() else None
+    if moment is None or moment < 0:
+        raise SignatureStale(f"the signature's timestamp must be in {written.value}")
+    return str(int(moment))
 
 
 @implementer(IScheme)
@@ -60,6 +91,8 @@ class HmacScheme:
         entry.
     :ivar entries: for a header that is a list as ``t=1,v1=ab,v1=cd``: the names of its time and its signatures. Entries
         of other names do not count.
+    :ivar separator: for a header with several signatures, each with its prefix: the text between them.
+    :ivar time_format: how the time is written.
     """
 
     name: str
@@ -70,6 +103,8 @@ class HmacScheme:
     entries: tuple[str, str] | None = None
     algorithm: str = "sha256"
     encoding: Encoding = Encoding.HEX
+    separator: str = ""
+    time_format: TimeFormat = TimeFormat.SECONDS
     signs_time: bool = field(init=False)
     _given_in: str = field(init=False)
     _timed_in: str | None = field(init=False)
@@ -104,18 +139,9 @@ class HmacScheme:
         self, keys: Sequence[bytes], headers: Headers, body: bytes, now: float, tolerance: int = TOLERANCE
     ) -> None:
         """See `IScheme`."""
-        self.check_headers(headers)
-        given = headers[self._given_in]
-        timestamp = None if self._timed_in is None else headers[self._timed_in]
-        candidates: Sequence[str] = (given,)
-        if self.entries is not None:
-            timestamp, candidates = self._read_entries(given, *self.entries)
-        if timestamp is not None:
-            check_fresh(timestamp, now, tolerance)
+        timestamp, candidates = self._given(headers, now, tolerance)
         if not any_equal([self._signature(key, timestamp, body) for key in keys], candidates):
-            raise SignatureMismatch(
-                f"{self.header} does not match the body: another secret, or the body was altered on its way"
-            )
+            raise self._mismatch()
 
     def check_headers(self, headers: Headers) -> None:
         """See `IScheme`."""
@@ -129,12 +155,49 @@ class HmacScheme:
 
     def sign(self, key: bytes, body: bytes, now: float) -> dict[str, str]:
         """See `IScheme`."""
-        timestamp = str(int(now)) if self.signs_time else None
-        signature = self._signature(key, timestamp, body).decode("ascii")
+        timestamp = self._time_of(now)
+        return self._headers(timestamp, self._signature(key, timestamp, body).decode("ascii"))
+
+    def _time_of(self, now: float) -> str | None:
+        """Return the time stamp of ``now``; None if none is signed."""
+        if not self.signs_time:
+            return None
+        if self.time_format is TimeFormat.RFC3339:
+            return rfc3339(float(int(now)))
+        return str(int(now)) if self.time_format is TimeFormat.SECONDS else str(int(now * 1000))
+
+    def _headers(self, timestamp: str | None, signature: str) -> dict[str, str]:
+        """Return the headers with a time stamp and a signature."""
         if self.entries is not None:
             return {self.header: f"{self.entries[0]}={timestamp},{self.entries[1]}={signature}"}
         times = {} if self.timestamp_header is None or timestamp is None else {self.timestamp_header: timestamp}
         return {**times, self.header: signature}
+
+    def _given(self, headers: Headers, now: float, tolerance: int) -> tuple[str | None, Sequence[str]]:
+        """
+        Return the time stamp and the signatures of a request.
+
+        :raises SignatureMissing: a header is absent.
+        :raises SignatureStale: the time is malformed, or outside the window; every other is ASCII.
+        :raises SignatureMismatch: the header is malformed.
+        """
+        self.check_headers(headers)
+        given = headers[self._given_in]
+        timestamp = None if self._timed_in is None else headers[self._timed_in]
+        candidates: Sequence[str] = (given,)
+        if self.entries is not None:
+            timestamp, candidates = self._read_entries(given, *self.entries)
+        elif self.separator:
+            candidates = [each.strip() for each in given.split(self.separator)]
+        if timestamp is not None:
+            check_fresh(whole_seconds(timestamp, self.time_format), now, tolerance)
+        return timestamp, candidates
+
+    def _mismatch(self) -> SignatureMismatch:
+        """Make the error of a signature that no key made."""
+        return SignatureMismatch(
+            f"{self.header} does not match the body: another secret, or the body was altered on its way"
+        )
 
     def _read_entries(self, given: str, time_name: str, signature_name: str) -> tuple[str, list[str]]:
         """Return the time and the signatures of a list; exactly one time is allowed, since only one can be signed."""
@@ -153,9 +216,16 @@ class HmacScheme:
         """Return the signature that ``key`` makes."""
         stamp = b"" if timestamp is None else timestamp.encode("ascii")
         parts = [body if part is Part.BODY else stamp if part is Part.TIMESTAMP else part for part in self.signed]
-        digest = hmac.digest(key, parts[0] if len(parts) == 1 else b"".join(parts), self.algorithm)
-        text = digest.hex().encode("ascii") if self.encoding is Encoding.HEX else base64.b64encode(digest)
-        return self._written_before + text
+        return self._written(key, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _written(self, key: bytes, signed: bytes) -> bytes:
+        """Return the digest of ``signed``, as it is written in the header."""
+        digest = hmac.digest(key, signed, self.algorithm)
+        if self.encoding is Encoding.HEX:
+            return self._written_before + digest.hex().encode("ascii")
+        if self.encoding is Encoding.BASE64:
+            return self._written_before + base64.b64encode(digest)
+        return self._written_before + base64.urlsafe_b64encode(digest).rstrip(b"=")
 
 
 STANDARD_PREFIX = b"whsec_"

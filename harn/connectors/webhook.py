@@ -22,11 +22,14 @@ from harn.connectors.interfaces import (
     Normalized,
     NormalizedEvent,
 )
+from harn.connectors.keys import prove
+from harn.connectors.messages import Example
 from harn.connectors.receivers import Receiver
 from harn.connectors.signatures import StandardScheme
 from harn.errors import PayloadInvalid
 from harn.manifest.tables import StructSchema
 from harn.model.exchange import InboundRequest
+from harn.wire import canonical_json
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 
@@ -90,6 +93,14 @@ class WebhookConnector(Receiver):
     def verify(self, inbound: InboundRequest, now: float) -> None:
         """Check the signature by the configured scheme."""
         self._scheme.verify(self._keys, inbound.headers, inbound.body, now, self._settings.timestamp_tolerance_secs)
+
+    def prove(self, request: InboundRequest, now: float) -> InboundRequest:
+        """Return a request as the sender would send it, by the first of the secrets."""
+        return prove(self._scheme, self._keys[0], request, now)
+
+    def example_of(self, kind: str | None = None) -> Example:
+        """Return an example of a kind."""
+        return Example(body=canonical_json({"type": kind or "webhook", "id": "1"}))
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """

@@ -70,7 +70,8 @@ class ProviderRules:
     :ivar kinds: trigger kinds it has, for example ``("webhook",)``.
     :ivar table: name of its own table in a trigger (``webhook``, ``a2a_push``), or None when it has none.
     :ivar schema: an `ISettingsSchema`, or None with ``table``.
-    :ivar required_secrets: names that ``secrets`` must have; ``optional_secrets``: names it may have.
+    :ivar required_secrets: names that ``secrets`` must have; ``optional_secrets``: names it may have;
+        ``one_of_secrets``: of these optional ones it must have one.
     """
 
     provider: str
@@ -79,3 +80,4 @@ class ProviderRules:
     schema: Any = None
     required_secrets: tuple[str, ...] = ()
     optional_secrets: tuple[str, ...] = ()
+    one_of_secrets: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, s
 from harn.manifest.interfaces import PluginRules, ProviderRules, SchemeRules
 from harn.manifest.lines import KeyPath
 from harn.manifest.model import GROWING, MATCH, TRIGGER, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
+from harn.manifest.senders import instead
 from harn.manifest.tables import Table
 from harn.manifest.vocabulary import (
     DEFAULTS,
@@ -92,7 +93,7 @@ def _check_provider(trigger: Table, rules: Mapping[str, ProviderRules]) -> Provi
             trigger.problem("provider", f"{quote(provider)} is not supported yet", f"installed: {installed}")
         else:
             trigger.problem(
-                "provider", f"{quote(provider)} is not a provider of this installation", suggest(provider, rules)
+                "provider", f"{quote(provider)} is not a provider of this installation", instead(provider, rules)
             )
         return None
     return rules[provider]
@@ -252,7 +253,19 @@ def _check_secrets(trigger: Table, rule: ProviderRules | None) -> dict[str, tupl
             trigger.diagnostics.add(
                 path, f"is missing: provider {quote(rule.provider)} requires it", f"write {example}"
             )
+    _check_one_of(trigger, references, rule)
     return references
+
+
+def _check_one_of(trigger: Table, references: Mapping[str, Any], rule: ProviderRules) -> None:
+    """Add a problem if a trigger has none of the secrets of which its provider requires one."""
+    if not rule.one_of_secrets or any(name in references for name in rule.one_of_secrets):
+        return
+    name = rule.one_of_secrets[0]
+    path: KeyPath = (*trigger.path, "secrets", name)
+    other = " or ".join(rule.one_of_secrets)
+    example = f'secrets = {{ {name} = "{rule.provider}/{name.replace("_", "-")}" }}'
+    trigger.diagnostics.add(path, f"is missing: provider {quote(rule.provider)} requires {other}", f"write {example}")
 
 
 def _check_references(secrets: Table, name: str, rule: ProviderRules | None) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ KINDS = ("webhook", "a2a-push")
 """Kinds of trigger that have a route: the kinds that this version supports."""
 LATER_KINDS = ("cron", "poll", "stream", "predicate")
 LATER_PROVIDERS = (
-    *("linear", "notion", "cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
+    *("cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
     *("github", "webhook", "a2a-push"),
 )
 LATER_SCHEMES = ("a2a", "worker", "persona")

@@ -24,7 +24,7 @@ from twisted.trial.unittest import TestCase
 
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import ConnectorBinding, IConnectorPlugin
-from harn.connectors.receivers import SignedProvider
+from harn.connectors.receivers import ConfiguredProvider, SignedProvider
 from harn.discovery import home_of
 from harn.errors import PackageUnknown
 from harn.testing.connectors import ConnectorCase, make_connector_tests, signed_case
@@ -196,12 +196,14 @@ def _reason(failure: Any) -> str:
 def _has_example(plugin: IConnectorPlugin) -> bool:
     if isinstance(plugin, SignedProvider):
         return plugin.example is not None
+    if isinstance(plugin, ConfiguredProvider):
+        return plugin.declared(plugin.example_settings).example is not None
     return callable(getattr(plugin, "connector_case", None))
 
 
 def _case(plugin: IConnectorPlugin) -> ConnectorCase:
     """Return the plugin's own example, or one without a request."""
-    if isinstance(plugin, SignedProvider) and plugin.example is not None:
+    if isinstance(plugin, SignedProvider | ConfiguredProvider) and _has_example(plugin):
         return signed_case(plugin)
     if _has_example(plugin):
         return cast("Any", plugin).connector_case()  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -31,9 +31,11 @@ from harn.connectors.interfaces import (
     Reject,
     Respond,
 )
-from harn.connectors.receivers import SignedProvider
+from harn.connectors.keys import prove
+from harn.connectors.receivers import ConfiguredProvider, SignedProvider
 from harn.errors import CredentialsRejected, PayloadInvalid, StageFailed
 from harn.model.exchange import InboundRequest
+from harn.testing.example_keys import example_secret, other_secret
 
 HOSTILE_BODIES = (
     b"",
@@ -74,26 +76,42 @@ class ConnectorCase:
     :ivar binding: as the manifest would give it, with a value for every required secret.
     :ivar request: for a receiver: a request that is right in every way at ``now`` (seconds, Unix).
     :ivar signature_headers: for a receiver whose provider signs: the headers without which it must refuse.
+    :ivar other_secret: a value that a secret may have, with which nothing was signed.
+    :ivar signs_body: the provider signs the body, so that an altered one must be refused.
     """
 
     plugin: Any
     binding: ConnectorBinding
     request: InboundRequest | None = None
     signature_headers: tuple[str, ...] = ()
+    signs_body: bool = True
+    other_secret: bytes = b"b3RoZXItc2VjcmV0"
     now: float = field(default=1_700_000_000.0)
 
 
-def signed_case(provider: SignedProvider, secret: bytes = b"an example's secret") -> ConnectorCase:
+def signed_case(
+    provider: SignedProvider | ConfiguredProvider,
+    settings: Mapping[str, Any] | None = None,
+    secret: bytes | None = None,
+    *,
+    signs_body: bool = True,
+) -> ConnectorCase:
     """
-    Make the case of a declared provider out of its example, signed with ``secret``.
+    Make the case of a declared provider out of its example, proven with a secret of its scheme.
 
-    :raises ValueError: it declares none.
+    :param settings: keys of its table; by default those with which it is tried.
+    :param secret: another secret; not for a provider whose secret is a public key.
+    :raises ValueError: it declares no example.
     """
-    now, example, scheme = 1_700_000_000.0, provider.example, provider.scheme
+    table = None
+    if isinstance(provider, ConfiguredProvider):
+        table = dict(provider.example_settings if settings is None else settings)
+    declared = provider if isinstance(provider, SignedProvider) else provider.declared(table)
+    now, example, scheme = 1_700_000_000.0, declared.example, declared.scheme
     if example is None:
         raise ValueError(f"{provider.provider} declares no example")
-    signature = scheme.sign(scheme.key(secret), example.body, now)
-    headers = {name.lower(): value for name, value in {**example.headers, **signature}.items()}
+    configured, key = example_secret(scheme) if secret is None else (secret, scheme.key(secret))
+    names = declared.secrets[:1] if declared.any_secret else declared.secrets
     path = f"/triggers/{provider.provider}"
     binding = ConnectorBinding(
         trigger_id=provider.provider,
@@ -101,12 +119,21 @@ def signed_case(provider: SignedProvider, secret: bytes = b"an example's secret"
         kind="webhook",
         path=path,
         events=(),
-        settings=None,
-        secrets={"signing_secret": (secret,)},
+        settings=table,
+        secrets=dict.fromkeys(names, (configured,)),
     )
+    headers = {name.lower(): value for name, value in example.headers.items()}
     request = InboundRequest(method="POST", path=path, query="", headers=headers, body=example.body, received_at=now)
-    names = tuple(name.lower() for name in signature)
-    return ConnectorCase(plugin=provider, binding=binding, request=request, signature_headers=names, now=now)
+    proven = prove(scheme, b":".join([key] * len(names)), request, now)
+    return ConnectorCase(
+        plugin=provider,
+        binding=binding,
+        request=proven,
+        signature_headers=tuple(name for name in proven.headers if name not in headers),
+        signs_body=signs_body,
+        other_secret=other_secret(scheme),
+        now=now,
+    )
 
 
 def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]:
@@ -169,7 +196,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
                 self.skipTest("has no settings")
             settings, problems = self.case.plugin.schema.check({"no_such_key": 1})
             self.assertIsNone(settings)
-            self.assertEqual([problem.key for problem in problems], ["no_such_key"])
+            self.assertIn("no_such_key", [problem.key for problem in problems])
             self.assertEqual(self.case.plugin.schema.json_schema()["type"], "object")
 
         async def test_life_in_order(self) -> None:
@@ -237,6 +264,8 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
         async def test_altered_body(self) -> None:
             """A body that is not what was signed is refused."""
             request = self._signed_request()
+            if not self.case.signs_body:
+                self.skipTest("its provider does not sign the body")
             connector = await self.prepared()
             for body in (request.body + b" ", request.body[:-1], b""):
                 with self.assertRaises(CredentialsRejected):
@@ -277,7 +306,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
             request = self._signed_request()
             for name in self.case.plugin.required_secrets:
                 right = self.case.binding.secrets[name]
-                other = b"b3RoZXItc2VjcmV0"
+                other = self.case.other_secret
                 for values, accepted in (((other, *right), True), ((*right, other), True), ((other,), False)):
                     secrets = {**self.case.binding.secrets, name: values}
                     connector = await self.prepared(evolve(self.case.binding, secrets=secrets))
@@ -296,7 +325,7 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
                     headers = {**request.headers, "content-type": content_type}
                     try:
                         meaning = connector.normalize(structs.replace(request, body=body, headers=headers))
-                    except PayloadInvalid as error:
+                    except (PayloadInvalid, CredentialsRejected) as error:
                         self.assertTrue(str(error))
                     else:
                         self.assertIsInstance(meaning, (Events, Respond, Reject))

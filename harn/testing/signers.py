@@ -1,13 +1,27 @@
-"""Signs requests as providers and our own commands do, for tests and for trying things out."""
+"""
+Signs requests as providers and our own commands do, for tests and for trying things out.
+
+`signed_request` does it for any provider that comes with harn, and for any that is declared; others are short forms.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
 from harn.auth.credentials import sign_request
 from harn.connectors.github import SIGNATURE as GITHUB
-from harn.connectors.interfaces import IScheme
+from harn.connectors.interfaces import ConnectorBinding, ConnectorContext, IConnectorPlugin, IScheme, NormalizedEvent
+from harn.connectors.keys import prove
+from harn.connectors.receivers import SignedConnector
 from harn.connectors.signatures import EXAMPLE_ID, StandardScheme
 from harn.connectors.slack import SIGNATURE as SLACK
 from harn.connectors.stripe import SIGNATURE as STRIPE
+from harn.connectors.webhook import WebhookConnector
+from harn.model.exchange import InboundRequest
 
 STANDARD = StandardScheme()
 
@@ -22,6 +36,76 @@ def signed_headers(
     :param timestamp: seconds, Unix.
     """
     return {"Content-Type": content_type, **scheme.sign(scheme.key(secret), body, timestamp)}
+
+
+def signed_request(
+    plugin: IConnectorPlugin,
+    secrets: Mapping[str, Sequence[bytes]],
+    request: InboundRequest,
+    now: float,
+    settings: Any = None,
+    private_key: bytes | None = None,
+) -> InboundRequest:
+    """
+    Return a request as the sender of ``plugin`` would send it: with what shows who sent it, in headers or the query.
+
+    :param secrets: values by name, as configured; of several values the first is used.
+    :param request: what is sent, names of headers in lower case; ``Host`` counts where a sender signs the URL.
+    :param now: seconds, Unix.
+    :param settings: the provider's table of the trigger, checked.
+    :param private_key: the key of a sender that signs with a private one: 32 bytes of Ed25519, or DER of ECDSA.
+    :raises ValueError: it cannot be signed here: it needs a private key, or the plugin does not say how its sender
+        signs.
+    :raises StageFailed: a secret is missing, or not usable.
+    """
+    connector = _prepared(plugin, secrets, settings)
+    if private_key is not None and isinstance(connector, SignedConnector):
+        return prove(connector.scheme, private_key, request, now)
+    return connector.prove(request, now)
+
+
+def example_request(
+    plugin: IConnectorPlugin,
+    secrets: Mapping[str, Sequence[bytes]],
+    path: str,
+    now: float,
+    settings: Any = None,
+    kind: str | None = None,
+) -> InboundRequest:
+    """
+    Return a request such as the sender sends, not signed yet; see `signed_request`.
+
+    :param kind: the kind of its event; None for that of the example.
+    :raises ValueError: there is no example, or it cannot be of that kind.
+    """
+    example = _prepared(plugin, secrets, settings).example_of(kind)
+    if example is None:
+        raise ValueError(f"provider {plugin.provider} has no example of a request; give a body")
+    headers = {name.lower(): value for name, value in example.headers.items()}
+    return InboundRequest(method="POST", path=path, query="", headers=headers, body=example.body, received_at=now)
+
+
+def _prepared(
+    plugin: IConnectorPlugin, secrets: Mapping[str, Sequence[bytes]], settings: Any
+) -> SignedConnector | WebhookConnector:
+    binding = ConnectorBinding(
+        trigger_id=plugin.provider,
+        provider=plugin.provider,
+        kind=plugin.kinds[0],
+        path="/",
+        events=(),
+        settings=settings,
+        secrets={name: tuple(values) for name, values in secrets.items()},
+    )
+    connector = plugin.connector(ConnectorContext(clock=Clock(), binding=binding, emit=_emit_nothing))
+    if not isinstance(connector, SignedConnector | WebhookConnector):
+        raise ValueError(f"provider {plugin.provider} does not say how its sender signs")
+    connector.prepare()
+    return connector
+
+
+def _emit_nothing(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
+    return succeed(None)
 
 
 def sign_github(secret: bytes, body: bytes) -> str:

@@ -43,7 +43,14 @@ class CatalogTests(SynchronousTestCase):
         """The built-in connectors are found in the same way as third-party ones, without a problem."""
         catalog = Catalog.discover()
         self.assertEqual(catalog.problems, ())
-        self.assertEqual(sorted(catalog.plugins), ["a2a-push", "github", "slack", "stripe", "webhook"])
+        self.assertEqual(
+            sorted(catalog.plugins),
+            [
+                *("a2a-push", "basic", "bitbucket", "cloudevents", "discord", "forgejo", "gitea", "github", "gitlab"),
+                *("hmac", "linear", "notion", "pagerduty", "sendgrid", "sentry", "shopify", "slack", "standard"),
+                *("stripe", "token", "twilio", "webhook", "zendesk"),
+            ],
+        )
         self.assertIs(catalog.plugin("github"), GITHUB)
         self.assertRaises(KeyError, catalog.plugin, "acme")
 

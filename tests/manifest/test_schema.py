@@ -222,7 +222,7 @@ GOOD = [
 BAD = [
     "nmae = 1\n" + trigger_text("a"),
     trigger_text("a", extra="handlr = 1\n"),
-    trigger_text("a", provider="linear"),
+    trigger_text("a", provider="kafka"),
     trigger_text("a", secret=None),
     trigger_text("a", extra="[triggers.webhook]\n"),
     trigger_text("a", provider="webhook", extra="[triggers.webhook]\nsignature_scheme = 'x'\n"),

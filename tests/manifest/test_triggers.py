@@ -112,8 +112,8 @@ class TriggerTests(SynchronousTestCase):
             one(provider='"githb"'), 'provider: "githb" is not a provider of this installation; did you mean "github"?'
         )
         self.check(
-            one(provider='"linear"'),
-            'provider: "linear" is not supported yet; installed: a2a-push, github, webhook',
+            one(provider='"kafka"'),
+            'provider: "kafka" is not supported yet; installed: a2a-push, github, webhook',
         )
         self.check(
             one(provider='"a2a-push"', secrets=None, kind='"webhook"'),

@@ -1,0 +1,87 @@
+"""Any sender that signs by an HMAC: the manifest says what is signed, and where the signature is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from harn.auth.credentials import TOLERANCE
+from harn.connectors.places import Name, Places
+from harn.connectors.receivers import ConfiguredProvider, Example, Message, SignedProvider
+from harn.connectors.request_hmac import KeyEncoding, RequestHmac, read_template
+from harn.connectors.signatures import Encoding, TimeFormat
+
+
+class HmacSettings(Places, frozen=True, kw_only=True):
+    """``[triggers.hmac]``."""
+
+    header: Annotated[Name, Meta(description="The header with the signature, for example `X-Signature`.")]
+    signed: Annotated[
+        str,
+        Meta(
+            description="What is signed, with `{body}`, `{timestamp}`, `{method}`, `{path}` (with its query),"
+            " `{query}`, `{url}` and `{header:X-Name}` in it; other text stands for itself: `v0:{timestamp}:{body}`."
+        ),
+    ] = "{body}"
+    algorithm: Literal["sha256", "sha1", "sha384", "sha512"] = "sha256"
+    encoding: Literal["hex", "base64", "base64url"] = "hex"
+    prefix: Annotated[str, Meta(description="Text before the digest, for example `sha256=`.")] = ""
+    separator: Annotated[str, Meta(description="Text between several signatures in the header, for example `,`.")] = ""
+    timestamp_header: Annotated[Name | None, Meta(description="The header with the time that is signed.")] = None
+    timestamp_entry: Annotated[
+        str | None,
+        Meta(description="For a header that is a list as `t=1,v1=ab`: the name of the time's entry, here `t`."),
+    ] = None
+    signature_entry: Annotated[str, Meta(description="And the name of the signature's.")] = "v1"
+    timestamp_format: Literal["seconds", "milliseconds", "rfc3339"] = "seconds"
+    timestamp_tolerance_secs: Annotated[
+        int, Meta(ge=0, description="How far the signed time may be from now, in seconds either way.")
+    ] = TOLERANCE
+    key_encoding: Annotated[KeyEncoding, Meta(description="How the key is written in the secret.")] = "text"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pieces = read_template(self.signed)
+        if not any(part in pieces for part in ("body", "url")):
+            raise ValueError("signed must have {body}, or any body would be accepted with a signature that was seen")
+        if self.timestamp_header is not None and self.timestamp_entry is not None:
+            raise ValueError("timestamp_header and timestamp_entry are both given: keep one of them")
+        timed = self.timestamp_header is not None or self.timestamp_entry is not None
+        if timed is not ("timestamp" in pieces):
+            said = "has {timestamp}, so timestamp_header or timestamp_entry must say where it is"
+            raise ValueError(f"signed {said}" if not timed else "signed must have {timestamp}, or no time is verified")
+
+    def declared(self) -> SignedProvider:
+        """Return the declaration."""
+        pieces = read_template(self.signed)
+        scheme = RequestHmac(
+            name="hmac",
+            header=self.header,
+            signed=RequestHmac.parts(pieces),
+            pieces=pieces,
+            prefix=self.prefix,
+            separator=self.separator,
+            timestamp_header=self.timestamp_header,
+            entries=None if self.timestamp_entry is None else (self.timestamp_entry, self.signature_entry),
+            algorithm=self.algorithm,
+            encoding=Encoding(self.encoding),
+            time_format=TimeFormat(self.timestamp_format),
+            key_encoding=self.key_encoding,
+        )
+        return SignedProvider(
+            provider="hmac",
+            home=__name__,
+            scheme=scheme,
+            tolerance=self.timestamp_tolerance_secs,
+            read=Message.any_of,
+            kind=self.kind_fact(),
+            identity=self.identity_fact(),
+            headers={"content_type": "content-type"},
+            example=Example(body=b'{"type": "example", "id": "1"}'),
+        )
+
+
+HMAC = ConfiguredProvider(
+    provider="hmac", home=__name__, settings=HmacSettings, example_settings={"header": "X-Signature"}
+)

@@ -1,0 +1,50 @@
+"""The keys of a connector: from the values of a trigger's secrets, and to prove a request as its sender does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import structs
+
+from harn.connectors.interfaces import ConnectorBinding, IRequestScheme
+from harn.errors import StageFailed
+from harn.model.exchange import InboundRequest
+
+Scheme = Any
+"""An `harn.connectors.interfaces.IScheme`, or an `IRequestScheme`."""
+
+
+def keys_of(binding: ConnectorBinding, name: str, scheme: Scheme) -> tuple[bytes, ...]:
+    """
+    Return the keys that the values of the secret ``name`` are for a scheme.
+
+    :raises StageFailed: it has no value, or one is not usable; names the trigger and the position, never the value.
+    """
+    values = binding.secrets.get(name, ())
+    if not values:
+        raise StageFailed("prepare", f"trigger {binding.trigger_id}: the secret {name} has no value")
+    keys = []
+    for number, value in enumerate(values, start=1):
+        try:
+            keys.append(scheme.key(value))
+        except ValueError as error:
+            place = name if len(values) == 1 else f"{name} (number {number} of {len(values)})"
+            raise StageFailed(
+                "prepare",
+                f"trigger {binding.trigger_id}: the value of the secret {place} cannot be used: {error}",
+            ) from None
+    return tuple(keys)
+
+
+def prove(scheme: Scheme, key: bytes, request: InboundRequest, now: float) -> InboundRequest:
+    """
+    Return a request as its sender would send it: with the headers, or the query, that show who sent it.
+
+    :param key: as the scheme's ``key`` returns it; the private one where the configured one is public.
+    :param now: seconds, Unix.
+    """
+    if IRequestScheme.providedBy(scheme):
+        proven: InboundRequest = scheme.sign_request(key, request, now)
+        return proven
+    signed = {name.lower(): value for name, value in scheme.sign(key, request.body, now).items()}
+    return structs.replace(request, headers={**request.headers, **signed})

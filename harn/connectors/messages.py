@@ -1,0 +1,211 @@
+"""A verified request, parsed, and the facts of it that an event is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from harn.connectors import bodies
+from harn.errors import PayloadInvalid
+from harn.wire import canonical_json
+
+Path = tuple[str, ...]
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """
+    A verified request, parsed, or one of the several messages in it.
+
+    :ivar headers: names in lower case.
+    :ivar body_format: ``json``, ``form``, ``fields``, ``bytes`` or ``none``: see `harn.model.event.parse_body`.
+    :ivar body: the message's own bytes; None for the request's.
+    """
+
+    headers: Mapping[str, str]
+    body_format: str
+    document: bodies.Document
+    body: bytes | None = None
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], body: bytes) -> Message:
+        """
+        Parse a request.
+
+        :raises PayloadInvalid: its body is neither a JSON object nor a form.
+        """
+        return cls(headers, *bodies.read_message(headers, body))
+
+    @classmethod
+    def any_of(cls, headers: Mapping[str, str], body: bytes) -> Message:
+        """
+        Parse a request with any body: JSON is tried whatever its content type, else it is a form, or bytes.
+
+        :raises PayloadInvalid: the body is declared as JSON or as a form, and is not.
+        """
+        if not body:
+            return cls(headers, "none", bodies.NOTHING)
+        if bodies.media_type(headers) == bodies.FORM:
+            return cls.of(headers, body)
+        claimed = bodies.claims_json(headers)
+        if claimed:
+            bodies.check_charset(headers, body)
+        try:
+            return cls(headers, "json", bodies.read_json(body))
+        except PayloadInvalid:
+            if claimed:
+                raise
+            return cls(headers, "bytes", bodies.NOTHING)
+
+    @classmethod
+    def each_of(cls, headers: Mapping[str, str], body: bytes) -> tuple[Message, ...]:
+        """
+        Parse a request whose body is a JSON array of objects, or one object: a message of each.
+
+        :raises PayloadInvalid: any other body, or more than `harn.connectors.bodies.MOST_MESSAGES` in it.
+        """
+        bodies.check_charset(headers, body)
+        return tuple(cls(headers, "json", bodies.read_object(text), text) for text in bodies.read_objects(body))
+
+    def at(self, *path: str) -> Any:
+        """Return the value at a path of the body; None if absent."""
+        return self.document.at(*path)
+
+
+Fact = Callable[[Message], Any]
+"""Finds one field in a message; None if absent."""
+
+
+@frozen
+class Member:
+    """Reads a path of the body."""
+
+    path: Path
+
+    def __call__(self, message: Message) -> Any:
+        """Return the value there; None if absent."""
+        return message.document.at(*self.path)
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write ``value`` where this reads it."""
+        for step in self.path[:-1]:
+            inner = document.get(step)
+            document[step] = document = dict(inner) if isinstance(inner, dict) else {}
+        document[self.path[-1]] = value
+
+
+@frozen
+class Header:
+    """Reads a header, whose name is in lower case."""
+
+    name: str
+
+    def __call__(self, message: Message) -> str | None:
+        """Return its value; None if absent."""
+        return message.headers.get(self.name)
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write ``value`` where this reads it."""
+        headers[self.name] = value
+
+
+@frozen
+class Dotted:
+    """Joins two facts by a dot; the first alone where the second is absent."""
+
+    first: Header | Member
+    second: Header | Member
+
+    def __call__(self, message: Message) -> str | None:
+        """Return both, or the first; None if that is absent."""
+        first, second = bodies.word(self.first(message)), bodies.word(self.second(message))
+        return first if first is None or second is None else f"{first}.{second}"
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write both parts of ``value`` where this reads them."""
+        first, dot, second = value.partition(".")
+        self.first.put(first, headers, document)
+        if dot:
+            self.second.put(second, headers, document)
+
+
+@frozen
+class First:
+    """Returns the first of several facts that is there, else a constant."""
+
+    facts: tuple[Header | Member, ...]
+    otherwise: str | None = None
+
+    def __call__(self, message: Message) -> Any:
+        """Return the first that is there."""
+        for fact in self.facts:
+            found = fact(message)
+            if found is not None:
+                return found
+        return self.otherwise
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write ``value`` where this looks first."""
+        if not self.facts:
+            raise ValueError(f"the kind of every event is {self.otherwise}")
+        self.facts[0].put(value, headers, document)
+
+
+def member(*path: str) -> Member:
+    """Make a fact that reads a path of the body."""
+    return Member(path)
+
+
+def header(name: str) -> Header:
+    """Make a fact that reads a header."""
+    return Header(name.lower())
+
+
+def dotted(first: Header | Member, second: Header | Member) -> Dotted:
+    """Make a fact that joins two by a dot, for example ``issues`` and ``opened``; the first alone if need be."""
+    return Dotted(first, second)
+
+
+def first_of(*facts: Header | Member, otherwise: str | None = None) -> First:
+    """Make a fact that is the first of several that is there, else a constant."""
+    return First(facts, otherwise)
+
+
+def nothing(message: Message) -> None:
+    """Return None, for any message."""
+
+
+Fields = Callable[[Message], Mapping[str, Path]]
+"""Returns the fields of a message: names, and their paths in the body."""
+
+
+def always(**fields: Path) -> Fields:
+    """Make a function that returns the same fields for every message."""
+    return lambda message: fields
+
+
+@frozen(kw_only=True)
+class Example:
+    """A request that the provider might send: for tests, and for trying things out; it is signed when it is used."""
+
+    body: bytes
+    headers: Mapping[str, str] = {"Content-Type": "application/json"}
+
+    def of_kind(self, kind: str, fact: Fact) -> Example:
+        """
+        Return the example as a message of another kind.
+
+        :param fact: how the provider's kinds are found.
+        :raises ValueError: its kinds are not in one place; or the example is not a JSON object.
+        """
+        put = getattr(fact, "put", None)
+        if put is None:
+            raise ValueError("where this sender has the kind depends on the message; give a body of that kind")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        document = msgspec.json.decode(self.body)
+        if not isinstance(document, dict):
+            raise ValueError("the example is not a JSON object; give a body of that kind")
+        put(kind, headers, document)
+        return Example(body=canonical_json(document), headers=headers)

@@ -1,0 +1,115 @@
+"""Every provider by name against the suite that every connector must pass."""
+
+from __future__ import annotations
+
+from harn.connectors.any_basic import BASIC
+from harn.connectors.any_hmac import HMAC
+from harn.connectors.any_token import TOKEN
+from harn.connectors.bitbucket import BITBUCKET
+from harn.connectors.cloudevents import CLOUDEVENTS
+from harn.connectors.discord import DISCORD
+from harn.connectors.forgejo import FORGEJO
+from harn.connectors.gitea import GITEA
+from harn.connectors.gitlab import GITLAB
+from harn.connectors.linear import LINEAR
+from harn.connectors.notion import NOTION
+from harn.connectors.pagerduty import PAGERDUTY
+from harn.connectors.sendgrid import SENDGRID
+from harn.connectors.sentry import SENTRY
+from harn.connectors.shopify import SHOPIFY
+from harn.connectors.standard import STANDARD
+from harn.connectors.twilio import TWILIO
+from harn.connectors.zendesk import ZENDESK
+from harn.testing.connectors import make_connector_tests, signed_case
+
+TIMED = {"header": "X-Sig", "signed": "{method}.{url}.{timestamp}.{body}", "timestamp_header": "X-Time"}
+
+
+class ShopifyTests(make_connector_tests(lambda: signed_case(SHOPIFY))):
+    """``shopify``."""
+
+
+class GitlabTests(make_connector_tests(lambda: signed_case(GITLAB))):
+    """``gitlab``, signed."""
+
+
+class GitlabTokenTests(make_connector_tests(lambda: signed_case(GITLAB, secret=b"shared-token", signs_body=False))):
+    """``gitlab`` with a token."""
+
+
+class GiteaTests(make_connector_tests(lambda: signed_case(GITEA))):
+    """``gitea``."""
+
+
+class ForgejoTests(make_connector_tests(lambda: signed_case(FORGEJO))):
+    """``forgejo``."""
+
+
+class BitbucketTests(make_connector_tests(lambda: signed_case(BITBUCKET))):
+    """``bitbucket``."""
+
+
+class LinearTests(make_connector_tests(lambda: signed_case(LINEAR))):
+    """``linear``."""
+
+
+class NotionTests(make_connector_tests(lambda: signed_case(NOTION))):
+    """``notion``."""
+
+
+class TwilioTests(make_connector_tests(lambda: signed_case(TWILIO))):
+    """``twilio``."""
+
+
+class SendgridTests(make_connector_tests(lambda: signed_case(SENDGRID))):
+    """``sendgrid``."""
+
+
+class DiscordTests(make_connector_tests(lambda: signed_case(DISCORD))):
+    """``discord``."""
+
+
+class SentryTests(make_connector_tests(lambda: signed_case(SENTRY))):
+    """``sentry``."""
+
+
+class PagerdutyTests(make_connector_tests(lambda: signed_case(PAGERDUTY))):
+    """``pagerduty``."""
+
+
+class ZendeskTests(make_connector_tests(lambda: signed_case(ZENDESK))):
+    """``zendesk``."""
+
+
+class CloudeventsTests(make_connector_tests(lambda: signed_case(CLOUDEVENTS))):
+    """``cloudevents``, signed."""
+
+
+class CloudeventsTokenTests(
+    make_connector_tests(lambda: signed_case(CLOUDEVENTS, secret=b"shared-token", signs_body=False))
+):
+    """``cloudevents`` with a token."""
+
+
+class StandardTests(make_connector_tests(lambda: signed_case(STANDARD))):
+    """``standard``."""
+
+
+class TokenTests(make_connector_tests(lambda: signed_case(TOKEN, signs_body=False))):
+    """``token`` in a header."""
+
+
+class QueryTokenTests(make_connector_tests(lambda: signed_case(TOKEN, {"query": "t"}, signs_body=False))):
+    """``token`` in the query."""
+
+
+class BasicTests(make_connector_tests(lambda: signed_case(BASIC, signs_body=False))):
+    """``basic``."""
+
+
+class HmacTests(make_connector_tests(lambda: signed_case(HMAC))):
+    """``hmac`` of the body."""
+
+
+class TimedHmacTests(make_connector_tests(lambda: signed_case(HMAC, TIMED))):
+    """``hmac`` of URL, time and body."""
