@@ -10,8 +10,10 @@ import sys
 from typing import Any
 
 import click
+import msgspec
 
 from harn.cli.client import ask
+from harn.cli.data import DataWrong, read_data, shortened
 from harn.cli.delivery_source import find_source
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import ServerTarget
@@ -32,6 +34,10 @@ FIELDS = (
     "error",
     "result",
 )
+
+
+FAILED = ("waiting", "dlq")
+"""Statuses of an event whose handler failed: with another attempt, or without."""
 
 
 class FileExists(HarnError):
@@ -128,16 +134,35 @@ def read_document(file: str) -> Any:
 @click.command()
 @with_place
 @with_parameters(fire_operation, arguments=("trigger",), without=("payload",), metavars={"trigger": "TRIGGER_ID"})
+@click.option("-d", "--data", metavar="TEXT|@FILE|-", help="The event's body, JSON: as text, of a file, or from stdin.")
 @with_server
 @with_json
-def fire(as_json: bool, **given: Any) -> None:
-    """Send a synthetic event to the trigger TRIGGER_ID, and print the outcome."""
-    answered = ask(
-        ServerTarget.of_options(given, os.environ).client(), fire_operation, parameters_from(fire_operation, given)
-    )
+def fire(data: str | None, as_json: bool, **given: Any) -> None:
+    """
+    Send a synthetic event to the trigger TRIGGER_ID, and print the outcome.
+
+    It passes no signature and no URL: `harn send` makes a real request. Without --data the event is an example. The
+    exit status is 1 when the handler failed, also where another attempt follows.
+    """
+    payload = None if data is None else read_json_data(data)
+    wanted = parameters_from(fire_operation, given, payload=payload)
+    answered = ask(ServerTarget.of_options(given, os.environ).client(), fire_operation, wanted)
     if as_json:
         print_json(answered.document)
-        return
-    click.echo("Synthetic event dispatched:")
-    for name in FIELDS:
-        click.echo(visible(f"- {name}={format_value(getattr(answered.result, name))}"))
+    else:
+        click.echo("Synthetic event dispatched:")
+        for name in FIELDS:
+            click.echo(visible(f"- {name}={format_value(getattr(answered.result, name))}"))
+    sys.exit(1 if answered.result.status in FAILED else 0)
+
+
+def read_json_data(given: str) -> Any:
+    """
+    Return the JSON value that ``--data`` is.
+
+    :raises DataWrong: it is not JSON, or its file cannot be read.
+    """
+    try:
+        return msgspec.json.decode(read_data(given))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataWrong(f"--data must be JSON, got {shortened(given)!r}: {error}; harn send posts any bytes") from None

@@ -9,11 +9,15 @@ from msgspec import UNSET, Meta, UnsetType
 
 from harn.model.delivery import DEAD
 from harn.operations.model import Caller, Post, Result, Role, operation
-from harn.operations.parameters import SECRET, Parameters
+from harn.operations.parameters import SECRET, Parameters, shown_as
 
 if TYPE_CHECKING:
     from harn.dispatch.settler import Outcome
     from harn.dispatch.synthetic import SyntheticEvents
+
+
+LONGEST_KIND = 200
+"""Characters of the longest kind of a synthetic event."""
 
 
 class Fire(Parameters, frozen=True, kw_only=True):
@@ -21,6 +25,16 @@ class Fire(Parameters, frozen=True, kw_only=True):
 
     trigger: Annotated[str, Meta(description="The trigger's id.")]
     payload: Annotated[Any, Meta(description="The event's body, any JSON value; else an example."), SECRET] = None
+    kind: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1, max_length=LONGEST_KIND, description="The event's kind; else one that the trigger takes."
+            ),
+            shown_as("K"),
+        ]
+        | None
+    ) = None
 
 
 class Fired(Result, frozen=True, kw_only=True):
@@ -43,7 +57,7 @@ async def fire(events: SyntheticEvents, caller: Caller, wanted: Fire) -> Fired:
 
     :raises RouteUnknown: there is no such trigger.
     """
-    sent = await events.send(wanted.trigger, wanted.payload)
+    sent = await events.send(wanted.trigger, wanted.payload, wanted.kind)
     if sent.outcome is not None:
         return describe_outcome(sent.outcome)
     taken = sent.taken

@@ -65,18 +65,19 @@ class SyntheticEvents:
         self._dispatcher = dispatcher
         self._examples = examples
 
-    async def send(self, trigger_id: str, payload: Any) -> Sent:
+    async def send(self, trigger_id: str, payload: Any, kind: str | None = None) -> Sent:
         """
         Make an event up for a trigger, and wait until its delivery has ended, but not for ever.
 
         :param payload: its body, any JSON value; None for the provider's example.
+        :param kind: its kind; None for one that the trigger takes.
         :raises RouteUnknown: there is no such trigger.
         """
         now = self._wall.seconds()
         dedupe_key = f"fire:{trigger_id}:{now}"
         binding = self._version(trigger_id, dedupe_key)
         headers = {"x-harn-binding-id": trigger_id, "x-harn-synthetic": "true"}
-        event = self._made_up(binding.spec, payload, dedupe_key)
+        event = self._made_up(binding.spec, payload, kind, dedupe_key)
         arrival = Arrival(headers=headers, body=event.body or b"", received_at=now)
         binding.lease()
         try:
@@ -100,14 +101,14 @@ class SyntheticEvents:
         ramp = self._registry.ramps.get(trigger_id)
         return binding if ramp is None else ramp.choose(dedupe_key)
 
-    def _made_up(self, spec: TriggerSpec, payload: Any, dedupe_key: str) -> NormalizedEvent:
+    def _made_up(self, spec: TriggerSpec, payload: Any, kind: str | None, dedupe_key: str) -> NormalizedEvent:
         """Return the provider's own example where nothing else is asked for and the trigger takes its kind."""
         example = self._examples.example(spec.id) if payload is None else None
-        if example is not None and matches(spec.events, example.kind):
+        if example is not None and (example.kind == kind if kind else matches(spec.events, example.kind)):
             made_up = {**example.payload, "synthetic": True}
             return evolve(example, dedupe_key=dedupe_key, payload=made_up, signature_status=UNSIGNED)
         return NormalizedEvent(
-            kind=synthetic_kind(spec),
+            kind=kind or synthetic_kind(spec),
             dedupe_key=dedupe_key,
             payload={"synthetic": True},
             lifted={name: [name] for name in payload} if isinstance(payload, dict) else {},

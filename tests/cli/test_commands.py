@@ -278,6 +278,38 @@ class FireTests(CommandCase):
         self.assertEqual(json.loads(self.harn("fire", "a/b", "--json").stdout), self.FIRED)
         self.assert_failed(self.harn("fire", "zz"), "unknown manifest binding 'zz'")
 
+    def test_exits_by_what_the_handler_did(self) -> None:
+        """The exit status is 1 when the handler failed, with or without another attempt; all is printed as ever."""
+        statuses = {"dispatched": 0, "waiting": 1, "dlq": 1, "pending": 0, "ignored": 0, "duplicate_dropped": 0}
+        self.serve(*((200, {**self.FIRED, "status": status}) for status in statuses))
+        for status, wanted in statuses.items():
+            result = self.harn("fire", "a/b")
+            self.assertEqual((result.exit_code, f"- status={status}\n" in result.stdout), (wanted, True), status)
+
+    def test_data_and_kind(self) -> None:
+        """The body is JSON: a text, a file, or standard input; with the kind it is in the request."""
+        file = self.mktemp()
+        with open(file, "w", encoding="utf-8") as out:
+            out.write('{"from": "file"}')
+        server = self.serve(*[(200, self.FIRED)] * 3)
+        for data, typed, body in (
+            ('{"n": 1}', None, {"n": 1}),
+            (f"@{file}", None, {"from": "file"}),
+            ("-", "[1, 2]", [1, 2]),
+        ):
+            words = ["fire", "--state-dir", self.state_dir, "gh", "--data", data, "-k", "issues.opened"]
+            done = CliRunner().invoke(cli, words, env=self.environ, input=typed)
+            self.assertEqual(done.exit_code, 0, done.output)
+            sent = server.seen[-1].json()
+            self.assertEqual((sent["payload"], sent["kind"]), (body, "issues.opened"))
+
+    def test_wrong_data(self) -> None:
+        """Text that is not JSON, and a file that is not there, are named, and nothing is sent."""
+        server = self.serve()
+        self.assert_failed(self.harn("fire", "gh", "--data", "n=1"), "--data must be JSON, got 'n=1'")
+        self.assert_failed(self.harn("fire", "gh", "--data", "@nowhere.json"), "nowhere.json cannot be read")
+        self.assertEqual(server.seen, [])
+
 
 class RecoverTests(CommandCase):
     """``recover``."""

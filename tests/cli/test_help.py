@@ -31,7 +31,7 @@ class HelpTests(SynchronousTestCase):
         return CliRunner().invoke(cli, list(words), prog_name="harn")
 
     def test_every_command_is_there(self) -> None:
-        """Each place leads to a command, which says what it does."""
+        """Each place leads to a command, which has a help text."""
         found = dict(commands())
         for name in (*HARN, *(f"orchestrator {each}" for each in ORCHESTRATOR)):
             self.assertTrue(found[name].help, name)

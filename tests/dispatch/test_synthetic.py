@@ -90,6 +90,18 @@ class FireTests(SynchronousTestCase):
             self.assertEqual((answer.status, answer.binding_version), ("dispatched", number))
         self.assertEqual(self.world.counts(), [(0, 0), (0, 0)])
 
+    def test_kind_and_payload(self) -> None:
+        """The event has the kind and the body that were asked for; of a kind that no rule takes, nothing is kept."""
+        fired = asked(fire, self.events, Fire(trigger="gh", kind="old", payload={"n": 1}))
+        running = self.world.call()
+        self.assertIn(b'"kind":"old"', running.call.envelope)
+        self.assertEqual(running.call.body, b'{"n":1}')
+        running.returns()
+        self.assertEqual(self.successResultOf(fired).status, "dispatched")
+        self.world.clock.advance(1.0)
+        other = asked(fire, self.events, Fire(trigger="gh", kind="other"))
+        self.assertEqual(self.successResultOf(other).status, "ignored")
+
     def test_duplicate(self) -> None:
         """One that was accepted before names the version that found that out."""
         self.fire()

@@ -114,11 +114,7 @@ class Functions:
             raise Unusable(f"module {name!r} has no function {attribute!r}", hint, file) from None
         except BaseException as error:  # a __getattr__ of the user may do anything
             raise self._import_failed(name, error) from None
-        line = _line_of(value)
-        if not callable(value):
-            raise Unusable(f"{attribute!r} is a {type(value).__name__}, not a function", "name a function", file, line)
-        capacity = _capacity(value, attribute, file, line)
-        return UserFunction(value, wants_context=capacity > 1, is_async=_is_async(value))
+        return usable(value, attribute, file)
 
     def _module(self, name: str) -> ModuleType:
         module = self._modules.get(name)
@@ -154,6 +150,20 @@ class Functions:
         if isinstance(error, UnreadModule):
             return Unusable(f"module {name!r} cannot be imported: {error.message}", error.hint, file, line)
         return Unusable(f"module {name!r} cannot be imported: {one_line(error)}", hint, file, line)
+
+
+def usable(value: Any, name: str, file: str) -> UserFunction:
+    """
+    Return a function as interpreters call it.
+
+    :param file: where it is, for messages.
+    :raises Unusable: it cannot be called with an event.
+    """
+    line = _line_of(value)
+    if not callable(value):
+        raise Unusable(f"{name!r} is a {type(value).__name__}, not a function", "name a function", file, line)
+    capacity = _capacity(value, name, file, line)
+    return UserFunction(value, wants_context=capacity > 1, is_async=_is_async(value))
 
 
 def _defined(module: ModuleType, attribute: str) -> Any:
