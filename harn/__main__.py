@@ -6,6 +6,7 @@ descriptor would be reused for the next file that is opened, such as the event l
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if serves(sys.argv[1:]):
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+        gc.disable()  # until it serves; see `harn.orchestrator.maintenance`
     open_standard_streams()
     from harn.cli.main import main as run
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from attrs import field, frozen
-from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseFailed
 from twisted.web.http_headers import Headers
 from zope.interface import Interface, implementer
 
@@ -30,6 +28,9 @@ from harn.errors import AlertNotSent
 from harn.manifest.alerts import SLACK, SmtpSettings
 from harn.model.display import visible
 from harn.waiting import InThread, limited
+
+if TYPE_CHECKING:
+    from treq.client import HTTPClient
 
 HTTP_TIMEOUT = 15.0
 """Seconds that one message may take over HTTP, from the connection to the end of the answer."""
@@ -111,8 +112,7 @@ class HttpSender:
     def __init__(self, reactor: Any, wall: WallTime) -> None:
         self._clock = reactor
         self._wall = wall
-        # Redirects are not followed: the URL is a secret of the receiver alone.
-        self._http = HTTPClient(Agent(reactor, connectTimeout=HTTP_TIMEOUT))
+        self._http: HTTPClient | None = None
 
     async def send(self, target: Target, message: Message) -> None:
         """See `ISender.send`."""
@@ -130,8 +130,18 @@ class HttpSender:
         except Exception as error:
             raise AlertNotSent(reason_of(error)) from None
 
+    def _client(self) -> HTTPClient:
+        """Return the client, imported when it is first used: a start would wait for it."""
+        if self._http is None:
+            from treq.client import HTTPClient
+            from twisted.web.client import Agent
+
+            self._http = HTTPClient(Agent(self._clock, connectTimeout=HTTP_TIMEOUT))
+        return self._http
+
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        response = await self._http.post(
+        # Redirects are not followed: the URL is a secret of the receiver alone.
+        response = await self._client().post(
             url, data=body, headers=Headers({name: [value] for name, value in headers.items()}), allow_redirects=False
         )
         text = await read_some(response)
@@ -164,6 +174,8 @@ def reason_of(error: Exception) -> str:
 
     :raises CancelledError: it was cancelled.
     """
+    from twisted.web.client import ResponseFailed
+
     if isinstance(error, ResponseFailed) and error.reasons:
         error = error.reasons[0].value
     if isinstance(error, CancelledError):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    from harn.vm.spare import Spare
+
 _Result = TypeVar("_Result")
 
 LINGER = 5.0
@@ -62,13 +64,27 @@ def run(options: ServeOptions) -> int:
     from twisted.logger import globalLogBeginner
 
     from harn.clocks import use_monotonic_time
+
+    use_monotonic_time(reactor)
+    spare = start_spare(reactor) if options.vm == "child" else None
     from harn.observability.logs import process_sinks, start_logging
     from harn.orchestrator.service import make_service
 
-    use_monotonic_time(reactor)
     program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
     start_logging(options.log_format, options.log_level, process_sinks(options.state_dir), globalLogBeginner)
-    return run_service(make_service(options, reactor, os.environ, program, inheritance, passed), reactor)
+    return run_service(make_service(options, reactor, os.environ, program, inheritance, passed, spare), reactor)
+
+
+def start_spare(reactor: Any) -> Spare:
+    """Start the process of the first interpreter: it imports its modules while this process imports the server's."""
+    from harn.listener.descriptors import raise_open_files
+    from harn.vm.handler_output import Printing
+    from harn.vm.spare import Spare
+
+    raise_open_files()
+    spare = Spare(reactor, Printing(reactor))
+    spare.start()
+    return spare
 
 
 class RunnableService(Protocol):

@@ -1,23 +1,22 @@
-"""The admin API: Klein routes made from the operations of the server, and their answers."""
+"""The admin API: the place of the operations of the server, and their answers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from klein import Klein
-from twisted.python.failure import Failure
 
-from harn.listener.admin_auth import AdminAuth
-from harn.listener.klein_pages import answer_failure, make_app, methods_of, shielded
-from harn.listener.place import Place
+from harn.listener.admin_auth import AdminAuth, shielded
+from harn.listener.place import KleinPlace
 from harn.listener.push import CHALLENGE
 from harn.listener.request import JSON, HarnRequest
-from harn.listener.web import WebRequest, render
+from harn.listener.web import render
 from harn.operations.http import Arguments, read_parameters
 from harn.operations.model import Operation, Reply
 from harn.operations.registry import Operations
+
+if TYPE_CHECKING:
+    from klein import Klein
 
 ROOT = "/admin"
 """Every path of the admin API is under it; also the name in the metrics of paths that have no endpoint."""
@@ -25,7 +24,7 @@ ROOT = "/admin"
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-class Admin(Place):
+class Admin(KleinPlace):
     """
     The place of every operation's route.
 
@@ -38,8 +37,13 @@ class Admin(Place):
     def __init__(self, auth: AdminAuth, operations: Operations) -> None:
         self._auth = auth
         self._operations = operations
-        self.app: Klein = make_admin_app(operations, self._answer)
-        self._endpoints = frozenset("/".join(rule.rule.split("/")[:3]) for rule in self.app.url_map.iter_rules())
+        self._endpoints = frozenset("/".join((ROOT + each.route.path).split("/")[:3]) for each in operations)
+
+    def make_app(self) -> Klein:
+        """See `KleinPlace.make_app`."""
+        from harn.listener.klein_pages import make_admin_app
+
+        return make_admin_app(ROOT, self._operations, self._answer)
 
     def endpoint(self, request: HarnRequest) -> str:
         """Return the first two segments, if an operation has them: ids of triggers and events must not be labels."""
@@ -53,6 +57,8 @@ class Admin(Place):
         :raises CredentialsRejected: the headers show no credentials.
         :raises RouteUnknown: no operation has this path.
         """
+        from harn.listener.klein_pages import methods_of
+
         self._auth.check_headers(request)
         return methods_of(self.app, request)
 
@@ -72,27 +78,3 @@ class Admin(Place):
         reply: Reply[Any] = await shielded(self._operations.run(operation, caller, wanted))
         headers = b"" if reply.etag is None else b"ETag: " + reply.etag.encode("latin-1", "replace") + b"\r\n"
         request.send(reply.status, _encode(reply.result), JSON, headers)
-
-
-Answer = Callable[[HarnRequest, Operation[Any, Any, Any], dict[str, str]], Awaitable[None]]
-
-
-def make_admin_app(operations: Operations, answer: Answer) -> Klein:
-    """Make a Klein app with a route for each operation, which calls ``answer``."""
-    app = make_app()
-
-    def add(operation: Operation[Any, Any, Any]) -> None:
-        path = operation.route.path.replace("{", "<").replace("}", ">")
-
-        @app.route(ROOT + path, methods=[operation.route.method], endpoint=operation.name)
-        def answered(web: WebRequest, **in_path: str) -> Any:
-            return answer(web.request, operation, in_path)
-
-    for each in operations:
-        add(each)
-
-    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are WebRequests
-    def failed(web: WebRequest, failure: Failure) -> None:
-        answer_failure(web.request, failure)
-
-    return app

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from harn.auth.authenticator import Authenticator
 from harn.clocks import WallTime
-from harn.errors import SignatureReplayed
-from harn.listener.klein_pages import shielded
+from harn.errors import Refused, SignatureReplayed
 from harn.listener.request import HarnRequest
 from harn.operations.model import Caller, Role
 from harn.store.inbox import IInbox
+from harn.waiting import shield
+
+T = TypeVar("T")
+log = Logger(namespace="harn.listener")
+
+
+def shielded(work: Awaitable[T]) -> Deferred[T]:
+    """Wait for ``work``; it goes on when Klein cancels the waiting, since the client has gone."""
+    return shield(work, _log_late)
+
+
+def _log_late(failure: Failure) -> None:
+    if not failure.check(Refused):
+        log.failure("work whose client had gone failed", failure)
 
 
 @frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""File descriptors: how many are open, and how many of those that there may be connections can take."""
+"""File descriptors: how many are open, how many there may be, and how many of those connections can take."""
 
 from __future__ import annotations
 
@@ -43,3 +43,16 @@ def connections_within(limit: int, opened: int) -> int:
 def open_file_limit() -> int:
     """Return the soft limit."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_open_files(wanted: int = MOST_FILES) -> int:
+    """Raise the soft limit towards ``wanted``, never above the hard one; give what holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft >= allowed:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (OSError, ValueError):
+        return soft
+    return allowed

@@ -42,7 +42,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     )
     edge = (server.reactor, intake, admission, server.lifecycle, server.in_thread, credentials.authenticator)
     pages = make_pages(server.metrics, server.readiness.reasons, server.in_thread)
-    places = Places(public=Ingest(*edge), credentials=Push(*edge), pages=pages)
+    places = Places(public=Ingest(*edge), credentials=server.add(Push(*edge)), pages=pages)
     site = HarnSite(server.reactor, server.metrics, places, wall=server.wall)
     server.add(site, HarnSite, IRouteTable)
     server.services.add_closing(site.refusals.close)
@@ -68,7 +68,7 @@ def install_admin(server: Server) -> None:
     auth = AdminAuth(
         wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store.inbox
     )
-    server[HarnSite].mount("/admin", Admin(auth, operations))
+    server[HarnSite].mount("/admin", server.add(Admin(auth, operations)))
 
 
 def add_gauges(metrics: Metrics, readiness: Readiness, port: ServerPort) -> None:

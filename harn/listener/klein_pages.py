@@ -1,9 +1,13 @@
-"""The base of our Klein apps: problem documents for errors, and work that outlives its client."""
+"""
+Our Klein apps: routes made from operations, the one of a2a-push, and problem documents for errors.
+
+Imports Klein, which takes a while: `harn.listener.place.KleinPlace` imports this module when an app is first used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from klein import Klein
@@ -12,13 +16,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+from werkzeug.routing import BaseConverter
 
 from harn.errors import EventLogUnavailable, Refused
 from harn.listener.problems import unknown_path
 from harn.listener.request import HarnRequest
-from harn.waiting import shield
+from harn.listener.web import WebRequest
+from harn.operations.model import Operation
+from harn.operations.registry import Operations
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from harn.listener.push import Push
+
 log = Logger(namespace="harn.listener")
 
 
@@ -47,16 +56,6 @@ def methods_of(app: Klein, request: HarnRequest) -> tuple[bytes, ...]:
     raise unknown_path(request)
 
 
-def shielded(work: Awaitable[T]) -> Deferred[T]:
-    """Wait for ``work``; it goes on when Klein cancels the waiting, since the client has gone."""
-    return shield(work, _log_late)
-
-
-def _log_late(failure: Failure) -> None:
-    if not failure.check(Refused):
-        log.failure("work whose client had gone failed", failure)
-
-
 def answer_failure(request: HarnRequest, failure: Failure) -> None:
     """Answer with the problem document of an error, and log an error that is not meant for the client."""
     if failure.check(CancelledError):
@@ -68,3 +67,52 @@ def answer_failure(request: HarnRequest, failure: Failure) -> None:
     if not isinstance(error, Refused | EventLogUnavailable):
         log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
     request.refuse(error)
+
+
+Answer = Callable[[HarnRequest, Operation[Any, Any, Any], dict[str, str]], Awaitable[None]]
+
+
+def make_admin_app(root: str, operations: Operations, answer: Answer) -> Klein:
+    """Make a Klein app with a route below ``root`` for each operation, which calls ``answer``."""
+    app = make_app()
+
+    def add(operation: Operation[Any, Any, Any]) -> None:
+        path = operation.route.path.replace("{", "<").replace("}", ">")
+
+        @app.route(root + path, methods=[operation.route.method], endpoint=operation.name)
+        def answered(web: WebRequest, **in_path: str) -> Any:
+            return answer(web.request, operation, in_path)
+
+    for each in operations:
+        add(each)
+
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are WebRequests
+    def failed(web: WebRequest, failure: Failure) -> None:
+        answer_failure(web.request, failure)
+
+    return app
+
+
+class AnyPath(BaseConverter):
+    """Matches a path of any number of segments, empty ones included."""
+
+    regex = ".*"
+    part_isolating = False
+
+
+def make_push_app(push: Push) -> Klein:
+    """Make the Klein app that answers every route of ``push``."""
+    app = make_app()
+    app.url_map.converters["any_path"] = AnyPath
+
+    @app.route("/<any_path:path>", methods=["POST"])
+    def post(web: WebRequest, path: str) -> Deferred[Any]:
+        answered: Deferred[Any] = web.notifyFinish()
+        push.push(web.request)
+        return answered.addErrback(lambda gone: None)  # a client that has disconnected is not an error
+
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are WebRequests
+    def failed(web: WebRequest, failure: Failure) -> None:
+        answer_failure(web.request, failure)
+
+    return app

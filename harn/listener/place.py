@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -25,13 +26,11 @@ class Place:
     The handler of a request, called in this order: `endpoint`, `methods`, `body_limit` and `admit` when its headers are
     in, `serve` when its body is complete, `over` once at the end if `admit` accepted it.
 
-    :ivar app: the Klein app that answers, where `serve` leaves that to ``twisted.web``.
     :ivar challenge: the ``WWW-Authenticate`` line of its 401.
     :ivar answers_always: it answers also on a connection above the limit.
     :ivar outlives_client: `over` waits for the answer even if the client has disconnected.
     """
 
-    app: Klein | None = None
     challenge = b""
     answers_always = False
     outlives_client = False
@@ -72,20 +71,48 @@ class Place:
         """
 
 
+class KleinPlace(Place):
+    """
+    A place whose `serve` leaves the answer to a Klein app.
+
+    Klein is imported, and the app made, when the first request comes or `load` is called: a start does not wait for it.
+    """
+
+    _app: Klein | None = None
+    _making = Lock()
+
+    @property
+    def app(self) -> Klein:
+        """The Klein app, made when it is first used."""
+        if self._app is None:
+            with self._making:
+                if self._app is None:
+                    self._app = self.make_app()
+        return self._app
+
+    def load(self) -> None:
+        """Make the app now. For a thread."""
+        self.app  # noqa: B018
+
+    def make_app(self) -> Klein:
+        """Make the Klein app."""
+        raise NotImplementedError
+
+
 @frozen
 class Tree:
     """
     The routes of one generation and what answers them. Made whole, never changed.
 
     :ivar routes: by path.
-    :ivar resources: the resource of each place with a Klein app; other places answer without ``twisted.web``.
+    :ivar places: the places whose Klein apps answer; other places answer without ``twisted.web``.
     :ivar header: the ``Harn-Generation`` line of its answers.
     """
 
     generation: int
     routes: Mapping[str, Route] = field(repr=False)
     header: bytes = b""
-    resources: Mapping[Place, IResource] = field(factory=dict, repr=False)
+    places: frozenset[KleinPlace] = field(default=frozenset(), repr=False)
 
     @classmethod
     def of(cls, generation: int, routes: Mapping[str, Route]) -> Tree:
@@ -94,7 +121,14 @@ class Tree:
 
     def with_apps(self, places: Iterable[Place]) -> Tree:
         """Return a tree of the same routes in which the apps of these places answer."""
-        return evolve(self, resources={each: each.app.resource() for each in places if each.app is not None})
+        return evolve(self, places=frozenset(each for each in places if isinstance(each, KleinPlace)))
+
+    def resource(self, place: Place | None) -> IResource | None:
+        """Return the resource of a place whose Klein app answers in this tree; None for any other place."""
+        if place not in self.places or not isinstance(place, KleinPlace):
+            return None
+        resource: IResource = place.app.resource()
+        return resource
 
     def numbered(self, generation: int) -> Tree:
         """Return the same tree for a generation of this number."""

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from klein import Klein
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
-from werkzeug.routing import BaseConverter
+from typing import TYPE_CHECKING
 
 from harn.errors import Refused
 from harn.listener.ingest import Ingest
-from harn.listener.klein_pages import answer_failure, make_app
+from harn.listener.place import KleinPlace
 from harn.listener.request import HarnRequest
-from harn.listener.web import WebRequest, render
+from harn.listener.web import render
 from harn.model.delivery import Claim
+
+if TYPE_CHECKING:
+    from klein import Klein
 
 CHALLENGE = b'WWW-Authenticate: Bearer realm="harn", HMAC-SHA256 realm="harn"\r\n'
 
 
-class AnyPath(BaseConverter):
-    """Matches a path of any number of segments, empty ones included."""
-
-    regex = ".*"
-    part_isolating = False
-
-
-class Push(Ingest):
+class Push(Ingest, KleinPlace):
     """
     The resource of every route with ``credentials``.
 
@@ -36,10 +27,11 @@ class Push(Ingest):
 
     challenge = CHALLENGE
 
-    def __init__(self, *given: Any) -> None:
-        """See `Ingest`."""
-        super().__init__(*given)
-        self.app: Klein = make_push_app(self)
+    def make_app(self) -> Klein:
+        """See `KleinPlace.make_app`."""
+        from harn.listener.klein_pages import make_push_app
+
+        return make_push_app(self)
 
     def _check_sender(self, request: HarnRequest) -> None:
         """Refuse a sender by the headers alone, before a body is read."""
@@ -68,21 +60,3 @@ class Push(Ingest):
         )
         guard: Claim | None = identity.guard
         return guard
-
-
-def make_push_app(push: Push) -> Klein:
-    """Make the Klein app that answers every route of ``push``."""
-    app = make_app()
-    app.url_map.converters["any_path"] = AnyPath
-
-    @app.route("/<any_path:path>", methods=["POST"])
-    def post(web: WebRequest, path: str) -> Deferred[Any]:
-        answered: Deferred[Any] = web.notifyFinish()
-        push.push(web.request)
-        return answered.addErrback(lambda gone: None)  # a client that has disconnected is not an error
-
-    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are WebRequests
-    def failed(web: WebRequest, failure: Failure) -> None:
-        answer_failure(web.request, failure)
-
-    return app

@@ -87,7 +87,7 @@ class PageSite:
     def getResourceFor(self, web: WebRequest) -> IResource:
         """Return the leaf of the request's tree for its place: no traversal, no consumed segments."""
         request = web.request
-        resource = None if request.place is None else request.tree.resources.get(request.place)
+        resource = request.tree.resource(request.place)
         return notFound() if resource is None else resource
 
 

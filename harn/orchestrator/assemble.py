@@ -20,7 +20,7 @@ from harn.clocks import WallClock
 from harn.connectors.catalog import Catalog
 from harn.destinations.catalog import DestinationCatalog
 from harn.errors import ManifestInvalid, StageFailed
-from harn.lifecycle import Lifecycle
+from harn.lifecycle import Lifecycle, ServerStarted
 from harn.listener.tls import CertificateFiles
 from harn.model.problem import Problem
 from harn.model.references import parse_secret_reference
@@ -41,18 +41,24 @@ from harn.server import Runtime, Server, SettingsChanged
 from harn.store.lock import StateDirectoryLock, state_path
 from harn.store.sqlite.store import SQLiteStore
 from harn.systemd import ServiceManager
+from harn.vm.spare import Spare
 
 DATABASE = "events.sqlite"
 EVENT_LOG_AWAY = "event log away"
 
 
 def make_server(
-    options: ServeOptions, reactor: Any, environ: Mapping[str, str], lock: StateDirectoryLock | None = None
+    options: ServeOptions,
+    reactor: Any,
+    environ: Mapping[str, str],
+    lock: StateDirectoryLock | None = None,
+    spare: Spare | None = None,
 ) -> Server:
     """
     Make a server without features.
 
     :param lock: of the state directory; checked with each heartbeat.
+    :param spare: the spare interpreter, if it runs already.
     """
     wall, lifecycle = WallClock(), Lifecycle()
     store = SQLiteStore.at(
@@ -62,7 +68,7 @@ def make_server(
         guard=lock,
         evidence=(state_path(options.state_dir),),
     )
-    interpreters = make_interpreters(options, reactor, environ, lifecycle)
+    interpreters = make_interpreters(options, reactor, environ, lifecycle, spare)
     server = Server(Runtime(reactor, wall), options, environ, lifecycle, store, interpreters)
     server.readiness.add(EVENT_LOG_AWAY, store.available)
     server.services.add_closing(store.close)
@@ -79,8 +85,10 @@ def follow_log_level(server: Server, level: Threshold) -> None:
         server.lifecycle.subscribe(SettingsChanged, lambda event: level.change(event.settings.log_level))
 
 
-def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str, str], lifecycle: Lifecycle) -> Any:
-    """Make the service that runs handlers, in the way that the options say."""
+def make_interpreters(
+    options: ServeOptions, reactor: Any, environ: Mapping[str, str], lifecycle: Lifecycle, spare: Spare | None = None
+) -> Any:
+    """Make the service that runs handlers, in the way that the options say; ``spare`` is one that runs already."""
     secrets = SecretReader(FileReader(reactor, WallClock()), environ).read
     if options.vm == "inline":
         from harn.vm.inline import InlineInterpreters
@@ -88,7 +96,10 @@ def make_interpreters(options: ServeOptions, reactor: Any, environ: Mapping[str,
         return InlineInterpreters(reactor, secrets)
     from harn.vm.process import ChildInterpreters
 
-    return ChildInterpreters(reactor, secrets, lifecycle)
+    interpreters = ChildInterpreters(reactor, secrets, lifecycle, spare)
+    interpreters.spare.waits = True
+    lifecycle.subscribe(ServerStarted, lambda event: interpreters.spare.fill())
+    return interpreters
 
 
 @frozen
@@ -124,6 +135,7 @@ def assemble(
     environ: Mapping[str, str],
     service_manager: ServiceManager | None = None,
     lock: StateDirectoryLock | None = None,
+    spare: Spare | None = None,
     *,
     takes_over: bool = False,
 ) -> Server:
@@ -131,10 +143,10 @@ def assemble(
     Put a server together; its state directory is locked already. Nothing is started.
 
     :param service_manager: reports reloads to the service manager.
-    :param lock: of the state directory.
+    :param lock: of the state directory; ``spare``: the spare interpreter, if it runs already.
     :raises OSError: the state directory cannot be used.
     """
-    server = make_server(options, reactor, environ, lock)
+    server = make_server(options, reactor, environ, lock, spare)
     server.add(ServiceManager(reactor, None) if service_manager is None else service_manager)
     for install in features(options, takes_over=takes_over):
         install(server)
@@ -151,12 +163,19 @@ class Assembly:
     environ: Mapping[str, str]
     service_manager: ServiceManager | None = None
     lock: StateDirectoryLock | None = None
+    spare: Spare | None = None
     takes_over: bool = False
 
     def make(self) -> Server:
         """Put a server together."""
         return assemble(
-            self.options, self.reactor, self.environ, self.service_manager, self.lock, takes_over=self.takes_over
+            self.options,
+            self.reactor,
+            self.environ,
+            self.service_manager,
+            self.lock,
+            self.spare,
+            takes_over=self.takes_over,
         )
 
 

@@ -18,7 +18,6 @@ from harn.reload import feature as reload
 from harn.rollout import feature as rollout
 from harn.server import Server
 from harn.statistics import feature as statistics
-from harn.watch import feature as watch
 
 
 def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Callable[[Server], None]]:
@@ -43,6 +42,8 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield backup.install
     yield statistics.install
     if options.watch:
+        from harn.watch import feature as watch  # watchdog is imported by those who watch
+
         yield watch.install
     yield status.install
     yield dispatch.install_synthetic_events

@@ -1,6 +1,6 @@
 """
 Background services of a server: heartbeat, retention, state file, orphans; and settings of its process: the
-interpreter's switch interval, the limit of open files, the garbage collector.
+interpreter's switch interval, the garbage collector.
 
 Orphans that end become children of the server where it is process 1 of a container. Twisted reaps the processes that it
 started, and a guard those of handlers (`harn.vm.child.guard`). The rest are processes of others, such as a command of
@@ -13,13 +13,15 @@ again. It is freed by its reference count, which is why generations hold no cycl
 It is not frozen after every adopt: what is frozen while it is in use for a moment, and in a cycle (a request that Klein
 serves, the last task of a pool's thread), is never freed. A reload that changes one trigger adds less to a collection's
 work than such a loss would cost.
+
+While a server starts there is no collection at all: nearly all that a start makes stays, and walking it again and again
+took a seventh of the start's processor time.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import resource
 import sys
 from collections.abc import Container
 from contextlib import suppress
@@ -31,7 +33,8 @@ from twisted.internet.process import reapProcessHandlers
 from twisted.logger import Logger
 
 from harn.lifecycle import ServerStarted
-from harn.listener.descriptors import MOST_FILES
+from harn.listener.admin import Admin
+from harn.listener.push import Push
 from harn.orchestrator.state_directory import StateFile, StateFileKeeper
 from harn.processes import adopts_orphans, children_of, is_ended
 from harn.reload.interfaces import Adopted
@@ -50,14 +53,28 @@ INTERVAL = 5.0
 
 def install(server: Server) -> None:
     """Add the background services, and what follows each reload."""
-    server.lifecycle.subscribe(Adopted, Freezer(server.reactor).adopted)
-    server.lifecycle.subscribe(ServerStarted, lambda event: server.reactor.callInThread(import_early))
+    freezer = Freezer(server.reactor)
+    server.lifecycle.subscribe(Adopted, freezer.adopted)
+    server.lifecycle.subscribe(ServerStarted, lambda event: finish_start(server, freezer))
     background = server.background
     background.add(HeartbeatService(server.reactor, server.store, wall=server.wall))
     background.add(RetentionService(server.reactor, server.store, lambda: retention_policy(server), wall=server.wall))
     background.add(StateFileKeeper(server.reactor, server[StateFile]))
     if is_parent_of_orphans():
         background.add(OrphanReaper(server.reactor, Children()))
+
+
+def finish_start(server: Server, freezer: Freezer) -> None:
+    """Load, in a thread, what the start did not wait for; then freeze what was loaded and made."""
+
+    def load() -> None:
+        import_early()
+        server[Admin].load()
+        server[Push].load()
+
+    loading = server.in_thread(load)
+    loading.addErrback(lambda failure: log.failure("what later requests need cannot be loaded", failure))
+    loading.addCallback(lambda _: freezer.begin())
 
 
 def retention_policy(server: Server) -> RetentionPolicy:
@@ -124,26 +141,13 @@ with Python's own interval (5 ms) a request may wait that long each time it wake
 """
 
 
-LATE = ("harn.observability.exposition", "encodings.idna")
-"""Modules that would otherwise be imported on first use."""
+LATE = ("harn.observability.exposition", "harn.listener.klein_pages", "treq.client", "encodings.idna")
+"""Modules that would otherwise be imported on first use, and that a start does not wait for."""
 
 
 def set_switch_interval() -> None:
     """Make threads hand the interpreter's lock over sooner."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-
-
-def raise_open_files(wanted: int = MOST_FILES) -> int:
-    """Raise the soft limit towards ``wanted``, never above the hard one; give what holds now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft == resource.RLIM_INFINITY or soft >= allowed:
-        return soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    except (OSError, ValueError):
-        return soft
-    return allowed
 
 
 def import_early() -> None:
@@ -160,21 +164,32 @@ def freeze() -> None:
     """Collect what is garbage, and let no later collection look at what is not."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 class Freezer:
-    """Freezes in a turn of its own, once for all adopts that came before it; the first time for any."""
+    """Freezes in a turn of its own, once for all adopts that came before it: after the start, and when that pays."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
+        self._is_begun = False
         self._is_due = False
-        self._fresh = FREEZE_AFTER
+        self._fresh = 0
+
+    def begin(self) -> None:
+        """Freeze what the start has made; nothing is frozen before."""
+        self._is_begun = True
+        self._plan()
 
     def adopted(self, event: Adopted) -> None:
         """Freeze when the turn that adopted has ended, if that pays."""
         plan = event.candidate.plan
         self._fresh += len(plan.added) + len(plan.modified)
-        if self._fresh >= FREEZE_AFTER and not self._is_due:
+        if self._fresh >= FREEZE_AFTER:
+            self._plan()
+
+    def _plan(self) -> None:
+        if self._is_begun and not self._is_due:
             self._is_due = True
             self._clock.callLater(0, self._freeze)
 

@@ -25,11 +25,12 @@ from harn.circuits.service import Circuits
 from harn.dispatch.pauses import Pauses
 from harn.errors import HarnError, ShuttingDown
 from harn.lifecycle import ServerStarted
+from harn.listener.descriptors import raise_open_files
 from harn.listener.port import ServerPort
 from harn.model.display import visible
 from harn.options import ServeOptions
 from harn.orchestrator.assemble import Assembly
-from harn.orchestrator.maintenance import raise_open_files, set_switch_interval
+from harn.orchestrator.maintenance import set_switch_interval
 from harn.orchestrator.process import ISignalReceiver, Signals, Terminal
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.state_directory import make_private
@@ -50,6 +51,7 @@ from harn.systemd import ServiceManager, Watchdog
 from harn.upgrade.interfaces import IServerLife
 from harn.upgrade.program import Inheritance, OldProcess, Program
 from harn.upgrade.upgrade import NewProcess, Upgrade
+from harn.vm.spare import Spare
 
 log = Logger(namespace="harn")
 
@@ -346,12 +348,14 @@ def make_service(
     program: Program | None = None,
     inheritance: Inheritance | None = None,
     passed: int | None = None,
+    spare: Spare | None = None,
 ) -> Orchestrator:
     """
     Make the server as a service, for twistd and the command line; it is put together when it starts.
 
     :param program: how it was started, if it may be upgraded in place; ``inheritance`` is of one that was upgraded.
     :param passed: the descriptor of a listening socket that the service manager passed.
+    :param spare: the spare interpreter, if it runs already.
     """
     lock = StateDirectoryLock(options.state_dir)
     service_manager = ServiceManager.of(reactor, environ)
@@ -369,6 +373,7 @@ def make_service(
         environ=environ,
         service_manager=service_manager,
         lock=lock,
+        spare=spare,
         takes_over=inheritance is not None,
     )
     return Orchestrator(reactor, lock, assembly, print_error, launch)

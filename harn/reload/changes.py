@@ -7,10 +7,10 @@ Pure. Comparing takes a while for ten thousand triggers: for a thread.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 
 import msgspec
+import tomli
 from attrs import field, frozen
 
 from harn.manifest.model import Manifest, RolloutSpec, TriggerSpec
@@ -157,7 +157,7 @@ def changes_of_restart(manifest: bytes, definitions: Mapping[str, Definition], v
 def trigger_ids(manifest: bytes) -> frozenset[str]:
     """Return the ids of the triggers of a manifest that was valid once; none where it cannot be read."""
     try:
-        tables = tomllib.loads(manifest.decode("utf-8")).get("triggers", [])
+        tables = tomli.loads(manifest.decode("utf-8")).get("triggers", [])
         return frozenset(str(table["id"]) for table in tables)
     except (ValueError, TypeError, KeyError, AttributeError):
         return frozenset()

@@ -121,7 +121,9 @@ class ChildInterpreter:
 class ChildInterpreters(Service):
     """Makes interpreters from a warm spare; keeps one ready from start to stop."""
 
-    def __init__(self, reactor: Any, secrets: SecretReader, lifecycle: Lifecycle | None = None) -> None:
+    def __init__(
+        self, reactor: Any, secrets: SecretReader, lifecycle: Lifecycle | None = None, spare: Spare | None = None
+    ) -> None:
         """
         Start nothing yet.
 
@@ -129,10 +131,11 @@ class ChildInterpreters(Service):
         :param secrets: returns a secret by the trigger's id and the reference's text; may fail with any error, whose
             message the handler gets.
         :param lifecycle: gets an event for each serving process that died or was killed.
+        :param spare: the spare, if its first process was started already.
         """
-        printing = Printing(reactor)
+        self.spare = Spare(reactor, Printing(reactor)) if spare is None else spare
+        printing = self.spare.printing
         emits = Lifecycle() if lifecycle is None else lifecycle
-        self.spare = Spare(reactor, printing)
         self._services = WorkerServices(reactor, self.spare, secrets, printing, emits)
         self._beside = WorkerServices(reactor, self.spare, secrets, printing, Lifecycle(), uses_spare=False)
         self.open = OpenInterpreters()

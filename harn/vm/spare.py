@@ -23,11 +23,17 @@ LONGEST_BACKOFF = 30.0
 
 
 class Spare:
-    """Keeps one process ready, from `start` to `stop`."""
+    """
+    Keeps one process ready, from `start` to `stop`.
+
+    :ivar printing: gets the output of the processes.
+    :ivar waits: another process is not started yet when one is taken: the server that starts needs the processor.
+    """
 
     def __init__(self, reactor: Any, printing: Printing) -> None:
+        self.printing = printing
+        self.waits = False
         self._reactor = reactor
-        self._printing = printing
         self._process: ChildProcess | None = None
         self._timer: Any = None
         self._failures = 0
@@ -39,9 +45,15 @@ class Spare:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the first process."""
+        """Start the first process, if it was not started already."""
         self._running = True
         self._fill()
+
+    def fill(self) -> None:
+        """Keep a process ready from now on."""
+        self.waits = False
+        if self._running and self._process is None and self._timer is None:
+            self._refill()
 
     def stop(self) -> Deferred[None]:
         """Stop; fires when the process is gone."""
@@ -74,7 +86,8 @@ class Spare:
         if process is None:
             raise AssertionError("a process was just started")
         self._cancel_timer()
-        self._timer = self._reactor.callLater(REFILL_DELAY, self._fill)
+        if not self.waits:
+            self._refill()
         process.owner = None
         return self._hand_over(process)
 
@@ -86,7 +99,7 @@ class Spare:
         """
         if not self._running:
             return fail(StageFailed("resolve", "no interpreter: the server ends"))
-        process = ChildProcess(self._reactor, self._printing)
+        process = ChildProcess(self._reactor, self.printing)
         try:
             process.spawn()
         except OSError as error:
@@ -130,7 +143,7 @@ class Spare:
             self._refill_later()
 
     def _spawn(self) -> None:
-        process = self._process = ChildProcess(self._reactor, self._printing)
+        process = self._process = ChildProcess(self._reactor, self.printing)
         try:
             process.spawn()
         except OSError:
@@ -152,6 +165,9 @@ class Spare:
             log.error("the spare interpreter did not start: {error}", error=failure.getErrorMessage())
             self._refill_later()
         return None
+
+    def _refill(self) -> None:
+        self._timer = self._reactor.callLater(REFILL_DELAY, self._fill)
 
     def _refill_later(self) -> None:
         self._cancel_timer()

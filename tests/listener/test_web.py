@@ -12,21 +12,24 @@ from twisted.web.resource import Resource
 from twisted.web.static import Data
 
 from harn.listener.klein_pages import make_app
-from harn.listener.place import Place
+from harn.listener.place import KleinPlace
 from harn.listener.request import HarnRequest
 from harn.listener.web import render
 from harn.testing.clients import Wire, WireAnswer, request_bytes
 from tests.listener.world import World
 
 
-class Pages(Place):
+class Pages(KleinPlace):
     """Pages that write for themselves, as those of any Klein app do."""
 
     def __init__(self) -> None:
-        self.app = make_app()
         self.seen: list[Any] = []
         self.waiting: Deferred[bytes] = Deferred(self.seen.append)
-        add_pages(self.app, self)
+
+    def make_app(self) -> Klein:
+        app = make_app()
+        add_pages(app, self)
+        return app
 
     def endpoint(self, request: HarnRequest) -> str:
         return "/pages"

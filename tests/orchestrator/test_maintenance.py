@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.listener.connection_limit import SURPLUS
-from harn.listener.descriptors import LEAST, RESERVED, connections_within, open_files
+from harn.listener.descriptors import LEAST, RESERVED, connections_within, open_files, raise_open_files
 from harn.orchestrator.maintenance import (
     FREEZE_AFTER,
     INTERVAL,
@@ -21,7 +21,6 @@ from harn.orchestrator.maintenance import (
     Freezer,
     OrphanReaper,
     is_parent_of_orphans,
-    raise_open_files,
 )
 from harn.triggers.reconcile import Plan
 
@@ -105,11 +104,14 @@ class ProcessTests(SynchronousTestCase):
             self.assertEqual(open_files(), before + 1)
 
     def test_freezer(self) -> None:
-        """It freezes after the turn, the first time and when much is new, once for all that came before."""
+        """It freezes after the turn, after the start and when much is new, once for all that came before."""
         frozen: list[int] = []
         self.patch(gc, "freeze", lambda: frozen.append(1))
         clock = Clock()
         freezer = Freezer(clock)
+        freezer.adopted(adopting(FREEZE_AFTER))
+        self.assertEqual(clock.getDelayedCalls(), [])
+        freezer.begin()
         seen = []
         for fresh in (1, 1, FREEZE_AFTER - 1, 1, FREEZE_AFTER):
             freezer.adopted(adopting(fresh))
