@@ -18,6 +18,7 @@ from harn.model.json_text import is_too_deep, mended, slices
 
 LONGEST_WORD = 256
 """Characters of a kind or an identifier; longer text is ignored."""
+_LEAST_TOO_LONG = 10**LONGEST_WORD
 
 BUILT = 256 * 1024
 """Bytes; a body up to this size is built in full, of a larger one only the fields that are read."""
@@ -50,17 +51,21 @@ _NOT_READABLE = (ValueError, RecursionError)
 
 
 class Document:
-    """One JSON value. Of a large one only the members that `at` returns are built."""
+    """
+    One JSON value. Of a large one only the members that `at` returns are built.
 
-    __slots__ = ("_value",)
+    :ivar value: plain values; of a large one the JSON text (`msgspec.Raw`).
+    """
+
+    __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
-        self._value = value
+        self.value = value
 
     @property
     def is_object(self) -> bool:
         """Whether it is a JSON object."""
-        return isinstance(self._value, dict) or (isinstance(self._value, msgspec.Raw) and _is_object(self._value))
+        return isinstance(self.value, dict) or (isinstance(self.value, msgspec.Raw) and _is_object(self.value))
 
     def at(self, *path: str) -> Any:
         """
@@ -68,15 +73,15 @@ class Document:
 
         A string or number is returned decoded. A larger value may be returned as its JSON text (`msgspec.Raw`).
         """
-        value = self._value
+        value = self.value
         for step in path:
             if type(value) is dict:
                 value = value.get(step)
-            elif isinstance(value, msgspec.Raw):
+            elif type(value) is msgspec.Raw:
                 value = _member_of(value, step)
             else:
                 return None
-        if isinstance(value, msgspec.Raw) and len(value) <= LONGEST_WORD * 12 + 2:
+        if type(value) is msgspec.Raw and len(value) <= LONGEST_WORD * 12 + 2:
             return _anything.decode(value)
         return value
 
@@ -112,7 +117,7 @@ def read_object(body: bytes) -> Document:
     :raises PayloadInvalid: as `read_json`, or it is another value.
     """
     document = read_json(body)
-    if not document.is_object:
+    if type(document.value) is not dict and not document.is_object:
         raise PayloadInvalid("the body is not a JSON object")
     return document
 
@@ -157,8 +162,10 @@ def read_message(headers: Mapping[str, str], body: bytes) -> tuple[str, Document
     :return: ``json``, ``fields`` or ``form``: see `harn.model.event.parse_body`.
     :raises PayloadInvalid: any other body.
     """
-    check_charset(headers, body)
-    if media_type(headers) != FORM:
+    name, charset = _content_type(headers.get("content-type", ""))
+    if charset is not None:
+        _check_charset(charset, body)
+    if name != FORM:
         return "json", read_object(body)
     fields = read_form(body)
     payload = fields.get("payload")
@@ -183,8 +190,12 @@ def check_charset(headers: Mapping[str, str], body: bytes) -> None:
     :raises MediaTypeUnsupported: it is, and its bytes are not the same in UTF-8.
     """
     charset = _content_type(headers.get("content-type", ""))[1]
-    if charset is None:
-        return
+    if charset is not None:
+        _check_charset(charset, body)
+
+
+def _check_charset(charset: str, body: bytes) -> None:
+    """See `check_charset`."""
     if charset not in _UTF_8 and not (charset in _LIKE_ASCII and body.isascii()):
         raise MediaTypeUnsupported(f"the charset must be utf-8, got {charset[:40]!r}")
 
@@ -203,7 +214,7 @@ def word(value: Any) -> str | None:
 
 def identifier(value: Any) -> str | None:
     """Return a string as `word` does, or a whole number in decimal digits; None for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**LONGEST_WORD:
+    if type(value) is int and abs(value) < _LEAST_TOO_LONG:
         return str(value)
     return word(value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from harn.connectors.bodies import occurred_at, word
 from harn.connectors.receivers import Message, Path, SignedProvider, header
@@ -33,15 +34,25 @@ _FIELDS: Mapping[str, Mapping[str, Path]] = {
 }
 
 
+@lru_cache(maxsize=256)
+def _is_event(text: str) -> bool:
+    return _EVENT.fullmatch(text) is not None
+
+
 def _kind(message: Message) -> str:
     """Return ``<X-GitHub-Event>.<action>``, or the bare event where the body has no action."""
     event = message.headers.get("x-github-event")
-    if event is None or not _EVENT.fullmatch(event):
+    if event is None or not _is_event(event):
         raise PayloadInvalid("the header X-GitHub-Event is missing or malformed; is this a webhook of GitHub?")
     if message.body_format == "fields":
         raise PayloadInvalid("the form has no field payload, which holds the event")
     action = word(message.at("action"))
     return event if action is None else f"{event}.{action}"
+
+
+def _occurred_at(message: Message) -> str | None:
+    found = message.at("timestamp")
+    return None if found is None else occurred_at(found)  # a number is ignored
 
 
 GITHUB = SignedProvider(
@@ -50,7 +61,7 @@ GITHUB = SignedProvider(
     scheme=SIGNATURE,
     kind=_kind,
     identity=header("X-GitHub-Delivery"),
-    occurred_at=lambda message: occurred_at(message.at("timestamp")),  # a number is ignored
+    occurred_at=_occurred_at,
     fields=lambda message: _FIELDS.get(message.headers.get("x-github-event", ""), _COMMON),
     headers={"event": "x-github-event", "delivery_id": "x-github-delivery"},
 )

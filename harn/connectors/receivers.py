@@ -255,6 +255,7 @@ class SignedConnector(Receiver):
         super().__init__(context)
         self._declared = declared
         self.scheme: Scheme = declared.scheme
+        self._named = tuple(declared.headers.items())
         self.final_headers: bytes = declared.final
 
     def prepare(self) -> None:
@@ -292,16 +293,17 @@ class SignedConnector(Receiver):
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """Return the event, with the answer that its sender expects, or that answer alone."""
-        message = self._declared.read(inbound.headers, inbound.body)
+        declared = self._declared
+        message = declared.read(inbound.headers, inbound.body)
         if isinstance(message, tuple):
             return Events(tuple(self._event(each, each.body or b"") for each in message))
-        if self._declared.sent_at is not None:
-            self._check_sent(self._declared.sent_at(message), inbound.received_at)
-        answer = self._declared.handshake(message)
+        if declared.sent_at is not None:
+            self._check_sent(declared.sent_at(message), inbound.received_at)
+        answer = None if declared.handshake is nothing else declared.handshake(message)
         if answer is not None:
             return answer
         event = self._event(message, inbound.body)
-        answer = self._declared.acknowledgement(message)
+        answer = None if declared.acknowledgement is nothing else declared.acknowledgement(message)
         return Events((event,)) if answer is None else evolve(answer, events=(event,))
 
     def example(self) -> NormalizedEvent | None:
@@ -330,20 +332,23 @@ class SignedConnector(Receiver):
 
         :raises PayloadInvalid: it has no kind.
         """
-        declared = self._declared
+        declared, headers = self._declared, message.headers
         kind = bodies.word(declared.kind(message))
         if kind is None:
             raise PayloadInvalid(f"the body has no kind of event; is this a webhook of {declared.provider}?")
-        payload: dict[str, Any] = {**declared.values(message), "event": kind}
-        for name, each in declared.headers.items():
-            payload[name] = bodies.word(message.headers.get(each))
+        payload: dict[str, Any] = {"event": kind}
+        if declared.values is not no_values:
+            payload = {**declared.values(message), "event": kind}
+        for name, each in self._named:
+            payload[name] = bodies.word(headers.get(each))
+        occurred_at = None if declared.occurred_at is nothing else declared.occurred_at(message)
         return NormalizedEvent(
             kind=kind,
             dedupe_key=bodies.identifier(declared.identity(message)) or bodies.body_digest(body),
             payload=payload,
             lifted={name: list(path) for name, path in declared.fields(message).items()},
             body_format=message.body_format,
-            occurred_at=bodies.moment(declared.occurred_at(message)),
+            occurred_at=None if occurred_at is None else bodies.moment(occurred_at),
             body=message.body,
         )
 

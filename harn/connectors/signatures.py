@@ -106,9 +106,15 @@ class HmacScheme:
     separator: str = ""
     time_format: TimeFormat = TimeFormat.SECONDS
     signs_time: bool = field(init=False)
+    _signs_body_alone: bool = field(init=False)
+    _stands_alone: bool = field(init=False)  # the header is one signature, and no time is signed
     _given_in: str = field(init=False)
     _timed_in: str | None = field(init=False)
     _written_before: bytes = field(init=False)
+
+    @_signs_body_alone.default
+    def _is_body_alone(self) -> bool:
+        return self.signed == (Part.BODY,)
 
     @_given_in.default
     def _lower_header(self) -> str:
@@ -129,6 +135,10 @@ class HmacScheme:
             raise ValueError(f"scheme {self.name}: a time that is signed must be found somewhere, and no other")
         return timed
 
+    @_stands_alone.default
+    def _is_header_alone(self) -> bool:
+        return not self.signs_time and self.entries is None and not self.separator
+
     def key(self, secret: bytes) -> bytes:
         """Return the secret unchanged; see `IScheme`."""
         if not secret:
@@ -140,7 +150,13 @@ class HmacScheme:
     ) -> None:
         """See `IScheme`."""
         timestamp, candidates = self._given(headers, now, tolerance)
-        if not any_equal([self._signature(key, timestamp, body) for key in keys], candidates):
+        # All pairs are compared, whatever matches on the way, as in `any_equal`.
+        found = False
+        for key in keys:
+            expected = self._signature(key, timestamp, body)
+            for candidate in candidates:
+                found |= compare_digest(expected, candidate.encode("utf-8", "replace"))
+        if not found:
             raise self._mismatch()
 
     def check_headers(self, headers: Headers) -> None:
@@ -181,8 +197,10 @@ class HmacScheme:
         :raises SignatureStale: the time is malformed, or outside the window; every other is ASCII.
         :raises SignatureMismatch: the header is malformed.
         """
+        given = headers.get(self._given_in, "")
+        if given and self._stands_alone:
+            return None, (given,)
         self.check_headers(headers)
-        given = headers[self._given_in]
         timestamp = None if self._timed_in is None else headers[self._timed_in]
         candidates: Sequence[str] = (given,)
         if self.entries is not None:
@@ -212,11 +230,15 @@ class HmacScheme:
             raise SignatureMismatch(f"{self.header} must have exactly one {time_name}, the time stamp")
         return timestamps[0], candidates
 
-    def _signature(self, key: bytes, timestamp: str | None, body: bytes) -> bytes:
-        """Return the signature that ``key`` makes."""
+    def _parts(self, timestamp: str | None, body: bytes) -> bytes:
+        """Return the signed bytes."""
         stamp = b"" if timestamp is None else timestamp.encode("ascii")
         parts = [body if part is Part.BODY else stamp if part is Part.TIMESTAMP else part for part in self.signed]
-        return self._written(key, parts[0] if len(parts) == 1 else b"".join(parts))
+        return b"".join(parts)
+
+    def _signature(self, key: bytes, timestamp: str | None, body: bytes) -> bytes:
+        """Return the signature that ``key`` makes."""
+        return self._written(key, body if self._signs_body_alone else self._parts(timestamp, body))
 
     def _written(self, key: bytes, signed: bytes) -> bytes:
         """Return the digest of ``signed``, as it is written in the header."""

@@ -6,6 +6,7 @@ import keyword
 import re
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from secrets import token_bytes
 
 from attrs import frozen
@@ -97,38 +98,49 @@ def fault_of_secret(text: str) -> tuple[str, str] | None:
 
 
 _NOISE = 10
-"""Random bytes in an identifier."""
-_unused: deque[bytes] = deque()
-"""Pieces of `_NOISE` random bytes that no identifier has yet."""
+"""Random bytes of an identifier."""
+_unused: deque[str] = deque()
+"""Random ends of UUIDs that no identifier has yet."""
 
 
-def _next_noise() -> bytes:
+def _next_end() -> str:
     """
-    Return `_NOISE` random bytes, from a block that is read at once: a call of the system for each costs more.
+    Return the random end of a UUID, from a block that is made at once: a call of the system for each costs more.
 
-    Bodies are examined in threads, too: taking a piece out is one step, so that no two identifiers have the same one.
+    Bodies are examined in threads, too: taking an end out is one step, so that no two identifiers have the same one.
     """
     while True:
         try:
             return _unused.popleft()
         except IndexError:
             block = token_bytes(256 * _NOISE)
-            _unused.extend([block[start : start + _NOISE] for start in range(0, len(block), _NOISE)])
+            _unused.extend([_end_of(block[start : start + _NOISE]) for start in range(0, len(block), _NOISE)])
 
 
-def uuid7(now: float, random: Callable[[], bytes] = _next_noise) -> str:
+def _end_of(noise: bytes) -> str:
+    """Return the version, the variant and the random digits of a UUID."""
+    number = int.from_bytes(noise, "big")
+    version, variant = 0x7000 | (number >> 64 & 0x0FFF), 0x8000 | (number >> 48 & 0x3FFF)
+    return f"{version:04x}-{variant:04x}-{number & 0xFFFF_FFFF_FFFF:012x}"
+
+
+@lru_cache(maxsize=64)
+def _beginning_of(milliseconds: int) -> str:
+    """Return the time in a UUID; kept, as many are made in one millisecond."""
+    stamp = f"{milliseconds:012x}"
+    return f"{stamp[:8]}-{stamp[8:]}-"
+
+
+def uuid7(now: float, random: Callable[[], bytes] | None = None) -> str:
     """
     Make a version 7 UUID.
 
     :param now: seconds, Unix.
-    :param random: returns ten random bytes.
+    :param random: returns ten random bytes; None for the system's.
 
     Source: RFC 9562, section 5.7.
     """
-    stamp = f"{int(now * 1000):012x}"
-    noise = int.from_bytes(random(), "big")
-    version, variant = 0x7000 | (noise >> 64 & 0x0FFF), 0x8000 | (noise >> 48 & 0x3FFF)
-    return f"{stamp[:8]}-{stamp[8:]}-{version:04x}-{variant:04x}-{noise & 0xFFFF_FFFF_FFFF:012x}"
+    return _beginning_of(int(now * 1000)) + (_next_end() if random is None else _end_of(random()))
 
 
 def new_event_id(now: float) -> str:
