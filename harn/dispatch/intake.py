@@ -9,12 +9,12 @@ the dispatcher in memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 from msgspec import structs
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
 from harn.connectors.interfaces import NormalizedEvent
@@ -63,6 +63,16 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     ignored: int
     dead: int = 0
     bindings: tuple[str, ...] = ()
+
+
+class Taker(Protocol):
+    """What waits for the events that `Intake.begin` takes; one of its methods is called, once."""
+
+    def taken(self, taken: Taken) -> None:
+        """Called when everything that is kept is on disk."""
+
+    def not_taken(self, error: Exception) -> None:
+        """Called when nothing was kept; ``error`` is one that `Intake.take` raises."""
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):
@@ -216,43 +226,40 @@ class Intake:
 
     def keep(self, binding: BindingVersion, decided: Decided) -> Deferred[Taken]:
         """Accept what was decided to be kept, as `take` does."""
+        waiting = _Firing()
+        self.begin(binding, decided, waiting)
+        return waiting.deferred
+
+    def begin(self, binding: BindingVersion, decided: Decided, taker: Taker) -> None:
+        """Accept what was decided to be kept, as `take` does, and call ``taker``, perhaps before this returns."""
         if decided.reached:
             self._lifecycle.emit(Chosen(binding.id, tuple(version.key for version in decided.reached)))
         deliveries, ignored = decided.deliveries, decided.ignored + decided.filtered
         if ignored:
             self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, decided.ignored, decided.filtered))
         if not deliveries and decided.guard is None:
-            return succeed(Taken((), 0, ignored))
+            taker.taken(Taken((), 0, ignored))
+            return
         for holder in decided.holders:
             holder.lease()
-        return self._inbox.accept(Acceptance(deliveries=deliveries, guard=decided.guard)).addCallbacks(
-            self._accepted,
-            self._failed,
-            callbackArgs=(binding, decided, ignored, self._clock.seconds()),
-            errbackArgs=(decided.holders,),
-        )
+        acceptance = Acceptance(deliveries=deliveries, guard=decided.guard)
+        self._inbox.keep(acceptance, Taking(self, binding, decided, self._clock.seconds(), taker))
 
-    def _accepted(
-        self,
-        delivery_ids: Kept,
-        binding: BindingVersion,
-        decided: Decided,
-        ignored: int,
-        began_at: float,
-    ) -> Taken:
+    def accepted(self, kept: Kept, taking: Taking) -> Taken:
         """Submit new deliveries; release the leases of duplicates."""
-        emit = self._lifecycle.emit
-        emit(Appended(INBOX_TOPIC, self._clock.seconds() - began_at))
+        emit, submit = self._lifecycle.emit, self._dispatcher.submit
+        emit(Appended(INBOX_TOPIC, self._clock.seconds() - taking.began_at))
+        decided = taking.decided
         event_ids: list[str] = []
         bindings: list[str] = []
         duplicates = dead = 0
-        for delivery_id, new, holder in zip(delivery_ids, decided.deliveries, decided.holders, strict=True):
+        for delivery_id, new, holder in zip(kept, decided.deliveries, decided.holders, strict=True):
             if delivery_id is None:
                 duplicates += 1
                 holder.release()
                 continue
-            if delivery_id in delivery_ids.repeats:
-                new = structs.replace(new, replay_of=delivery_ids.repeats[delivery_id])
+            if kept.repeats and delivery_id in kept.repeats:
+                new = structs.replace(new, replay_of=kept.repeats[delivery_id])
             event_ids.append(new.event_id)
             bindings.append(holder.key)
             emit(Accepted(holder.key, delivery_id, new))
@@ -260,17 +267,62 @@ class Intake:
                 dead += 1
                 holder.release()
             else:
-                self._dispatcher.submit(delivery_id, holder, new)
+                submit(delivery_id, holder, new)
         self._dispatcher.turn()
-        if delivery_ids.repeats:
-            emit(DeadLettersEnded(binding.id, binding.spec.provider, REPLAYED, len(delivery_ids.repeats)))
-        if duplicates:
-            emit(Dropped(binding.id, binding.spec.provider, duplicates=duplicates))
-        return Taken(tuple(event_ids), duplicates, ignored, dead, tuple(bindings))
+        if kept.repeats or duplicates:
+            self._left_out(taking.binding, len(kept.repeats), duplicates)
+        return Taken(tuple(event_ids), duplicates, decided.ignored + decided.filtered, dead, tuple(bindings))
 
-    @staticmethod
-    def _failed(failure: Failure, holders: tuple[BindingVersion, ...]) -> Failure:
-        """Called when nothing was stored: release the leases."""
-        for holder in holders:
+    def _left_out(self, binding: BindingVersion, repeats: int, duplicates: int) -> None:
+        """Report dead letters that were sent again, and duplicates."""
+        if repeats:
+            self._lifecycle.emit(DeadLettersEnded(binding.id, binding.spec.provider, REPLAYED, repeats))
+        if duplicates:
+            self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, duplicates=duplicates))
+
+
+class Taking:
+    """
+    The events of one request on their way to the disk: what the inbox calls when they are there.
+
+    :ivar began_at: when they were handed to the inbox (reactor's seconds).
+    """
+
+    __slots__ = ("began_at", "binding", "decided", "intake", "taker")
+
+    def __init__(
+        self, intake: Intake, binding: BindingVersion, decided: Decided, began_at: float, taker: Taker
+    ) -> None:
+        self.intake = intake
+        self.binding = binding
+        self.decided = decided
+        self.began_at = began_at
+        self.taker = taker
+
+    def kept(self, kept: Kept) -> None:
+        """See `harn.store.inbox.Waiting.kept`."""
+        try:
+            taken = self.intake.accepted(kept, self)
+        except Exception as error:
+            self.taker.not_taken(error)
+        else:
+            self.taker.taken(taken)
+
+    def not_kept(self, error: Exception) -> None:
+        """See `harn.store.inbox.Waiting.not_kept`: release the leases."""
+        for holder in self.decided.holders:
             holder.release()
-        return failure
+        self.taker.not_taken(error)
+
+
+class _Firing:
+    """A `Taker` that fires a Deferred."""
+
+    def __init__(self) -> None:
+        self.deferred: Deferred[Taken] = Deferred()
+
+    def taken(self, taken: Taken) -> None:
+        self.deferred.callback(taken)
+
+    def not_taken(self, error: Exception) -> None:
+        self.deferred.errback(error)

@@ -8,10 +8,10 @@ in; on a ramp it leased two, and one of them is chosen for the event. 200 is sen
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import evolve
 from msgspec import structs
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
@@ -42,11 +42,12 @@ from harn.triggers.routing import Route
 from harn.waiting import InThread
 
 _encode = msgspec.json.Encoder().encode
-_ACCEPTED = b'{"status":"accepted","event_id":"%s","trigger_id":%s,"binding":%s}'
+_ACCEPTED = b'{"status":"accepted","event_id":"%s",%s'
 _ONE = b'{"status":"%s","trigger_id":%s}'
 _SEVERAL = (
     b'{"status":"accepted","events_accepted":%d,"duplicates_dropped":%d,"ignored":%d,"event_ids":%s,"trigger_id":%s}'
 )
+_STORED = (Events, Respond)
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 EXAMINED_AT_ONCE = 2
@@ -201,7 +202,7 @@ class Ingest(Place):
             lambda examined: self._examined(examined, request),
             lambda failure: self._failed(failure.value, request),
         )
-        examining.addErrback(self._stumbled, request)
+        examining.addErrback(self.stumbled, request)
 
     def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
         """Store the events."""
@@ -221,40 +222,26 @@ class Ingest(Place):
         request.entered = length
         request.reached = examined.decided.reached
         assert request.route is not None
-        taken = self._intake.keep(request.route.binding, examined.decided)
-        taken.addCallbacks(
-            self._taken, self._not_taken, callbackArgs=(examined.normalized, request), errbackArgs=(request,)
-        )
+        self._intake.begin(request.route.binding, examined.decided, Answering(self, request, examined.normalized))
 
-    def _taken(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
+    def answer(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
         """Answer, now that the events are on disk."""
-        try:
-            self._answer(taken, normalized, request)
-        except Exception:
-            self._stumbled(Failure(), request)
-
-    def _answer(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
         if isinstance(normalized, Respond):
             request.send(normalized.status, normalized.body, _media_type(normalized.content_type))
             return
-        assert request.route is not None
-        trigger_id = _encode(request.route.binding.id)
+        trigger_id = _route(request).binding.id
         if len(normalized.events) > 1:
-            ids = _encode(taken.event_ids)
-            body = _SEVERAL % (len(taken.event_ids), taken.duplicates, taken.ignored, ids, trigger_id)
+            ids, encoded = _encode(taken.event_ids), _encode(trigger_id)
+            body = _SEVERAL % (len(taken.event_ids), taken.duplicates, taken.ignored, ids, encoded)
         elif taken.event_ids:
-            body = _ACCEPTED % (taken.event_ids[0].encode("ascii"), trigger_id, _encode(taken.bindings[0]))
+            body = _ACCEPTED % (taken.event_ids[0].encode("ascii"), _after_id(trigger_id, taken.bindings[0]))
         else:
-            body = _ONE % (b"duplicate_dropped" if taken.duplicates else b"ignored", trigger_id)
+            body = _ONE % (b"duplicate_dropped" if taken.duplicates else b"ignored", _encode(trigger_id))
         request.send(200, body)
 
-    def _not_taken(self, failure: Failure, request: HarnRequest) -> None:
+    def not_taken(self, error: Exception, request: HarnRequest) -> None:
         """Answer that the events are not on disk."""
-        assert failure.value is not None
-        try:
-            self._failed(failure.value, request)
-        except Exception:
-            self._stumbled(Failure(), request)
+        self._failed(error, request)
 
     def _failed(self, error: BaseException, request: HarnRequest) -> None:
         """Answer with the problem document of an error."""
@@ -274,11 +261,17 @@ class Ingest(Place):
             answer = evolve(answer, headers=answer.headers + getattr(route.receiver.value, "final_headers", b""))
         request.answer(answer)
 
-    def _stumbled(self, failure: Failure, request: HarnRequest) -> None:
+    def stumbled(self, failure: Failure, request: HarnRequest) -> None:
         """Log that our own callback failed, and answer the request all the same."""
         log.failure("answering a request failed", failure)
         assert failure.value is not None
         request.refuse(failure.value)
+
+
+@lru_cache(maxsize=16_384)
+def _after_id(trigger_id: str, binding: str) -> bytes:
+    """Return what follows the event's id in the answer to an accepted event: the same for all of a binding version."""
+    return b'"trigger_id":%s,"binding":%s}' % (_encode(trigger_id), _encode(binding))
 
 
 def _route(request: HarnRequest) -> Route:
@@ -287,8 +280,32 @@ def _route(request: HarnRequest) -> Route:
     return route
 
 
-@frozen
-class Examined:
+class Answering:
+    """A request whose events are on their way to the disk: what the intake calls when they are there."""
+
+    __slots__ = ("ingest", "normalized", "request")
+
+    def __init__(self, ingest: Ingest, request: HarnRequest, normalized: Events | Respond) -> None:
+        self.ingest = ingest
+        self.request = request
+        self.normalized = normalized
+
+    def taken(self, taken: Taken) -> None:
+        """See `harn.dispatch.intake.Taker.taken`."""
+        try:
+            self.ingest.answer(taken, self.normalized, self.request)
+        except Exception:
+            self.ingest.stumbled(Failure(), self.request)
+
+    def not_taken(self, error: Exception) -> None:
+        """See `harn.dispatch.intake.Taker.not_taken`."""
+        try:
+            self.ingest.not_taken(error, self.request)
+        except Exception:
+            self.ingest.stumbled(Failure(), self.request)
+
+
+class Examined(msgspec.Struct, frozen=True, gc=False):
     """
     The connector's result for a request, and the decision of the binding's rules.
 
@@ -319,7 +336,7 @@ def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int
     normalized: Normalized = receiver.normalize(inbound)
     if isinstance(normalized, Reject):
         return normalized
-    if not isinstance(normalized, Events | Respond):
+    if not isinstance(normalized, _STORED):
         raise TypeError(f"normalize must return Events, Respond or Reject, got {type(normalized).__name__}")
     claims = getattr(receiver, "always_claim", False)
     decided = decide(route.binding, arrival, normalized.events, always_claim=claims, ramp=route.ramp)

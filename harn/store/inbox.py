@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from zope.interface import Interface
 
@@ -24,8 +24,25 @@ class Kept(tuple[int | None, ...]):
     repeats: Mapping[int, str] = MappingProxyType({})
 
 
+class Waiting(Protocol):
+    """What waits for an acceptance that was begun with `IInbox.keep`; one of its methods is called, once."""
+
+    def kept(self, kept: Kept) -> None:
+        """Called when the acceptance is on disk."""
+
+    def not_kept(self, error: Exception) -> None:
+        """Called when nothing of it was kept; ``error`` is one that `IInbox.accept` raises."""
+
+
 class IInbox(Interface):
     """Accepts events, each at most once for a dedupe key."""
+
+    def keep(acceptance: Acceptance, waiting: Waiting) -> None:
+        """
+        Keep an acceptance as `accept` does, and call ``waiting`` instead of firing a Deferred.
+
+        It may be called before this returns. Thousands of requests come each second: they need no chain of callbacks.
+        """
 
     def accept(acceptance: Acceptance) -> Deferred[Kept]:
         """

@@ -23,16 +23,25 @@ class Unit:
     Plain slots, not a frozen value: thousands are made each second, and their results are filled in.
 
     :ivar size: bytes that it brings, as far as they count.
-    :ivar deferred: fires with the value once it is on disk; set by the writer.
+    :ivar deferred: fires with the value once it is on disk; None where nothing waits for it, or something else does.
     """
 
     __slots__ = ("deferred", "error", "value")
     size = 0
-    deferred: Deferred[Any]
 
     def __init__(self) -> None:
         self.value: Any = None
         self.error: Exception | None = None
+        self.deferred: Deferred[Any] | None = None
+
+    def end(self, error: Exception | None) -> None:
+        """Report that it is on disk, or why it is not. Called once, in the reactor's thread."""
+        if self.deferred is None:
+            return
+        if error is None:
+            self.deferred.callback(self.value)
+        else:
+            self.deferred.errback(error)
 
 
 class GroupedUnit(Unit):

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from harn.errors import ClaimTaken
 from harn.model.delivery import Acceptance, Claim, NewDelivery
-from harn.store.inbox import IInbox, Kept
+from harn.store.inbox import IInbox, Kept, Waiting
 from harn.store.sqlite import claims
 from harn.store.sqlite.batch import GroupedUnit
 from harn.store.sqlite.connection import LARGE, Session
@@ -29,16 +29,27 @@ _NAME_REPEATED = "UPDATE deliveries SET replay_of = ? WHERE id = ?"
 
 
 class Accept(GroupedUnit):
-    """Keep deliveries with their claims; ``size``: bytes of their bodies."""
+    """Keep deliveries with their claims; ``size``: bytes of their bodies. ``waiting`` is called when that has ended."""
 
-    __slots__ = ("acceptance", "size")
+    __slots__ = ("acceptance", "size", "waiting")
 
-    def __init__(self, acceptance: Acceptance) -> None:
-        self.value = self.error = None  # as the base class does: thousands are made a second
+    def __init__(self, acceptance: Acceptance, waiting: Waiting | None = None) -> None:
+        self.value = self.error = self.deferred = None  # as the base class does: thousands are made a second
         self.acceptance = acceptance
-        self.size = 0
+        self.waiting = waiting
+        size = 0
         for delivery in acceptance.deliveries:
-            self.size += len(delivery.body)
+            size += len(delivery.body)
+        self.size = size
+
+    def end(self, error: Exception | None) -> None:
+        """See `Unit.end`."""
+        if self.waiting is None:
+            super().end(error)
+        elif error is None:
+            self.waiting.kept(self.value)
+        else:
+            self.waiting.not_kept(error)
 
     @staticmethod
     def write_all(session: Session, units: Sequence[Accept], now: float) -> None:
@@ -132,6 +143,10 @@ class SQLiteInbox(Idea):
     def accept(self, acceptance: Acceptance) -> Deferred[Kept]:
         """See `IInbox.accept`."""
         return self._executor.writer.write(Accept(acceptance))
+
+    def keep(self, acceptance: Acceptance, waiting: Waiting) -> None:
+        """See `IInbox.keep`."""
+        self._executor.writer.add(Accept(acceptance, waiting))
 
     def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
         """See `IInbox.claim`."""

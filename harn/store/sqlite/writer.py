@@ -30,8 +30,8 @@ class Writer:
     Writes units, each batch in one commit.
 
     Units are collected until the end of the reactor's turn, and further until the batch before them is on disk: no
-    timer and no added wait, and under load some thirty units share a commit. Once the batch is on disk, all of its
-    Deferreds fire in the order in which the units came.
+    timer and no added wait, and under load some thirty units share a commit. Once the batch is on disk, one call in the
+    reactor's thread ends all of its units, in the order in which they came.
 
     A failure of the database fails the batch, never the thread; the next batch tries again, over a new connection
     where the old one may be at fault. Once the database's files were removed or replaced beneath it, or the caller said
@@ -87,17 +87,23 @@ class Writer:
 
     def write(self, unit: Unit) -> Deferred[Any]:
         """Write ``unit`` with the batch of this turn; its Deferred fires when it is on disk."""
+        deferred = unit.deferred = Deferred()
+        self.add(unit)
+        return deferred
+
+    def add(self, unit: Unit) -> None:
+        """Write ``unit`` with the batch of this turn; end it when it is on disk, or at once where that cannot be."""
         if self._closed:
-            return fail(EventLogUnavailable(f"the event log {self._database.name} is closed"))
+            unit.end(EventLogUnavailable(f"the event log {self._database.name} is closed"))
+            return
         if self._gone:
-            return fail(self._away())
-        unit.deferred = Deferred()
+            unit.end(self._away())
+            return
         self._pending.append(unit)
         self._bytes += unit.size
         if not self._busy:
             self._busy = True
             self._worker.soon(self._hand_over)
-        return unit.deferred
 
     def settle_log(self) -> Deferred[None]:
         """Move what is committed from the write-ahead log into the database; fires when it was tried."""
@@ -135,7 +141,7 @@ class Writer:
         if self._bytes > MOST_BYTES:
             self._pending = units[_most(units) :]
             del units[len(units) - len(self._pending) :]
-        self._bytes = sum([unit.size for unit in self._pending])
+        self._bytes = sum([unit.size for unit in self._pending]) if self._pending else 0
         if units:
             now = self._wall.seconds()
             self._worker.post(lambda: self._write(units, now))
@@ -153,12 +159,10 @@ class Writer:
             log.error("the event log cannot be written: {reason}", reason=str(failure))
         self.available = failure is None and not self._gone
         for unit in units:
-            if failure is not None:
-                unit.deferred.errback(type(failure)(str(failure)))
-            elif unit.error is not None:
-                unit.deferred.errback(unit.error)
-            else:
-                unit.deferred.callback(unit.value)
+            try:
+                unit.end(unit.error if failure is None else type(failure)(str(failure)))
+            except Exception:
+                log.failure("what waited for a write failed; the other writes of its batch are not affected")
         # After what else this turn brings, the answers' consequences included.
         self._worker.soon(self._hand_over)
 
