@@ -66,7 +66,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Taker(Protocol):
-    """What waits for the events that `Intake.begin` takes; one of its methods is called, once."""
+    """A waiter for the events that `Intake.begin` takes; one of its methods is called, once."""
 
     def taken(self, taken: Taken) -> None:
         """Called when everything that is kept is on disk."""

@@ -25,7 +25,7 @@ class Kept(tuple[int | None, ...]):
 
 
 class Waiting(Protocol):
-    """What waits for an acceptance that was begun with `IInbox.keep`; one of its methods is called, once."""
+    """A waiter for an acceptance that was begun with `IInbox.keep`; one of its methods is called, once."""
 
     def kept(self, kept: Kept) -> None:
         """Called when the acceptance is on disk."""
