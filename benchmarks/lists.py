@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Goals, Table, spread
-from harn.deliveries.reading import Scan
-from harn.deliveries.selection import Selection
+from harn.deliveries.selection import Scan, Selection
 from harn.model.delivery import State
 from harn.store.sqlite.connection import OfflineStore, open_readonly
 from harn.store.sqlite.lists import SQLiteDeliveryLists

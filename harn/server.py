@@ -26,7 +26,7 @@ from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.operations.registry import Audit, Operations
 from harn.options import ServeOptions
-from harn.store.event_log import IEventLog
+from harn.store.event_log import IEventLog, Payload
 from harn.store.interfaces import IStore
 from harn.vm.interfaces import IInterpreters
 
@@ -149,7 +149,7 @@ class Server:
         called: Deferred[T] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *arguments)
         return called
 
-    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> str | None:
+    async def note(self, topic: str, kind: str, payload: Payload) -> str | None:
         """See `RecordWriter.note`."""
         return await self.records.note(topic, kind, payload)
 
@@ -161,7 +161,7 @@ class RecordWriter:
         self._clock = clock
         self._event_log = event_log
 
-    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> str | None:
+    async def note(self, topic: str, kind: str, payload: Payload) -> str | None:
         """Append one record; return what went wrong, which is logged, or None."""
         try:
             await self._event_log.append(topic, kind, payload).addTimeout(LONGEST_NOTE, self._clock)

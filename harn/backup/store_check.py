@@ -7,8 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from harn.backup.backups import Problem, StoreReport
-from harn.backup.state import DATABASE, database_of
+from harn.backup.backups import DATABASE, Problem, StoreReport, database_of
 from harn.errors import BackupFailed, StateDirectoryUnusable
 from harn.reload.archive import MOST_KEPT, read_kept_bundle, read_manifest_text
 from harn.store.backup import Contents, Finding

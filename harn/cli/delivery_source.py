@@ -32,8 +32,8 @@ from harn.deliveries.operations import (
     number_of,
     show_delivery,
 )
-from harn.deliveries.reading import Scan, only, unknown
 from harn.deliveries.redaction import no_credential
+from harn.deliveries.selection import Scan, only, unknown
 from harn.model.event import Fixture, read_fixture
 from harn.store.deliveries import WholeDelivery, as_held
 from harn.store.sqlite.connection import OfflineStore

@@ -13,8 +13,7 @@ from attrs import frozen
 
 from harn.cli.client import AdminClient, ServerUnreachable, ask
 from harn.cli.options import WholeNumber, with_json, with_parameters, with_place, with_server
-from harn.cli.place import ServerTarget
-from harn.cli.watching import Sleep, Wait
+from harn.cli.place import ServerTarget, Sleep, Wait
 from harn.model.display import visible_json
 from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
 

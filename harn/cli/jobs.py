@@ -34,8 +34,7 @@ from harn.deliveries.job_operations import (
     resume_job,
     show_job,
 )
-from harn.deliveries.reading import unknown_job
-from harn.deliveries.selection import PAST
+from harn.deliveries.selection import PAST, unknown_job
 
 STYLES = {"running": "green", "done": "green", "paused": "yellow", "cancelled": "red"}
 COLUMNS = (

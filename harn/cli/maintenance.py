@@ -83,8 +83,7 @@ def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupIn
 
     :raises StateDirectoryUnusable: there is no event log.
     """
-    from harn.backup.backups import describe
-    from harn.backup.state import check_place, database_of, origin_now
+    from harn.backup.backups import check_place, database_of, describe, origin_now
     from harn.store.sqlite.copying import back_up
 
     database = database_of(place.state_dir)
@@ -106,8 +105,7 @@ def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
     Stop the server that the backup is of first, if it still runs somewhere: both would run what is unfinished.
     """
-    from harn.backup.backups import describe
-    from harn.backup.state import restore_into
+    from harn.backup.backups import describe, restore_into
     from harn.store.sqlite.copying import examine
 
     place = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
@@ -129,7 +127,7 @@ def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
 def why_not(state_dir: str) -> str | None:
     """Return why nothing would be restored into a directory; None when it is empty or missing."""
-    from harn.backup.state import refuse_filled
+    from harn.backup.backups import refuse_filled
 
     try:
         refuse_filled(state_dir)

@@ -19,9 +19,8 @@ from attrs import frozen
 from harn.cli.client import ask
 from harn.cli.offline import open_store
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.place import ServerLocation, ServerTarget, recorded_triggers
+from harn.cli.place import Keys, ServerLocation, ServerTarget, Sleep, Wait, may_come_back, recorded_triggers
 from harn.cli.rows import Column, Rows, draw, print_json, section
-from harn.cli.watching import Keys, Sleep, Wait, may_come_back
 from harn.errors import HarnError
 from harn.statistics.figures import LONGEST, Gathered
 from harn.statistics.operations import (

@@ -17,9 +17,8 @@ from msgspec import Struct, UnsetType, structs, to_builtins
 from harn.cli.client import ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import warn
-from harn.cli.place import ServerTarget
+from harn.cli.place import ServerTarget, Sleep, Wait, may_come_back
 from harn.cli.rows import Column, Rows, draw, format_fields, format_value, print_json, section
-from harn.cli.watching import Sleep, Wait, may_come_back
 from harn.errors import HarnError
 from harn.model.display import visible
 from harn.orchestrator.operations import Recover, Recovered, UnfinishedDelivery

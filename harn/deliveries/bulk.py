@@ -21,12 +21,11 @@ from harn.clocks import WallTime
 from harn.deliveries.change_operations import ChangeMany, Done, answer
 from harn.deliveries.changing import MOST_BYTES, Canceller, Changer, ReplaySource, item_of
 from harn.deliveries.job_runner import JobRunner
-from harn.deliveries.reading import DeliveryReader
-from harn.deliveries.selection import PAST, gone, refusal
+from harn.deliveries.selection import PAST, DeliveryReader, gone, refusal
 from harn.lifecycle import Lifecycle
-from harn.model.references import new_event_id, uuid7
+from harn.model.references import new_event_id
 from harn.operations.model import Caller, Role
-from harn.operations.registry import DONE, TOPIC
+from harn.operations.registry import DONE, TOPIC, AuditRecord, new_record_id
 from harn.server import RecordWriter
 from harn.store.deliveries import ListedDelivery
 from harn.store.holds import CIRCUITS, PAUSES, RecordedHolds
@@ -263,23 +262,24 @@ async def change_offline(
         await runner.stopService()
     answered = answer(done)
     if not wanted.dry_run:
-        await store.event_log.append(TOPIC, operation, _record(wall.seconds(), caller, wanted, answered))
+        await store.event_log.append(TOPIC, operation, audit_record(wall.seconds(), caller, wanted, answered))
     return answered
 
 
-def _record(now: float, caller: Caller, wanted: ChangeMany, done: Done) -> Mapping[str, Any]:
+def audit_record(now: float, caller: Caller, wanted: ChangeMany, done: Done) -> AuditRecord:
+    """Return the audit record of a change that no server made, at ``now`` (seconds, Unix)."""
     past = PAST[done.operation]
     chosen = to_builtins(wanted.filter())
-    return {
-        "id": f"op_{uuid7(now)}",
-        "actor": caller.actor,
-        "role": caller.role.value,
-        "operation": done.operation,
-        "parameters": chosen,
-        "filter": chosen,
-        "outcome": DONE,
-        "counts": {"matched": done.matched, past: getattr(done, past), "skipped": done.skipped},
-    }
+    return AuditRecord(
+        id=new_record_id(now),
+        actor=caller.actor,
+        role=caller.role.value,
+        operation=done.operation,
+        parameters=chosen,
+        filter=chosen,
+        outcome=DONE,
+        counts={"matched": done.matched, past: getattr(done, past), "skipped": done.skipped},
+    )
 
 
 def user() -> str:

@@ -16,8 +16,7 @@ from attrs import frozen
 from twisted.internet.defer import FirstError, gatherResults
 
 from harn.clocks import WallTime
-from harn.deliveries.reading import DeliveryReader
-from harn.deliveries.selection import describe_state, gone, is_cancelled, refusal
+from harn.deliveries.selection import DeliveryReader, describe_state, gone, is_cancelled, refusal
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import WrongState
 from harn.lifecycle import Accepted, DeadLettersEnded, Lifecycle

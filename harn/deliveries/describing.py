@@ -13,8 +13,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from harn.clocks import rfc3339
-from harn.deliveries.reading import Scan
 from harn.deliveries.redaction import IsCredential, shown_event
+from harn.deliveries.selection import Scan
 from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
 from harn.model.references import binding_key
 from harn.operations.model import Result

@@ -8,7 +8,7 @@ from harn.deliveries.change_operations import ChangeService
 from harn.deliveries.changing import Canceller, Changer, Replayer
 from harn.deliveries.job_runner import JobRunner
 from harn.deliveries.operations import IMPORTING, OPERATIONS, DeliveryService, FixtureImporter
-from harn.deliveries.reading import DeliveryReader
+from harn.deliveries.selection import DeliveryReader
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
 from harn.reload.coordinator import Coordinator

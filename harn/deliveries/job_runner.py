@@ -6,7 +6,7 @@ Everything about a job is in the store, so that the next server continues it whe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -19,12 +19,10 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.deliveries.changing import Changer
-from harn.deliveries.reading import DeliveryReader, unknown_job
-from harn.deliveries.selection import PAST, Selection, read_states
+from harn.deliveries.selection import PAST, DeliveryReader, Selection, read_states, unknown_job
 from harn.errors import EventLogUnavailable, WrongState
 from harn.model.quantities import parse_duration
-from harn.model.references import uuid7
-from harn.operations.registry import DONE, TOPIC
+from harn.operations.registry import DONE, TOPIC, AuditRecord, new_record_id
 from harn.server import RecordWriter
 from harn.store.jobs import IJobs, Job, JobState, NewJob
 
@@ -271,16 +269,16 @@ class JobRunner(Service):
             run.sleeping = None
 
 
-def end_record(job: Job, now: float) -> Mapping[str, Any]:
+def end_record(job: Job, now: float) -> AuditRecord:
     """Return the audit record of the end of a job that outlived the request for it."""
-    return {
-        "id": f"op_{uuid7(now)}",
-        "actor": job.actor,
-        "operation": job.operation,
-        "filter": to_builtins(job.filter),
-        "outcome": DONE,
-        "counts": {"matched": job.matched, PAST[job.operation]: job.changed, "skipped": job.skipped, "job": job.job_id},
-    }
+    return AuditRecord(
+        id=new_record_id(now),
+        actor=job.actor,
+        operation=job.operation,
+        filter=to_builtins(job.filter),
+        outcome=DONE,
+        counts={"matched": job.matched, PAST[job.operation]: job.changed, "skipped": job.skipped, "job": job.job_id},
+    )
 
 
 def selection_of(job: Job) -> Selection:

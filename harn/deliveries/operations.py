@@ -31,7 +31,7 @@ from harn.operations.parameters import SECRET, Parameters, Period, shown_as
 from harn.store.deliveries import ListedDelivery
 
 if TYPE_CHECKING:
-    from harn.deliveries.reading import DeliveryReader
+    from harn.deliveries.selection import DeliveryReader
     from harn.dispatch.intake import Intake
     from harn.reload.coordinator import Coordinator
     from harn.triggers.binding import BindingVersion

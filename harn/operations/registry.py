@@ -6,11 +6,11 @@ Audit records, on ``audit.operations``, say which actor had the server run an op
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from harn.clocks import WallTime
 from harn.errors import HarnError, NotPermitted
@@ -30,10 +30,37 @@ SELECTING = frozenset(("event_id", "event_ids", "where", "state", "trigger", "ki
 """Parameters that say what an operation is about: the record's ``filter``."""
 
 
+class AuditRecord(Struct, frozen=True, kw_only=True):
+    """
+    The payload of an audit record: an operation that has ended, or a job that outlived the request for it.
+
+    :ivar id: see `new_record_id`.
+    :ivar role: left out of the end of a job, as are its ``parameters``.
+    :ivar filter: those parameters that say what the operation is about.
+    :ivar outcome: `DONE`, or `FAILED` with the ``error``.
+    :ivar counts: how much it changed.
+    """
+
+    id: str
+    actor: str
+    role: str | UnsetType = UNSET
+    operation: str
+    parameters: dict[str, Any] | UnsetType = UNSET
+    filter: dict[str, Any]
+    outcome: str
+    counts: dict[str, int]
+    error: str | UnsetType = UNSET
+
+
+def new_record_id(now: float) -> str:
+    """Make the id of an audit record: ``op_`` and a UUIDv7; ``now`` is seconds, Unix."""
+    return f"op_{uuid7(now)}"
+
+
 class Records(Protocol):
     """Appends records to the event log, as `harn.server.Server` does."""
 
-    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> object:
+    async def note(self, topic: str, kind: str, payload: Struct) -> object:
         """Append one record. What goes wrong with it is not the operation's failure."""
 
 
@@ -60,18 +87,18 @@ class Audit:
         :param counts: how much it changed.
         """
         parameters = {each.key: value for each, value in given(operation.fields, wanted) if not each.is_secret}
-        payload = {
-            "id": f"op_{uuid7(self.wall.seconds())}",
-            "actor": caller.actor,
-            "role": caller.role.value,
-            "operation": operation.recorded_as,
-            "parameters": parameters,
-            "filter": {key: value for key, value in parameters.items() if key in SELECTING},
-            "outcome": outcome,
-            "counts": dict(counts or {}),
-            **({} if error is None else {"error": error}),
-        }
-        await self.records.note(TOPIC, operation.recorded_as, payload)
+        record = AuditRecord(
+            id=new_record_id(self.wall.seconds()),
+            actor=caller.actor,
+            role=caller.role.value,
+            operation=operation.recorded_as,
+            parameters=parameters,
+            filter={key: value for key, value in parameters.items() if key in SELECTING},
+            outcome=outcome,
+            counts=dict(counts or {}),
+            error=UNSET if error is None else error,
+        )
+        await self.records.note(TOPIC, operation.recorded_as, record)
 
 
 class Operations:

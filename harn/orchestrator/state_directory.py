@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.backup.state import DIGEST_KEY
+from harn.backup.backups import DIGEST_KEY
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.orchestrator.status import ServerStatus
 from harn.rollout.model import RolloutRecorded

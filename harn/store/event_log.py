@@ -35,6 +35,9 @@ VIEWS = (ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX)
 OURS = (*VIEWS, "audit.operations", "orchestrator.lifecycle", "orchestrator.manifest")
 """Topics that there are also while nothing is in them."""
 
+Payload = Mapping[str, Any] | msgspec.Struct
+"""What a record holds, to be encoded as a JSON object."""
+
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _encoder = msgspec.json.Encoder()
 
@@ -66,7 +69,7 @@ class IEventLog(Interface):
     read-only views of the delivery tables.
     """
 
-    def append(topic: str, kind: str, payload: Mapping[str, Any], headers: Mapping[str, str] = {}) -> Deferred[int]:
+    def append(topic: str, kind: str, payload: Payload, headers: Mapping[str, str] = {}) -> Deferred[int]:
         """
         Append one record durably; return its number.
 
@@ -112,7 +115,7 @@ def check_known(topic: str, filled: Iterable[str]) -> None:
         raise RouteUnknown(f"there is no topic {topic!r}; there are: {', '.join(known)}")
 
 
-def encode_record(payload: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[bytes, bytes]:
+def encode_record(payload: Payload, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
     """
     Encode a record's payload and headers as JSON, at once, so that later changes to them do not count.
 

@@ -12,7 +12,7 @@ from harn.deliveries.bulk import Bulk
 from harn.deliveries.change_operations import ChangeMany, ChangeOne, ChangeService
 from harn.deliveries.changing import Canceller, Changer, Replayer
 from harn.deliveries.job_runner import JobRunner
-from harn.deliveries.reading import DeliveryReader
+from harn.deliveries.selection import DeliveryReader
 from harn.errors import HandlerRejected, HarnError
 from harn.operations.model import Operation
 from harn.operations.parameters import Rate

@@ -21,7 +21,7 @@ from harn.deliveries.operations import (
     list_deliveries,
     show_delivery,
 )
-from harn.deliveries.reading import DeliveryReader
+from harn.deliveries.selection import DeliveryReader
 from harn.dispatch.gates import Gates
 from harn.errors import DeliveryUnknown
 from harn.model.delivery import DEAD, DONE, WAITING, DeadLetter

@@ -2,8 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.deliveries.reading import MOST, Scan
-from harn.deliveries.selection import NotEvaluated, Selection, compile_where, read_states
+from harn.deliveries.selection import MOST, NotEvaluated, Scan, Selection, compile_where, read_states
 from harn.model.delivery import DEAD, READY, SKIPPED
 from harn.store.deliveries import DeliveryFilter, ListedDelivery, Slice
 from harn.testing.stores.kit import NOW, new_delivery

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from attrs import frozen
+from msgspec import Struct, to_builtins
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
@@ -210,8 +211,8 @@ class World:
         auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.store.inbox)
         self.site.mount("/admin", Admin(auth, self.operations))
 
-    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:
-        self.recorded.append((topic, kind, payload))
+    async def note(self, topic: str, kind: str, payload: Struct) -> None:
+        self.recorded.append((topic, kind, to_builtins(payload)))
 
     async def _close(self, receiver: SignedReceiver) -> None:
         receiver.close()

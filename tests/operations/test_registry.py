@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from attrs import evolve
+from msgspec import Struct, to_builtins
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -70,9 +71,9 @@ class RegistryCase(SynchronousTestCase):
         self.operations = Operations(Audit(wall=clock, records=self))
         self.operations.add(self.shelf, count, lend)
 
-    async def note(self, topic: str, kind: str, payload: Mapping[str, Any]) -> None:
+    async def note(self, topic: str, kind: str, payload: Struct) -> None:
         """Keep a record."""
-        self.recorded.append((topic, kind, payload))
+        self.recorded.append((topic, kind, to_builtins(payload)))
 
     def run_as(self, role: Role, asked: Operation[Any, Any, Any], wanted: Parameters) -> Deferred[Any]:
         """Run an operation."""

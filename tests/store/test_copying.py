@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harn.backup import state
+from harn.backup import backups
 from harn.errors import BackupFailed, BackupRefused
 from harn.model.delivery import WAITING
 from harn.store.backup import Origin
@@ -179,11 +179,11 @@ class BackUpTests(SQLiteTestCase):
         def full(*arguments: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch = self.patch(state, "_write_key", full)
-        error = self.assertRaises(BackupFailed, state.restore_into, directory, self.file)
+        patch = self.patch(backups, "_write_key", full)
+        error = self.assertRaises(BackupFailed, backups.restore_into, directory, self.file)
         self.assertIn("digest.key: No space left on device", str(error))
         patch.restore()
-        state.restore_into(directory, self.file)
+        backups.restore_into(directory, self.file)
         self.assertEqual(Path(directory, "digest.key").read_bytes(), b"k" * 32)
 
     def test_a_plain_copy_is_examined_too(self) -> None:

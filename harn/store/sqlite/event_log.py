@@ -19,6 +19,7 @@ from harn.store.event_log import (
     INBOX,
     OUTBOX,
     IEventLog,
+    Payload,
     Record,
     RecordedAttempt,
     attempt_record,
@@ -126,9 +127,7 @@ class Append(GroupedUnit):
 class SQLiteEventLog(Idea):
     """`IEventLog` on SQLite."""
 
-    def append(
-        self, topic: str, kind: str, payload: Mapping[str, Any], headers: Mapping[str, str] = {}
-    ) -> Deferred[int]:
+    def append(self, topic: str, kind: str, payload: Payload, headers: Mapping[str, str] = {}) -> Deferred[int]:
         """See `IEventLog.append`."""
         check_appendable(topic)
         encoded = encode_record(payload, headers)
