@@ -63,7 +63,7 @@ class Cancellations:
             self._scheduler.remove(delivery)
             assert queue.holder is not None
             delivery.binding = queue.holder
-            self._settler.settle(delivery, skipped(delivery, CANCELLED))
+            self._settler.settle([(delivery, skipped(delivery, CANCELLED))])
         elif delivery.calling is not None:
             delivery.calling.cancel()
         # One that is being settled: what it comes to stands, and only its next attempt is cancelled.

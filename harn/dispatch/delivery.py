@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IDelayedCall
 
 from harn.lifecycle import Settled
 from harn.model.delivery import LARGE_BODY, NewDelivery, Settlement, StoredDelivery
-from harn.model.exchange import OutgoingDelivery, Returned
-from harn.triggers.binding import BindingVersion
+from harn.model.exchange import OutgoingDelivery, Running
+from harn.triggers.binding import BindingVersion, Target
 
 if TYPE_CHECKING:
     from harn.dispatch.queue import Queue
@@ -59,7 +59,9 @@ class Delivery:
     :ivar queue: the queue of the version that its row names. It is in this, or counts against it.
     :ivar binding: the version that runs it, and on which it holds a lease, from its beginning until it is settled; set
         when it begins. Before that its queue holds the lease.
-    :ivar calling: its call, while that runs. ``again``: the timer after which it is queued again.
+    :ivar destination: what runs it, and is held for it; ``began_at``: since when (seconds of the reactor). Both are set
+        when it begins.
+    :ivar calling: what cancels its call, while that runs. ``again``: the timer after which it is queued again.
     :ivar cancelling: operators who cancel it, and wait for its end.
     :ivar attempts: used up so far. ``passed``: its predicate returned true, and is not called again.
     :ivar interruptions: calls that ended with their interpreter; ``deaths``: those of them that it may have caused.
@@ -72,6 +74,7 @@ class Delivery:
     __slots__ = (
         "again",
         "attempts",
+        "began_at",
         "binding",
         "body",
         "calling",
@@ -79,6 +82,7 @@ class Delivery:
         "crashes",
         "deaths",
         "delivery_id",
+        "destination",
         "envelope",
         "event_id",
         "first_seen",
@@ -92,6 +96,8 @@ class Delivery:
         "size",
     )
     binding: BindingVersion
+    destination: Target
+    began_at: float
 
     def __init__(
         self,
@@ -120,7 +126,7 @@ class Delivery:
         length = 0 if body is None else len(body)
         self.large = length if length > LARGE_BODY else 0
         self.size = len(envelope) + length - self.large
-        self.calling: Deferred[Returned] | None = None
+        self.calling: Running | None = None
         self.again: IDelayedCall | None = None
         self.cancelling: tuple[Deferred[bool], ...] = ()
 

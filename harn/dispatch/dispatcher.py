@@ -9,7 +9,7 @@ that may begin begins, then rows are read for queues that have room, and what no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -24,14 +24,14 @@ from harn.dispatch.closed import ClosedVersions
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
 from harn.dispatch.parts import Limits, Parts
-from harn.dispatch.settler import Outcome
+from harn.dispatch.settler import Outcome, Settling
 from harn.errors import AttemptFailed, CallInterrupted
 from harn.lifecycle import Begun, Interrupted, Lifecycle, VersionEnded
-from harn.model.delivery import CANCELLED, NewDelivery, Settlement, StoredDelivery, Workload
-from harn.model.exchange import Returned
+from harn.model.delivery import CANCELLED, NewDelivery, StoredDelivery, Workload
+from harn.model.exchange import Ending, Returned
 from harn.store.deliveries import Backlog
 from harn.store.interfaces import IStore
-from harn.triggers.binding import BindingVersion, Target
+from harn.triggers.binding import BindingVersion
 from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
 
@@ -95,8 +95,7 @@ class Dispatcher:
         queue = self._queues.of(binding.id, binding.version)
         if self._queues.admit(queue, binding, stays=queue.share.has_found(delivery_id)):
             delivery = Delivery.accepted(delivery_id, queue, new)
-            queue.hold(delivery)
-            self._scheduler.add(delivery)
+            self._scheduler.hold(delivery)
             if delivery.large:
                 self._submitted_large.append(delivery)
 
@@ -104,9 +103,7 @@ class Dispatcher:
         """Queue a delivery as `submit` does, whose row names ``binding``; a large body may be left out."""
         queue = self._queues.of(binding.id, binding.version)
         if self._queues.admit(queue, binding, stays=queue.share.has_found(row.delivery_id)):
-            delivery = Delivery.stored(row, queue)
-            queue.hold(delivery)
-            self._scheduler.add(delivery)
+            self._scheduler.hold(Delivery.stored(row, queue))
 
     def hold(self) -> None:
         """Read nothing and make no retries ready until `resume`: rows are being taken over."""
@@ -294,8 +291,7 @@ class Dispatcher:
     def _and_turn(self, work: Iterable[Deferred[Any]]) -> None:
         """Begin what may begin when each of these has ended."""
         for each in work:
-            each.addErrback(lambda failure: log.failure("dispatching failed", failure=failure))
-            each.addCallback(lambda _: self.turn())
+            each.addErrback(_unexpected).addCallback(lambda _: self.turn())
 
     def _check_idle(self) -> None:
         if self._idle is None or self.in_progress or self._settler.unsettled or self._queues.interrupted:
@@ -311,24 +307,32 @@ class Dispatcher:
         if (destination := binding.destination) is None or delivery.queue.share.refusal is not None:
             self._and_turn([self._settler.give_up(delivery)])
             return
-        destination.retain()
+        delivery.destination = destination.retain()
         delivery.become(Phase.RUNNING)
+        delivery.began_at = self._clock.seconds()
         self._scheduler.begun(delivery)
-        began_at = self._clock.seconds()
-        alone = delivery.deaths >= DEATHS_UNTIL_ALONE
-        if delivery.is_read_back or delivery.body is None:
-            # It may be what killed an earlier server: should it do so again, that is to be known.
-            noted = self._deliveries.begins(delivery.delivery_id)
-            self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
-            ready = noted.addCallback(lambda _: self._bodies.read(delivery))
-            calling = ready.addCallback(lambda _: destination.begin(delivery.outgoing(), alone=alone))
-        else:
+        if not delivery.is_read_back and delivery.body is not None:
             self._deliveries.begins_at_once(delivery.delivery_id)
             self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
-            calling = destination.begin(delivery.outgoing(), alone=alone)
-        delivery.calling, about = calling, (delivery, destination, began_at)
-        ended = calling.addCallbacks(self._returned, self._raised, callbackArgs=about, errbackArgs=about)
-        ended.addErrback(_settling_failed)
+            self._run(delivery)
+            return
+        # It may be what killed an earlier server: should it do so again, that is to be known.
+        noted = self._deliveries.begins(delivery.delivery_id)
+        self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
+        ready = delivery.calling = noted.addCallback(lambda _: self._bodies.read(delivery))
+        running = ready.addCallback(lambda _: self._run(delivery))
+        running.addErrback(self._not_run, delivery).addErrback(_unexpected)
+
+    def _not_run(self, failure: Failure, delivery: Delivery) -> None:
+        self.ended([(delivery, failure.value)])
+
+    def _run(self, delivery: Delivery) -> None:
+        """Run a delivery on its destination, which may end it before this returns."""
+        delivery.calling = None
+        alone = delivery.deaths >= DEATHS_UNTIL_ALONE
+        running = delivery.destination.run(delivery.outgoing(), delivery, self, alone=alone)
+        if delivery.phase is Phase.RUNNING and delivery.calling is None:
+            delivery.calling = running
 
     def _version_for(self, delivery: Delivery) -> BindingVersion:
         """Return the version that a delivery runs on, and let it have its queue's lease on it."""
@@ -344,56 +348,53 @@ class Dispatcher:
                 return newest
         return holder
 
-    def _returned(self, returned: Returned, delivery: Delivery, destination: Target, began_at: float) -> None:
-        self._ended(delivery, destination)
-        self._settle(delivery, succeeded(delivery, *self._stamps(began_at), returned.result))
+    # Ending
+
+    def ended(self, endings: Sequence[Ending]) -> None:
+        """See `Endings.ended`: settle these attempts, together; then begin what may begin."""
+        now, clock_now = self._wall.seconds(), self._clock.seconds()
+        settling: list[Settling] = []
+        for ending in endings:
+            delivery: Delivery = ending[0]
+            self._scheduler.ended(delivery)
+            self._deliveries.ended(delivery.delivery_id)
+            delivery.calling = None
+            delivery.destination.release()
+            # As far apart as it took: the wall clock may jump.
+            started_at = now - (clock_now - delivery.began_at)
+            if isinstance(ending[1], Returned):
+                settling.append((delivery, succeeded(delivery, started_at, now, ending[1].result)))
+            else:
+                self._failed(delivery, started_at, ending[1], settling)
+        if settling:
+            self._settler.settle(settling).addCallback(self._settled, settling).addErrback(_unexpected)
         self.turn()
 
-    def _raised(self, failure: Failure, delivery: Delivery, destination: Target, began_at: float) -> None:
-        self._ended(delivery, destination)
-        error = failure.value
+    def _failed(self, delivery: Delivery, started_at: float, error: Exception, settling: list[Settling]) -> None:
+        """Decide about an attempt that has failed or was cut off: what is to be settled of it is added to the rest."""
+        binding = delivery.binding
         if delivery.cancelling:
-            self._settle(delivery, skipped(delivery, CANCELLED))
-        elif delivery.binding.is_cancelled:
+            settling.append((delivery, skipped(delivery, CANCELLED)))
+        elif binding.is_cancelled:
             # Nothing of it runs on: it was cut off just now.
             self._and_turn([self._settler.give_up(delivery, running=True)])
         elif isinstance(error, CallInterrupted):
-            self._lifecycle.emit(Interrupted(delivery.binding.id, delivery.binding.key, delivery.delivery_id))
+            self._lifecycle.emit(Interrupted(binding.id, binding.key, delivery.delivery_id))
             self._and_turn([self._interruptions.queue_again(delivery, suspect=error.suspect)])
         else:
             if not isinstance(error, AttemptFailed):
-                log.failure("an attempt failed in an unexpected way", failure=failure)
+                log.failure("an attempt failed in an unexpected way", failure=Failure(error))
                 error = AttemptFailed(f"{type(error).__name__}: {error}")
-            gone = self._registry.for_retry(delivery.binding.id, delivery.binding) is None
+            gone = self._registry.for_retry(binding.id, binding) is None
             self._retries.follow_wall_clock()
-            started_at, now = self._stamps(began_at)
-            self._settle(delivery, failed(delivery, started_at, now, error, self._random, gone=gone))
-        self.turn()
+            now = self._wall.seconds()
+            settling.append((delivery, failed(delivery, started_at, now, error, self._random, gone=gone)))
 
-    def _stamps(self, began_at: float) -> tuple[float, float]:
-        """Return when an attempt began and ended (seconds, Unix), as far apart as it took: the wall clock may jump."""
-        now = self._wall.seconds()
-        return now - (self._clock.seconds() - began_at), now
-
-    def _ended(self, delivery: Delivery, destination: Target) -> None:
-        self._scheduler.ended(delivery)
-        self._deliveries.ended(delivery.delivery_id)
-        delivery.calling = None
-        destination.release()
-
-    # Ending
-
-    def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        self._settler.settle(delivery, settlement).addCallbacks(
-            self._settled, _settling_failed, callbackArgs=(delivery, settlement)
-        )
-
-    def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> None:
-        redriving = None if settlement.dead is None else self._closing.died(delivery.binding, settlement)
-        if redriving is not None:
-            self._and_turn([redriving])
+    def _settled(self, _: None, settled: Sequence[Settling]) -> None:
+        redriving = [self._closing.died(each.binding, settlement) for each, settlement in settled if settlement.dead]
+        self._and_turn([each for each in redriving if each is not None])
         self.turn()
 
 
-def _settling_failed(failure: Failure) -> None:
-    log.failure("settling failed", failure=failure)
+def _unexpected(failure: Failure) -> None:
+    log.failure("dispatching failed", failure=failure)

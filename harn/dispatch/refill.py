@@ -104,9 +104,7 @@ class Refill:
                     break
                 if row.delivery_id not in in_hand and row.delivery_id not in ended:
                     queue.stored -= 1
-                    delivery = Delivery.stored(row, queue)
-                    queue.hold(delivery)
-                    self._scheduler.add(delivery)
+                    self._scheduler.hold(Delivery.stored(row, queue))
             if not rows and queue.stored > barred:
                 self._missing(queue, barred)
         if rows or not queue.share.barred:  # else all that is left is being cancelled: the end of that notes the queue

@@ -67,6 +67,11 @@ class Scheduler:
             queue.push(delivery)
         self.enlist(queue.share)
 
+    def hold(self, delivery: Delivery) -> None:
+        """Add a delivery that has come just now."""
+        delivery.queue.hold(delivery)
+        self.add(delivery)
+
     def enlist(self, share: Share) -> None:
         """Add a trigger to those that take turns: one of its deliveries may begin."""
         if not share.is_listed:

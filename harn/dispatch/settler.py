@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import TypeAlias
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,6 +25,9 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.dispatch")
+
+Settling: TypeAlias = tuple[Delivery, Settlement]
+"""A delivery, and how it is to be settled."""
 
 
 @frozen
@@ -77,14 +82,15 @@ class Settler:
         self._watchers.setdefault(event_id, []).append(watcher)
         return watcher
 
-    def settle(self, delivery: Delivery, settlement: Settlement) -> Deferred[None]:
-        """Make the outcome of a delivery durable, which holds a lease on its binding; fires when it is settled."""
-        delivery.become(Phase.SETTLING)
-        self.unsettled += 1
-        about = (delivery, settlement)
-        return self._deliveries.settle(settlement).addCallbacks(
-            self._settled, self._not_settled, callbackArgs=about, errbackArgs=about
-        )
+    def settle(self, settling: Sequence[Settling]) -> Deferred[None]:
+        """
+        Make the outcomes of deliveries durable, each of which holds a lease on its binding; fires when all are settled.
+        """
+        for delivery, _ in settling:
+            delivery.become(Phase.SETTLING)
+        self.unsettled += len(settling)
+        written = self._deliveries.settle(*[settlement for _, settlement in settling])
+        return written.addCallbacks(self._settled, self._not_settled, callbackArgs=(settling,), errbackArgs=(settling,))
 
     def give_up(self, delivery: Delivery, *, running: bool = False) -> Deferred[None]:
         """
@@ -96,45 +102,57 @@ class Settler:
         if binding.is_cancelled:
             if binding in self.cancelled:
                 self.cancelled[binding] += 1
-            return self.settle(delivery, cancelled(delivery, running=running))
+            return self.settle([(delivery, cancelled(delivery, running=running))])
         refusal = delivery.queue.share.refusal
         if refusal is not None and binding.destination is not None:
-            return self.settle(delivery, refused(delivery, refusal))
+            return self.settle([(delivery, refused(delivery, refusal))])
         dead = removed(delivery.delivery_id, binding.id, binding.version, delivery.attempts, passed=delivery.passed)
-        return self.settle(delivery, dead)
+        return self.settle([(delivery, dead)])
 
-    def _not_settled(self, failure: Failure, delivery: Delivery, settlement: Settlement) -> Deferred[None]:
+    def _not_settled(self, failure: Failure, settling: Sequence[Settling]) -> Deferred[None]:
+        """Settle each of them alone, as often as it takes: one that cannot be written must not keep the others."""
         self.is_gone = self.is_gone or failure.check(EventLogGone) is not None
-        settling = self._writes.insist("settling a delivery", partial(self._deliveries.settle, settlement))
-        return settling.addCallback(self._settled, delivery, settlement)
+        return _all_of([self._insist(each) for each in settling])
 
-    def _settled(self, _: None, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
+    def _insist(self, settling: Settling) -> Deferred[None]:
+        written = self._writes.insist("settling a delivery", partial(self._deliveries.settle, settling[1]))
+        return written.addCallback(self._settled, [settling])
+
+    def _settled(self, _: None, settling: Sequence[Settling]) -> Deferred[None] | None:
+        further = [each for each in [self._settled_one(*each) for each in settling] if each is not None]
+        return _all_of(further) if further else None
+
+    def _settled_one(self, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
+        """Follow what is on disk now; return what fires when the delivery is settled once more, if it must be."""
         self.unsettled -= 1
         binding, queue = delivery.binding, delivery.queue
         settled = delivery.settled(settlement)
         delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
-        goes_on = settlement.state in (READY, WAITING)
-        if goes_on and delivery.cancelling:
-            cancelling = self.settle(delivery, skipped(delivery, CANCELLED))
-            self._lifecycle.emit(settled)
-            return cancelling
-        if goes_on and self._registry.for_queued(binding.id, settlement.version) is None:
-            giving_up = self.give_up(delivery)
-            self._lifecycle.emit(settled)
-            return giving_up
-        if settlement.state == READY:
-            self._queue_again(delivery, settlement.version)
-            self._lifecycle.emit(settled)
-            return None
-        queue.leave(delivery)
-        if settlement.state == WAITING:
-            delivery.become(Phase.WAITING)
-            if settlement.due_at is not None:
-                self._retries.waits(binding.id, settlement.due_at)
+        further: Deferred[None] | None = None
+        if settlement.state in (READY, WAITING):
+            if delivery.cancelling:
+                further = self.settle([(delivery, skipped(delivery, CANCELLED))])
+            elif self._registry.for_queued(binding.id, settlement.version) is None:
+                further = self.give_up(delivery)
+            elif settlement.state == READY:
+                self._queue_again(delivery, settlement.version)
+            else:
+                queue.leave(delivery)
+                delivery.become(Phase.WAITING)
+                if settlement.due_at is not None:
+                    self._retries.waits(binding.id, settlement.due_at)
         else:
+            queue.leave(delivery)
             delivery.become(Phase.DEAD if settlement.state == DEAD else Phase.DONE)
         self._lifecycle.emit(settled)
-        binding.release()
+        if further is None and settlement.state != READY:
+            self._left(delivery, settlement)
+        return further
+
+    def _left(self, delivery: Delivery, settlement: Settlement) -> None:
+        """Called when memory answers for a delivery no more."""
+        queue = delivery.queue
+        delivery.binding.release()
         if not queue.begun:
             self._queues.tidy(queue)
         if delivery.cancelling:
@@ -143,7 +161,6 @@ class Settler:
         if self._watchers:
             for watcher in self._watchers.pop(delivery.event_id, ()):
                 watcher.callback(Outcome(delivery, settlement))
-        return None
 
     def _queue_again(self, delivery: Delivery, version: int) -> None:
         """Queue a delivery for its next attempt at once, in the queue of the version that its row names now."""
@@ -166,3 +183,7 @@ def give_back_lease(delivery: Delivery) -> None:
     elif queue.holder is not binding:
         queue.holder.lease()
         binding.release()
+
+
+def _all_of(deferreds: Sequence[Deferred[None]]) -> Deferred[None]:
+    return gatherResults(deferreds).addCallback(lambda _: None)

@@ -23,6 +23,7 @@ from harn.reload.results import ReplayComparison, ReplayDifference
 from harn.store.deliveries import HANDLED, SKIPPED, UNKNOWN, IDeliveries, RecentEvent
 from harn.triggers.binding import Definition
 from harn.triggers.matching import FilterFailed, Ignored, Rules
+from harn.vm.active_calls import run_call
 from harn.vm.interfaces import Call, IInterpreter
 from harn.waiting import InThread
 
@@ -172,7 +173,7 @@ def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
         trigger_id=spec.id,
         event_id=event.event_id,
         handler=None,
-        predicate=spec.predicate_reference(),
+        predicate=None if spec.predicate_reference() is None else str(spec.predicate_reference()),
         envelope=event.envelope,
         body=event.body,
         attempt=1,
@@ -213,7 +214,7 @@ async def _ask(interpreter: IInterpreter, calls: Mapping[int, Call]) -> dict[int
 
 async def _ask_one(interpreter: IInterpreter, call: Call) -> Disposition:
     try:
-        returned = await interpreter.call(call)
+        returned = await run_call(interpreter, call)
     except AttemptFailed as error:
         return Disposition(PREDICATE_ERROR, _shortened(str(error)))
     return Disposition(SKIPPED if returned.result is None else HANDLED)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -67,3 +68,21 @@ class Returned(msgspec.Struct, frozen=True, gc=False):
     """
 
     result: bytes | None = b"null"
+
+
+Ending: TypeAlias = tuple[Any, Returned | Exception]
+"""An attempt, as its maker passed it on to be run, and what it returned, or failed with."""
+
+
+class Endings(Protocol):
+    """Takes attempts that have ended, each of them once."""
+
+    def ended(self, endings: Sequence[Ending]) -> None:
+        """Called with attempts that have ended: what has become known together comes together."""
+
+
+class Running(Protocol):
+    """An attempt that runs."""
+
+    def cancel(self) -> None:
+        """End it now, as if its time had run out: it fails with ``CancelledError``, unless it has ended."""

@@ -119,11 +119,11 @@ class IDeliveries(Interface):
     `ready`, `due` and `next_due` are about this server's only, so that what an earlier one left is not run before that.
     """
 
-    def settle(settlement: Settlement) -> Deferred[None]:
+    def settle(*settlements: Settlement) -> Deferred[None]:
         """
-        Record an attempt and the delivery's new state as one durable unit.
+        Record attempts and the new states of their deliveries, as one durable unit: all of them, or none.
 
-        :raises StoreError: there is no such delivery.
+        :raises StoreError: a delivery is not there. Which one is named only if there is one settlement.
         """
 
     def ready(

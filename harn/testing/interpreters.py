@@ -28,6 +28,7 @@ from harn.errors import (
 )
 from harn.model.problem import Problem
 from harn.testing.calls import FAILING_HOOKS, FAILURES, HANDLERS, HOOKS, RESULTS, SECRETS, make_call, refer
+from harn.vm.active_calls import run_call
 from harn.vm.bundle import Bundle
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.sources import read_bundle
@@ -96,7 +97,7 @@ class InterpreterCase(TestCase):
 
     async def result(self, interpreter: IInterpreter, handler: str | None, **options: Any) -> Any:
         """Run a call and decode its result."""
-        returned = await interpreter.call(make_call(handler, **options))
+        returned = await run_call(interpreter, make_call(handler, **options))
         return None if returned.result is None else msgspec.json.decode(returned.result)
 
     async def failure(self, calling: Awaitable[object], *kinds: type[E]) -> E:
@@ -136,7 +137,7 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             """Each way to fail has its class and its message, and the next call is not affected."""
             interpreter = await self.make(HANDLERS, *FAILURES)
             for handler, (kind, message) in FAILURES.items():
-                error = await self.failure(interpreter.call(make_call(handler)), AttemptFailed)
+                error = await self.failure(run_call(interpreter, make_call(handler)), AttemptFailed)
                 self.assertIs(type(error), kind, handler)
                 self.assertRegex(str(error), message)
                 if isinstance(error, HandlerRetryAfter):
@@ -149,10 +150,10 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
         async def test_last_lines(self) -> None:
             """A failure has the last lines that its handler logged, and no more than are kept."""
             interpreter = await self.make(HANDLERS, "logs_and_raises", "raises")
-            error = await self.failure(interpreter.call(make_call("logs_and_raises")), HandlerRaised)
+            error = await self.failure(run_call(interpreter, make_call("logs_and_raises")), HandlerRaised)
             lines = error.output.splitlines()
             self.assertEqual((len(lines), lines[0], lines[-2:]), (50, "line 10", ["line 58", "line 59"]))
-            error = await self.failure(interpreter.call(make_call("raises")), HandlerRaised)
+            error = await self.failure(run_call(interpreter, make_call("raises")), HandlerRaised)
             self.assertEqual(error.output, "")
 
         async def test_event_and_context(self) -> None:
@@ -177,22 +178,22 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             """A predicate decides; one that raises, or gives no truth value, fails the attempt as a predicate."""
             interpreter = await self.make()
             self.assertEqual(await self.result(interpreter, "async_one", predicate="yes"), "trigger_evt_1")
-            self.assertIsNone((await interpreter.call(make_call("exits", predicate="no"))).result)
-            self.assertIsNone((await interpreter.call(make_call("plain_exits", predicate="no"))).result)
+            self.assertIsNone((await run_call(interpreter, make_call("exits", predicate="no"))).result)
+            self.assertIsNone((await run_call(interpreter, make_call("plain_exits", predicate="no"))).result)
             for predicate, message in (
                 ("raises", "ValueError"),
                 ("truthy", "must return True or False"),
                 ("async_raises", "KeyError"),
             ):
                 for handler in ("async_one", "plain_one"):
-                    calling = interpreter.call(make_call(handler, predicate=predicate))
+                    calling = run_call(interpreter, make_call(handler, predicate=predicate))
                     self.assertRegex(str(await self.failure(calling, PredicateRaised)), message)
 
         async def test_predicates_alone(self) -> None:
             """Without a handler, a predicate's answer is the result, and its failures are what they always are."""
             interpreter = await self.make()
             for predicate, expected in (("yes", b"true"), ("async_yes", b"true"), ("no", None), ("plain_no", None)):
-                returned = await interpreter.call(make_call(None, predicate=predicate))
+                returned = await run_call(interpreter, make_call(None, predicate=predicate))
                 self.assertEqual(returned.result, expected, predicate)
             for predicate, message in (
                 ("raises", "ValueError"),
@@ -202,9 +203,9 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
                 ("retries", "RetryAfter"),
                 ("exits", "SystemExit"),
             ):
-                calling = interpreter.call(make_call(None, predicate=predicate))
+                calling = run_call(interpreter, make_call(None, predicate=predicate))
                 self.assertRegex(str(await self.failure(calling, PredicateRaised)), message)
-            late = interpreter.call(make_call(None, predicate="sleeps", timeout=0.05))
+            late = run_call(interpreter, make_call(None, predicate="sleeps", timeout=0.05))
             await self.failure(late, HandlerTimedOut)
             self.assertEqual(await self.result(interpreter, None, predicate="yes"), True)
             self.assertEqual(interpreter.running, 0)
@@ -213,8 +214,8 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
         async def test_cancelling(self) -> None:
             """A call that its caller cancels ends as if its time were up; one beside it is not affected."""
             interpreter = await self.make()
-            running = interpreter.call(make_call("sleeps"))
-            beside = interpreter.call(make_call("naps"))
+            running = run_call(interpreter, make_call("sleeps"))
+            beside = run_call(interpreter, make_call("naps"))
             self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
             running.cancel()
             await self.failure(running, CancelledError)
@@ -235,7 +236,7 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
         async def test_timeout(self) -> None:
             """A call that is over its time is cancelled, and says so; one beside it is not affected."""
             interpreter = await self.make()
-            late = interpreter.call(make_call("sleeps", timeout=0.05))
+            late = run_call(interpreter, make_call("sleeps", timeout=0.05))
             self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
             self.assertEqual(str(await self.failure(late, HandlerTimedOut)), "ran longer than 0.05 s")
             self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
@@ -251,7 +252,7 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             allowed = ("github/other", "github/token")
             self.assertEqual(await self.result(interpreter, "secret", secrets=allowed), "gehéim")
             for few, named in (((), "none"), (("github/other",), "github/other")):
-                error = await self.failure(interpreter.call(make_call("secret", secrets=few)), HandlerRaised)
+                error = await self.failure(run_call(interpreter, make_call("secret", secrets=few)), HandlerRaised)
                 self.assertRegex(str(error), f"github/token is not among the handler_secrets of trigger gh.* {named}$")
 
         async def test_flaws(self) -> None:
@@ -326,14 +327,14 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
         async def test_close(self) -> None:
             """Closing interrupts what runs, refuses what comes, and may be asked for twice."""
             interpreter = await self.make()
-            running = interpreter.call(make_call("sleeps"))
+            running = run_call(interpreter, make_call("sleeps"))
             closing = interpreter.close()
             error = await self.failure(running, CallInterrupted)
             self.assertIsInstance(error, CallInterrupted)
             self.assertFalse(getattr(error, "suspect", True))
             await closing
             await interpreter.close()
-            await self.failure(interpreter.call(make_call("async_one")), CallInterrupted)
+            await self.failure(run_call(interpreter, make_call("async_one")), CallInterrupted)
             self.assertFalse(interpreter.is_up())
             self.assertEqual(interpreter.running, 0)
 
@@ -347,7 +348,7 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             await candidate.close()
             self.assertEqual(self.words(path), [])
             interpreter = await self.make(source, "call")
-            first, call = interpreter.serve(), interpreter.call(make_call("call"))
+            first, call = interpreter.serve(), run_call(interpreter, make_call("call"))
             self.assertEqual(await first, ())
             await call
             self.assertEqual(await interpreter.serve(), ())
@@ -379,7 +380,7 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
         async def test_many_at_once(self) -> None:
             """A thousand calls in flight all return."""
             interpreter = await self.make()
-            calls = [interpreter.call(make_call("plain_one" if n % 4 == 0 else "async_one")) for n in range(1000)]
+            calls = [run_call(interpreter, make_call("plain_one" if n % 4 == 0 else "async_one")) for n in range(1000)]
             self.assertEqual({(await each).result for each in calls}, {b'"trigger_evt_1"'})
 
     return InterpreterTests

@@ -13,12 +13,12 @@ from typing import Any
 
 from attrs import define, field
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from zope.interface import implementer
 
 from harn.errors import CallInterrupted
 from harn.lifecycle import Lifecycle
-from harn.model.exchange import Returned
+from harn.model.exchange import Endings, Returned, Running
 from harn.model.references import FunctionReference
 from harn.observability.subscribers import Counting
 from harn.options import ServeOptions
@@ -37,23 +37,28 @@ class ScriptedCall:
     call: Call
     alone: bool
     interpreter: ScriptedInterpreter
-    ended: Deferred[Returned] = field(factory=Deferred)
+    attempt: Any
+    endings: Endings
     on_cancel: Callable[[], object] = field(default=lambda: None)
 
     def cancel(self) -> None:
-        """End it as cancelled, unless ``on_cancel`` ends it otherwise at that moment."""
-        self.interpreter.calls.remove(self)
-        self.on_cancel()
+        """End it as cancelled, unless it has ended, or ``on_cancel`` ends it otherwise at that moment."""
+        if self in self.interpreter.calls:
+            self.on_cancel()
+            if self in self.interpreter.calls:
+                self.raises(CancelledError())
 
     def returns(self, result: bytes | None = b"null") -> None:
         """End it with a result; None for a predicate that said no."""
-        self.interpreter.calls.remove(self)
-        self.ended.callback(Returned(result))
+        self._end(Returned(result))
 
     def raises(self, error: Exception) -> None:
         """End it with an error."""
+        self._end(error)
+
+    def _end(self, outcome: Returned | Exception) -> None:
         self.interpreter.calls.remove(self)
-        self.ended.errback(error)
+        self.endings.ended([(self.attempt, outcome)])
 
 
 @implementer(IInterpreter)
@@ -75,14 +80,13 @@ class ScriptedInterpreter:
         """Find every function."""
         return succeed([])
 
-    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+    def begin(self, call: Call, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
         """Begin a call."""
-        running = ScriptedCall(call, alone, self)
-        running.ended = Deferred(lambda _: running.cancel())
+        running = ScriptedCall(call, alone, self, attempt, endings)
         self.calls.append(running)
         if self.closed:
             running.raises(CallInterrupted("it is closed", suspect=False))
-        return running.ended
+        return running
 
     def serve(self) -> Deferred[Sequence[str]]:
         """Count the calls of this method; there are no hooks."""
@@ -127,11 +131,11 @@ class FakeInterpreter(ScriptedInterpreter):
         ]
         return succeed(missing)
 
-    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+    def begin(self, call: Call, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
         """Begin a call, after the maker's ``on_call``."""
         if self._maker.on_call is not None:
             self._maker.on_call(self, call)
-        return super().call(call, alone=alone)
+        return super().begin(call, attempt, endings, alone=alone)
 
     def close(self) -> Deferred[None]:
         """Refuse further calls."""

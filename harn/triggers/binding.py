@@ -8,13 +8,12 @@ down. Everything happens on the reactor thread.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 
 from harn.manifest.model import TriggerSpec
-from harn.model.exchange import OutgoingDelivery, Returned
+from harn.model.exchange import Endings, OutgoingDelivery, Running
 from harn.model.references import FunctionReference, binding_key
 from harn.triggers.matching import Rules
 from harn.wire import digest_value
@@ -88,8 +87,12 @@ class Target(Protocol):
     def release(self) -> None:
         """Release it once."""
 
-    def begin(self, delivery: OutgoingDelivery, *, alone: bool = False) -> Deferred[Returned]:
-        """See `harn.destinations.interfaces.IDestination.begin`."""
+    def run(self, delivery: OutgoingDelivery, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
+        """
+        Begin one attempt; see `harn.destinations.interfaces.IDestination.begin`.
+
+        :param attempt: what ``endings`` gets back when it has ended, perhaps before this returns.
+        """
 
 
 class Registry(Protocol):

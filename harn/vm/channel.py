@@ -1,7 +1,4 @@
-"""
-One end of a pipe or socket, read and written by the reactor: frames sent in one reactor turn leave with one system
-call.
-"""
+"""One end of a pipe or socket, read and written by the reactor: frames sent in one turn leave in one packet."""
 
 from __future__ import annotations
 
@@ -11,15 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from harn.vm.frames import Begin, append_frame, append_head
+from harn.vm.frames import PacketWriter
 
 READ_SIZE = 262144
-LARGE = 65536
-"""Bodies of at least so many bytes are not copied into a frame, but written from where they are."""
 LAST_READS = 64
 """The most reads after the end; another process that holds the other end of a pipe may write to it for ever."""
 
@@ -37,6 +32,10 @@ class Channel:
     """
     A descriptor that this object owns.
 
+    What was sent in a turn of the reactor leaves at its end, before the reactor looks at other descriptors: however
+    many requests wait there, the other process need not wait for its work. Its answers that have come meanwhile are
+    read at the same moment, for the same reason.
+
     :ivar received: called with each piece that arrives.
     :ivar lost: called once, when the other end is closed.
     """
@@ -44,32 +43,24 @@ class Channel:
     def __init__(
         self, reactor: Any, descriptor: int, received: Callable[[bytes], None], lost: Callable[[], None]
     ) -> None:
-        """Begin to read. ``reactor`` is an ``IReactorFDSet`` and an ``IReactorTime``."""
+        """Begin to read. ``reactor`` is an ``IReactorFDSet`` and ``IReactorTime``."""
         os.set_blocking(descriptor, False)
         self.received = received
         self.lost = lost
         self._reactor = reactor
         self._descriptor = descriptor
-        self._outgoing: deque[bytearray | memoryview] = deque()
-        self._writing = False
+        self._frames = PacketWriter()
+        self._outgoing: deque[bytes | memoryview] = deque()
+        self._turn_end: IDelayedCall | None = None
         reactor.addReader(self)
 
     def send(self, frame: msgspec.Struct) -> None:
         """Send a frame together with the other frames of this turn; on a closed channel do nothing."""
         if self._descriptor < 0:
             return
-        if not self._outgoing or isinstance(self._outgoing[-1], memoryview):
-            self._outgoing.append(bytearray())
-        tail = self._outgoing[-1]
-        assert isinstance(tail, bytearray)
-        if type(frame) is Begin and len(frame.body) > LARGE:
-            append_head(tail, frame)
-            self._outgoing.append(memoryview(frame.body))
-        else:
-            append_frame(tail, frame)
-        if not self._writing:
-            self._writing = True
-            self._reactor.addWriter(self)
+        self._frames.add(frame)
+        if self._turn_end is None:
+            self._turn_end = self._reactor.callLater(0, self._turn_ends)
 
     def close(self) -> None:
         """
@@ -83,8 +74,12 @@ class Channel:
             return
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
+        if self._turn_end is not None:
+            self._turn_end.cancel()
+            self._turn_end = None
         descriptor, self._descriptor = self._descriptor, -1
         self._reactor.callLater(0, os.close, descriptor)
+        self._frames.take()
         self._outgoing.clear()
 
     def finish(self) -> None:
@@ -97,6 +92,15 @@ class Channel:
                 break
         self.close()
         self.received = _ignore
+
+    def _turn_ends(self) -> None:
+        self._turn_end = None
+        self._read()
+        if self._turn_end is not None:  # what was received has made something be sent: that leaves now, too
+            self._turn_end.cancel()
+            self._turn_end = None
+        if self._descriptor >= 0 and not self._write():
+            self._reactor.addWriter(self)
 
     def _read(self) -> bool:
         try:
@@ -111,6 +115,24 @@ class Channel:
         self.close()
         self.lost()
         return False
+
+    def _write(self) -> bool:
+        """Write as much as the system accepts; return whether that was everything."""
+        outgoing = self._outgoing
+        outgoing += self._frames.take()
+        try:
+            while outgoing:
+                first = outgoing[0]
+                sent = os.write(self._descriptor, first)
+                if sent == len(first):
+                    outgoing.popleft()
+                else:
+                    outgoing[0] = memoryview(first)[sent:]
+        except BlockingIOError:
+            return False
+        except OSError:  # the other end is gone, which the reading side reports
+            outgoing.clear()
+        return True
 
     # For the reactor
 
@@ -128,26 +150,8 @@ class Channel:
 
     def doWrite(self) -> None:  # noqa: N802 - Twisted's name
         """Write as much as the system accepts."""
-        try:
-            sent = os.write(self._descriptor, self._outgoing[0])
-        except BlockingIOError:
-            return
-        except OSError:  # the other end is gone, which the reading side reports
-            self._outgoing.clear()
-        else:
-            self._sent(sent)
-        if not self._outgoing:
-            self._writing = False
+        if self._write():
             self._reactor.removeWriter(self)
-
-    def _sent(self, count: int) -> None:
-        first = self._outgoing[0]
-        if count == len(first):
-            self._outgoing.popleft()
-        elif isinstance(first, bytearray):
-            del first[:count]
-        else:
-            self._outgoing[0] = first[count:]
 
     def connectionLost(self, reason: Failure) -> None:
         """Close, since the reactor stops or found the descriptor broken."""

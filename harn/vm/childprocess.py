@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,8 +54,8 @@ _TAIL = 2000
 class ProcessOwner(Protocol):
     """The callbacks of a child process's owner."""
 
-    def frame_received(self, frame: FromChild) -> None:
-        """Called with each frame of the data channel."""
+    def frames_received(self, frames: Sequence[FromChild]) -> None:
+        """Called with frames of the data channel, those together that came together."""
 
     def pong_received(self, pong: Pong) -> None:
         """Called with the answer to a ping."""
@@ -250,10 +250,11 @@ class ChildProcess(ProcessProtocol):
         except ValueError as error:
             self.kill(f"it broke the protocol: {error}")
             return
+        if self.owner is not None:
+            self.owner.frames_received(frames)
+            return
         for frame in frames:
-            if self.owner is not None:
-                self.owner.frame_received(frame)
-            elif type(frame) is Ready and not self._is_ready:
+            if type(frame) is Ready and not self._is_ready:
                 self._is_ready = True
                 self._interpreter = frame.pid
                 self._stop_timer()

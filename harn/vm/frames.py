@@ -1,8 +1,10 @@
 """
-Frames between the server and an interpreter's child process, in both directions. Each frame is four bytes of length
-(big endian) and one of these structs as MessagePack. On the data channel the server sends what is in `ToChild`; the
-child sends what is in `FromChild`. On the control channel, which a thread of the child answers even while its loop is
-blocked, the server sends `Ping` and gets `Pong`.
+Frames between the server and an interpreter's child process, in both directions, and the packets that carry them.
+
+A frame is one of these structs. A packet is four bytes of length (big endian) and a list of frames as MessagePack: what
+one side sends in one turn of its loop is one packet, and the other side decodes it in one go. On the data channel the
+server sends what is in `ToChild`; the child sends what is in `FromChild`. On the control channel, which a thread of the
+child answers even while its loop is blocked, the server sends `Ping` and gets `Pong`.
 """
 
 from __future__ import annotations
@@ -224,63 +226,111 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=30):
 ToChild = Load | Resolve | Begin | Cancel | SecretAnswer | RunHooks | LogLevel
 FromChild = Ready | Importing | Resolved | Done | Failed | Queued | Started | SecretRequested | Printed | HooksRan
 
-_encode_into = msgspec.msgpack.Encoder().encode_into
+PACKET = 256 * 1024
+"""Bytes from which on a packet takes no further frame: the other side begins with none before it has all of them."""
+MOST_FRAMES = 1024
+"""Frames of one packet."""
+LARGE = 64 * 1024
+"""Bytes of a body above which it is not copied into a packet, but written from where it is."""
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
-def append_frame(buffer: bytearray, frame: msgspec.Struct) -> None:
-    """Add an encoded frame to ``buffer``; a text in it that UTF-8 cannot encode raises ``UnicodeEncodeError``."""
-    start = len(buffer)
-    buffer += b"\0\0\0\0"
-    try:
-        _encode_into(frame, buffer, -1)
-    except BaseException:
-        del buffer[start:]
-        raise
-    buffer[start : start + 4] = (len(buffer) - start - 4).to_bytes(4, "big")
+class PacketWriter:
+    """Frames that wait to be sent, encoded; `take` puts them together into packets."""
+
+    def __init__(self) -> None:
+        self._ready: list[bytes | memoryview] = []
+        self._parts: list[bytes | memoryview] = []
+        self._count = self._size = 0
+
+    def add(self, frame: msgspec.Struct) -> None:
+        """Add a frame; a text in it that UTF-8 cannot encode raises ``UnicodeEncodeError``, and nothing is added."""
+        if type(frame) is Begin and len(frame.body) > LARGE:
+            encoded = _without_body(frame)
+            self._parts += (encoded, memoryview(frame.body))
+            self._size += len(encoded) + len(frame.body)
+        else:
+            encoded = _encode(frame)
+            self._parts.append(encoded)
+            self._size += len(encoded)
+        self._count += 1
+        if self._size > PACKET or self._count == MOST_FRAMES:
+            self._end_packet()
+
+    def take(self) -> list[bytes | memoryview]:
+        """Return what to write, in order; nothing waits any more."""
+        if self._count:
+            self._end_packet()
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _end_packet(self) -> None:
+        joined: list[bytes | memoryview] = [
+            (self._size + 3).to_bytes(4, "big"),
+            b"\xdc" + self._count.to_bytes(2, "big"),  # of MessagePack: a list of so many
+        ]
+        for part in self._parts:
+            if type(part) is memoryview:
+                self._ready += (b"".join(joined), part)
+                joined = []
+            else:
+                joined.append(part)
+        if joined:
+            self._ready.append(b"".join(joined))
+        self._parts = []
+        self._count = self._size = 0
 
 
-def append_head(buffer: bytearray, frame: Begin) -> None:
-    """Add an encoded frame to ``buffer`` without the bytes of its body, which the caller writes after it."""
-    start, size = len(buffer), len(frame.body)
-    append_frame(buffer, structs.replace(frame, body=b""))
-    assert buffer.endswith(b"\xc4\x00"), "the body must be the last field: an empty one is these bytes of MessagePack"
-    buffer[-2:] = b"\xc6" + size.to_bytes(4, "big")
-    buffer[start : start + 4] = (len(buffer) - start - 4 + size).to_bytes(4, "big")
+def packet(*frames: msgspec.Struct) -> bytes:
+    """Return a few small frames as they are sent."""
+    writer = PacketWriter()
+    for frame in frames:
+        writer.add(frame)
+    return b"".join(writer.take())
+
+
+def _without_body(frame: Begin) -> bytes:
+    """Encode a frame up to the bytes of its body, which are to follow."""
+    encoded = _encode(structs.replace(frame, body=b""))
+    assert encoded.endswith(b"\xc4\x00"), "the body must be the last field: an empty one is these bytes of MessagePack"
+    return encoded[:-2] + b"\xc6" + len(frame.body).to_bytes(4, "big")
 
 
 class FrameReader:
-    """Reassembles frames from pieces of a stream."""
+    """Reassembles frames from pieces of a stream of packets."""
 
     def __init__(self, types: Any, largest: int) -> None:
-        """Expect ``types`` (a union of structs) of at most ``largest`` bytes each."""
-        self._decode = msgspec.msgpack.Decoder(types).decode
+        """Expect ``types`` (a union of structs), in packets of at most ``largest`` bytes each."""
+        self._decode = msgspec.msgpack.Decoder(list[types]).decode
         self._largest = largest
         self._buffer = bytearray()
         self._needed = 4
 
     def feed(self, data: bytes) -> list[Any]:
         """
-        Add the next piece, and return the frames that are now complete.
+        Add the next piece, and return the frames of the packets that are now complete.
 
-        :raises ValueError: a frame is larger than agreed, or not one of ``types`` (msgspec's errors are ValueErrors).
+        :raises ValueError: a packet is larger than agreed, or has something else than ``types`` (msgspec's errors are
+            ValueErrors).
         """
         buffer = self._buffer
         buffer += data
         if len(buffer) < self._needed:
             return []
-        frames = []
+        frames: list[Any] = []
         start, end = 0, len(buffer)
         self._needed = 4
         with memoryview(buffer) as view:
             while end - start >= 4:
                 length = int.from_bytes(view[start : start + 4], "big")
                 if length > self._largest:
-                    raise ValueError(f"a frame must have at most {self._largest} bytes, got {length}")
+                    raise ValueError(f"a packet must have at most {self._largest} bytes, got {length}")
                 if end - start - 4 < length:
                     self._needed = 4 + length
                     break
                 with view[start + 4 : start + 4 + length] as body:
-                    frames.append(self._decode(body))
+                    frames += self._decode(body)
                 start += 4 + length
         del buffer[:start]
         return frames

@@ -17,12 +17,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from harn.errors import AttemptFailed
 from harn.model.display import REDACTED
 from harn.model.event import decode_envelope
+from harn.vm.active_calls import ActiveCall
 from harn.vm.frames import Failed, Printed, SecretAnswer, SecretRequested
 from harn.vm.interfaces import Call
 from harn.vm.outcomes import error_of
-from harn.vm.timeouts import ActiveCall
 
 SecretReader = Callable[[str, str], Deferred[bytes]]
 """From a trigger's id and a secret's reference to its value."""
@@ -163,9 +164,9 @@ class HandlerOutput:
             running.printed(frame.text)
         self._printing.printed(frame, None if running is None else running.call)
 
-    def fail(self, running: ActiveCall, frame: Failed) -> None:
-        """End a call with its failure, without the values of secrets."""
-        running.fail(error_of(self._masks.failed(frame)))
+    def error_of(self, frame: Failed) -> AttemptFailed:
+        """Return the exception of a failed call, without the values of secrets."""
+        return error_of(self._masks.failed(frame))
 
     def answer(self, asked: SecretRequested, running: ActiveCall | None) -> Deferred[SecretAnswer]:
         """Read a secret for the call that requested it; the answer has its value, or says why there is none."""

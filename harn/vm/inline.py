@@ -24,9 +24,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from harn.errors import CallInterrupted
-from harn.model.exchange import Returned
+from harn.model.exchange import Endings, Running
 from harn.model.references import FunctionReference
 from harn.observability.logs import threshold
+from harn.vm.active_calls import ActiveCall
 from harn.vm.bundle import Bundle
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
 from harn.vm.child.output import capture_records, set_level
@@ -47,9 +48,8 @@ from harn.vm.frames import (
 from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
 from harn.vm.hooks import OpenInterpreters, StartStop
 from harn.vm.interfaces import Call, IInterpreter, IInterpreters
-from harn.vm.outcomes import begin_frame, load_frame, problem_of_flaw, timed_out
+from harn.vm.outcomes import begin_frame, load_frame, outcome_of, problem_of_flaw, timed_out
 from harn.vm.sources import BundleProblem
-from harn.vm.timeouts import ActiveCall
 
 log = Logger(namespace="harn.vm")
 
@@ -122,20 +122,19 @@ class InlineInterpreter:
     def _stop_waiting(self, number: int) -> None:
         self._resolving.pop(number, None)
 
-    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+    def begin(self, call: Call, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
         """See `IInterpreter`; ``alone`` has no meaning here, where nothing can die."""
         self._number += 1
-        number = self._number
-        returned: Deferred[Returned] = Deferred(lambda _: self._abandon(number))
+        running = ActiveCall(self._number, call, attempt, endings, self)
         if self._closing:
-            returned.errback(CallInterrupted("the interpreter is closed", suspect=False))
-            return returned
-        self._held.append(ActiveCall(number=number, call=call, returned=returned))
+            running.end(CallInterrupted("the interpreter is closed", suspect=False))
+            return running
+        self._held.append(running)
         if not self._hooks.wanted and call.handler is not None:
             self.serve()
         if not self._hooks.holds:
             self.begin_waiting()
-        return returned
+        return running
 
     def begin_waiting(self) -> None:
         """Begin the calls that waited for the start hooks."""
@@ -185,10 +184,10 @@ class InlineInterpreter:
         for number in list(self._calls):
             running = self._pop(number)
             if running is not None:
-                running.fail(CallInterrupted("the interpreter was closed", suspect=False))
+                running.end(CallInterrupted("the interpreter was closed", suspect=False))
         held, self._held = self._held, []
         for running in held:
-            running.fail(CallInterrupted("the interpreter was closed", suspect=False))
+            running.end(CallInterrupted("the interpreter was closed", suspect=False))
         self._hooks.stop().addBoth(self._end)
         return gone
 
@@ -196,7 +195,8 @@ class InlineInterpreter:
         self._grace = self._reactor.callLater(CLOSE_GRACE, self._left_behind)
         self._loop.call_soon_threadsafe(self._stop)
 
-    def _abandon(self, number: int) -> None:
+    def abandon(self, number: int) -> None:
+        """See `harn.vm.active_calls.Runner.abandon`."""
         self._held = [running for running in self._held if running.number != number]
         if self._pop(number) is not None:
             self._send(Cancel(number))
@@ -221,7 +221,7 @@ class InlineInterpreter:
         self._send(Cancel(number))
         error = timed_out(running.call)
         error.traceback = f"its thread is at:\n{self._stack()}"
-        running.fail(error)
+        running.end(error)
 
     def _stack(self) -> str:
         frame = sys._current_frames().get(self._thread.ident or 0)
@@ -250,11 +250,11 @@ class InlineInterpreter:
         if isinstance(frame, Done):
             running = self._pop(frame.number)
             if running is not None:
-                running.end(frame)
+                running.end(outcome_of(frame))
         elif isinstance(frame, Failed):
             running = self._pop(frame.number)
             if running is not None:
-                self._output.fail(running, frame)
+                running.end(self._output.error_of(frame))
         elif isinstance(frame, Resolved):
             self._hooks.resolved(exist=frame.has_hooks)
             answered = self._resolving.pop(frame.number, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from harn.model.exchange import Returned
+from harn.model.exchange import Endings, Running
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.sources import BundleProblem
@@ -18,7 +19,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One attempt of one delivery: the predicate first (if any), then the handler.
 
-    :ivar handler: None to run the predicate alone.
+    :ivar handler: ``module:function``, as is ``predicate``; None to run the predicate alone.
     :ivar envelope: encoded `harn.model.event.Envelope`.
     :ivar secrets: references of the secrets that it may fetch; None: any.
     :ivar timeout: seconds that predicate and handler may run together.
@@ -27,8 +28,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     binding: str
     trigger_id: str
     event_id: str
-    handler: FunctionReference | None
-    predicate: FunctionReference | None
+    handler: str | None
+    predicate: str | None
     envelope: bytes
     body: bytes
     attempt: int
@@ -63,14 +64,13 @@ class IInterpreter(Interface):
             Cancelling the Deferred kills a hanging import.
         """
 
-    def call(call: Call, *, alone: bool = False) -> Deferred[Returned]:
+    def begin(call: Call, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
         """
-        Run one call. With ``alone``, in a process of its own in which nothing else runs meanwhile.
+        Begin one call. With ``alone``, in a process of its own in which nothing else runs meanwhile.
 
-        Cancelling the Deferred ends the call as if its time had run out.
-
-        :raises AttemptFailed: the call's own failure, one class for each kind.
-        :raises CallInterrupted: the process died or was killed under this call.
+        :param attempt: the attempt that this call makes; ``endings`` gets it back when it has ended, perhaps before
+            this returns: with what it returned; or with `harn.errors.AttemptFailed`, one class for each kind of failure
+            of its own; or with `harn.errors.CallInterrupted`, as the process died or was killed under it.
         """
 
     def serve() -> Deferred[Sequence[str]]:

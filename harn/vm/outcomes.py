@@ -58,23 +58,21 @@ def error_of(failed: Failed) -> AttemptFailed:
     return error
 
 
-def returned_of(done: Done) -> Returned:
+def outcome_of(done: Done) -> Returned | AttemptFailed:
     """
-    Return a call's result, checked: the code that encodes it shares a process with handlers.
-
-    :raises ResultTooLarge: it is over the limit.
-    :raises ResultInvalid: it is not JSON.
+    Return a call's result, or that it is over the limit or not JSON: code of handlers shares the process that made it.
     """
     result = done.result
     if result is None:
         return Returned(None)
     if len(result) > LARGEST_RESULT:
-        raise ResultTooLarge(f"the result must have at most {LARGEST_RESULT} bytes, got {len(result)}")
+        return ResultTooLarge(f"the result must have at most {LARGEST_RESULT} bytes, got {len(result)}")
     try:
         _skim(result)
-        str(result, "utf-8")
+        if not result.isascii():
+            str(result, "utf-8")
     except (ValueError, RecursionError) as error:
-        raise ResultInvalid(f"the result is not JSON: {error}") from None
+        return ResultInvalid(f"the result is not JSON: {error}")
     return Returned(result)
 
 
@@ -85,11 +83,10 @@ def timed_out(call: Call) -> HandlerTimedOut:
 
 def begin_frame(number: int, call: Call) -> Begin:
     """Return the frame that begins a call."""
-    handler, predicate = call.handler, call.predicate
     return Begin(
         number,
-        None if handler is None else f"{handler.module}:{handler.function}",
-        None if predicate is None else f"{predicate.module}:{predicate.function}",
+        call.handler,
+        call.predicate,
         call.binding,
         call.trigger_id,
         call.attempt,

@@ -16,8 +16,9 @@ from zope.interface import implementer
 
 from harn.errors import CallInterrupted
 from harn.lifecycle import Lifecycle
-from harn.model.exchange import Returned
+from harn.model.exchange import Endings, Returned, Running
 from harn.model.references import FunctionReference
+from harn.vm.active_calls import pass_on, run_call
 from harn.vm.bundle import Bundle
 from harn.vm.handler_output import Printing, SecretReader
 from harn.vm.hooks import OpenInterpreters
@@ -65,13 +66,14 @@ class ChildInterpreter:
 
         return self._worker.resolve(names).addCallback(resolved)
 
-    def call(self, call: Call, *, alone: bool = False) -> Deferred[Returned]:
+    def begin(self, call: Call, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
         """See `IInterpreter`."""
-        if alone and self._closing is None:
-            return self._isolated.call(call)
-        if not self._worker.hooks.wanted and call.handler is not None and self._closing is None:
-            self.serve()
-        return self._worker.call(call)
+        if self._closing is None:
+            if alone:
+                return pass_on(self._isolated.call(call), attempt, endings)
+            if not self._worker.hooks.wanted and call.handler is not None:
+                self.serve()
+        return self._worker.begin(call, attempt, endings)
 
     @property
     def hook_failures(self) -> Sequence[str]:
@@ -216,7 +218,7 @@ class IsolatedWorker:
         if self._worker is None:
             self._worker = Worker(self._services, self._bundle)
             self._worker.serve(self._references)
-        return self._worker.call(call)
+        return run_call(self._worker, call)
 
     def _over(self, result: Any) -> Any:
         self.running -= 1

@@ -48,11 +48,12 @@ from harn.vm.frames import (
     FrameReader,
     FromChild,
     Load,
+    PacketWriter,
     Ping,
     Pong,
     Ready,
     ToChild,
-    append_frame,
+    packet,
 )
 from harn.vm.imports import prepare_spawned
 
@@ -86,7 +87,8 @@ class ChildProgram:
         self._loop = loop
         self._data = data
         self._control = control
-        self._outgoing = bytearray()
+        self._frames = PacketWriter()
+        self._outgoing = b""
         self._flushing = False
         self._reader = FrameReader(ToChild, LARGEST_TO_CHILD)
         self.session = ChildSession(loop, self, threads=Threads(THREADS))
@@ -106,7 +108,7 @@ class ChildProgram:
     def send(self, frame: FromChild) -> None:
         """Send together with the other frames of this turn."""
         end_copy()
-        append_frame(self._outgoing, frame)
+        self._frames.add(frame)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
@@ -114,22 +116,24 @@ class ChildProgram:
     def send_now(self, frame: FromChild) -> None:
         """Send, and return only when the frame has left this process."""
         end_copy()
-        append_frame(self._outgoing, frame)
+        self._frames.add(frame)
         self._data.setblocking(True)
         try:
-            self._data.sendall(self._outgoing)
+            self._data.sendall(self._outgoing + b"".join(self._frames.take()))
         finally:
             self._data.setblocking(False)
-        self._outgoing.clear()
+        self._outgoing = b""
 
     def end_programs(self, programs: dict[int, int]) -> None:
         """Kill the programs that a call has started."""
         end_programs(programs)
 
     def _flush(self) -> None:
+        """Send what waits; while the server does not take it, what comes meanwhile waits with it."""
         try:
-            while self._outgoing:
-                del self._outgoing[: self._data.send(self._outgoing)]
+            while data := self._outgoing or b"".join(self._frames.take()):
+                self._outgoing = data  # kept, should the next line raise
+                self._outgoing = data[self._data.send(data) :]
         except BlockingIOError:
             self._loop.add_writer(self._data.fileno(), self._writable)
             return
@@ -198,9 +202,7 @@ class LoopWatchdog:
         try:
             while data := self._control.recv(4096):
                 for ping in reader.feed(data):
-                    answer = bytearray()
-                    append_frame(answer, self._answer(ping))
-                    self._control.sendall(answer)
+                    self._control.sendall(packet(self._answer(ping)))
         except (OSError, ValueError, RuntimeError):
             pass  # the server, or the loop, is gone
         self._over.wait(FAREWELL)

@@ -4,6 +4,7 @@ The warm spare: a process that runs already and has imported no user code, so th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -119,7 +120,7 @@ class Spare:
 
     # The idle spare
 
-    def frame_received(self, frame: FromChild) -> None:
+    def frames_received(self, frames: Sequence[FromChild]) -> None:
         """Ignore frames of an idle process."""
 
     def pong_received(self, pong: Pong) -> None:

@@ -9,19 +9,13 @@ about once a second while calls run, and never when none do.
 from __future__ import annotations
 
 import math
-from collections import deque
 from enum import Enum
 from typing import Any, Protocol
 
-from attrs import define
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from harn.errors import AttemptFailed
-from harn.model.exchange import Returned
-from harn.vm.frames import BLOCKED_BY_NO_CALL, LOOP_TURNS, Done, Pong
-from harn.vm.interfaces import Call
-from harn.vm.outcomes import returned_of
+from harn.vm.active_calls import ActiveCall
+from harn.vm.frames import BLOCKED_BY_NO_CALL, LOOP_TURNS, Pong
 
 
 class TimeoutDecision(Enum):
@@ -65,50 +59,6 @@ GRACE = 0.5
 """Seconds that a call has to end after that was requested."""
 SILENCE = 2.0
 """Seconds without an answer after which the whole process counts as blocked."""
-KEPT_LINES = 50
-"""Lines that a handler printed or logged last, which are kept until its call ends."""
-KEPT_CHARACTERS = 8192
-"""Characters of those."""
-
-
-@define(kw_only=True, eq=False)
-class ActiveCall:
-    """
-    A call in a process.
-
-    :ivar due_at: reactor's seconds of its next check; infinite while it waits for a thread.
-    :ivar cancelled: its end was requested.
-    """
-
-    number: int
-    call: Call
-    returned: Deferred[Returned]
-    due_at: float = math.inf
-    cancelled: bool = False
-    _lines: deque[str] | None = None
-
-    def printed(self, text: str) -> None:
-        """Keep what the handler printed or logged, for a failure; the last `KEPT_LINES` of it."""
-        if self._lines is None:
-            self._lines = deque(maxlen=KEPT_LINES)
-        self._lines.append(text[-KEPT_CHARACTERS:])
-
-    def end(self, done: Done) -> None:
-        """End with a result, or with an error if it is not valid, unless its caller has cancelled it."""
-        try:
-            returned = returned_of(done)
-        except AttemptFailed as error:
-            self.fail(error)
-            return
-        if not self.returned.called:
-            self.returned.callback(returned)
-
-    def fail(self, error: Exception) -> None:
-        """End with ``error``, which gets the handler's last lines, unless its caller has cancelled it."""
-        if self._lines is not None and isinstance(error, AttemptFailed):
-            error.output = "\n".join(self._lines)[-KEPT_CHARACTERS:]
-        if not self.returned.called:
-            self.returned.errback(error)
 
 
 class CallsHolder(Protocol):

@@ -4,7 +4,7 @@ One bundle's process, kept running: each call gets exactly one answer, and a pro
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -14,8 +14,9 @@ from twisted.python.failure import Failure
 
 from harn.errors import CallInterrupted, InterpreterDied, StageFailed
 from harn.lifecycle import InterpreterRestarted, Lifecycle
-from harn.model.exchange import Returned
+from harn.model.exchange import Ending, Endings, Running
 from harn.observability.logs import threshold
+from harn.vm.active_calls import ActiveCall
 from harn.vm.bundle import Bundle
 from harn.vm.childprocess import ChildProcess
 from harn.vm.frames import (
@@ -37,11 +38,11 @@ from harn.vm.frames import (
 from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
 from harn.vm.hooks import StartStop
 from harn.vm.interfaces import Call
-from harn.vm.outcomes import begin_frame, load_frame, timed_out
+from harn.vm.outcomes import begin_frame, load_frame, outcome_of, timed_out
 from harn.vm.resolving import IMPORTS, Resolves, problems_of_death
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
-from harn.vm.timeouts import ActiveCall, CallDeadlines
+from harn.vm.timeouts import CallDeadlines
 
 log = Logger(namespace="harn.vm")
 
@@ -163,31 +164,30 @@ class Worker:
         self._number += 1
         return self._resolves.begin(self._process, self._number, references)
 
-    def call(self, call: Call) -> Deferred[Returned]:
-        """Run a call; see `harn.vm.interfaces.IInterpreter`."""
+    def begin(self, call: Call, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
+        """Begin a call; see `harn.vm.interfaces.IInterpreter`. Who wants it ``alone`` begins no other."""
         self._number += 1
-        number = self._number
-        returned: Deferred[Returned] = Deferred(lambda _: self._abandon(number))
-        running = ActiveCall(number=number, call=call, returned=returned)
+        running = ActiveCall(self._number, call, attempt, endings, self)
         if self._closed:
-            returned.errback(CallInterrupted("the interpreter is closed", suspect=False))
-            return returned
+            running.end(CallInterrupted("the interpreter is closed", suspect=False))
+            return running
         if not self.hooks.wanted and call.handler is not None:
             self.hooks.begin()
         if self.up and not self.hooks.holds:
             self._begin(running)
         else:
-            self._waiting[number] = running
-        return returned
+            self._waiting[running.number] = running
+        return running
 
     def _begin(self, running: ActiveCall) -> None:
-        if self._process is not None:
+        process = self._process
+        if process is not None:
             if self._level != threshold.level:
                 self._level = threshold.level
-                self._process.send(LogLevel(self._level))
+                process.send(LogLevel(self._level))
             self._serves = True
             self.calls[running.number] = running
-            self._process.send(begin_frame(running.number, running.call))
+            process.send(begin_frame(running.number, running.call))
             self._deadlines.began(running)
 
     def begin_waiting(self) -> None:
@@ -232,24 +232,32 @@ class Worker:
         if self._process is not None:
             self._process.kill(why)
 
-    def _abandon(self, number: int) -> None:
-        """Called when the caller cancels: end the call as if its time had run out."""
+    def abandon(self, number: int) -> None:
+        """See `harn.vm.active_calls.Runner.abandon`."""
         if self._waiting.pop(number, None) is None and (running := self.calls.get(number)) is not None:
             self._deadlines.expire(running)
 
     # Frames from the process
 
-    def frame_received(self, frame: FromChild) -> None:
-        """Handle an answer or a request."""
-        if isinstance(frame, Done):  # nearly all of them
-            running = self._answered(frame.number)
-            if running is not None:
-                running.end(frame)
-        elif isinstance(frame, Failed):
-            running = self._answered(frame.number)
-            if running is not None:
-                self._output.fail(running, frame)
-        elif isinstance(frame, Printed):
+    def frames_received(self, frames: Sequence[FromChild]) -> None:
+        """Handle answers and requests; the calls that these end, end together."""
+        ended: dict[Endings, list[Ending]] = {}
+        for frame in frames:
+            if isinstance(frame, Done | Failed):
+                running = self.calls.pop(frame.number, None)
+                if running is not None:  # else it was given up before
+                    outcome = outcome_of(frame) if isinstance(frame, Done) else self._output.error_of(frame)
+                    ended.setdefault(running.endings, []).extend(running.ending(outcome))
+            else:
+                self._frame_received(frame)
+        if ended:
+            self._deadlines.loop_turned()
+            self._fruitless = 0
+        for endings, together in ended.items():
+            endings.ended(together)
+
+    def _frame_received(self, frame: FromChild) -> None:
+        if isinstance(frame, Printed):
             self._output.printed(frame, self.calls.get(frame.call))
         elif isinstance(frame, SecretRequested):
             if self._process is not None:
@@ -265,14 +273,6 @@ class Worker:
         elif isinstance(frame, Resolved):
             self.hooks.resolved(exist=frame.has_hooks)
             self._resolves.resolved(frame)
-
-    def _answered(self, number: int) -> ActiveCall | None:
-        """Remove a call that has ended, and return it; None for one that was given up before."""
-        running = self.calls.pop(number, None)
-        if running is not None:
-            self._deadlines.loop_turned()
-            self._fruitless = 0
-        return running
 
     def pong_received(self, pong: Pong) -> None:
         """Handle the answer to a ping: whether the loop runs, or, while modules are imported, at which line."""
@@ -364,9 +364,9 @@ class Worker:
         """Fail every running call: some with errors of their own, the others as interrupted."""
         calls, self.calls = self.calls, {}
         for number, running in calls.items():
-            running.fail(own.get(number) or CallInterrupted(why, suspect=suspect))
+            running.end(own.get(number) or CallInterrupted(why, suspect=suspect))
 
     def _interrupt_waiting(self, why: str) -> None:
         waiting, self._waiting = self._waiting, {}
         for running in waiting.values():
-            running.fail(CallInterrupted(why, suspect=False))
+            running.end(CallInterrupted(why, suspect=False))

@@ -31,9 +31,9 @@ def answering(running: ScriptedCall, answer: Returned | Exception) -> None:
 
     def ends() -> None:
         if isinstance(answer, Exception):
-            running.ended.errback(answer)
+            running.raises(answer)
         else:
-            running.ended.callback(answer)
+            running.returns(answer.result)
 
     running.on_cancel = ends
 

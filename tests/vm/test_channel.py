@@ -1,4 +1,4 @@
-"""The server's end of a channel: what is sent leaves in order, and large bodies are not copied."""
+"""The server's end of a channel: what is sent leaves in order, one packet a turn, and large bodies are not copied."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.vm.channel import LARGE, Channel
-from harn.vm.frames import Begin, Cancel, FrameReader, ToChild
+from harn.vm.channel import Channel
+from harn.vm.frames import LARGE, Begin, Cancel, Done, FrameReader, ToChild, packet
 
 MIB = 1 << 20
 
@@ -28,13 +28,15 @@ class ChannelTests(SynchronousTestCase):
         self.reactor: Any = MemoryReactorClock()
         ours, self.theirs = socket.socketpair()
         self.addCleanup(self.theirs.close)
-        self.channel = Channel(self.reactor, ours.detach(), lambda data: None, lambda: None)
+        self.came: list[bytes] = []
+        self.channel = Channel(self.reactor, ours.detach(), self.came.append, lambda: self.came.append(b""))
         self.addCleanup(self.channel.close)
 
     def received(self) -> list[Any]:
-        """Run the channel until it has nothing left to write; return the frames that came out."""
+        """End the turn, and run the channel until it has nothing left to write; return the frames that came out."""
+        self.reactor.advance(0)
         reader = FrameReader(ToChild, 64 * MIB)
-        frames: list[Any] = []
+        frames = reader.feed(self.theirs.recv(MIB))
         while self.channel in self.reactor.writers:
             self.channel.doWrite()
             frames += reader.feed(self.theirs.recv(MIB))
@@ -58,7 +60,7 @@ class ChannelTests(SynchronousTestCase):
         self.addCleanup(tracemalloc.stop)
         for number in range(8):
             self.channel.send(begin(number, body))
-            self.channel.doWrite()
+            self.reactor.advance(0)
         self.assertLess(tracemalloc.get_traced_memory()[1], MIB)
 
     def test_closed(self) -> None:
@@ -69,6 +71,23 @@ class ChannelTests(SynchronousTestCase):
         self.channel.close()
         self.channel.send(begin(2, body))
         self.assertEqual((sys.getrefcount(body), self.reactor.writers), (holders, set()))
+
+    def test_answers_of_the_same_turn(self) -> None:
+        """At the end of a turn what has come is received before, and what it makes be sent leaves with the rest."""
+        self.channel.received = lambda data: self.channel.send(Cancel(2))
+        self.theirs.sendall(packet(Done(1, None)))
+        self.channel.send(Cancel(1))
+        self.assertEqual(self.received(), [Cancel(1), Cancel(2)])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_lost_at_the_end_of_a_turn(self) -> None:
+        """The end of the other side is noticed once, and what waits is dropped."""
+        self.channel.send(Cancel(1))
+        self.theirs.close()
+        self.reactor.advance(0)
+        self.channel.send(Cancel(2))
+        self.reactor.advance(0)
+        self.assertEqual((self.came, self.channel.fileno(), self.reactor.getDelayedCalls()), ([b""], -1, []))
 
 
 class DescriptorTests(SynchronousTestCase):

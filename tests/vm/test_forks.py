@@ -8,6 +8,7 @@ from twisted.internet.defer import gatherResults
 
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase
+from harn.vm.active_calls import run_call
 from harn.vm.inline import InlineInterpreters
 from harn.vm.process import ChildInterpreters
 
@@ -149,7 +150,8 @@ class ForkTests(InterpreterCase):
         pid = await self.result(interpreter, "fine")
         for _ in range(3):
             await self.result(interpreter, "leaves_a_copy")
-        calls = [interpreter.call(make_call(each)) for each in ("fine", "plain_fine", "async_waits") for _ in range(30)]
+        names = ("fine", "plain_fine", "async_waits")
+        calls = [run_call(interpreter, make_call(each)) for each in names for _ in range(30)]
         answers = [int(each.result or 0) for each in await gatherResults(calls)]
         self.assertEqual(answers, [pid] * 60 + [0] * 30)
 

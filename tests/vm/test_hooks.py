@@ -15,6 +15,7 @@ from harn.errors import InterpreterDied
 from harn.handlers import on_start, on_stop
 from harn.testing.calls import HOOKS, make_call, refer
 from harn.testing.interpreters import InterpreterCase
+from harn.vm.active_calls import run_call
 from harn.vm.frames import HookFailure, HooksRan, RunHooks
 from harn.vm.hooks import MARGIN, START_LIMIT, STOP_LIMIT, OpenInterpreters, StartStop
 from harn.vm.inline import InlineInterpreters
@@ -259,7 +260,7 @@ class PortCase(InterpreterCase):
         path, ending = self.path(), Closing()
         self.interpreters.open.add(ending)
         interpreter = await self.make(HOOKS.format(path=path), "call")
-        calling = interpreter.call(make_call("call"))
+        calling = run_call(interpreter, make_call("call"))
         self.assertEqual(ending.asked, 1)
         serving = interpreter.serve()
         self.assertNoResult(serving)
@@ -325,7 +326,7 @@ class ChildHookTests(PortCase):
         """In the process that replaces one that died they run again, before its first call."""
         interpreter = await self.make(PORT.format(port=self.free_port()), "call", "dies")
         await interpreter.serve()
-        await self.failure(interpreter.call(make_call("dies")), InterpreterDied)
+        await self.failure(run_call(interpreter, make_call("dies")), InterpreterDied)
         self.assertEqual(await self.result(interpreter, "call"), 1)
 
     async def test_imported_for_a_call(self) -> None:
@@ -337,7 +338,7 @@ class ChildHookTests(PortCase):
         interpreter = await self.interpreters.create(bundle)
         await interpreter.resolve({refer("call")})
         await interpreter.serve()
-        await interpreter.call(make_call("more:call"))
+        await run_call(interpreter, make_call("more:call"))
         self.assertEqual(self.words(path + "-2"), ["plain", "async", "call"])
 
     async def test_taken_at_import(self) -> None:

@@ -14,6 +14,7 @@ from harn.errors import CallInterrupted, HandlerRaised, HandlerTimedOut, Interpr
 from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import make_call, refer
 from harn.testing.interpreters import InterpreterCase, no_secrets
+from harn.vm.active_calls import run_call
 from harn.vm.childprocess import child_environment
 from harn.vm.process import ChildInterpreters
 
@@ -170,7 +171,7 @@ class DeathTests(HostileCase):
         """A handler that ends the process while nothing else runs has died, however it does it."""
         interpreter = await self.make_hostile()
         for handler, why in (("leaves", "status 3"), ("segfault", "SIGSEGV"), ("aborts", "SIGABRT")):
-            error = await self.failure(interpreter.call(make_call(handler)), InterpreterDied)
+            error = await self.failure(run_call(interpreter, make_call(handler)), InterpreterDied)
             self.assertIn(why, str(error))
             await self.assert_fine(interpreter)
         self.assertEqual(self.restarts, 3)
@@ -178,8 +179,8 @@ class DeathTests(HostileCase):
     async def test_bystanders_are_suspects(self) -> None:
         """When several ran, none used up an attempt, and all are suspects."""
         interpreter = await self.make_hostile()
-        bystanders = [interpreter.call(make_call("waits")) for _ in range(3)]
-        guilty = interpreter.call(make_call("leaves"))
+        bystanders = [run_call(interpreter, make_call("waits")) for _ in range(3)]
+        guilty = run_call(interpreter, make_call("leaves"))
         for calling in [*bystanders, guilty]:
             self.assertTrue((await self.failure(calling, CallInterrupted)).suspect)
         await self.assert_fine(interpreter)
@@ -187,21 +188,21 @@ class DeathTests(HostileCase):
     async def test_quarantine(self) -> None:
         """A call that must run alone does so in a process of its own, and dies there for itself."""
         interpreter = await self.make_hostile()
-        beside = interpreter.call(make_call("waits_a_little"))
-        one = interpreter.call(make_call("leaves"), alone=True)
-        two = interpreter.call(make_call("pid"), alone=True)
+        beside = run_call(interpreter, make_call("waits_a_little"))
+        one = run_call(interpreter, make_call("leaves"), alone=True)
+        two = run_call(interpreter, make_call("pid"), alone=True)
         self.assertEqual(interpreter.running, 3)
         await self.failure(one, InterpreterDied)
-        shared = (await interpreter.call(make_call("pid"))).result
+        shared = (await run_call(interpreter, make_call("pid"))).result
         self.assertNotEqual((await two).result, shared)
         self.assertEqual((await beside).result, b'"waited"')
-        self.assertNotEqual((await interpreter.call(make_call("pid"), alone=True)).result, shared)
+        self.assertNotEqual((await run_call(interpreter, make_call("pid"), alone=True)).result, shared)
 
     async def test_slow_innocent_keeps_nobody_waiting(self) -> None:
         """Lone calls have a process each, up to four; the fifth waits for the one that has the least to do."""
         interpreter = await self.make_hostile()
-        slow = interpreter.call(make_call("waits_a_little"), alone=True)
-        quick = [interpreter.call(make_call("pid"), alone=True) for _ in range(4)]
+        slow = run_call(interpreter, make_call("waits_a_little"), alone=True)
+        quick = [run_call(interpreter, make_call("pid"), alone=True) for _ in range(4)]
         self.assertEqual(interpreter.running, 5)
         pids = [(await calling).result for calling in quick]
         self.assertEqual(len(set(pids[:3])), 3)
@@ -210,12 +211,12 @@ class DeathTests(HostileCase):
     async def test_calls_wait_for_the_replacement(self) -> None:
         """A call made while the process is replaced runs in the new one; meanwhile it is not up."""
         interpreter = await self.make_hostile()
-        dying = interpreter.call(make_call("leaves"))
+        dying = run_call(interpreter, make_call("leaves"))
         waiting: Deferred[Any] = Deferred()
 
         def died(failure: Any) -> None:
             self.assertFalse(interpreter.is_up())
-            interpreter.call(make_call("fine")).chainDeferred(waiting)
+            run_call(interpreter, make_call("fine")).chainDeferred(waiting)
 
         dying.addErrback(died)
         self.assertEqual((await waiting).result, b'"fine"')
@@ -226,7 +227,7 @@ class DeathTests(HostileCase):
         while self.interpreters.spare.pid is None:
             await self.turn()
         os.kill(self.interpreters.spare.pid, signal.SIGKILL)
-        await self.failure(interpreter.call(make_call("leaves")), InterpreterDied)
+        await self.failure(run_call(interpreter, make_call("leaves")), InterpreterDied)
         await self.assert_fine(interpreter)
 
     def turn(self) -> Any:
@@ -238,10 +239,10 @@ class DeathTests(HostileCase):
     async def test_broken_channel(self) -> None:
         """A handler that closes or misuses our descriptors costs the process, and no more."""
         interpreter = await self.make_hostile()
-        error = await self.failure(interpreter.call(make_call("writes_rubbish")), InterpreterDied)
+        error = await self.failure(run_call(interpreter, make_call("writes_rubbish")), InterpreterDied)
         self.assertIn("protocol", str(error))
         await self.assert_fine(interpreter)
-        error = await self.failure(interpreter.call(make_call("closes")), InterpreterDied)
+        error = await self.failure(run_call(interpreter, make_call("closes")), InterpreterDied)
         await self.assert_fine(interpreter)
 
     async def test_death_while_resolving(self) -> None:
@@ -277,7 +278,7 @@ class DeathTests(HostileCase):
         interpreter = await self.make_hostile()
         for number in (0, signal.SIGKILL):
             guard, *programs = await self.result(interpreter, "starts_programs")
-            calling = interpreter.call(make_call("holds_everything", timeout=0.1 if not number else 60))
+            calling = run_call(interpreter, make_call("holds_everything", timeout=0.1 if not number else 60))
             if number:
                 os.kill(guard, number)
             await self.failure(calling, HandlerTimedOut, InterpreterDied)
@@ -308,8 +309,8 @@ class TimeTests(HostileCase):
 
     async def assert_timed_out(self, handler: Any, *, bystander: Any = CallInterrupted, restarts: Any = 1) -> None:
         interpreter = await self.make_hostile()
-        beside = interpreter.call(make_call("waits_a_little", timeout=20))
-        calling = interpreter.call(make_call(handler, timeout=0.2))
+        beside = run_call(interpreter, make_call("waits_a_little", timeout=20))
+        calling = run_call(interpreter, make_call(handler, timeout=0.2))
         error = await self.failure(calling, HandlerTimedOut)
         self.assertEqual(str(error), "ran longer than 0.2 s")
         if bystander is None:
@@ -343,8 +344,8 @@ class TimeTests(HostileCase):
     async def test_sleeping_thread(self) -> None:
         """A thread in a system call cannot be interrupted: the process is killed, for its sake alone."""
         interpreter = await self.make_hostile()
-        beside = interpreter.call(make_call("waits", timeout=20))
-        await self.failure(interpreter.call(make_call("plain_sleeps", timeout=0.2)), HandlerTimedOut)
+        beside = run_call(interpreter, make_call("waits", timeout=20))
+        await self.failure(run_call(interpreter, make_call("plain_sleeps", timeout=0.2)), HandlerTimedOut)
         self.assertFalse((await self.failure(beside, CallInterrupted)).suspect)
 
     async def test_programs_of_a_call(self) -> None:
@@ -353,7 +354,7 @@ class TimeTests(HostileCase):
         for count, handler in enumerate(
             ("waits_for_program", "waits_for_plain_program", "waits_for_detached", "waits_for_fork"), start=1
         ):
-            await self.failure(interpreter.call(make_call(handler, timeout=0.3)), HandlerTimedOut)
+            await self.failure(run_call(interpreter, make_call(handler, timeout=0.3)), HandlerTimedOut)
             while (found := await self.result(interpreter, "has_started"))[1]:
                 pass
             self.assertEqual(found, [count, 0])
@@ -363,7 +364,7 @@ class TimeTests(HostileCase):
         """A handler that goes on after it was cancelled is killed."""
         interpreter = await self.make_hostile()
         for handler in ("swallows", "async_swallows"):
-            await self.failure(interpreter.call(make_call(handler, timeout=0.1)), HandlerTimedOut)
+            await self.failure(run_call(interpreter, make_call(handler, timeout=0.1)), HandlerTimedOut)
         await self.assert_fine(interpreter)
         self.assertEqual(self.restarts, 2)
 
@@ -371,24 +372,24 @@ class TimeTests(HostileCase):
         """A task that a finished handler left on the loop may block it for good: no present call fails for it."""
         interpreter = await self.make_hostile()
         await self.result(interpreter, "leaves_blocker")
-        calling = interpreter.call(make_call("waits", timeout=0.5))
+        calling = run_call(interpreter, make_call("waits", timeout=0.5))
         self.assertFalse((await self.failure(calling, CallInterrupted)).suspect)
         await self.assert_fine(interpreter)
 
     async def test_held_interpreter_lock(self) -> None:
         """C code that lets no thread run is found out when it is alone; with others, all are suspects."""
         interpreter = await self.make_hostile()
-        calls = [interpreter.call(make_call(each, timeout=0.1)) for each in ("holds_everything", "waits")]
+        calls = [run_call(interpreter, make_call(each, timeout=0.1)) for each in ("holds_everything", "waits")]
         for calling in calls:
             self.assertTrue((await self.failure(calling, CallInterrupted)).suspect)
-        await self.failure(interpreter.call(make_call("holds_everything", timeout=0.1)), HandlerTimedOut)
+        await self.failure(run_call(interpreter, make_call("holds_everything", timeout=0.1)), HandlerTimedOut)
         await self.assert_fine(interpreter)
 
     async def test_anothers_block_costs_no_time(self) -> None:
         """A call whose time ends while another blocks the loop gets that time back."""
         interpreter = await self.make_hostile()
-        blocker = interpreter.call(make_call("blocks_a_little", timeout=20))
-        calls = [interpreter.call(make_call(each, timeout=0.3)) for each in ("fine", "plain_fine")]
+        blocker = run_call(interpreter, make_call("blocks_a_little", timeout=20))
+        calls = [run_call(interpreter, make_call(each, timeout=0.3)) for each in ("fine", "plain_fine")]
         self.assertEqual([(await calling).result for calling in calls], [b'"fine"'] * 2)
         self.assertEqual((await blocker).result, b'"blocked"')
         self.assertEqual(self.restarts, 0)
@@ -410,15 +411,15 @@ class TimeTests(HostileCase):
             """,
             *("holds_a_thread", "quick", "lets_go"),
         )
-        calls = [interpreter.call(make_call("holds_a_thread", timeout=60)) for _ in range(100)]
-        calls += [interpreter.call(make_call("quick", timeout=1)) for _ in range(10)]
-        calls.append(interpreter.call(make_call("lets_go", timeout=60)))
+        calls = [run_call(interpreter, make_call("holds_a_thread", timeout=60)) for _ in range(100)]
+        calls += [run_call(interpreter, make_call("quick", timeout=1)) for _ in range(10)]
+        calls.append(run_call(interpreter, make_call("lets_go", timeout=60)))
         self.assertEqual({(await each).result for each in calls}, {b"1"})
 
     async def test_abandoned_call(self) -> None:
         """A call that its caller cancels is ended in the process too."""
         interpreter = await self.make_hostile()
-        calling = interpreter.call(make_call("waits"))
+        calling = run_call(interpreter, make_call("waits"))
         calling.cancel()
         await self.failure(calling, CancelledError)
         while interpreter.running:
@@ -431,7 +432,7 @@ class OutputTests(HostileCase):
     async def test_huge_result(self) -> None:
         """Fifty megabytes fail the attempt with their size, and the next call is not affected."""
         interpreter = await self.make_hostile()
-        error = await self.failure(interpreter.call(make_call("huge")), ResultTooLarge)
+        error = await self.failure(run_call(interpreter, make_call("huge")), ResultTooLarge)
         self.assertIn(str((50 << 20) + 2), str(error))
         await self.assert_fine(interpreter)
 
@@ -466,7 +467,7 @@ class OutputTests(HostileCase):
     async def test_traceback(self) -> None:
         """A handler's exception has the user's frames alone."""
         interpreter = await self.make("def outer(event):\n    inner()\ndef inner():\n    1 / 0\n", "outer")
-        text = (await self.failure(interpreter.call(make_call("outer")), HandlerRaised)).traceback
+        text = (await self.failure(run_call(interpreter, make_call("outer")), HandlerRaised)).traceback
         self.assertIn("inner()", text)
         self.assertIn("1 / 0", text)
         self.assertNotIn("harn/vm", text)

@@ -14,6 +14,7 @@ from harn.errors import HandlerTimedOut
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase
 from harn.vm import inline
+from harn.vm.active_calls import run_call
 from harn.vm.inline import InlineInterpreters
 
 STUCK = """
@@ -47,7 +48,7 @@ class InlineTests(InterpreterCase):
     async def test_stuck_call_is_reported(self) -> None:
         """A call over its time fails its attempt, which says where its thread is."""
         interpreter = await self.make(STUCK, "stuck")
-        error = await self.failure(interpreter.call(make_call("stuck", timeout=0.05)), HandlerTimedOut)
+        error = await self.failure(run_call(interpreter, make_call("stuck", timeout=0.05)), HandlerTimedOut)
         self.assertEqual(str(error), "ran longer than 0.05 s")
         self.assertIn("released.wait(30)", error.traceback)
         self.release()
@@ -66,7 +67,7 @@ class InlineTests(InterpreterCase):
         """A thread that does not end is reported and abandoned."""
         self.patch(inline, "CLOSE_GRACE", 0.05)
         interpreter = await self.make(STUCK, "stuck")
-        calling = interpreter.call(make_call("stuck"))
+        calling = run_call(interpreter, make_call("stuck"))
         await self.result_of_turns(interpreter)
         await interpreter.close()
         await self.failure(calling, Exception)

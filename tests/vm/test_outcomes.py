@@ -5,26 +5,27 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import ResultInvalid, ResultTooLarge
+from harn.model.exchange import Returned
 from harn.vm.child.functions import Functions, Unusable
 from harn.vm.frames import LARGEST_RESULT, Done, Source
 from harn.vm.imports import Scope
-from harn.vm.outcomes import returned_of
+from harn.vm.outcomes import outcome_of
 from tests.vm.examples import Unobserved
 
 
 class ReturnedTests(SynchronousTestCase):
-    """`returned_of`."""
+    """`outcome_of`."""
 
     def test_json(self) -> None:
         """JSON is taken as it is, and no result stays no result."""
         for result in (None, b"null", b'{"a":[1,2.5,"\xc3\xa9"]}', b'"%s"' % (b"x" * (LARGEST_RESULT - 2))):
-            self.assertEqual(returned_of(Done(1, result)).result, result)
+            self.assertEqual(outcome_of(Done(1, result)), Returned(result))
 
     def test_anything_else(self) -> None:
         """A value that is not JSON, or too much of it, fails with a class of its own, however it came here."""
         for result in (b"", b"NaN", b'{"a":', b"1 2", b'"\xff"', b"{1:2}", b"[" * 200_000 + b"]" * 200_000):
-            self.assertRaises(ResultInvalid, returned_of, Done(1, result))
-        self.assertRaises(ResultTooLarge, returned_of, Done(1, b'"%s"' % (b"x" * LARGEST_RESULT)))
+            self.assertIsInstance(outcome_of(Done(1, result)), ResultInvalid)
+        self.assertIsInstance(outcome_of(Done(1, b'"%s"' % (b"x" * LARGEST_RESULT))), ResultTooLarge)
 
 
 class ReferenceTests(SynchronousTestCase):

@@ -24,6 +24,7 @@ from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import HANDLERS, make_call, refer
 from harn.testing.interpreters import InterpreterCase, no_secrets
 from harn.vm import childprocess
+from harn.vm.active_calls import run_call
 from harn.vm.child.guard import HELD
 from harn.vm.handler_output import Printing
 from harn.vm.process import ChildInterpreters
@@ -89,7 +90,7 @@ class LifeTests(InterpreterCase):
         """A closed interpreter is in no cycle that only a collection could end."""
         interpreter = await self.make()
         await self.result(interpreter, "async_one")
-        await self.failure(interpreter.call(make_call("sleeps", timeout=0.01)), Exception)
+        await self.failure(run_call(interpreter, make_call("sleeps", timeout=0.01)), Exception)
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
@@ -106,7 +107,7 @@ class LifeTests(InterpreterCase):
         before = children()
         self.interpreters.spare.take().addCallback(lambda process: process.close())
         one, two = await self.make(), await self.make()
-        running = [one.call(make_call("sleeps")), two.call(make_call("sleeps"), alone=True)]
+        running = [run_call(one, make_call("sleeps")), run_call(two, make_call("sleeps"), alone=True)]
         await self.interpreters.stopService()
         for calling in running:
             self.assertFalse((await self.failure(calling, CallInterrupted)).suspect)
@@ -170,9 +171,9 @@ class LifeTests(InterpreterCase):
         bundle = self.bundle({"handlers.py": LATE, "late.py": "value = 1\n"}, ["f", "leave"])
         interpreter = await interpreters.create(bundle, spare=False)
         self.assertEqual(await interpreter.resolve({refer("f"), refer("leave")}), [])
-        await self.failure(interpreter.call(make_call("leave")), InterpreterDied)
+        await self.failure(run_call(interpreter, make_call("leave")), InterpreterDied)
         self.assertEqual(await self.result(interpreter, "f"), 1)
-        self.assertEqual((await interpreter.call(make_call("f"), alone=True)).result, b"1")
+        self.assertEqual((await run_call(interpreter, make_call("f"), alone=True)).result, b"1")
         await interpreter.close()
         self.assertEqual((interpreters.spare.pid, children(), restarts), (*before, []))
 
@@ -208,7 +209,7 @@ class LifeTests(InterpreterCase):
         interpreter = await self.interpreters.create(bundle)
         self.assertEqual(await interpreter.resolve({refer("f")}), [])
         self.assertEqual(await self.result(interpreter, "f"), 1)
-        await self.failure(interpreter.call(make_call("leave")), Exception)
+        await self.failure(run_call(interpreter, make_call("leave")), Exception)
         self.assertEqual(await self.result(interpreter, "f"), 1)
 
 
@@ -216,6 +217,7 @@ PARENT = """
 import sys
 from twisted.internet import reactor
 from harn.testing.calls import make_call, refer
+from harn.vm.active_calls import run_call
 from harn.vm.process import ChildInterpreters
 from harn.vm.sources import read_bundle
 
@@ -225,11 +227,11 @@ async def main():
     bundle, _ = read_bundle(sys.argv[1], {}, {refer("blocks")})
     interpreter = await interpreters.create(bundle)
     await interpreter.resolve({refer("blocks")})
-    started = await interpreter.call(make_call("starts"))
+    started = await run_call(interpreter, make_call("starts"))
     for handler in sys.argv[2:]:
-        interpreter.call(make_call(handler))
+        run_call(interpreter, make_call(handler))
     if "holds" not in sys.argv:
-        await interpreter.call(make_call("fine"))
+        await run_call(interpreter, make_call("fine"))
     print(interpreter.pid, *eval(started.result), flush=True)
 
 from twisted.internet.defer import Deferred

@@ -9,6 +9,7 @@ from harn.errors import HandlerRaised
 from harn.observability.logs import threshold
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase, InterpretersFactory
+from harn.vm.active_calls import run_call
 from harn.vm.inline import InlineInterpreters
 from harn.vm.process import ChildInterpreters
 
@@ -55,7 +56,7 @@ class RecordTests(InterpreterCase):
         """A secret that a handler fetched is in nothing that it prints, logs or raises."""
         events = self.enterContext(capturedLogs())
         interpreter = await self.make()
-        error = await self.failure(interpreter.call(make_call("leaks")), HandlerRaised)
+        error = await self.failure(run_call(interpreter, make_call("leaks")), HandlerRaised)
         self.assertEqual(str(error), "ValueError: 401 for https://x?token=[redacted]")
         self.assertIn("[redacted]", error.traceback)
         self.assertNotIn("gehéim", error.traceback)

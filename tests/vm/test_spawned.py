@@ -8,6 +8,7 @@ from twisted.internet import reactor
 from harn.errors import HandlerTimedOut
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase
+from harn.vm.active_calls import run_call
 from harn.vm.process import ChildInterpreters
 
 HANDLERS = """
@@ -76,5 +77,5 @@ class MultiprocessingTests(InterpreterCase):
     async def test_pools_outlive_calls(self) -> None:
         """A pool that a call whose time is up has made serves later calls."""
         interpreter = await self.interpreters.create(self.packages())
-        await self.failure(interpreter.call(make_call("waits_for_a_pool", timeout=2.0)), HandlerTimedOut)
+        await self.failure(run_call(interpreter, make_call("waits_for_a_pool", timeout=2.0)), HandlerTimedOut)
         self.assertEqual(await self.result(interpreter, "asks_the_pool"), 4)

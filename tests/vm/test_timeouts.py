@@ -1,16 +1,16 @@
 """Deadlines by a clock: whose time runs, who is asked to end, who pays."""
 
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.testing.calls import make_call
+from harn.vm.active_calls import ActiveCall
 from harn.vm.frames import BLOCKED_BY_NO_CALL, LOOP_TURNS, Pong
-from harn.vm.timeouts import GRACE, PING_INTERVAL, SILENCE, ActiveCall, CallDeadlines, TimeoutDecision, decide_timeout
+from harn.vm.timeouts import GRACE, PING_INTERVAL, SILENCE, CallDeadlines, TimeoutDecision, decide_timeout
 
 
 class JudgeTests(SynchronousTestCase):
@@ -70,7 +70,7 @@ class OverdueTests(SynchronousTestCase):
         self.overdue = CallDeadlines(self.clock, self.holder)
 
     def begin(self, number: Any, timeout: Any) -> Any:
-        running = ActiveCall(number=number, call=make_call("f", timeout=timeout), returned=Deferred())
+        running = ActiveCall(number, make_call("f", timeout=timeout), None, cast("Any", None), cast("Any", None))
         self.holder.calls[number] = running
         self.overdue.began(running)
         return running

@@ -210,11 +210,9 @@ _ADVANCE_DUE = "UPDATE deliveries SET due_at = due_at - ? WHERE state = 1 AND ow
 class SQLiteDeliveries(Idea):
     """`IDeliveries` on SQLite."""
 
-    def settle(self, settlement: Settlement) -> Deferred[None]:
+    def settle(self, *settlements: Settlement) -> Deferred[None]:
         """See `IDeliveries.settle`."""
-        attempt = settlement.attempt
-        at = self._executor.wall.seconds() if attempt is None else attempt.completed_at
-        return self._executor.writer.write(Settle(settlement, at))
+        return self._executor.writer.write(Settle(settlements, self._executor.wall.seconds()))
 
     def begins(self, delivery_id: int) -> Deferred[None]:
         """See `IDeliveries.begins`."""

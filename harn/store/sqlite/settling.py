@@ -56,30 +56,33 @@ Death: TypeAlias = tuple[int, DeadLetter, float]
 
 
 class Settle(GroupedUnit):
-    """Record where a delivery stands; ``at`` (seconds, Unix) is since when, ``size`` its result's."""
+    """
+    Record where deliveries stand.
 
-    __slots__ = ("at", "settlement", "size")
+    :ivar at: since when those do that no attempt has brought there (seconds, Unix). ``size``: their results'.
+    """
 
-    def __init__(self, settlement: Settlement, at: float) -> None:
-        self.value = self.error = None  # as the base class does: thousands are made a second
-        self.settlement = settlement
+    __slots__ = ("at", "settlements", "size")
+
+    def __init__(self, settlements: Sequence[Settlement], at: float) -> None:
+        super().__init__()
+        self.settlements = settlements
         self.at = at
-        self.size = 0 if settlement.result is None else len(settlement.result)
+        self.size = sum([len(each.result) for each in settlements if each.result is not None])
 
     @staticmethod
     def write_all(session: Session, units: Sequence[Settle], now: float) -> None:
         """
         Write settlements, in order. A dead letter releases its claim.
 
-        :raises StoreError: a delivery is not there. Which one is named only if there is one unit.
+        :raises StoreError: a delivery is not there. Which one is named only if there is one settlement.
         """
         rows: list[Any] = []
         attempts: list[Any] = []
         seen: set[int] = set()
         dying: list[int] = []
         numbers = session.numbers
-        for unit in units:
-            settlement = unit.settlement
+        for settlement, at in [(each, unit.at) for unit in units for each in unit.settlements]:
             delivery_id, attempt = settlement.delivery_id, settlement.attempt
             is_large = settlement.result is not None and len(settlement.result) > LARGE
             if delivery_id in seen or is_large:
@@ -90,7 +93,7 @@ class Settle(GroupedUnit):
             if settlement.state is model.DEAD:
                 numbers.dead += 1
                 dying.append(delivery_id)
-            rows += _row(settlement, unit.at, numbers.dead)
+            rows += _row(settlement, at if attempt is None else attempt.completed_at, numbers.dead)
             if is_large:
                 _update(session, rows, 1)
                 rows, seen = [], set()

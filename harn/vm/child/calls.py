@@ -48,7 +48,6 @@ CURRENT: ContextVar[RunningCall | None] = ContextVar("harn_call", default=None)
 """The call that the running code belongs to; tasks and threads that it starts inherit it."""
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class _ResultFailed(Exception):
@@ -128,6 +127,10 @@ class RunningCall:
         """The session that it is a call of."""
         return self._session
 
+    def ended(self) -> None:
+        """Hold nothing that holds this call: so it is freed now, and not by the collector."""
+        self.context = self.task = None
+
     @property
     def is_cancelled(self) -> bool:
         """Whether its time had run out."""
@@ -149,8 +152,10 @@ class RunningCall:
                 wanted = self._verdict(await self._apply(predicate, event))
                 self._in_predicate = False
             result: bytes | None = None
-            if wanted:
-                result = SAID_YES if handler is None else encode_result(await self._apply(handler, event))
+            if wanted and handler is None:
+                result = SAID_YES
+            elif wanted and handler is not None:
+                result = encode_result(await self._apply(handler, event))
             answer: Done | Failed = Done(self.number, result)
         except BaseException as error:  # SystemExit too: it would end the loop
             end_copy(error)
@@ -312,14 +317,12 @@ def wait_of(error: RetryAfter) -> float | None:
 
 def encode_result(value: Any) -> bytes:
     """
-    Encode a handler's result.
+    Encode a handler's result. The server checks it once more: an object may have brought an encoding of its own.
 
-    :raises _ResultFailed: it is not JSON, or larger than `LARGEST_RESULT`.
+    :raises _ResultFailed: it has no form in JSON, or one larger than `LARGEST_RESULT`.
     """
     try:
         data = _encode(value)
-        if len(data) <= LARGEST_RESULT:
-            _decode(data)  # an object may have brought its own encoding
     except (TypeError, ValueError, RecursionError, OverflowError) as error:  # UnicodeEncodeError is a ValueError
         raise _ResultFailed(RESULT_INVALID, f"the result is not JSON: {plain_text(str(error), 1000)}") from None
     if len(data) > LARGEST_RESULT:

@@ -183,12 +183,14 @@ class ChildSession:
         """Send a call's answer; only the first counts."""
         if self.calls.pop(call.number, None) is None:
             return
-        for stream, text in call.partial.items():
-            if text:
-                self.printed(call, "info" if stream == "stdout" else "warn", stream, text)
-        call.partial = {}
+        if call.partial:
+            for stream, text in call.partial.items():
+                if text:
+                    self.printed(call, "info" if stream == "stdout" else "warn", stream, text)
+            call.partial = {}
         if call.is_cancelled and call.programs:
             self.end_programs(call)
+        call.ended()
         self._send(answer)
 
     def end_programs(self, call: RunningCall) -> None:
