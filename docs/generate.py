@@ -47,8 +47,8 @@ from harn.reload import operations as reload_operations
 from harn.reload.feature import add_drain_gauge
 from harn.rollout import operations as rollout_operations
 from harn.statistics import operations as statistics_operations
-from harn.statistics.backlogs import add_gauges as add_trigger_gauges
-from harn.statistics.disk import add_disk_gauges
+from harn.statistics.gauges import add_disk_gauges
+from harn.statistics.gauges import add_gauges as add_trigger_gauges
 from harn.triggers.registry import add_version_gauges
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -14,11 +14,11 @@ from msgspec import UNSET, convert, to_builtins
 
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.deliveries import state_of
-from harn.cli.offline import DATABASE
 from harn.cli.options import Command, parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import CHANGES, PROBLEMS, ending_dry_run, print_error, warn
 from harn.cli.place import ServerTarget, note_unknown, recorded_triggers
 from harn.cli.rows import Column, Rows, draw, print_json
+from harn.cli.sources import DATABASE
 from harn.deliveries.change_operations import (
     Cancelled,
     ChangedItem,

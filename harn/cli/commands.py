@@ -51,7 +51,7 @@ ORCHESTRATOR: Mapping[str, Place] = {
     "history": Place("harn.cli.generations:history", LOOK, "List the generations that served"),
     "show": Place("harn.cli.generations:show", LOOK, "Show manifest and code of a generation"),
     "diff": Place("harn.cli.generations:diff", LOOK, "Show what differs between two generations"),
-    "alerts": Place("harn.cli.alerts:alerts", LOOK, "List alerts and what was sent; test one"),
+    "alerts": Place("harn.cli.inspect:alerts", LOOK, "List alerts and what was sent; test one"),
     "dlq": Place("harn.cli.deliveries:dlq", REPAIR, "Group or list dead letters"),
     "replay": Place("harn.cli.changes:replay", REPAIR, "Run recorded events again"),
     "cancel": Place("harn.cli.changes:cancel", REPAIR, "End deliveries that wait or run"),

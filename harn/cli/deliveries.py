@@ -12,11 +12,11 @@ from typing import Any
 import click
 from msgspec import UNSET, to_builtins
 
-from harn.cli.delivery_source import find_source, read_list
 from harn.cli.options import WholeNumber, parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.output import Line, print_lines, warn
 from harn.cli.place import ServerTarget, note_unknown
 from harn.cli.rows import Column, Rows, draw, print_json
+from harn.cli.sources import find_source, read_list
 from harn.deliveries.describing import (
     AttemptInfo,
     DeadLetters,

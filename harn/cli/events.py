@@ -68,7 +68,7 @@ class FoundRecords:
         client = self._target.client_if_any()
         if client is not None:
             return ServerRecords(client)
-        from harn.cli.offline import StoredRecords
+        from harn.cli.sources import StoredRecords
 
         return StoredRecords(self._target.location.state_dir)
 

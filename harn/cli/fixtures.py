@@ -14,10 +14,10 @@ import msgspec
 
 from harn.cli.client import ask
 from harn.cli.data import DataWrong, read_data, shortened
-from harn.cli.delivery_source import find_source
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import ServerTarget
 from harn.cli.rows import format_value, print_json
+from harn.cli.sources import find_source
 from harn.deliveries.operations import export_fixture, import_fixture
 from harn.dispatch.operations import fire as fire_operation
 from harn.errors import HarnError

@@ -109,7 +109,7 @@ def find_source(target: ServerTarget) -> GenerationSource:
     client = target.client_if_any()
     if client is not None:
         return ServerGenerations(client)
-    from harn.cli.offline import StoredGenerations
+    from harn.cli.sources import StoredGenerations
 
     return StoredGenerations(state_dir=target.location.state_dir, manifest=target.location.manifest)
 

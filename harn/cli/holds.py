@@ -168,7 +168,7 @@ def stored_circuits(place: ServerLocation, now: float) -> CircuitList:
     :raises StateDirectoryUnusable: there is no database, or it is not harn's.
     :raises EventLogUnavailable: it cannot be read.
     """
-    from harn.cli.offline import StoredGenerations, open_store
+    from harn.cli.sources import StoredGenerations, open_store
     from harn.store.sqlite.generations import SQLiteCheckpoints
 
     with open_store(place.state_dir) as store:

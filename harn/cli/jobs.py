@@ -91,7 +91,7 @@ def stored_jobs(state_dir: str, wanted: ListJobs) -> JobList:
     :raises StateDirectoryUnusable: there is no database, or it is not harn's.
     :raises EventLogUnavailable: it cannot be read.
     """
-    from harn.cli.offline import open_store
+    from harn.cli.sources import open_store
     from harn.store.sqlite.jobs import SQLiteJobs
 
     with open_store(state_dir) as store:
@@ -104,7 +104,7 @@ def stored_job(state_dir: str, wanted: ShowJob) -> JobDetail:
 
     :raises RouteUnknown: there is none.
     """
-    from harn.cli.offline import open_store
+    from harn.cli.sources import open_store
     from harn.store.sqlite.jobs import SQLiteJobs
 
     with open_store(state_dir) as store:

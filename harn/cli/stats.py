@@ -17,10 +17,10 @@ import msgspec
 from attrs import frozen
 
 from harn.cli.client import ask
-from harn.cli.offline import open_store
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
 from harn.cli.place import Keys, ServerLocation, ServerTarget, Sleep, Wait, may_come_back, recorded_triggers
 from harn.cli.rows import Column, Rows, draw, print_json, section
+from harn.cli.sources import open_store
 from harn.errors import HarnError
 from harn.statistics.figures import LONGEST, Gathered
 from harn.statistics.operations import (

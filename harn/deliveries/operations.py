@@ -16,11 +16,16 @@ from harn.deliveries.describing import (
     DeadLetters,
     DeliveryDetail,
     DeliveryList,
+    IsCredential,
     describe_dead,
     describe_list,
     describe_whole,
+    envelope_of,
+    no_credential,
+    shown_body,
+    shown_headers,
+    shown_value,
 )
-from harn.deliveries.redaction import IsCredential, envelope_of, no_credential, shown_body, shown_headers, shown_value
 from harn.deliveries.selection import Selection, compile_where, read_states
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.delivery import NewDelivery

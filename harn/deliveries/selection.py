@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 from jmespath.exceptions import JMESPathError
 
 from harn.clocks import WallTime
-from harn.deliveries.redaction import event_document
+from harn.deliveries.describing import event_document
 from harn.errors import DeliveryUnknown, RouteUnknown
 from harn.manifest.vocabulary import fault_of_expression
 from harn.model.delivery import CANCELLED, DISCARDED, DONE, REPLAYED, SKIPPED, State

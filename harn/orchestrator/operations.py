@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harn.orchestrator.recovery import RecoveryService
     from harn.orchestrator.status import ServerStatus
     from harn.reload.coordinator import Coordinator
-    from harn.statistics.backlogs import Backlogs
+    from harn.statistics.gauges import Backlogs
     from harn.store.event_log import Record
     from harn.store.interfaces import IStore
     from harn.triggers.binding import BindingVersion

@@ -24,8 +24,8 @@ from harn.orchestrator.recovery import RecoveryService
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport
 from harn.server import Server
-from harn.statistics.backlogs import Backlogs
 from harn.statistics.figures import Figures, TriggerFigures
+from harn.statistics.gauges import Backlogs
 from harn.statistics.totals import TriggerTotals
 from harn.store.holds import ALL
 from harn.store.lock import RUNNING, STOPPED

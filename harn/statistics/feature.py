@@ -6,8 +6,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import INBOX_TOPIC
 from harn.reload.interfaces import Adopted
 from harn.server import Server
-from harn.statistics.backlogs import Backlogs, add_gauges
-from harn.statistics.disk import DiskWatch, add_disk_gauges
+from harn.statistics.gauges import Backlogs, DiskWatch, add_disk_gauges, add_gauges
 from harn.statistics.operations import OPERATIONS, StatisticsService
 from harn.statistics.totals import TotalsFlusher, TriggerTotals
 from harn.triggers.registry import Registry

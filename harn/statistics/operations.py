@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from harn.observability.metrics import Metrics
-    from harn.statistics.backlogs import Backlogs
+    from harn.statistics.gauges import Backlogs
     from harn.statistics.totals import TriggerTotals
     from harn.store.statistics import IStatistics
     from harn.triggers.registry import Registry

@@ -35,7 +35,7 @@ from harn.connectors.keys import prove
 from harn.connectors.receivers import ConfiguredProvider, SignedProvider
 from harn.errors import CredentialsRejected, PayloadInvalid, StageFailed
 from harn.model.exchange import InboundRequest
-from harn.testing.example_keys import example_secret, other_secret
+from harn.testing.signers import example_secret, other_secret
 
 HOSTILE_BODIES = (
     b"",

@@ -13,9 +13,8 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.cli.deliveries import age, describe, groups_of, rows_of
-from harn.cli.delivery_source import read_list
 from harn.cli.main import cli
-from harn.cli.offline import DATABASE
+from harn.cli.sources import DATABASE, read_list
 from harn.cli.terminal import print_rows
 from harn.deliveries.describing import (
     AttemptInfo,

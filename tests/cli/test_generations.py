@@ -18,8 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.cli.generations import counts, describe, describe_diff, diff_lines, note_of
 from harn.cli.main import cli
-from harn.cli.offline import DATABASE
 from harn.cli.output import Line
+from harn.cli.sources import DATABASE
 from harn.history.operations import GenerationDiff, describe_history, describe_recorded
 from harn.reload.results import GenerationSummary
 from harn.store.generations import GenerationRecord

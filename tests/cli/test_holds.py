@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.circuits.circuit import KEPT_UNUSED
 from harn.cli.holds import describe_paused, describe_resumed, pause, resume
 from harn.cli.main import cli
-from harn.cli.offline import DATABASE
+from harn.cli.sources import DATABASE
 from harn.clocks import rfc3339
 from harn.dispatch.pause_operations import Paused, Resumed, parse_rate
 from harn.store.generations import GenerationRecord

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.deliveries.describing import no_credential
 from harn.deliveries.operations import FixtureImporter, ImportFixture, fixture_of, import_fixture
-from harn.deliveries.redaction import no_credential
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.event import decode_envelope, fixture_document, read_fixture
 from harn.testing.stores.kit import new_delivery

@@ -17,7 +17,7 @@ from harn.lifecycle import Lifecycle
 from harn.manifest.model import CircuitSpec, RetrySpec
 from harn.model.delivery import READY, RUNNING, WAITING, State
 from harn.operations.parameters import Period
-from harn.statistics.backlogs import Backlogs
+from harn.statistics.gauges import Backlogs
 from harn.store.deliveries import DeliveryFilter
 from harn.store.holds import CIRCUITS, PAUSES, Hold, Holds, RecordedHolds
 from harn.testing.clocks import START

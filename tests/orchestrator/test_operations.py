@@ -34,7 +34,7 @@ from harn.orchestrator.operations import (
     recover,
 )
 from harn.orchestrator.status import ServerSnapshot, ServerState
-from harn.statistics.backlogs import Backlogs
+from harn.statistics.gauges import Backlogs
 from harn.testing.manifests import trigger_text
 from harn.wire import canonical_json
 from tests.operations.asking import asked

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from harn.cli.main import cli
-from harn.cli.offline import DATABASE, StoredRecords
+from harn.cli.sources import DATABASE, StoredRecords
 from harn.orchestrator.publish import MANIFEST
 from harn.orchestrator.state_directory import replace_file
 from harn.orchestrator.status import LIFECYCLE

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.dispatch.gates import Gates
 from harn.lifecycle import DeadLettered, DeadLettersEnded, Redriven
 from harn.model.delivery import DEAD, WAITING, Settlement
-from harn.statistics.backlogs import INTERVAL, Backlogs, add_gauges
+from harn.statistics.gauges import INTERVAL, Backlogs, add_gauges
 from harn.testing.kit import KitServer
 from harn.testing.stores.kit import NOW, accept_of, dead_letter, new_delivery
 
