@@ -37,7 +37,8 @@ class Phase(IntEnum):
 
 
 MOVES: dict[Phase, frozenset[Phase]] = {
-    Phase.STORED: frozenset((Phase.QUEUED, Phase.DEAD)),
+    # What nothing waits before begins at once; if its version is to be given up, it is settled instead.
+    Phase.STORED: frozenset((Phase.QUEUED, Phase.RUNNING, Phase.SETTLING, Phase.DEAD)),
     Phase.QUEUED: frozenset((Phase.RUNNING, Phase.SETTLING, Phase.STORED)),
     Phase.RUNNING: frozenset((Phase.INTERRUPTED, Phase.SETTLING)),
     Phase.INTERRUPTED: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.STORED)),

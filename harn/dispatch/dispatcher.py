@@ -9,7 +9,7 @@ that may begin begins, then rows are read for queues that have room, and what no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -19,16 +19,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.clocks import WallTime
-from harn.dispatch.attempt import failed, skipped, succeeded
+from harn.dispatch.attempts import Attempts
 from harn.dispatch.closed import ClosedVersions
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
 from harn.dispatch.parts import Limits, Parts
-from harn.dispatch.settler import Outcome, Settling
-from harn.errors import AttemptFailed, CallInterrupted
-from harn.lifecycle import Begun, Interrupted, Lifecycle, VersionEnded
-from harn.model.delivery import CANCELLED, NewDelivery, StoredDelivery, Workload
-from harn.model.exchange import Ending, Returned
+from harn.dispatch.settler import Outcome
+from harn.lifecycle import Lifecycle, VersionEnded
+from harn.model.delivery import NewDelivery, StoredDelivery, Workload
 from harn.store.deliveries import Backlog
 from harn.store.interfaces import IStore
 from harn.triggers.binding import BindingVersion
@@ -41,7 +39,6 @@ T = TypeVar("T")
 
 UNSETTLED_LIMIT = 1024
 """Outcomes not yet on disk beyond which nothing new is begun."""
-DEATHS_UNTIL_ALONE = 2
 
 
 @implementer(IVersionDeliveries)
@@ -63,13 +60,9 @@ class Dispatcher:
         limits: Limits,
     ) -> None:
         """:param wall: stamps attempts, and is the clock of due times."""
-        self._clock = clock
-        self._wall = wall
-        self._deliveries = store.deliveries
         self._registry = registry
-        self._lifecycle = lifecycle
-        self._random = random
         parts = Parts(clock, wall, store, registry, lifecycle, limits, self._woken)
+        self._attempts = Attempts(self, parts, random)
         self._wakeups, self._writes = parts.wakeups, parts.writes
         self._room, self._bodies = parts.room, parts.bodies
         self._queues, self._scheduler, self._refill = parts.queues, parts.scheduler, parts.refill
@@ -90,11 +83,13 @@ class Dispatcher:
         """
         Queue a delivery that has just become durable; its lease on ``binding`` is the dispatcher's from now on.
 
-        It begins with the next `turn`: all of one durable unit are submitted before.
+        Where nothing waits it begins at once; else with the next `turn`: all of one durable unit are submitted before.
         """
         queue = self._queues.of(binding.id, binding.version)
-        if self._queues.admit(queue, binding, stays=queue.share.has_found(delivery_id)):
-            delivery = Delivery.accepted(delivery_id, queue, new)
+        delivery = Delivery.accepted(delivery_id, queue, new)
+        if self._left is None and self._begins_more and self._scheduler.takes_at_once(delivery, binding):
+            self._attempts.begin(delivery)
+        elif self._queues.admit(queue, binding, stays=queue.share.has_found(delivery_id)):
             self._scheduler.hold(delivery)
             if delivery.large:
                 self._submitted_large.append(delivery)
@@ -104,6 +99,11 @@ class Dispatcher:
         queue = self._queues.of(binding.id, binding.version)
         if self._queues.admit(queue, binding, stays=queue.share.has_found(row.delivery_id)):
             self._scheduler.hold(Delivery.stored(row, queue))
+
+    @property
+    def _begins_more(self) -> bool:
+        """Whether outcomes can be written, and as fast as deliveries begin."""
+        return self._open and not self._settler.is_gone and self._settler.unsettled < UNSETTLED_LIMIT
 
     def hold(self) -> None:
         """Read nothing and make no retries ready until `resume`: rows are being taken over."""
@@ -241,7 +241,7 @@ class Dispatcher:
         self._scheduler.look_again()
         retrying = self._retries.look()
         if retrying is not None:
-            self._and_turn([retrying])
+            self.and_turn([retrying])
         self.turn()
 
     def turn(self) -> None:
@@ -271,24 +271,23 @@ class Dispatcher:
             self._check_idle()
 
     def _begin_all(self) -> None:
-        settler, scheduler = self._settler, self._scheduler
-        while self._open and not settler.is_gone and settler.unsettled < UNSETTLED_LIMIT and self._left != 0:
-            delivery = scheduler.next()
+        while self._begins_more and self._left != 0:
+            delivery = self._scheduler.next()
             if delivery is None:
                 return
             if self._left is not None:
                 self._left -= 1
-            self._begin(delivery)
+            self._attempts.begin(delivery)
 
     def _start_work(self) -> None:
         if self._queues.hungry:
             reading = self._refill.begin()
             if reading is not None:
-                self._and_turn([reading])
+                self.and_turn([reading])
         if self._queues.orphans:
-            self._and_turn(self._closing.give_up_orphans())
+            self.and_turn(self._closing.give_up_orphans())
 
-    def _and_turn(self, work: Iterable[Deferred[Any]]) -> None:
+    def and_turn(self, work: Iterable[Deferred[Any]]) -> None:
         """Begin what may begin when each of these has ended."""
         for each in work:
             each.addErrback(_unexpected).addCallback(lambda _: self.turn())
@@ -299,101 +298,6 @@ class Dispatcher:
         self._left = 0
         idle, self._idle = self._idle, None
         idle.callback(None)
-
-    # Beginning
-
-    def _begin(self, delivery: Delivery) -> None:
-        binding = delivery.binding = self._version_for(delivery)
-        if (destination := binding.destination) is None or delivery.queue.share.refusal is not None:
-            self._and_turn([self._settler.give_up(delivery)])
-            return
-        delivery.destination = destination.retain()
-        delivery.become(Phase.RUNNING)
-        delivery.began_at = self._clock.seconds()
-        self._scheduler.begun(delivery)
-        if not delivery.is_read_back and delivery.body is not None:
-            self._deliveries.begins_at_once(delivery.delivery_id)
-            self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
-            self._run(delivery)
-            return
-        # It may be what killed an earlier server: should it do so again, that is to be known.
-        noted = self._deliveries.begins(delivery.delivery_id)
-        self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
-        ready = delivery.calling = noted.addCallback(lambda _: self._bodies.read(delivery))
-        running = ready.addCallback(lambda _: self._run(delivery))
-        running.addErrback(self._not_run, delivery).addErrback(_unexpected)
-
-    def _not_run(self, failure: Failure, delivery: Delivery) -> None:
-        self.ended([(delivery, failure.value)])
-
-    def _run(self, delivery: Delivery) -> None:
-        """Run a delivery on its destination, which may end it before this returns."""
-        delivery.calling = None
-        alone = delivery.deaths >= DEATHS_UNTIL_ALONE
-        running = delivery.destination.run(delivery.outgoing(), delivery, self, alone=alone)
-        if delivery.phase is Phase.RUNNING and delivery.calling is None:
-            delivery.calling = running
-
-    def _version_for(self, delivery: Delivery) -> BindingVersion:
-        """Return the version that a delivery runs on, and let it have its queue's lease on it."""
-        queue = delivery.queue
-        holder = queue.holder
-        assert holder is not None
-        if delivery.attempts:
-            own = self._registry.get(holder.id, queue.version)
-            newest = self._registry.for_retry(holder.id, own)
-            if newest is not None and newest is not holder:
-                newest.lease()
-                holder.release()
-                return newest
-        return holder
-
-    # Ending
-
-    def ended(self, endings: Sequence[Ending]) -> None:
-        """See `Endings.ended`: settle these attempts, together; then begin what may begin."""
-        now, clock_now = self._wall.seconds(), self._clock.seconds()
-        settling: list[Settling] = []
-        for ending in endings:
-            delivery: Delivery = ending[0]
-            self._scheduler.ended(delivery)
-            self._deliveries.ended(delivery.delivery_id)
-            delivery.calling = None
-            delivery.destination.release()
-            # As far apart as it took: the wall clock may jump.
-            started_at = now - (clock_now - delivery.began_at)
-            if isinstance(ending[1], Returned):
-                settling.append((delivery, succeeded(delivery, started_at, now, ending[1].result)))
-            else:
-                self._failed(delivery, started_at, ending[1], settling)
-        if settling:
-            self._settler.settle(settling).addCallback(self._settled, settling).addErrback(_unexpected)
-        self.turn()
-
-    def _failed(self, delivery: Delivery, started_at: float, error: Exception, settling: list[Settling]) -> None:
-        """Decide about an attempt that has failed or was cut off: what is to be settled of it is added to the rest."""
-        binding = delivery.binding
-        if delivery.cancelling:
-            settling.append((delivery, skipped(delivery, CANCELLED)))
-        elif binding.is_cancelled:
-            # Nothing of it runs on: it was cut off just now.
-            self._and_turn([self._settler.give_up(delivery, running=True)])
-        elif isinstance(error, CallInterrupted):
-            self._lifecycle.emit(Interrupted(binding.id, binding.key, delivery.delivery_id))
-            self._and_turn([self._interruptions.queue_again(delivery, suspect=error.suspect)])
-        else:
-            if not isinstance(error, AttemptFailed):
-                log.failure("an attempt failed in an unexpected way", failure=Failure(error))
-                error = AttemptFailed(f"{type(error).__name__}: {error}")
-            gone = self._registry.for_retry(binding.id, binding) is None
-            self._retries.follow_wall_clock()
-            now = self._wall.seconds()
-            settling.append((delivery, failed(delivery, started_at, now, error, self._random, gone=gone)))
-
-    def _settled(self, _: None, settled: Sequence[Settling]) -> None:
-        redriving = [self._closing.died(each.binding, settlement) for each, settlement in settled if settlement.dead]
-        self._and_turn([each for each in redriving if each is not None])
-        self.turn()
 
 
 def _unexpected(failure: Failure) -> None:

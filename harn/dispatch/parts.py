@@ -57,7 +57,9 @@ class Parts:
         limits: Limits,
         woken: Callable[[], None],
     ) -> None:
-        deliveries = store.deliveries
+        self.clock, self.wall = clock, wall
+        self.registry, self.lifecycle = registry, lifecycle
+        self.deliveries = deliveries = store.deliveries
         self.wakeups = Wakeups(clock, wall, woken)
         self.writes = Writes(clock)
         self.gates = Gates()

@@ -111,6 +111,11 @@ class Queue:
         self.room.count += 1
         self.room.bytes += delivery.size
 
+    def begins(self, delivery: Delivery) -> None:
+        """Count a delivery that begins without having waited."""
+        self.share.in_hand[delivery.delivery_id] = delivery
+        self.begun += 1
+
     def taken(self, delivery: Delivery) -> None:
         """Count it as one that begins, or is given up."""
         self.begun += 1

@@ -20,6 +20,7 @@ from harn.dispatch.queue import UNLIMITED, Pace, Queue, Share
 from harn.dispatch.queues import Queues
 from harn.dispatch.suspects import Suspects
 from harn.dispatch.wakeups import Wakeups
+from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 FREE_PER_RUNNING = 7
@@ -66,6 +67,33 @@ class Scheduler:
         else:
             queue.push(delivery)
         self.enlist(queue.share)
+
+    def takes_at_once(self, delivery: Delivery, binding: BindingVersion) -> bool:
+        """
+        Return whether a delivery that has come just now may begin before anything else, and count it as begun if so.
+
+        That is so where nothing waits for a turn, and nothing of its queue in the store: then it would be the next.
+        """
+        queue = delivery.queue
+        share = queue.share
+        if (
+            self.turns
+            or self.suspects.concern
+            or queue.holder is not binding
+            or queue.stored
+            or share.count
+            or not queue.is_open
+            or delivery.large
+            or len(self.running) + 1 >= self.max_outstanding  # whoever takes the last place has had its turn
+            or share.has_found(delivery.delivery_id)
+        ):
+            return False
+        if share.active is not self._registry.active:
+            self._read_limits(share)
+        if share.held is not None or share.pace is not None or not self._may_begin_one(share):
+            return False
+        queue.begins(delivery)
+        return True
 
     def hold(self, delivery: Delivery) -> None:
         """Add a delivery that has come just now."""

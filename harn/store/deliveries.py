@@ -200,8 +200,8 @@ class IDeliveries(Interface):
     def begins_at_once(delivery_id: int) -> None:
         """Record the same of a handler that does not wait for the note, which is written at the end of this turn."""
 
-    def ended(delivery_id: int) -> None:
-        """Remove the note of a delivery whose handler has ended."""
+    def ended(*delivery_ids: int) -> None:
+        """Remove the notes of deliveries whose handlers have ended."""
 
     def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, State]]:
         """Return the state of each of these deliveries that is this server's, or finished; others are left out."""

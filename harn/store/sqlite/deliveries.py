@@ -222,9 +222,9 @@ class SQLiteDeliveries(Idea):
         """See `IDeliveries.begins_at_once`."""
         self._executor.notes.begins_at_once(delivery_id)
 
-    def ended(self, delivery_id: int) -> None:
+    def ended(self, *delivery_ids: int) -> None:
         """See `IDeliveries.ended`."""
-        self._executor.notes.ended(delivery_id)
+        self._executor.notes.ended(*delivery_ids)
 
     @reads
     def ready(

@@ -38,7 +38,7 @@ class RunningNotes(Protocol):
     def begins_at_once(self, delivery_id: int) -> None:
         """See `IDeliveries.begins_at_once`."""
 
-    def ended(self, delivery_id: int) -> None:
+    def ended(self, *delivery_ids: int) -> None:
         """See `IDeliveries.ended`."""
 
     def read(self) -> Mapping[int, Collection[int]]:
@@ -100,9 +100,9 @@ class RunningNote:
         if not self._is_planned:
             self._plan()
 
-    def ended(self, delivery_id: int) -> None:
+    def ended(self, *delivery_ids: int) -> None:
         """See `IDeliveries.ended`."""
-        self._running.discard(delivery_id)
+        self._running.difference_update(delivery_ids)
         if not self._is_planned:
             self._plan()
 

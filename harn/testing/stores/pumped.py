@@ -211,9 +211,9 @@ class MemoryNotes:
         """See `RunningNotes.begins_at_once`."""
         self._ours.add(delivery_id)
 
-    def ended(self, delivery_id: int) -> None:
+    def ended(self, *delivery_ids: int) -> None:
         """See `RunningNotes.ended`."""
-        self._ours.discard(delivery_id)
+        self._ours.difference_update(delivery_ids)
 
     def read(self) -> Mapping[int, Collection[int]]:
         """See `RunningNotes.read`."""
