@@ -1,5 +1,5 @@
 """
-The live generation, the two synchronous steps that change what serves, and the draining of what they replace.
+The live generation; the two synchronous steps that change what serves; and the draining of replaced versions.
 
 Neither step can fail half-way. Nothing in them awaits, writes, or calls code that may refuse; a connector that raises
 in ``quiesce`` is logged. Before a step nothing live has changed; after it there is nothing left to do that matters to a

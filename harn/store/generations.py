@@ -1,6 +1,6 @@
 """
-What a restart continues from: the numbers of generations and binding versions, their manifests and bundles; and
-checkpoints, which are small JSON values by name.
+Generations and binding versions, from which a restart continues: their numbers, manifests and bundles; and checkpoints,
+which are small JSON values by name.
 """
 
 from __future__ import annotations
