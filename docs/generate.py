@@ -173,7 +173,8 @@ def trigger_schema() -> Schema:
 
 def trigger_part() -> str:
     """Describe the keys of ``[[triggers]]``."""
-    return keys_of(trigger_schema(), {"path": "`/triggers/<id>`"})
+    needed = dict.fromkeys(("kind", "provider", "handler"), "required")
+    return keys_of(trigger_schema(), {"path": "`/triggers/<id>`", **needed})
 
 
 def match_part() -> str:

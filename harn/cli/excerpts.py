@@ -134,13 +134,17 @@ class Excerpts:
             yield from found.lines()
 
     def _path_of(self, file: str) -> str | None:
-        """Return the path of a file on this machine; a relative one can only be the manifest."""
+        """Return the path of a file on this machine; a relative one is the manifest, or a file that it includes."""
         if os.path.isabs(file):
             return file
         manifest = self.manifest
-        if manifest is not None and os.path.basename(manifest) == os.path.basename(file):
-            return manifest
-        return None
+        if manifest is None:
+            return None
+        # A file that it includes is named as the manifest is: relative to where the server was started.
+        steps = file.split(os.sep)
+        places = (os.path.join(os.path.dirname(manifest), *steps[index:]) for index in range(len(steps) - 1))
+        named = next(filter(os.path.isfile, places), None)
+        return manifest if named is None and os.path.basename(manifest) == os.path.basename(file) else named
 
 
 def excerpts_of(target: ServerTarget) -> Excerpts | None:

@@ -182,7 +182,7 @@ class Recorded:
     """
     The content of a generation.
 
-    :ivar text: the manifest's bytes.
+    :ivar text: the manifest's bytes, those of the files that it includes with them.
     :ivar manifest: checked; None when what is installed now does not accept it any more.
     """
 
@@ -190,6 +190,11 @@ class Recorded:
     text: bytes = field(repr=False)
     bundle: Bundle
     manifest: Manifest | None = field(repr=False)
+
+    def texts(self) -> dict[str, bytes]:
+        """Return the bytes of each file, by its path relative to the manifest, which itself is ``manifest``."""
+        manifest, *included = ManifestSource.of("/manifest", self.text).files
+        return {"manifest": manifest.data, **{each.path[1:]: each.data for each in included}}
 
 
 def generation_diff(old: Recorded, new: Recorded) -> GenerationDiff:
@@ -199,7 +204,6 @@ def generation_diff(old: Recorded, new: Recorded) -> GenerationDiff:
     When one of the manifests is no longer accepted, the texts and files alone are compared: ``note`` says so, and how
     many triggers are unchanged is None.
     """
-    names = f"generation {old.number}/manifest", f"generation {new.number}/manifest"
     found = GenerationDiff(
         old=old.number,
         new=new.number,
@@ -207,7 +211,7 @@ def generation_diff(old: Recorded, new: Recorded) -> GenerationDiff:
         changes={},
         settings=(),
         files=file_changes(old.bundle, new.bundle, diffs=True),
-        manifest=text_diff(old.text, new.text, *names),
+        manifest=_manifest_diff(old, new),
     )
     if old.manifest is None or new.manifest is None:
         refused = [str(each.number) for each in (old, new) if each.manifest is None]
@@ -231,6 +235,18 @@ def generation_diff(old: Recorded, new: Recorded) -> GenerationDiff:
         },
         settings=setting_changes(old.manifest.orchestrator, new.manifest.orchestrator),
     )
+
+
+def _manifest_diff(old: Recorded, new: Recorded) -> str:
+    """Return the unified diff of two manifests, file by file; the name of the manifest itself is ``manifest``."""
+    before, after = old.texts(), new.texts()
+    names = dict.fromkeys((*before, *after))
+    found, left = "", _LONGEST_OF_ALL
+    for name in names:
+        shown = f"generation {old.number}/{name}", f"generation {new.number}/{name}"
+        diff = text_diff(before.get(name), after.get(name), *shown, min(left, LONGEST))
+        found, left = found + diff, max(0, left - len(diff))
+    return found
 
 
 def make_recorded(

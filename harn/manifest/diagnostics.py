@@ -11,7 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from harn.manifest.document import Pieces
-from harn.manifest.lines import KeyPath, Locator
+from harn.manifest.lines import FileLines, KeyPath, Locator
 from harn.model.problem import Problem
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -38,18 +38,19 @@ class Diagnostics:
         """Add one more."""
         self.found.append(Diagnostic(path, message, hint))
 
-    def problems(self, file: str, pieces: Pieces, triggers: Sequence[Any]) -> list[Problem]:
+    def problems(self, files: FileLines, pieces: Pieces, triggers: Sequence[Any]) -> list[Problem]:
         """
-        Return them all as problems, in the order of the file.
+        Return them all as problems, in the order of the text.
 
+        :param files: which the text is from.
         :param triggers: for each trigger its id, or None; used in messages.
         """
-        locator = Locator(pieces)
-        problems = [place(file, locator, diagnostic, triggers) for diagnostic in self.found]
-        return sorted(problems, key=lambda problem: problem.line or 0)
+        locator = Locator(pieces, files)
+        found = sorted(self.found, key=lambda diagnostic: locator.line(diagnostic.path) or 0)
+        return [place(locator, diagnostic, triggers) for diagnostic in found]
 
 
-def place(file: str, locator: Locator, diagnostic: Diagnostic, triggers: Sequence[Any]) -> Problem:
+def place(locator: Locator, diagnostic: Diagnostic, triggers: Sequence[Any]) -> Problem:
     """Convert a diagnostic to a problem, with its line and its place as a person writes it."""
     path = diagnostic.path
     where = format_key(path)
@@ -57,7 +58,7 @@ def place(file: str, locator: Locator, diagnostic: Diagnostic, triggers: Sequenc
         where = name_trigger(path[1], triggers[path[1]])
         if path[2:]:
             where += ": " + format_key(path[2:])
-    line = locator.line(path)
+    file, line = locator.place(path)
     return Problem(file=file, line=line, where=where, message=diagnostic.message, hint=diagnostic.hint)
 
 

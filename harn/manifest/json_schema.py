@@ -12,6 +12,8 @@ from harn.manifest.interfaces import JsonSchema, ProviderRules
 from harn.manifest.model import MATCH, TRIGGER
 from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
 from harn.manifest.tables import Shape
+from harn.manifest.trigger import DEFAULT_KEYS
+from harn.manifest.validate import INCLUDE
 from harn.manifest.vocabulary import DEFAULTS, KINDS
 from harn.model.quantities import format_duration
 
@@ -31,6 +33,7 @@ def manifest_json_schema(rules: Mapping[str, ProviderRules]) -> JsonSchema:
         "type": "object",
         "additionalProperties": False,
         "properties": {
+            "include": _described(INCLUDE),
             "package": _closed("The package.", {"name": {"type": "string", "description": "Its name."}}),
             "exports": {
                 "type": "object",
@@ -38,6 +41,7 @@ def manifest_json_schema(rules: Mapping[str, ProviderRules]) -> JsonSchema:
                 "additionalProperties": {"type": "string"},
             },
             "orchestrator": _settings(ORCHESTRATOR, OrchestratorSettings()),
+            "defaults": _defaults(rules),
             "triggers": {
                 "type": "array",
                 "description": "The triggers: events and how to handle them.",
@@ -98,9 +102,15 @@ def _trigger(rules: Mapping[str, ProviderRules]) -> JsonSchema:
     # Tables are allowed here for any provider; the conditions below restrict them by provider.
     properties.update({rule.table: True for rule in rules.values() if rule.table is not None})
     return {
-        **_closed("One trigger.", properties, ("id", "kind", "provider", "match", "handler")),
+        # Its kind, provider and handler may be defaults, which another file may have.
+        **_closed("One trigger.", properties, ("id", "match")),
         "allOf": [_of_provider(rules[provider], rules) for provider in sorted(rules)],
     }
+
+
+def _defaults(rules: Mapping[str, ProviderRules]) -> JsonSchema:
+    known = _trigger(rules)["properties"]
+    return _closed("Values of keys that a trigger does not give.", {key: known[key] for key in sorted(DEFAULT_KEYS)})
 
 
 def _of_provider(rule: ProviderRules, rules: Mapping[str, ProviderRules]) -> JsonSchema:

@@ -8,14 +8,17 @@ inline tables, however the author laid them out.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
+
+from attrs import frozen
 
 from harn.manifest.document import HEADER, Pieces
 
 KeyPath = tuple[str | int, ...]
 """Keys, and places in arrays (0-based), from the top, for example ``("triggers", 0, "retry", "max")``."""
 
-_BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
+BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
 _TEXT = re.compile(
     r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*"{3,5}' r"|'''(?:[^']|'{1,2}(?!'))*'{3,5}" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'",
@@ -52,7 +55,7 @@ class _Reader:
     def read(self) -> None:
         """Read to the end, or to where it stops being TOML."""
         table: KeyPath = ()
-        while self._skip(_BLANK) or self._at < len(self._text):
+        while self._skip(BLANK) or self._at < len(self._text):
             if self._at >= len(self._text):
                 return
             before = self._at
@@ -144,10 +147,10 @@ class _Reader:
 
     def _more(self, closing: str) -> bool:
         """Move to the next item; False when ``closing`` was found and passed, or the text ended."""
-        self._skip(_BLANK)
+        self._skip(BLANK)
         if self._text.startswith(",", self._at):
             self._at += 1
-            self._skip(_BLANK)
+            self._skip(BLANK)
         if self._text.startswith(closing, self._at):
             self._at += 1
             return False
@@ -176,11 +179,35 @@ def key_lines(text: str) -> Mapping[KeyPath, int]:
     return reader.lines
 
 
-class Locator:
-    """Finds lines in a text that may be cut; reads only the pieces that are needed."""
+@frozen
+class FileLines:
+    """
+    Which file each line of a text is from.
 
-    def __init__(self, pieces: Pieces) -> None:
+    :ivar names: of the files, for messages. ``starts``: the line (1-based) on which each begins.
+    """
+
+    names: tuple[str, ...]
+    starts: tuple[int, ...] = (1,)
+
+    def at(self, line: int | None) -> tuple[str, int | None]:
+        """Return the file of a line of the text, and the line within it; without a line, the first file."""
+        if line is None:
+            return self.names[0], None
+        index = bisect_right(self.starts, line) - 1
+        return self.names[index], line - self.starts[index] + 1
+
+
+class Locator:
+    """
+    Finds lines in a text that may be cut; reads only the pieces that are needed.
+
+    :param files: which the text is from.
+    """
+
+    def __init__(self, pieces: Pieces, files: FileLines) -> None:
         self._pieces = pieces
+        self._files = files
         self._starts: list[int] = []
         self._read: dict[int, Mapping[KeyPath, int]] = {}
 
@@ -197,6 +224,10 @@ class Locator:
         while path and path not in lines:
             path = path[:-1]
         return lines[path] + before if path else None
+
+    def place(self, path: KeyPath) -> tuple[str, int | None]:
+        """Return the file of ``path``, and its `line` in that file."""
+        return self._files.at(self.line(path))
 
     def has(self, path: KeyPath) -> bool:
         """Return whether ``path`` itself is written."""

@@ -9,7 +9,6 @@ parsed in a child process.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -42,16 +41,14 @@ from harn.manifest.document import (
     uncut,
 )
 from harn.manifest.interfaces import PluginRules
-from harn.manifest.lines import KeyPath, Locator
+from harn.manifest.lines import FileLines, KeyPath, Locator
 from harn.manifest.model import Manifest, TriggerSpec
-from harn.manifest.source import ManifestSource
-from harn.manifest.trigger import check_trigger
+from harn.manifest.source import ManifestSource, malformed
+from harn.manifest.trigger import check_defaults, check_trigger, with_defaults
 from harn.manifest.validate import check_head, check_together
 from harn.model.problem import Problem
 from harn.processes import signals_blocked
 from harn.wire import digest_bytes
-
-_TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
 
 THRESHOLD = 256 * 1024
 """Characters: more than these are parsed in a child process (a thread would hold the lock for over 10 ms)."""
@@ -63,14 +60,18 @@ class LoadedManifest:
     A checked manifest, and the parts of it that the next load can reuse.
 
     :ivar shown: the file's name as the user typed it.
-    :ivar specs: the spec of each part of the text.
+    :ivar files: digest of each file by path; ``lines``: which of them each line of the text is from.
+    :ivar specs: the spec of each part of the text, with these ``defaults``.
     """
 
     manifest: Manifest
     shown: str
+    files: Mapping[str, str]
+    lines: FileLines
     pieces: Pieces = field(repr=False)
     rules: PluginRules = field(repr=False)
     specs: Mapping[str, TriggerSpec] = field(repr=False)
+    defaults: Mapping[str, Any] = field(factory=dict, repr=False)
 
     def problem(self, trigger_id: str | None, key: str, message: str, hint: str = "") -> Problem:
         """
@@ -81,7 +82,9 @@ class LoadedManifest:
         """
         around: KeyPath = ("orchestrator",) if trigger_id is None else ("triggers", self._places[trigger_id])
         path = (*around, *parse_key(key))
-        return place(self.shown, self._locator, Diagnostic(path, message, hint), tuple(self._places))
+        if trigger_id is not None and not self._locator.has(path[:3]) and path[2] in self.defaults:
+            path = ("defaults", *path[2:])
+        return place(self._locator, Diagnostic(path, message, hint), tuple(self._places))
 
     @cached_property
     def _places(self) -> Mapping[str, int]:
@@ -89,7 +92,7 @@ class LoadedManifest:
 
     @cached_property
     def _locator(self) -> Locator:
-        return Locator(self.pieces)
+        return Locator(self.pieces, self.lines)
 
 
 @frozen(kw_only=True)
@@ -107,6 +110,7 @@ class _Draft:
     rules: PluginRules
     digest: str
     text: str
+    lines: FileLines
     pieces: Pieces
     specs: list[TriggerSpec | None]
     new: list[int]
@@ -179,8 +183,10 @@ def _begin(source: ManifestSource, previous: LoadedManifest | None, rules: Plugi
         if (manifest.digest, manifest.path, previous.shown) == (digest, source.path, source.shown):
             return previous
         known = previous.specs
-    text = source.text()
+    text, lines = source.decode()
     pieces = cut(text)
+    if known and not _has_defaults(pieces, previous):
+        known = {}  # each spec was made with others
     specs = [known.get(part) for part in pieces.parts]
     new = [index for index, spec in enumerate(specs) if spec is None]
     return _Draft(
@@ -189,11 +195,18 @@ def _begin(source: ManifestSource, previous: LoadedManifest | None, rules: Plugi
         rules=rules,
         digest=digest,
         text=text,
+        lines=lines,
         pieces=pieces,
         specs=specs,
         new=new,
         pending=len(pieces.lead) + sum([len(pieces.parts[index]) for index in new]),
     )
+
+
+def _has_defaults(pieces: Pieces, previous: LoadedManifest | None) -> bool:
+    """Return whether a text has the defaults of an earlier one; a head for the child process counts as another."""
+    head = parse_head(pieces.head) if len(pieces.lead) <= THRESHOLD else None
+    return head is not None and previous is not None and head.get("defaults", {}) == previous.defaults
 
 
 def _parse_parts(draft: _Draft) -> _Values | None:
@@ -211,36 +224,26 @@ def _parse_parts(draft: _Draft) -> _Values | None:
 
 
 def _parse_whole(draft: _Draft) -> _Values:
+    draft.source.check_each()
     parsed = parse_whole(draft.text)
     if isinstance(parsed, Malformed):
-        raise _malformed(draft, parsed)
+        raise malformed(draft.source.shown, parsed)
     triggers = parsed.triggers
     return _Values(head=parsed.head, pieces=uncut(draft.text), count=len(triggers), triggers=triggers)
 
 
 def _values_of_child(draft: _Draft, data: bytes) -> _Values:
     answer = decode_parsed(data)
+    if not answer.by_parts:
+        draft.source.check_each()
     if answer.malformed is not None:
-        raise _malformed(draft, answer.malformed)
+        raise malformed(draft.source.shown, answer.malformed)
     return _Values(
         head=decode_value(answer.head),
         pieces=draft.pieces if answer.by_parts else uncut(draft.text),
         count=len(answer.triggers),
         triggers=answer.triggers,
     )
-
-
-def _malformed(draft: _Draft, found: Malformed) -> ManifestInvalid:
-    # The parser prints a key as its tuple.
-    said = _TUPLE.sub(lambda key: ".".join(re.findall("'([^']*)'", key[0])), found.message)
-    problem = Problem(
-        file=draft.source.shown,
-        line=found.line,
-        where="" if found.column is None else f"column {found.column}",
-        message=f"is not TOML: {said}",
-        hint="fix the syntax there, or just before it",
-    )
-    return ManifestInvalid([problem], stage="parse")
 
 
 @frozen(kw_only=True)
@@ -262,13 +265,13 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
     """Check the new parts, and all triggers together."""
     diagnostics = Diagnostics()
     head = check_head(values.head, draft.source.path, diagnostics)
-    checked = _check_each(draft, values, diagnostics)
+    checked = _check_each(draft, values, check_defaults(values.head, draft.rules, diagnostics), diagnostics)
     specs = checked.specs
     if "triggers" not in values.head:
-        check_together(specs, head.orchestrator, Locator(values.pieces), diagnostics)
+        check_together(specs, head.orchestrator, Locator(values.pieces, draft.lines), diagnostics)
     if diagnostics.found:
         names = [checked.names.get(index, None if spec is None else spec.id) for index, spec in enumerate(specs)]
-        raise ManifestInvalid(diagnostics.problems(draft.source.shown, values.pieces, names))
+        raise ManifestInvalid(diagnostics.problems(draft.lines, values.pieces, names))
     complete = [spec for spec in specs if spec is not None]
     triggers = {spec.id: spec for spec in complete}
     earlier = {} if draft.previous is None else draft.previous.manifest.fingerprints
@@ -278,27 +281,36 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
         package=head.package,
         exports=head.exports,
         orchestrator=head.orchestrator,
+        include=head.include,
         triggers=triggers,
         fingerprints={key: checked.fingerprints.get(key) or earlier[key] for key in triggers},
     )
     return LoadedManifest(
         manifest=manifest,
         shown=draft.source.shown,
+        files=_file_digests(draft),
+        lines=draft.lines,
         pieces=values.pieces,
         rules=draft.rules,
         specs=dict(zip(values.pieces.parts, complete, strict=False)),
+        defaults=values.head.get("defaults", {}),
     )
 
 
-def _check_each(draft: _Draft, values: _Values, diagnostics: Diagnostics) -> _Checked:
-    """Check each trigger that was parsed, alone."""
+def _file_digests(draft: _Draft) -> Mapping[str, str]:
+    source = draft.source
+    return {each.path: draft.digest if source.is_one_file else digest_bytes(each.data) for each in source.files}
+
+
+def _check_each(draft: _Draft, values: _Values, defaults: Mapping[str, Any], diagnostics: Diagnostics) -> _Checked:
+    """Check each trigger that was parsed, alone, with these defaults."""
     by_parts = values.pieces is draft.pieces
     specs: list[TriggerSpec | None] = list(draft.specs) if by_parts else list(repeat(None, values.count))
     names: dict[int, Any] = {}
     fingerprints: dict[str, str] = {}
     old = None if draft.previous is None else draft.previous.manifest
     for index in draft.new if by_parts else range(values.count):
-        raw = values.trigger(index)
+        raw = with_defaults(values.trigger(index), defaults)
         names[index] = raw.get("id") if isinstance(raw, dict) else None
         before = len(diagnostics.found)
         spec = check_trigger(raw, index, draft.rules, diagnostics)

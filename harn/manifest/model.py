@@ -252,8 +252,9 @@ _Running: Any = msgspec.defstruct("_Running", _RUNNING)
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """
-    ``path`` is absolute; ``digest`` is of the file's bytes; ``exports`` maps a module name to a path relative to the
-    manifest; ``fingerprints`` maps a trigger id to its spec's `TriggerSpec.fingerprint`.
+    ``path`` is absolute; ``digest`` is of the bytes of all its files; ``include`` has the patterns of those beside it;
+    ``exports`` maps a module name to a path relative to the manifest; ``fingerprints`` maps a trigger id to its spec's
+    `TriggerSpec.fingerprint`.
     """
 
     path: str
@@ -263,6 +264,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     orchestrator: OrchestratorSettings
     triggers: dict[str, TriggerSpec]
     fingerprints: dict[str, str]
+    include: tuple[str, ...] = ()
 
 
 @frozen

@@ -74,6 +74,55 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
     )
 
 
+NOT_DEFAULTS = frozenset(("id", "path", "match", "secrets"))
+"""Keys of a trigger that ``[defaults]`` cannot have: they are about one trigger."""
+DEFAULT_KEYS = frozenset((*_FIELDS, *_TABLES)) - NOT_DEFAULTS
+"""The keys of ``[defaults]``."""
+
+
+def check_defaults(head: Mapping[str, Any], rules: PluginRules, diagnostics: Diagnostics) -> Mapping[str, Any]:
+    """
+    Check ``[defaults]``: values of keys that a trigger does not give itself.
+
+    :param head: the manifest's top level.
+    :return: the values as the parser made them, without those that are wrong, so that no trigger repeats the problem.
+    """
+    if "defaults" not in head:
+        return {}
+    before = len(diagnostics.found)
+    defaults = Table.of(head["defaults"], ("defaults",), diagnostics)
+    if defaults is None:
+        return {}
+    raw = defaults.raw
+    for key in raw.keys() - DEFAULT_KEYS:
+        if key in NOT_DEFAULTS:
+            defaults.problem(key, "cannot have a default", "write it in each trigger")
+        else:
+            defaults.problem(key, "unknown key", suggest(key, DEFAULT_KEYS))
+    rule = _check_provider(defaults, rules.providers) if "provider" in raw else None
+    if "kind" in raw:
+        _check_kind(defaults, rule)
+    for key in _FIELDS.keys() & raw.keys() - NOT_DEFAULTS - {"provider", "kind", "handler"}:
+        defaults.take(key, _FIELDS[key])
+    _check_handler(defaults, rules.schemes)
+    _check_retry(defaults)
+    _check_circuit(defaults, rules.schemes)
+    _check_rollout(defaults)
+    wrong = {step for each in diagnostics.found[before:] for step in each.path[1:2]}
+    return {key: value for key, value in raw.items() if key not in wrong} if wrong else raw
+
+
+def with_defaults(raw: Any, defaults: Mapping[str, Any]) -> Any:
+    """Return a trigger with the defaults of keys that it does not have; tables key by key."""
+    if not defaults or not isinstance(raw, dict):
+        return raw
+    filled = {**defaults, **raw}
+    for key in defaults.keys() & raw.keys():
+        if isinstance(defaults[key], dict) and isinstance(raw[key], dict):
+            filled[key] = {**defaults[key], **raw[key]}
+    return filled
+
+
 def _require(table: Table, key: str, hint: str) -> None:
     if key not in table.raw:
         table.problem(key, "is missing", hint)

@@ -11,16 +11,18 @@ from attrs import frozen
 
 from harn.manifest.alerts import check_mailable
 from harn.manifest.diagnostics import Diagnostics, name_trigger, quote, suggest
-from harn.manifest.fields import Text
+from harn.manifest.fields import Text, Texts
 from harn.manifest.lines import KeyPath, Locator
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings, check_orchestrator
+from harn.manifest.source import fault_of_include
 from harn.manifest.tables import Table
 from harn.manifest.vocabulary import default_path
 from harn.model.references import parse_function_reference
 
-_KNOWN = frozenset(("package", "exports", "orchestrator", "triggers"))
+_KNOWN = frozenset(("include", "package", "exports", "orchestrator", "defaults", "triggers"))
 _LATER = frozenset(("providers", "personas", "connector_contract"))
+INCLUDE = Texts("Further files with [[triggers]], as globs relative to the manifest.", Text("", fault_of_include))
 _PACKAGE = Text("The package's name; the directory's by default.")
 
 
@@ -31,6 +33,7 @@ class Head:
     package: str
     exports: dict[str, str]
     orchestrator: OrchestratorSettings
+    include: tuple[str, ...]
 
 
 def check_head(raw: Mapping[str, Any], path: str, diagnostics: Diagnostics) -> Head:
@@ -53,6 +56,7 @@ def check_head(raw: Mapping[str, Any], path: str, diagnostics: Diagnostics) -> H
         package=_check_package(raw, diagnostics) or directory,
         exports=_check_exports(raw, diagnostics),
         orchestrator=check_orchestrator(raw.get("orchestrator"), diagnostics),
+        include=Table(raw, (), diagnostics).take("include", INCLUDE, ()),
     )
 
 
@@ -137,9 +141,10 @@ def _refuse_twins(
         if key == "path" and spec.id == twin.id and value == default_path(spec.id):
             continue  # It follows from the id, which is a problem already.
         side = name_trigger(other, twin.id)
-        line = locator.line(_written(locator, other, key))
+        file, line = locator.place(_written(locator, other, key))
+        elsewhere = "" if file == locator.place(_written(locator, index, key))[0] else f" of {file}"
         hint = "give each trigger an id of its own" if key == "id" else "give one of them another path"
-        message = f"{quote(value)} is also the {key} of {side} on line {line}"
+        message = f"{quote(value)} is also the {key} of {side} on line {line}{elsewhere}"
         diagnostics.add(_written(locator, index, key), message, hint)
 
 

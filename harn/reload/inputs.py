@@ -97,7 +97,7 @@ class Inputs:
     @property
     def plain_files(self) -> frozenset[str]:
         """The files whose digest is not keyed: manifest and sources."""
-        return frozenset((self.manifest.path, *(module.path for module in self.bundle.modules.values())))
+        return frozenset((*self.loaded.files, *(module.path for module in self.bundle.modules.values())))
 
     def files_now(self, key: bytes) -> dict[str, str]:
         """Digest ``files`` as they read now. Blocks: for a thread."""
@@ -236,13 +236,13 @@ def read_inputs(
     secrets = _read_secrets(loaded, external.environ, problems) if external.with_secrets else _Secrets()
     credentials = _read_credentials(external.environ, problems) if external.with_secrets else Credentials()
     if problems:
-        raise ManifestInvalid(problems, stage="resolve")
+        raise ManifestInvalid(list(dict.fromkeys(problems)), stage="resolve")  # triggers may share a default
     manifest, key = loaded.manifest, external.hash_key
     hashes = {reference: secret_hash(key, value) for reference, value in secrets.values.items()}
     credential_hashes = _credential_hashes(credentials, key)
     secret_files = secrets.files.union(credentials.files)
     files = {
-        manifest.path: manifest.digest,
+        **loaded.files,
         **bundle_files(bundle),
         **{path: hash_file(path, key) for path in sorted(secret_files)},
         **certificate.hashes,

@@ -56,7 +56,7 @@ class EventFilter(FileSystemEventHandler):
     :param reactor: an `IReactorFromThreads` and `IReactorTime`.
     :param receiver: is notified, on the reactor thread, of the first such event, and again of the next one only after
         `rearm`.
-    :ivar names: names that matter; ``directories``: those in which any module matters.
+    :ivar names: names that matter; ``directories``: those in which any module or TOML file matters.
     :ivar latest: when the last such event came.
     :ivar lost: followed directories that were deleted.
     """
@@ -89,7 +89,7 @@ class EventFilter(FileSystemEventHandler):
             self._reactor.callFromThread(self._receiver.notice)
 
     def _matters(self, path: str) -> bool:
-        return path in self.names or (path.endswith(".py") and os.path.dirname(path) in self.directories)
+        return path in self.names or (path.endswith((".py", ".toml")) and os.path.dirname(path) in self.directories)
 
 
 class Directories:

@@ -15,6 +15,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
+from harn.manifest.source import find_included
 from harn.reload.build import keeps_changing
 from harn.reload.generation import Pin
 from harn.reload.inputs import Inputs
@@ -41,7 +42,8 @@ class Watched:
     :ivar pin: of a rollback or a revert; while it holds, the files are not adopted.
     :ivar bundle: the live generation's modules: a new file that one of their imports would load is a change.
     :ivar exports: of the live manifest, like ``include``: patterns, relative to its directory, whose matches that are
-        not live are changes, too.
+        not live are changes, too; so are ``parts``, patterns of the files that the manifest
+        includes, and ``included_parts``, those that are live.
     :ivar failing: the last reload did not succeed, whoever requested it.
     """
 
@@ -52,6 +54,8 @@ class Watched:
     bundle: Bundle | None = None
     exports: Mapping[str, str] = field(factory=dict)
     include: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    included_parts: frozenset[str] = frozenset()
     failing: bool = True
 
     @classmethod
@@ -67,19 +71,21 @@ class Watched:
             bundle=live.bundle,
             exports=live.manifest.exports,
             include=tuple(live.manifest.orchestrator.vm.include),
+            parts=live.manifest.include,
+            included_parts=frozenset(live.loaded.files) - {manifest},
             failing=failing,
         )
 
     def plain(self) -> frozenset[str]:
         """Return the manifest, the live modules, and the pinned files; the other watched files hold secrets."""
         modules = () if self.bundle is None else (module.path for module in self.bundle.modules.values())
-        return frozenset((self.manifest, *modules, *(() if self.pin is None else self.pin.files)))
+        return frozenset((self.manifest, *self.included_parts, *modules, *(() if self.pin is None else self.pin.files)))
 
     def included(self) -> frozenset[str]:
         """Return the live files that match a pattern: they may be added and removed freely."""
-        if self.bundle is None:
-            return frozenset()
-        return frozenset(self.bundle.modules[name].path for name in self.bundle.included)
+        bundle = self.bundle
+        modules = () if bundle is None else (bundle.modules[name].path for name in bundle.included)
+        return frozenset((*self.included_parts, *modules))
 
 
 @frozen(kw_only=True)
@@ -267,7 +273,7 @@ def look(watched: Watched, server: IWatchedServer) -> Seen:
     sizes = {path: _size(path) for path in differing | {watched.manifest}}
     return Seen(
         content=content,
-        beside=server.read(modules_below(watched.manifest) - wanted) if differing or newcomers else {},
+        beside=server.read(sources_below(watched.manifest) - wanted) if differing or newcomers else {},
         newcomers=newcomers,
         # Read and measured at two moments: in a flood of writes each may find a file truncated only for that moment.
         empty=frozenset(path for path, size in sizes.items() if size == 0 or content.get(path) == NOTHING),
@@ -277,11 +283,13 @@ def look(watched: Watched, server: IWatchedServer) -> Seen:
 
 def find_newcomers(watched: Watched) -> frozenset[str]:
     """
-    Return the modules that a reload would read and that are not live, as far as the live generation refers to them.
+    Return the files that a reload would read and that are not live, as far as the live generation refers to them:
+    modules, and files of the manifest.
     """
     bundle = watched.bundle
+    parts = find_included(watched.manifest, watched.parts)
     if bundle is None:
-        return frozenset()
+        return frozenset(parts) - watched.live.keys()
     names: set[str] = set()
     for module in bundle.modules.values():
         names.add(module.name)
@@ -290,7 +298,8 @@ def find_newcomers(watched: Watched) -> frozenset[str]:
         while name := name.rpartition(".")[0]:
             names.add(name)
     root = os.path.dirname(watched.manifest)
-    return frozenset(find_modules(root, watched.exports, names, watched.include) - watched.live.keys())
+    found = find_modules(root, watched.exports, names, watched.include)
+    return frozenset((*found, *parts)) - watched.live.keys()
 
 
 def _size(path: str) -> int | None:
@@ -304,16 +313,16 @@ def _size(path: str) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
-def modules_below(manifest: str) -> frozenset[str]:
+def sources_below(manifest: str) -> frozenset[str]:
     """
-    List the Python modules next to the manifest and below, as far as `DEEPEST`.
+    List the Python modules, and files that a manifest may include, next to it and below, as far as `DEEPEST`.
 
     Hidden directories and virtual environments are skipped.
     """
     found: set[str] = set()
     root = os.path.dirname(manifest)
     for count, (directory, inner, names) in enumerate(os.walk(root), 1):
-        found.update(os.path.join(directory, name) for name in names if _is_module(name))
+        found.update(os.path.join(directory, name) for name in names if _is_source(name))
         if len(found) >= MOST_MODULES or count >= MOST_DIRECTORIES:
             break
         level = 0 if directory == root else os.path.relpath(directory, root).count(os.sep) + 1
@@ -323,8 +332,8 @@ def modules_below(manifest: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _is_module(name: str) -> bool:
-    return name.endswith(".py") and name[: -len(".py")].isidentifier()
+def _is_source(name: str) -> bool:
+    return (name.endswith(".toml") and name[0] != ".") or (name.endswith(".py") and name[: -len(".py")].isidentifier())
 
 
 def _is_foreign(directory: str) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.manifest.document import cut, uncut
-from harn.manifest.lines import KeyPath, Locator, key_lines
+from harn.manifest.lines import FileLines, KeyPath, Locator, key_lines
 from tests.manifest.rules import UNHURRIED
 
 TEXT = '''\
@@ -160,13 +160,13 @@ class LocatorTests(SynchronousTestCase):
 
     def test_cut_or_not_the_lines_are_the_same(self) -> None:
         """A text that was cut gives the lines of the whole."""
-        whole, pieces = Locator(uncut(TEXT)), Locator(cut(TEXT))
+        whole, pieces = Locator(uncut(TEXT), FileLines(("harn.toml",))), Locator(cut(TEXT), FileLines(("harn.toml",)))
         for path, line in EXPECTED.items():
             self.assertEqual((whole.line(path), pieces.line(path)), (line, line), path)
 
     def test_what_is_not_written_has_the_line_around_it(self) -> None:
         """A missing key has the line of its table; a missing table has none."""
-        for locator in (Locator(uncut(TEXT)), Locator(cut(TEXT))):
+        for locator in (Locator(uncut(TEXT), FileLines(("harn.toml",))), Locator(cut(TEXT), FileLines(("harn.toml",)))):
             self.assertEqual(locator.line(("triggers", 1, "handler")), 33)
             self.assertEqual(locator.line(("triggers", 0, "retry", "cap")), 22)
             self.assertEqual(locator.line(("triggers",)), 20)
@@ -174,7 +174,9 @@ class LocatorTests(SynchronousTestCase):
 
     def test_named_in_a_longer_name_alone(self) -> None:
         """``[trigger.webhook]`` is where ``trigger`` is written, though it has no line of its own."""
-        locator = Locator(uncut("x = 1\n[trigger.webhook]\ny = 1\n[trigger.retry]\na.b = 2\n"))
+        locator = Locator(
+            uncut("x = 1\n[trigger.webhook]\ny = 1\n[trigger.retry]\na.b = 2\n"), FileLines(("harn.toml",))
+        )
         self.assertEqual(locator.line(("trigger",)), 2)
         self.assertEqual(locator.line(("trigger", "retry", "a")), 5)
         self.assertEqual(locator.line(("trigger", "retry", "c")), 4)

@@ -188,7 +188,7 @@ class TopLevelTests(SynchronousTestCase):
             "name = 1\n[orchestartor]\n[[trigers]]\n[[providers]]\nid = 1\n[[personas]]\n[connector_contract]\n"
             + trigger_text("a")
         )
-        known = "known: exports, orchestrator, package, triggers"
+        known = "known: defaults, exports, include, orchestrator, package, triggers"
         self.assertEqual(
             complaints(text),
             [

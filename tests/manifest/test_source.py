@@ -26,7 +26,7 @@ class ReadTests(SynchronousTestCase):
             file.write(b"x = 1\r\n")
         found = read_manifest(path)
         self.assertEqual((found.path, found.shown, found.data), (os.path.abspath(path), path, b"x = 1\r\n"))
-        self.assertEqual(found.text(), "x = 1\n")
+        self.assertEqual(found.decode()[0], "x = 1\n")
 
     def test_shown(self) -> None:
         """Problems and the source have the name that the user typed, where the path is another."""
@@ -73,7 +73,7 @@ class TextTests(SynchronousTestCase):
 
     def refusal(self, data: bytes) -> str:
         """Return the message for bytes that are not text."""
-        error = self.assertRaises(ManifestInvalid, ManifestSource.of("/x/harn.toml", data).text)
+        error = self.assertRaises(ManifestInvalid, ManifestSource.of("/x/harn.toml", data).decode)
         self.assertEqual(error.stage, "parse")
         return str(error)
 

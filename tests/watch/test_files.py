@@ -34,9 +34,9 @@ from harn.watch.files import (
     find_newcomers,
     link_chain,
     look,
-    modules_below,
     reload_outcome,
     restless,
+    sources_below,
 )
 
 MANIFEST, MODULE, RULE, KEY = "/c/harn.toml", "/c/handlers.py", "/c/rules/one.py", "/c/key"
@@ -247,15 +247,24 @@ class LinkChainTests(FolderCase):
 
 class ModulesBelowTests(FolderCase):
     def found(self) -> set[str]:
-        return {str(Path(path).relative_to(self.root)) for path in modules_below(self.manifest)}
+        return {str(Path(path).relative_to(self.root)) for path in sources_below(self.manifest)}
 
-    def test_modules_below(self) -> None:
-        """Modules are found so deep and no deeper, but none that is hidden, foreign or without a name."""
-        names = ("a.py", "x/b.py", "x/y/c.py", "x/y/z/d.py", "x/y/z/w/e.py", ".h/f.py", "venv/g.py", "__pycache__/h.py")
-        for name in (*names, "venv/pyvenv.cfg", "x/no.txt", ".#a.py", "two-words.py"):
+    def test_sources_below(self) -> None:
+        """Sources are found so deep and no deeper, but none that is hidden, foreign or without a name."""
+        names = (
+            "a.py",
+            "x/b.toml",
+            "x/y/c.py",
+            "x/y/z/d.py",
+            "x/y/z/w/e.py",
+            ".h/f.py",
+            "venv/g.py",
+            "__pycache__/h.py",
+        )
+        for name in (*names, "venv/pyvenv.cfg", "x/no.txt", ".#a.py", ".b.toml", "two-words.py"):
             self.write(name)
         self.assertEqual(self.found(), set(names[:4]))
-        self.assertEqual(modules_below(str(self.root / "none" / "harn.toml")), set())
+        self.assertEqual(sources_below(str(self.root / "none" / "harn.toml")), set())
 
     def test_limits(self) -> None:
         """A tree of very many directories, or modules, is not searched to its end."""
@@ -313,6 +322,26 @@ class NewcomerTests(FolderCase):
         self.write("pack/inner/__init__.py")
         self.write("rules/two.py")
         self.assertEqual(find_newcomers(self.watched()), set())
+
+    def test_files_of_the_manifest(self) -> None:
+        """A file that the live manifest would include is a newcomer; one that it includes may be removed freely."""
+        one = self.write("triggers.d/one.toml", "x")
+        live = self.read((self.manifest, one))
+        watched = Watched(
+            paths=frozenset(live),
+            live=live,
+            manifest=self.manifest,
+            parts=("triggers.d/*.toml",),
+            included_parts=frozenset((one,)),
+        )
+        self.assertEqual(classify(look(watched, self.server), watched).status, FileStatus.LIVE)
+        two = self.write("triggers.d/two.toml", "x")
+        self.assertEqual(find_newcomers(watched), {two})
+        self.assertEqual(classify(look(watched, self.server), watched).status, FileStatus.CHANGED)
+        Path(two).unlink()
+        Path(one).unlink()
+        self.assertEqual(classify(look(watched, self.server), watched).status, FileStatus.CHANGED)
+        self.assertIn(one, watched.plain())
 
     def test_nothing_live(self) -> None:
         """Without a live generation there is nothing to know of newcomers."""
