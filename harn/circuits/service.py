@@ -6,9 +6,10 @@ They belong to the trigger, not to a version: a reload leaves them as they are, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -23,6 +24,7 @@ from harn.manifest.model import DEAD_LETTER, CircuitSpec
 from harn.model.delivery import CIRCUIT_OPEN, DONE, DeadLetter, Settlement
 from harn.store.generations import ICheckpoints
 from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
+from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.circuits")
@@ -38,6 +40,30 @@ def outcome_of(settlement: Settlement) -> Outcome:
     if attempt.error_class is None or attempt.error_class == HandlerRejected.error_class:
         return Outcome.ANSWERED
     return Outcome.POSTPONED if attempt.error_class == HandlerRetryAfter.error_class else Outcome.FAILED
+
+
+@frozen
+class CircuitStates:
+    """
+    The states of all circuits at one moment.
+
+    :ivar active: the newest version of each trigger. ``states``: of the circuits that have one, by trigger id.
+    """
+
+    active: Mapping[str, BindingVersion]
+    states: Mapping[str, str]
+
+    def get(self, trigger_id: str) -> str | None:
+        """Return the state of a trigger's circuit; None if it has none."""
+        binding = self.active.get(trigger_id)
+        if binding is None or _circuit_of(binding) is None:
+            return None
+        return self.states.get(trigger_id, CircuitState.CLOSED.value)
+
+
+def _circuit_of(binding: BindingVersion) -> CircuitSpec | None:
+    spec = binding.spec.circuit
+    return spec if spec is not None and spec.failures else None
 
 
 @implementer(IGate)
@@ -67,8 +93,7 @@ class Circuits:
     def spec(self, trigger_id: str) -> CircuitSpec | None:
         """Return the settings of a trigger's circuit, of its newest version; None if it has none."""
         binding = self._registry.active.get(trigger_id) or self._registry.newest(trigger_id)
-        spec = None if binding is None else binding.spec.circuit
-        return spec if spec is not None and spec.failures else None
+        return None if binding is None else _circuit_of(binding)
 
     def of(self, trigger_id: str) -> Circuit:
         """Return the circuit of a trigger."""
@@ -78,9 +103,11 @@ class Circuits:
         """Return the state of a trigger's circuit; None if it has none."""
         return None if self.spec(trigger_id) is None else self.of(trigger_id).state
 
-    def states(self) -> dict[str, str]:
-        """Return the state of each trigger's circuit, by its id."""
-        return {trigger_id: self.of(trigger_id).state.value for trigger_id in self}
+    def states(self) -> CircuitStates:
+        """Return the state of each trigger's circuit at this moment; it may be read on any thread."""
+        return CircuitStates(
+            self._registry.active, {trigger_id: each.state.value for trigger_id, each in self._circuits.items()}
+        )
 
     def __iter__(self) -> Iterator[str]:
         """Yield the ids of all triggers that have a circuit."""

@@ -89,6 +89,7 @@ class Metrics:
         sums of triggers that are gone.
     :ivar last_delivery_id: the id of the delivery that was accepted last, 0 before the first, whose id is
         ``first_delivery_id``.
+    :ivar touched: ids of triggers whose totals may have changed, or that are gone, since this was last emptied.
     :ivar generation: the generation that serves after the last finished reload.
     :ivar last_success: when the last successful reload ended (seconds, Unix; 0 if none did).
     :ivar last_ok: whether the last reload succeeded.
@@ -96,6 +97,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.triggers: dict[str, TriggerCounts] = {}
+        self.touched: set[str] = set()
         self.versions: dict[str, VersionCounts] = {}
         self.removed = Totals()
         self.endpoints: dict[str, EndpointStats] = {}
@@ -153,6 +155,7 @@ class Metrics:
         for trigger_id in trigger_ids:
             counts = self.triggers.pop(trigger_id, None)
             if counts is not None:
+                self.touched.add(trigger_id)
                 self.removed.add(counts)
         for endpoint in endpoints:
             self.endpoints.pop(endpoint, None)

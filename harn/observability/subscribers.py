@@ -45,7 +45,7 @@ class Counting:
 
     def __init__(self, metrics: Metrics, lifecycle: Lifecycle) -> None:
         self._metrics = metrics
-        self._triggers, self._versions = metrics.triggers, metrics.versions
+        self._triggers, self._versions, self._touched = metrics.triggers, metrics.versions, metrics.touched
         lifecycle.subscribe(Received, self._received)
         lifecycle.subscribe(Chosen, self._chosen)
         lifecycle.subscribe(RequestRefused, self._refused)
@@ -71,6 +71,7 @@ class Counting:
 
     def _refused(self, event: RequestRefused) -> None:
         self._metrics.trigger(event.trigger_id, event.provider).refuse(event.status)
+        self._touched.add(event.trigger_id)
         for binding in event.bindings:
             self._metrics.version(binding).refused += 1
 
@@ -94,6 +95,7 @@ class Counting:
         trigger_id = delivery.trigger_id
         counts = self._triggers.get(trigger_id) or self._metrics.trigger(trigger_id, delivery.provider)
         counts.accepted += 1
+        self._touched.add(trigger_id)
         self._metrics.accepted(event.delivery_id)
         if delivery.dead is not None:
             counts.last_failure = delivery.received_at
@@ -116,12 +118,14 @@ class Counting:
             version.attempted += 1
         if settlement.succeeded:
             version.dispatched += 1
+            self._touched.add(trigger_id)
             self._done(event, counts)
             return
         if attempt is not None:
             is_failure = attempt.is_failure
             if is_failure:
                 counts.last_failure = attempt.completed_at
+                self._touched.add(trigger_id)
             version.attempts_failed += counts_against_code(attempt)
             version.failed += is_failure
             counts.dispatched_failed += is_failure

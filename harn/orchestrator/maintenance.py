@@ -8,7 +8,7 @@ started, and a guard those of handlers (`harn.vm.child.guard`). The rest are pro
 
 A full collection of garbage walks every object of the live generation, and stops every request meanwhile. So after
 start-up, and after adopts that brought many new bindings, what is alive then is frozen: no collection looks at it
-again. It is freed by its reference count, which is why generations hold no cycles. Garbage is collected first.
+again. It is freed by its reference count, which is why generations hold no cycles.
 
 It is not frozen after every adopt: what is frozen while it is in use for a moment, and in a cycle (a request that Klein
 serves, the last task of a pool's thread), is never freed. A reload that changes one trigger adds less to a collection's
@@ -37,7 +37,7 @@ from harn.listener.admin import Admin
 from harn.listener.push import Push
 from harn.orchestrator.state_directory import StateFile, StateFileKeeper
 from harn.processes import adopts_orphans, children_of, is_ended
-from harn.reload.interfaces import Adopted
+from harn.reload.interfaces import Adopted, ReloadBegan, ReloadEnded
 from harn.rollout.rollouts import Rollouts
 from harn.server import Server
 from harn.store.recovery import HeartbeatService
@@ -55,6 +55,8 @@ def install(server: Server) -> None:
     """Add the background services, and what follows each reload."""
     freezer = Freezer(server.reactor)
     server.lifecycle.subscribe(Adopted, freezer.adopted)
+    server.lifecycle.subscribe(ReloadBegan, freezer.reload_began)
+    server.lifecycle.subscribe(ReloadEnded, freezer.reload_ended)
     server.lifecycle.subscribe(ServerStarted, lambda event: finish_start(server, freezer))
     background = server.background
     background.add(HeartbeatService(server.reactor, server.store, wall=server.wall))
@@ -160,32 +162,44 @@ FREEZE_AFTER = 500
 """New bindings since the last time for which freezing pays."""
 
 
-def freeze() -> None:
-    """Collect what is garbage, and let no later collection look at what is not."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
-
-
 class Freezer:
-    """Freezes in a turn of its own, once for all adopts that came before it: after the start, and when that pays."""
+    """
+    Freezes in a turn of its own, once for all adopts that came before it: after the start, and when that pays.
+
+    The collector rests during a reload, whose new objects stay alive. One that brings thousands of versions is frozen
+    without a collection, which would walk just these; what may be garbage then is of the reload itself, and little.
+    """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._is_begun = False
         self._is_due = False
+        self._collects = False
         self._fresh = 0
 
     def begin(self) -> None:
         """Freeze what the start has made; nothing is frozen before."""
-        self._is_begun = True
+        self._is_begun = self._collects = True
         self._plan()
+
+    def reload_began(self, event: ReloadBegan) -> None:
+        """Let the collector rest, after it has looked at what is young."""
+        if self._is_begun:
+            gc.collect(1)
+            gc.disable()
+
+    def reload_ended(self, event: ReloadEnded) -> None:
+        """Let the collector work again."""
+        if self._is_begun:
+            gc.enable()
 
     def adopted(self, event: Adopted) -> None:
         """Freeze when the turn that adopted has ended, if that pays."""
         plan = event.candidate.plan
-        self._fresh += len(plan.added) + len(plan.modified)
+        fresh = len(plan.added) + len(plan.modified)
+        self._fresh += fresh
         if self._fresh >= FREEZE_AFTER:
+            self._collects |= fresh < FREEZE_AFTER
             self._plan()
 
     def _plan(self) -> None:
@@ -194,6 +208,9 @@ class Freezer:
             self._clock.callLater(0, self._freeze)
 
     def _freeze(self) -> None:
-        self._is_due = False
+        if self._collects:
+            gc.collect()
+        gc.freeze()
+        gc.enable()
+        self._is_due = self._collects = False
         self._fresh = 0
-        freeze()

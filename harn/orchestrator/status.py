@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 import harn
-from harn.circuits.service import Circuits
+from harn.circuits.service import Circuits, CircuitStates
 from harn.clocks import rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.pauses import Pauses
@@ -87,7 +87,7 @@ class ServerState:
     counts: Mapping[str, VersionCounts]
     figures: Figures = NO_FIGURES
     paused: Collection[str] = ()
-    circuits: Mapping[str, str] = {}
+    circuits: CircuitStates | Mapping[str, str] = field(factory=dict)
     ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
@@ -347,7 +347,7 @@ class ServerStatus:
             generation=coordinator.generation,
             digest="" if live is None else live.digest,
             pinned=live is not None and live.pin is not None,
-            bindings=list(registry),
+            bindings=registry.all(),
             counts=server.metrics.versions,
             paused=server[Pauses].names(),
             circuits=server[Circuits].states(),

@@ -13,6 +13,7 @@ drain: then its unfinished deliveries become dead letters.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from attrs import define, evolve, frozen
@@ -30,9 +31,10 @@ from harn.reload.candidate import make_route
 from harn.reload.connections import quiesce
 from harn.reload.generation import Candidate, Generation
 from harn.reload.interfaces import Adopted, IRouteTable
-from harn.triggers.binding import DRAINING, BindingVersion
+from harn.reload.targets import GenerationTargets
+from harn.triggers.binding import DRAINING, BindingVersion, Stage
 from harn.triggers.interfaces import IVersionDeliveries
-from harn.triggers.registry import Registry
+from harn.triggers.registry import SLICE, Registry
 from harn.triggers.routing import Ramp
 
 log = Logger(namespace="harn.reload")
@@ -57,6 +59,7 @@ class LiveGeneration:
         self._sink = sink
         self._wall = wall
         self.current: Generation | None = None
+        self._moving: deque[BindingVersion] = deque()
         self.started_with: OrchestratorSettings | None = None
 
     @property
@@ -76,12 +79,13 @@ class LiveGeneration:
         return None if shared is None else shared.value.example()
 
     def adopt(self, candidate: Candidate) -> None:
-        """Make the candidate's generation the live one."""
+        """Make the candidate's generation the live one; of thousands of versions it leaves a rest to `settle`."""
+        self.settle()  # of the adopt before, if anything is left
         live, generation = self.current, candidate.generation
-        for binding in candidate.reinterpreted:
-            previous, binding.destination = binding.destination, generation.targets.hold(binding)
-            if previous is not None:
-                previous.release()
+        generation.targets.hold_all(candidate.fresh)
+        self._moving.extend(candidate.reinterpreted)
+        if len(self._moving) <= SLICE:
+            self._move(generation.targets, None)
         serving = generation.connectors
         for shared in candidate.replaced_connectors:
             if serving.get(shared.value.trigger_id) is not shared:
@@ -98,6 +102,28 @@ class LiveGeneration:
             live.targets.release()
             live.interpreter.release()
         self.started_with = self.started_with or generation.inputs.manifest.orchestrator
+
+    def settle(self, limit: int | None = None) -> bool:
+        """
+        Do what is left of an adopt: point unchanged versions to the live interpreter, end replaced ones.
+
+        :param limit: how many of each; None for all.
+        :return: whether some are left.
+        """
+        if self.current is not None:
+            self._move(self.current.targets, limit)
+        return self.registry.check_replaced(limit) or bool(self._moving)
+
+    def _move(self, targets: GenerationTargets, limit: int | None) -> None:
+        """Point versions to the interpreter of a generation; the one before ends when nothing points to it."""
+        moving = self._moving
+        for _ in range(len(moving) if limit is None else min(limit, len(moving))):
+            binding = moving.popleft()
+            if binding.stage is Stage.TERMINATED:
+                continue
+            previous, binding.destination = binding.destination, targets.hold(binding)
+            if previous is not None:
+                previous.release()
 
     def end_ramps(self, winners: Mapping[Ramp, BindingVersion]) -> frozenset[Ramp]:
         """
@@ -141,6 +167,7 @@ class LiveGeneration:
 
     def release(self) -> None:
         """Stop the connectors of the live generation, and release it: the server ends."""
+        self.settle()
         live, self.current = self.current, None
         for shared in () if live is None else live.connectors.values():
             quiesce(shared.value)

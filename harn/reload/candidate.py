@@ -14,7 +14,7 @@ from harn.reload.inputs import Inputs, values_for_alerts, without_secrets
 from harn.reload.interfaces import IRouteTable
 from harn.reload.report import ReloadRequest
 from harn.reload.targets import GenerationTargets
-from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.binding import BindingVersion, Definition, Stage
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
 from harn.triggers.routing import Ramp, Route
@@ -106,12 +106,18 @@ class CandidateParts:
 
 def make_candidate(parts: CandidateParts, table: IRouteTable) -> Candidate:
     """
-    Put a candidate together. Shows nothing outside.
+    Put a candidate together. Shows nothing outside, and changes nothing but the versions that it makes: of thousands
+    that takes a while, in a thread.
 
     :raises StageFailed: of stage ``swap``: the table cannot be built.
     """
-    generation = _generation(parts, table)
+    new = _new_versions(parts)
+    generation = _generation(parts, new, table)
     plan, live, ramps = parts.plan, parts.live, generation.ramps
+    bindings = generation.bindings
+    fresh = [binding for binding in new.values() if bindings[binding.id] is binding]
+    for binding in fresh:
+        binding.become(Stage.ACTIVE)
     replaced = (*plan.removed, *parts.connectors)
     return Candidate(
         generation=generation,
@@ -120,15 +126,16 @@ def make_candidate(parts: CandidateParts, table: IRouteTable) -> Candidate:
         new_connectors=tuple(parts.connectors.values()),
         replaced_connectors=tuple(parts.live_connectors[each] for each in replaced if each in parts.live_connectors),
         ended=tuple(_ended(plan, live, ramps)),
-        reinterpreted=tuple(_reinterpreted(generation, live, set(parts.changed))),
+        fresh=parts.targets.assign(fresh),
+        reinterpreted=tuple(_reinterpreted(generation, live, new)),
+        known=parts.versions.raised(bindings[trigger_id] for trigger_id in parts.changed),
         rollouts=dict(parts.terms.rollouts),
         alert_secrets=values_for_alerts(parts.prepared.inputs.manifest, parts.prepared.inputs.secrets),
     )
 
 
-def _generation(parts: CandidateParts, table: IRouteTable) -> Generation:
+def _generation(parts: CandidateParts, new: Mapping[str, BindingVersion], table: IRouteTable) -> Generation:
     prepared, terms = parts.prepared, parts.terms
-    new = _new_versions(parts)
     bindings, ramps, connectors = _bindings(parts, new), _ramps(parts, new), _connectors(parts)
     routes = _routes(parts, bindings, connectors, ramps)
     return Generation(
@@ -252,17 +259,19 @@ def _ended(plan: Plan, live: Generation | None, ramps: Mapping[str, Ramp]) -> It
         yield from (binding for binding in before if following is None or binding is not following.stable)
 
 
-def _reinterpreted(generation: Generation, live: Generation | None, changed: set[str]) -> Iterator[BindingVersion]:
+def _reinterpreted(
+    generation: Generation, live: Generation | None, new: Mapping[str, BindingVersion]
+) -> Iterator[BindingVersion]:
     """
-    Yield the bindings that run in the generation's interpreter from now on: those that are new, and, when the code of
-    others changed, the unchanged ones. A version that stands for another definition than the manifest's keeps its own.
+    Yield the bindings beside the new ones that run in the generation's interpreter from now on: the unchanged ones,
+    when the code of others changed. A version that stands for another definition than the manifest's keeps its own.
     """
-    bindings, definitions = generation.bindings, generation.definitions
+    definitions = generation.definitions
     if live is not None and live.interpreter is generation.interpreter:
-        wanted = [bindings[trigger_id] for trigger_id in changed]
-    else:
-        wanted = list(bindings.values())
-    for binding in wanted:
+        return
+    for binding in generation.bindings.values():
+        if new.get(binding.id) is binding:
+            continue
         definition = definitions[binding.id]
         if binding.definition is definition or _same_code(binding.definition, definition):
             yield binding

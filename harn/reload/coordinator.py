@@ -14,6 +14,7 @@ from attrs import evolve, field, frozen
 from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -50,6 +51,7 @@ from harn.reload.results import LiveGenerationInfo
 from harn.reload.runs import Batch, PipelineRun, ReloadQueue, Stages
 from harn.reload.targets import StartHooks
 from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import SLICE
 from harn.triggers.routing import Ramp
 
 log = Logger(namespace="harn.reload")
@@ -251,6 +253,7 @@ class Coordinator:
                 # From here to the end of the step there is no await.
                 stack.pop_all()
                 self._adopt(result.candidate, request)
+        await self._settle()
         if request.dry_run:
             await self._pipeline.idle()
         elif result.ends_pin(request):
@@ -265,6 +268,13 @@ class Coordinator:
         self._live.adopt(candidate)
         self.numbers.adopted(candidate)
         self._lifecycle.emit(Adopted(candidate, request, previous, self._waits))
+
+    async def _settle(self) -> None:
+        """Do what an adopt of thousands of versions leaves for later turns; at once when the server ends meanwhile."""
+        with suppress(CancelledError):
+            while self._live.settle(SLICE):
+                await deferLater(self._clock, 0)
+        self._live.settle()
 
     def _end_pin(self) -> None:
         if self._live.end_pin():

@@ -16,7 +16,7 @@ from attrs import field, frozen
 from harn.manifest.model import RolloutSpec
 from harn.reload.connections import RunningConnector
 from harn.reload.inputs import Inputs
-from harn.reload.targets import GenerationTargets
+from harn.reload.targets import FreshVersions, GenerationTargets
 from harn.store.generations import GenerationRecord, IGenerations, LiveBinding
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import Shared
@@ -119,7 +119,8 @@ class Candidate:
         others keep the number that is in the store.
     :ivar new_connectors: their gates open. ``replaced_connectors``: those that it releases.
     :ivar ended: live binding versions that are not in it.
-    :ivar reinterpreted: bindings, new and unchanged ones, that run in its interpreter from now on.
+    :ivar fresh: its new versions; ``reinterpreted``: unchanged ones that run in its interpreter from now on.
+    :ivar known: of the versions that the plan adds or modifies, what `VersionNumbers` has to know.
     :ivar rollouts: the rollout of each ramp that begins with it, by trigger id.
     :ivar alert_secrets: values that sending its alerts needs, by reference.
     """
@@ -130,7 +131,9 @@ class Candidate:
     new_connectors: tuple[Shared[RunningConnector], ...]
     replaced_connectors: tuple[Shared[RunningConnector], ...]
     ended: tuple[BindingVersion, ...]
+    fresh: FreshVersions
     reinterpreted: tuple[BindingVersion, ...]
+    known: Mapping[str, LiveBinding]
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
     alert_secrets: Mapping[str, bytes] = field(factory=dict, repr=False)
 
@@ -197,15 +200,21 @@ class VersionNumbers:
         known = self._known.get(trigger_id)
         return 1 if known is None else known.version + 1
 
-    def adopted(self, bindings: Iterable[BindingVersion]) -> None:
-        """Record the numbers of bindings that are in force now; a number that is not above the known one is ignored."""
+    def raised(self, bindings: Iterable[BindingVersion]) -> dict[str, LiveBinding]:
+        """Return what is known of bindings once they are in force: of those whose number is above the known one."""
+        raised: dict[str, LiveBinding] = {}
         for binding in bindings:
             known = self._known.get(binding.id)
             if known is not None and known.version >= binding.version:
                 continue
-            self._known[binding.id] = LiveBinding(
+            raised[binding.id] = LiveBinding(
                 version=binding.version, fingerprint=binding.definition.fingerprint, bundle_id=binding.bundle_id
             )
+        return raised
+
+    def adopted(self, raised: Mapping[str, LiveBinding]) -> None:
+        """Record what `raised` returned: these bindings are in force now."""
+        self._known.update(raised)
 
 
 class GivenNumbers:
@@ -223,9 +232,8 @@ class GivenNumbers:
 
     def adopted(self, candidate: Candidate) -> None:
         """Record the numbers of a generation that is live now, and of its new versions."""
-        generation, plan = candidate.generation, candidate.plan
-        self.highest = max(self.highest, generation.number)
-        self.versions.adopted(generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified))
+        self.highest = max(self.highest, candidate.generation.number)
+        self.versions.adopted(candidate.known)
 
     async def read(self) -> LastGeneration:
         """
@@ -255,7 +263,9 @@ class GivenNumbers:
             await self._generations.reserve(withdrawn, None)
         versions = VersionNumbers(await self._generations.latest_bindings())
         if live is not None:
-            versions.adopted(live.bindings.values())  # the store may have no record yet that these serve
+            versions.adopted(
+                versions.raised(live.bindings.values())
+            )  # the store may have no record yet that these serve
         self.versions = versions
         self.highest = max(self.highest, number, (await LastGeneration.of(self._generations)).number)
         self.are_known = True

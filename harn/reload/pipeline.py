@@ -32,6 +32,7 @@ from harn.reload.targets import GenerationTargets
 from harn.store.generations import IGenerations
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan, would_remove_most
+from harn.triggers.registry import SLICE
 
 log = Logger(namespace="harn.reload")
 
@@ -194,11 +195,7 @@ class ReloadPipeline:
             versions=numbers.versions,
             terms=terms,
         )
-
-        async def make() -> Candidate:
-            return make_candidate(parts, self._table)
-
-        candidate = await stages.run("swap", make())
+        candidate = await stages.run("swap", self._put_together(parts))
         if not keeps_number:
             # A reservation that times out may still be written; the store works in order, so withdrawing comes after.
             run.stack.push_async_exit(self._withdrawing(candidate))
@@ -208,6 +205,12 @@ class ReloadPipeline:
             reserving = self.builder.reserve(self.generations, candidate, read.source.data, run.live, since)
             await stages.run("prepare", reserving)
         return candidate
+
+    async def _put_together(self, parts: CandidateParts) -> Candidate:
+        """Make the candidate: one with many new versions in a thread."""
+        if len(parts.changed) <= SLICE:
+            return make_candidate(parts, self._table)
+        return await self.builder.in_thread(make_candidate, parts, self._table)
 
     async def _since_last(self, run: PipelineRun, prepared: Prepared) -> Plan:
         """Compare what a start makes with the generation that served last, for the history."""

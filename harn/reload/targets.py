@@ -12,7 +12,7 @@ it was resolved is its destination.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -148,6 +148,18 @@ CLOSING = 5.0
 """Seconds that a destination may take to close; it is not waited for any longer."""
 
 
+@frozen
+class FreshVersions:
+    """
+    The new versions of a generation, whose destination nothing holds for them yet.
+
+    :ivar local: how many run local functions, and have their destination. ``outside``: the others.
+    """
+
+    local: int
+    outside: tuple[BindingVersion, ...]
+
+
 @frozen(eq=False)
 class GenerationTargets:
     """
@@ -166,6 +178,27 @@ class GenerationTargets:
         if found is None:
             return self.functions.retain()
         return hold_outside(found, None if binding.predicate is None else self.functions.interpreter)
+
+    def assign(self, bindings: Iterable[BindingVersion]) -> FreshVersions:
+        """
+        Give new versions their destination, without holding it for them: for a thread, and before it is certain that
+        they are adopted.
+        """
+        local = 0
+        outside: list[BindingVersion] = []
+        for binding in bindings:
+            if binding.spec.handler in self.outside:
+                outside.append(binding)
+            else:
+                binding.destination = self.functions
+                local += 1
+        return FreshVersions(local, tuple(outside))
+
+    def hold_all(self, fresh: FreshVersions) -> None:
+        """Hold the destinations of new versions, which are adopted now."""
+        self.functions.interpreter.retain(fresh.local)
+        for binding in fresh.outside:
+            binding.destination = self.hold(binding)
 
     def release(self) -> None:
         """Release what the generation holds, beside its interpreter."""

@@ -8,7 +8,7 @@ the deliveries' rows; only refused requests of those seconds, which leave no row
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from attrs import frozen
 from twisted.application.internet import TimerService
@@ -161,41 +161,57 @@ class TriggerTotals:
         if not self._is_complete and not self._is_closing:
             self.begin()  # again, if it failed
             return
+        touched = self._metrics.touched.copy()
+        self._metrics.touched.clear()
+        try:
+            await self._add(touched)
+        except BaseException:
+            self._metrics.touched |= touched
+            raise
+
+    async def _add(self, touched: Collection[str]) -> None:
+        """Add to the store what was counted of these triggers since the last time."""
         taken: dict[str, Flushed] = {}
         totals: list[TriggerTotal] = []
         refused: list[Refused] = []
         minute = int(self._wall.seconds() // 60.0)
-        triggers = self._metrics.triggers
-        for counts in (*self._gone(), *triggers.values()):
-            flushed = self._flushed.get(counts.trigger_id)
-            since = Flushed(counts) if flushed is None or flushed.counts is not counts else flushed
+        for since in self._since(touched):
             news = since.news()
             if news is not None:
                 totals.append(news if self._is_complete else without_accepted(news))
                 refused += since.refused(minute)
-                taken[counts.trigger_id] = Flushed.now(counts)
+                taken[since.counts.trigger_id] = Flushed.now(since.counts)
         if totals:
             await self._store.add(totals, refused, self._metrics.last_delivery_id if self._is_complete else 0)
-            self._added(totals, taken)
+            self._added(totals, taken, touched)
         if self._clock.seconds() >= self._read_at + REREAD and totals:
             self._read_at = self._clock.seconds()
             self._stored = await self._store.totals()
 
-    def _gone(self) -> list[TriggerCounts]:
-        """Return the counts that were flushed before and whose trigger is gone since, or came back with new ones."""
+    def _since(self, touched: Collection[str]) -> Iterator[Flushed]:
+        """
+        Yield what was added before of these triggers, first of counts whose trigger is gone or came back with new ones.
+        """
         triggers = self._metrics.triggers
-        return [each.counts for key, each in self._flushed.items() if triggers.get(key) is not each.counts]
+        for trigger_id in touched:
+            counts, flushed = triggers.get(trigger_id), self._flushed.get(trigger_id)
+            if flushed is not None and flushed.counts is not counts:
+                yield flushed
+                flushed = None
+            if counts is not None:
+                yield Flushed(counts) if flushed is None else flushed
 
-    def _added(self, totals: list[TriggerTotal], taken: Mapping[str, Flushed]) -> None:
+    def _added(self, totals: list[TriggerTotal], taken: Mapping[str, Flushed], touched: Collection[str]) -> None:
         stored = dict(self._stored)
         for each in totals:
             before = stored.get(each.trigger_id)
             stored[each.trigger_id] = each if before is None else added(before, each)
         self._stored = stored
         self._flushed.update(taken)
-        for key, flushed in list(self._flushed.items()):
-            if self._metrics.triggers.get(key) is not flushed.counts:
-                del self._flushed[key]
+        for trigger_id in touched:
+            flushed = self._flushed.get(trigger_id)
+            if flushed is not None and self._metrics.triggers.get(trigger_id) is not flushed.counts:
+                del self._flushed[trigger_id]
 
 
 def without_accepted(total: TriggerTotal) -> TriggerTotal:

@@ -7,7 +7,7 @@ down. Everything happens on the reactor thread.
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -22,7 +22,7 @@ REGISTERING, ACTIVE, DRAINING, TERMINATED = "registering", "active", "draining",
 """The states that users see; several stages of a version show as draining."""
 
 
-class Stage(Enum):
+class Stage(IntEnum):
     """The stage of a binding version. `MOVES` holds the legal moves."""
 
     REGISTERING = auto()
@@ -48,6 +48,7 @@ MOVES: dict[Stage, frozenset[Stage]] = {
     Stage.TERMINATED: frozenset(),
 }
 """The legal moves, by the stage before."""
+_MAY_DRAIN = frozenset(stage for stage, following in MOVES.items() if Stage.DRAINING in following)
 _SHOWN = {Stage.REGISTERING: REGISTERING, Stage.ACTIVE: ACTIVE, Stage.TERMINATED: TERMINATED}
 
 
@@ -167,6 +168,19 @@ class BindingVersion:
         self.state = _SHOWN.get(stage, DRAINING)
         self.is_closed = stage in (Stage.CLOSED, Stage.CANCELLED)
         self.is_cancelled = stage is Stage.CANCELLED
+
+    def drain(self, registry: Registry, now: float) -> None:
+        """
+        Take no new deliveries from now on (seconds, Unix); ``registry`` ends it once nothing needs it.
+
+        :raises AssertionError: `MOVES` does not allow it.
+        """
+        if self.stage not in _MAY_DRAIN:
+            self.become(Stage.DRAINING)  # nothing, or the error
+        self.stage = Stage.DRAINING
+        self.state = DRAINING
+        self.draining_since = now
+        self.registry = registry
 
     def lease(self, count: int = 1) -> None:
         """Hold the version ``count`` times more."""

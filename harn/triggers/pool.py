@@ -35,9 +35,9 @@ class Shared(Generic[T]):
         """Number of references."""
         return self._count
 
-    def retain(self) -> Shared[T]:
-        """Add a reference."""
-        self._count += 1
+    def retain(self, count: int = 1) -> Shared[T]:
+        """Add a reference, or so many."""
+        self._count += count
         return self
 
     def withdraw(self) -> None:

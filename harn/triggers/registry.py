@@ -7,7 +7,7 @@ draining version's end.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 
 from harn.lifecycle import Lifecycle, VersionEnded
@@ -15,6 +15,9 @@ from harn.observability.counts import NO_COUNTS
 from harn.observability.metrics import Metrics
 from harn.triggers.binding import DRAINING, BindingVersion, Stage
 from harn.triggers.routing import NO_RAMPS, Ramp, share_of
+
+SLICE = 250
+"""Versions that one turn of the reactor ends, some 3 ms of work; an adopt that replaces more leaves them to later."""
 
 
 class Registry:
@@ -33,13 +36,15 @@ class Registry:
         self.ramps: dict[str, Ramp] = {}
         self._draining: dict[str, dict[int, BindingVersion]] = {}
         self.waiting: Counter[str] = Counter()
+        self._replaced: deque[BindingVersion] = deque()
 
     def __iter__(self) -> Iterator[BindingVersion]:
-        """Yield every live version, those that ramps replace after the newest ones; then every draining one."""
-        yield from self.active.values()
-        for ramp in self.ramps.values():
-            yield ramp.stable
-        yield from self.draining()
+        """Yield the versions of `all`."""
+        return iter(self.all())
+
+    def all(self) -> list[BindingVersion]:
+        """Return every live version, those that ramps replace after the newest ones; then every draining one."""
+        return [*self.active.values(), *(ramp.stable for ramp in self.ramps.values()), *self.draining()]
 
     def draining(self) -> list[BindingVersion]:
         """Return every draining version, the longest draining first."""
@@ -129,17 +134,33 @@ class Registry:
         :param replaced: live versions that are in it no more: they drain from now on (seconds, Unix).
         :param ramps: by trigger id, all that run from now on; each one's fresh version is in ``active``.
         """
+        self.check_replaced()  # of the adopt before, if anything is left
         previous = dict.fromkeys((*replaced, *self._left_behind(active, ramps)))
-        for binding in active.values():
+        for binding in [each for each in active.values() if each.stage is not Stage.ACTIVE]:
             binding.become(Stage.ACTIVE)
         for ramp in ramps.values():
             ramp.stable.become(Stage.ACTIVE)  # at a start it was revived
         self.active = active
         self.ramps = dict(ramps)  # a copy: thousands may end one by one
-        for binding in previous:
-            self.drain(binding, now)
         for binding in self.draining():
             self.check(binding)  # a trigger that came back needs its last version's waiting retries there no more
+        for binding in previous:
+            self._begin_drain(binding, now)
+        self._replaced.extend(previous)
+        if len(previous) <= SLICE:
+            self.check_replaced()
+
+    def check_replaced(self, limit: int | None = None) -> bool:
+        """
+        End the versions that the last adopt replaced, and that nothing needs; of thousands an adopt leaves that.
+
+        :param limit: how many to look at; None for all.
+        :return: whether some are left.
+        """
+        replaced = self._replaced
+        for _ in range(len(replaced) if limit is None else min(limit, len(replaced))):
+            self.check(replaced.popleft())
+        return bool(replaced)
 
     def _left_behind(self, active: Mapping[str, BindingVersion], ramps: Mapping[str, Ramp]) -> list[BindingVersion]:
         """Return ramping versions missing from the new bindings; they must drain."""
@@ -164,11 +185,16 @@ class Registry:
 
     def drain(self, binding: BindingVersion, now: float) -> None:
         """Drain a version: let it finish its deliveries, then end it."""
-        binding.become(Stage.DRAINING)
-        binding.draining_since = now
-        binding.registry = self
-        self._draining.setdefault(binding.id, {})[binding.version] = binding
+        self._begin_drain(binding, now)
         self.check(binding)
+
+    def _begin_drain(self, binding: BindingVersion, now: float) -> None:
+        binding.drain(self, now)
+        versions = self._draining.get(binding.id)
+        if versions is None:
+            self._draining[binding.id] = {binding.version: binding}
+        else:
+            versions[binding.version] = binding
 
     def check(self, binding: BindingVersion) -> None:
         """End a draining version if nothing needs it any more."""
