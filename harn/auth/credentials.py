@@ -16,9 +16,8 @@ import hashlib
 import hmac
 import os
 import re
-import secrets
-from collections.abc import Callable, Iterable, Mapping
-from secrets import token_urlsafe
+from collections.abc import Iterable, Mapping
+from secrets import token_hex, token_urlsafe
 from typing import Any
 
 from attrs import field, frozen
@@ -257,13 +256,9 @@ def parse_signed_header(parameters: str) -> SignedHeader:
     return SignedHeader(found["timestamp"], found["signature"])
 
 
-def body_with_request_id(document: Mapping[str, Any], random: Callable[[int], str] = secrets.token_hex) -> bytes:
-    """
-    Encode a body that never repeats, so that the same request made twice in one second has two signatures.
-
-    :param random: returns that many random bytes in hexadecimal digits.
-    """
-    return canonical_json({**document, "request_id": random(16)})
+def body_with_request_id(document: Mapping[str, Any]) -> bytes:
+    """Encode a body that never repeats, so that the same request made twice in one second has two signatures."""
+    return canonical_json({**document, "request_id": token_hex(16)})
 
 
 def authorization(credentials: Credentials, method: str, target: str, body: bytes, now: float) -> str:

@@ -24,7 +24,6 @@ from harn.deliveries.describing import (
     describe_dead,
     describe_list,
     describe_whole,
-    no_credential,
 )
 from harn.deliveries.operations import (
     MOST_LISTED,
@@ -50,6 +49,7 @@ from harn.history.operations import (
     describe_recorded,
 )
 from harn.manifest.model import Manifest
+from harn.model.display import NO_SECRETS
 from harn.model.event import Fixture, read_fixture
 from harn.orchestrator.operations import RecordInfo, describe_record
 from harn.reload.archive import read_kept_bundle, read_manifest_text
@@ -320,12 +320,12 @@ class StoredDeliveries:
 
     def show(self, wanted: ShowDelivery) -> Answered[DeliveryDetail]:
         """See `DeliverySource.show`."""
-        found = describe_whole(self._whole(wanted), no_credential)
+        found = describe_whole(self._whole(wanted), NO_SECRETS)
         return Answered(found, to_builtins(found))
 
     def export(self, wanted: ShowDelivery) -> Fixture:
         """See `DeliverySource.export`."""
-        return fixture_of(self._whole(wanted).delivery, no_credential)
+        return fixture_of(self._whole(wanted).delivery, NO_SECRETS)
 
     def _whole(self, wanted: ShowDelivery) -> WholeDelivery:
         with self._open() as store:

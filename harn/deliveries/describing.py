@@ -6,7 +6,7 @@ What authorizes or signs is replaced in the event of a delivery, in headers and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from harn.clocks import rfc3339
 from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
-from harn.model.display import REDACTED, candidates, is_signature, looks_secret, redact
+from harn.model.display import REDACTED, SecretSet, candidates, is_signature, looks_secret, redact
 from harn.model.event import Envelope, TriggerEvent, decode_envelope
 from harn.model.json_text import is_too_deep
 from harn.model.references import binding_key
@@ -24,15 +24,7 @@ from harn.store.deliveries import DeadGroup, ListedDelivery, WholeDelivery
 if TYPE_CHECKING:
     from harn.deliveries.selection import Scan
 
-IsCredential = Callable[[bytes], bool]
-"""Returns whether a value is a known secret."""
-
 _MOST_WORDS = 10_000
-
-
-def no_credential(value: bytes) -> bool:
-    """Return False: no secret is known, as where no server runs."""
-    return False
 
 
 def envelope_of(delivery: ListedDelivery) -> Envelope | None:
@@ -54,57 +46,57 @@ def event_document(delivery: ListedDelivery) -> dict[str, Any]:
     return event
 
 
-def shown_event(delivery: ListedDelivery, is_credential: IsCredential) -> dict[str, Any]:
+def shown_event(delivery: ListedDelivery, known: SecretSet) -> dict[str, Any]:
     """Return the event as it is shown: without secrets and signatures, and with its bytes only if they hold none."""
     envelope = envelope_of(delivery)
     if envelope is None:
         return _damaged(delivery)
     event = TriggerEvent(envelope, delivery.body).to_dict()
-    event["headers"] = shown_headers(event["headers"], is_credential)
-    payload = shown_value(event["provider_payload"], is_credential)
-    if payload != event["provider_payload"] or holds_credential(delivery.body, is_credential):
+    event["headers"] = shown_headers(event["headers"], known)
+    payload = shown_value(event["provider_payload"], known)
+    if payload != event["provider_payload"] or holds_credential(delivery.body, known):
         event["provider_payload"] = payload
         if "raw_body" in event:
             event["raw_body"] = REDACTED
     return event
 
 
-def shown_headers(headers: dict[str, str], is_credential: IsCredential) -> dict[str, str]:
+def shown_headers(headers: dict[str, str], known: SecretSet) -> dict[str, str]:
     """Return headers as they are shown."""
-    return {name: REDACTED if is_signature(name) else value for name, value in redact(headers, is_credential).items()}
+    return {name: REDACTED if is_signature(name) else value for name, value in redact(headers, known).items()}
 
 
-def shown_value(value: Any, is_credential: IsCredential) -> Any:
+def shown_value(value: Any, known: SecretSet) -> Any:
     """Return a JSON value without secrets: known ones, and whatever stands under the name of one."""
     if isinstance(value, dict):
         return {
-            name: REDACTED if looks_secret(name) and each not in (None, "") else shown_value(each, is_credential)
+            name: REDACTED if looks_secret(name) and each not in (None, "") else shown_value(each, known)
             for name, each in value.items()
         }
     if isinstance(value, list):
-        return [shown_value(each, is_credential) for each in value]
-    if isinstance(value, str) and any(map(is_credential, candidates(value))):
+        return [shown_value(each, known) for each in value]
+    if isinstance(value, str) and any(map(known.include, candidates(value))):
         return REDACTED
     return value
 
 
-def shown_body(envelope: Envelope, body: bytes, is_credential: IsCredential) -> bytes:
+def shown_body(envelope: Envelope, body: bytes, known: SecretSet) -> bytes:
     """
     Return a body as it is shown: the same bytes if no secret is in it; else JSON is encoded again without its secrets,
     and any other body is replaced as a whole.
     """
     raw = TriggerEvent(envelope, body).provider_payload["raw"]
-    shown = shown_value(raw, is_credential)
-    if shown == raw and not holds_credential(body, is_credential):
+    shown = shown_value(raw, known)
+    if shown == raw and not holds_credential(body, known):
         return body
     if envelope.body_format == "json" and shown != raw:
         return msgspec.json.encode(shown)
     return REDACTED.encode("ascii")
 
 
-def holds_credential(body: bytes, is_credential: IsCredential) -> bool:
+def holds_credential(body: bytes, known: SecretSet) -> bool:
     """Return whether a known secret stands in a body, with white space around it."""
-    return any(map(is_credential, body.split(None, _MOST_WORDS)[:_MOST_WORDS]))
+    return any(map(known.include, body.split(None, _MOST_WORDS)[:_MOST_WORDS]))
 
 
 def _damaged(delivery: ListedDelivery) -> dict[str, Any]:
@@ -266,21 +258,21 @@ def describe_dead(groups: Iterable[DeadGroup]) -> DeadLetters:
     return DeadLetters(groups=shown, total=sum(group.count for group in shown))
 
 
-def describe_whole(whole: WholeDelivery, is_credential: IsCredential) -> DeliveryDetail:
+def describe_whole(whole: WholeDelivery, known: SecretSet) -> DeliveryDetail:
     """
     Return a delivery with its timeline and its event. Of a large body call it off the reactor's thread.
 
-    :param is_credential: returns whether a value is a secret of the live generation.
+    :param known: the secrets of the live generation.
     """
     delivery = whole.delivery
-    known = structs.asdict(describe(delivery))
-    del known["attempts"]
+    described = structs.asdict(describe(delivery))
+    del described["attempts"]
     return DeliveryDetail(
-        **known,
+        **described,
         timeline=tuple(timeline(whole)),
         attempts=tuple(describe_attempt(delivery.trigger_id, each) for each in whole.attempts),
         result=None if whole.result is None else msgspec.json.decode(whole.result),
-        event=shown_event(delivery, is_credential),
+        event=shown_event(delivery, known),
     )
 
 

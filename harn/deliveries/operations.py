@@ -16,12 +16,10 @@ from harn.deliveries.describing import (
     DeadLetters,
     DeliveryDetail,
     DeliveryList,
-    IsCredential,
     describe_dead,
     describe_list,
     describe_whole,
     envelope_of,
-    no_credential,
     shown_body,
     shown_headers,
     shown_value,
@@ -29,6 +27,7 @@ from harn.deliveries.describing import (
 from harn.deliveries.selection import Selection, compile_where, read_states
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.delivery import NewDelivery
+from harn.model.display import NO_SECRETS, SecretSet
 from harn.model.event import Fixture, encode_envelope, fixture_document, make_fixture, read_fixture
 from harn.model.references import binding_key, new_event_id, new_trace_id
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
@@ -59,10 +58,10 @@ class DeliveryService:
     coordinator: Coordinator
 
     @property
-    def is_credential(self) -> IsCredential:
+    def known(self) -> SecretSet:
         """Return what recognizes the secrets of the live generation."""
         live = self.coordinator.current
-        return no_credential if live is None else live.inputs.known.include
+        return NO_SECRETS if live is None else live.inputs.known
 
 
 class Selecting(Parameters, frozen=True, kw_only=True):
@@ -178,7 +177,7 @@ async def show_delivery(service: DeliveryService, caller: Caller, wanted: ShowDe
     :raises DeliveryUnknown: there is none.
     """
     whole = await service.reader.whole(wanted.event_id)
-    shown: DeliveryDetail = await service.reader.in_thread(describe_whole, whole, service.is_credential)
+    shown: DeliveryDetail = await service.reader.in_thread(describe_whole, whole, service.known)
     return shown
 
 
@@ -269,7 +268,7 @@ class FixtureImporter:
         )
 
 
-def fixture_of(delivery: ListedDelivery, is_credential: IsCredential) -> Fixture:
+def fixture_of(delivery: ListedDelivery, known: SecretSet) -> Fixture:
     """
     Return the fixture of a delivery, without secrets and signatures. Of a large body call it off the reactor's thread.
 
@@ -278,11 +277,11 @@ def fixture_of(delivery: ListedDelivery, is_credential: IsCredential) -> Fixture
     envelope = envelope_of(delivery)
     if envelope is None:
         raise DeliveryUnknown(f"the event of {delivery.event_id} is damaged, and cannot be exported")
-    body = shown_body(envelope, delivery.body, is_credential)
+    body = shown_body(envelope, delivery.body, known)
     shown = structs.replace(
         envelope,
-        headers=shown_headers(envelope.headers, is_credential),
-        payload=shown_value(envelope.payload, is_credential),
+        headers=shown_headers(envelope.headers, known),
+        payload=shown_value(envelope.payload, known),
     )
     return make_fixture(delivery.trigger_id, shown, body, redacted=shown != envelope or body != delivery.body)
 
@@ -295,7 +294,7 @@ async def export_fixture(service: DeliveryService, caller: Caller, wanted: ShowD
     :raises DeliveryUnknown: there is none.
     """
     whole = await service.reader.whole(wanted.event_id)
-    fixture: Fixture = await service.reader.in_thread(fixture_of, whole.delivery, service.is_credential)
+    fixture: Fixture = await service.reader.in_thread(fixture_of, whole.delivery, service.known)
     return Exported(fixture=fixture_document(fixture))
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from typing import Protocol
 
 REDACTED = "[redacted]"
 
@@ -84,15 +85,33 @@ def is_signature(name: str) -> bool:
     return any(part in name for part in _SIGNS)
 
 
-def redact(headers: Mapping[str, str], is_credential: Callable[[bytes], bool] = lambda value: False) -> dict[str, str]:
+class SecretSet(Protocol):
+    """Recognizes the values of secrets, as `harn.secrets.providers.KnownSecrets` does."""
+
+    def include(self, value: bytes) -> bool:
+        """Return whether ``value`` is one of them."""
+
+
+class NoSecrets:
+    """Recognizes none, as where no server runs."""
+
+    def include(self, value: bytes) -> bool:
+        """Return False."""
+        return False
+
+
+NO_SECRETS = NoSecrets()
+
+
+def redact(headers: Mapping[str, str], known: SecretSet = NO_SECRETS) -> dict[str, str]:
     """
     Return a copy of the headers that may be shown, secret values replaced by `REDACTED`.
 
     :param headers: names in lower case, values decoded as latin-1.
-    :param is_credential: returns whether a value is a known credential; called with each value and its first words.
+    :param known: the secrets that are looked for, as each value and among its first words.
     """
     return {
-        name: REDACTED if name in SECRET_NAMES or any(map(is_credential, candidates(value))) else value
+        name: REDACTED if name in SECRET_NAMES or any(map(known.include, candidates(value))) else value
         for name, value in headers.items()
     }
 

@@ -337,7 +337,7 @@ def _without_secrets(server: ServerService, record: Record) -> Any:
     event = record.payload.get("event")
     if live is None or not isinstance(event, dict) or not isinstance(event.get("headers"), dict):
         return record.payload
-    return {**record.payload, "event": {**event, "headers": redact(event["headers"], live.inputs.known.include)}}
+    return {**record.payload, "event": {**event, "headers": redact(event["headers"], live.inputs.known)}}
 
 
 OPERATIONS = (list_bindings, inspect, read_events, recover)

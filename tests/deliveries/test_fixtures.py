@@ -7,15 +7,18 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.deliveries.describing import no_credential
 from harn.deliveries.operations import FixtureImporter, ImportFixture, fixture_of, import_fixture
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
+from harn.model.display import NO_SECRETS
 from harn.model.event import decode_envelope, fixture_document, read_fixture
+from harn.secrets.providers import KnownSecrets, secret_hash
 from harn.testing.stores.kit import new_delivery
 from tests.deliveries.test_selection import listed
 from tests.dispatch.world import World
 from tests.operations.asking import asked
 from tests.triggers.examples import spec
+
+KEY = b"k" * 16
 
 
 def with_headers(**headers: str) -> bytes:
@@ -29,7 +32,7 @@ class ExportTests(SynchronousTestCase):
         """A fixture is the event, byte for byte, where there is nothing to hide."""
         for body in (b'{"n": 1}', b"", b"\x00\xff", '{"ü": 1}'.encode()):
             delivery = listed(body=body)
-            document = msgspec.json.decode(msgspec.json.encode(fixture_document(fixture_of(delivery, no_credential))))
+            document = msgspec.json.decode(msgspec.json.encode(fixture_document(fixture_of(delivery, NO_SECRETS))))
             found = read_fixture(document)
             self.assertEqual((found.redacted, found.trigger_id, found.raw_body()), (False, "gh", body))
             self.assertEqual(found.envelope, decode_envelope(delivery.envelope))
@@ -38,7 +41,9 @@ class ExportTests(SynchronousTestCase):
         """No secret and no signature is in a fixture, which says that something was replaced."""
         envelope = with_headers(authorization="Bearer x", x_hub_signature_256="sha256=ab", x_event="ping")
         body = b'{"access_token": "t0ken", "note": "s3cret", "n": 1}'
-        fixture = fixture_of(listed(envelope=envelope, body=body), lambda value: value == b"s3cret")
+        fixture = fixture_of(
+            listed(envelope=envelope, body=body), KnownSecrets(KEY, frozenset((secret_hash(KEY, b"s3cret"),)))
+        )
         text = msgspec.json.encode(fixture)
         for secret in (b"Bearer", b"sha256=ab", b"t0ken", b"s3cret"):
             self.assertNotIn(secret, text)
@@ -49,7 +54,7 @@ class ExportTests(SynchronousTestCase):
     def test_damaged(self) -> None:
         """A damaged event cannot be exported."""
         with self.assertRaisesRegex(DeliveryUnknown, "e1 is damaged"):
-            fixture_of(listed(envelope=b"?"), no_credential)
+            fixture_of(listed(envelope=b"?"), NO_SECRETS)
 
 
 class ImportTests(SynchronousTestCase):
@@ -60,7 +65,7 @@ class ImportTests(SynchronousTestCase):
         self.importer = FixtureImporter(wall=self.world.wall, registry=self.world.registry, intake=self.world.intake)
 
     def document(self, **envelope: Any) -> dict[str, Any]:
-        document = fixture_document(fixture_of(listed(), no_credential))
+        document = fixture_document(fixture_of(listed(), NO_SECRETS))
         document["envelope"] |= {"provider": self.provider, **envelope}
         return document
 
