@@ -37,6 +37,12 @@ _UPDATE_DELIVERIES = (
     " skip_reason = new.column14 FROM (VALUES "
 )
 _BY_ID = ") AS new WHERE deliveries.id = new.column1"
+# Of nearly all: a row that is not finished has nothing in the other columns. The sign keeps the index out.
+_UPDATE_DONE = (
+    "UPDATE deliveries SET state = 2, due_at = NULL, version = new.column2, attempts = new.column3,"
+    " passed = new.column4, settled_at = new.column5, result = new.column6 FROM (VALUES "
+)
+_BY_ID_IF_UNFINISHED = _BY_ID + " AND +deliveries.state < 2"
 _DEAD_LETTER = (
     "UPDATE deliveries SET state = 3, settled_at = ?, dead_number = ?, reason = ?, error_class = ?, error = ?"
     " WHERE id = ?"
@@ -77,33 +83,65 @@ class Settle(GroupedUnit):
 
         :raises StoreError: a delivery is not there. Which one is named only if there is one settlement.
         """
-        rows: list[Any] = []
-        attempts: list[Any] = []
-        seen: set[int] = set()
+        rows, attempts = Rows(session), list[Any]()
         dying: list[int] = []
         numbers = session.numbers
         for settlement, at in [(each, unit.at) for unit in units for each in unit.settlements]:
             delivery_id, attempt = settlement.delivery_id, settlement.attempt
-            is_large = settlement.result is not None and len(settlement.result) > LARGE
-            if delivery_id in seen or is_large:
-                # One statement would take two of a delivery in any order; and see `LARGE`.
-                _update(session, rows, len(seen))
-                rows, seen = [], set()
-            seen.add(delivery_id)
             if settlement.state is model.DEAD:
                 numbers.dead += 1
                 dying.append(delivery_id)
-            rows += _row(settlement, at if attempt is None else attempt.completed_at, numbers.dead)
-            if is_large:
-                _update(session, rows, 1)
-                rows, seen = [], set()
+            rows.add(settlement, at if attempt is None else attempt.completed_at)
             if attempt is not None:
                 numbers.attempt += 1
                 attempts += _attempt_row(numbers.attempt, delivery_id, attempt)
-        _update(session, rows, len(seen))
+        rows.write()
         claims.release(session, dying)
         if attempts:
             session.execute_rows(_INSERT_ATTEMPTS, 11, attempts)
+
+
+class Rows:
+    """Rows of deliveries that wait to be written: those that are done with one statement, all others with another."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._done: list[tuple[Settlement, float]] = []
+        self._others: list[Any] = []
+        self._seen: set[int] = set()
+
+    def add(self, settlement: Settlement, at: float) -> None:
+        """Add a row; ``at`` is since when the delivery stands there (seconds, Unix)."""
+        delivery_id = settlement.delivery_id
+        is_large = settlement.result is not None and len(settlement.result) > LARGE
+        if delivery_id in self._seen or is_large:
+            self.write()  # one statement would take two of a delivery in any order; and see `LARGE`
+        self._seen.add(delivery_id)
+        if settlement.state is model.DONE:
+            self._done.append((settlement, at))
+        else:
+            self._others += _row(settlement, at, self._session.numbers.dead)
+        if is_large:
+            self.write()
+
+    def write(self) -> None:
+        """
+        Write what was added.
+
+        :raises StoreError: a delivery is not there.
+        """
+        done, others = self._done, self._others
+        values: list[Any] = []
+        for each, at in done:
+            values += (each.delivery_id, each.version, each.attempts, each.passed, at, each.result)
+        execute = self._session.execute_rows
+        if values and execute(_UPDATE_DONE, 6, values, _BY_ID_IF_UNFINISHED) != len(done):
+            # One was given up meanwhile, while its handler ran on; or is not there.
+            for each, at in done:
+                others += _row(each, at, 0)
+        if others and execute(_UPDATE_DELIVERIES, 14, others, _BY_ID) != len(others) // 14:
+            raise StoreError(f"there is no delivery {others[0]}" if len(others) == 14 else "a delivery is not there")
+        self._done, self._others, self._seen = [], [], set()
 
 
 def _row(settlement: Settlement, at: float, dead_number: int) -> tuple[Any, ...]:
@@ -148,11 +186,6 @@ def _attempt_row(number: int, delivery_id: int, attempt: Attempt) -> tuple[Any, 
         attempt.traceback,
         attempt.output,
     )
-
-
-def _update(session: Session, rows: list[Any], expected: int) -> None:
-    if rows and session.execute_rows(_UPDATE_DELIVERIES, 14, rows, _BY_ID) != expected:
-        raise StoreError(f"there is no delivery {rows[0]}" if expected == 1 else "a delivery is not there")
 
 
 def mark_dead(session: Session, dead: Sequence[Death]) -> None:
