@@ -68,6 +68,7 @@ ORCHESTRATOR: Mapping[str, Place] = {
 """Commands that run the orchestrator, or talk to one that runs."""
 
 HARN: Mapping[str, Place] = {
+    "init": Place("harn.cli.init:init", SERVE, "Write the files of a first trigger"),
     **ORCHESTRATOR,
     "orchestrator": Place("harn.cli.main:orchestrator", MORE, "All of the above, by their long names"),
     "manifest": Place("harn.cli.main:manifest", MORE, "Print the JSON schema, for editors"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from harn.connectors.bodies import occurred_at, word
-from harn.connectors.receivers import Message, Path, SignedProvider, header
+from harn.connectors.receivers import Example, Message, Path, SignedProvider, dotted, header, member
 from harn.connectors.signatures import HmacScheme
 from harn.errors import PayloadInvalid
 
@@ -39,15 +39,24 @@ def _is_event(text: str) -> bool:
     return _EVENT.fullmatch(text) is not None
 
 
-def _kind(message: Message) -> str:
-    """Return ``<X-GitHub-Event>.<action>``, or the bare event where the body has no action."""
-    event = message.headers.get("x-github-event")
-    if event is None or not _is_event(event):
-        raise PayloadInvalid("the header X-GitHub-Event is missing or malformed; is this a webhook of GitHub?")
-    if message.body_format == "fields":
-        raise PayloadInvalid("the form has no field payload, which holds the event")
-    action = word(message.at("action"))
-    return event if action is None else f"{event}.{action}"
+class _Kind:
+    """``<X-GitHub-Event>.<action>``, or the bare event where the body has no action."""
+
+    put = dotted(header("X-GitHub-Event"), member("action")).put
+
+    def __call__(self, message: Message) -> str:
+        """
+        Return the kind of a message.
+
+        :raises PayloadInvalid: it is not a webhook of GitHub.
+        """
+        event = message.headers.get("x-github-event")
+        if event is None or not _is_event(event):
+            raise PayloadInvalid("the header X-GitHub-Event is missing or malformed; is this a webhook of GitHub?")
+        if message.body_format == "fields":
+            raise PayloadInvalid("the form has no field payload, which holds the event")
+        action = word(message.at("action"))
+        return event if action is None else f"{event}.{action}"
 
 
 def _occurred_at(message: Message) -> str | None:
@@ -59,9 +68,20 @@ GITHUB = SignedProvider(
     provider="github",
     home=__name__,
     scheme=SIGNATURE,
-    kind=_kind,
+    kind=_Kind(),
     identity=header("X-GitHub-Delivery"),
     occurred_at=_occurred_at,
     fields=lambda message: _FIELDS.get(message.headers.get("x-github-event", ""), _COMMON),
     headers={"event": "x-github-event", "delivery_id": "x-github-delivery"},
+    example=Example(
+        body=b'{"action": "opened", "issue": {"number": 42, "title": "The greeting is gone after a reload", "state": '
+        b'"open", "user": {"login": "octocat", "type": "User"}, "body": "Expected: hello. Got: nothing."}, '
+        b'"repository": {"name": "hello-world", "full_name": "octo-org/hello-world"}, '
+        b'"sender": {"login": "octocat", "type": "User"}}',
+        headers={
+            "Content-Type": "application/json",
+            "X-GitHub-Event": "issues",
+            "X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+        },
+    ),
 )

@@ -38,9 +38,17 @@ def _fields(message: Message) -> Mapping[str, Path]:
     return {name: (place,) for name, place in names.items()}
 
 
-def _sent_at(message: Message) -> Any:
-    milliseconds = message.at("webhookTimestamp")
-    return milliseconds / 1000 if type(milliseconds) is int and abs(milliseconds) < 10**15 else None
+class _SentAt:
+    """The time in the body, which is signed with it: ``webhookTimestamp``, in milliseconds."""
+
+    def __call__(self, message: Message) -> float | None:
+        """Return it in seconds, Unix; None if it is absent or malformed."""
+        milliseconds = message.at("webhookTimestamp")
+        return milliseconds / 1000 if type(milliseconds) is int and abs(milliseconds) < 10**15 else None
+
+    def put(self, value: float, document: dict[str, Any]) -> None:
+        """Write a time (seconds, Unix) there."""
+        document["webhookTimestamp"] = int(value * 1000)
 
 
 LINEAR = SignedProvider(
@@ -48,7 +56,7 @@ LINEAR = SignedProvider(
     home=__name__,
     scheme=SIGNATURE,
     tolerance=TOLERANCE,
-    sent_at=_sent_at,
+    sent_at=_SentAt(),
     kind=_kind,
     identity=first_of(header("Linear-Delivery"), member("webhookId")),
     occurred_at=member("createdAt"),

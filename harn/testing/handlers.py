@@ -1,29 +1,92 @@
 """
-The kit for authors of handlers: events out of fixtures, and handlers called as a server calls them.
+The kit for authors of handlers: events as a server makes them, and handlers called as a server calls them.
 
 ::
 
-    from harn.testing.handlers import load_fixture, run_handler
+    from harn.testing.handlers import github, run_handler
 
-    result = run_handler(handlers.on_issue, load_fixture("fixtures/issue.json"), secrets={"github/token": "t"})
+    run = run_handler("handlers:on_issue", github("issues.opened"), secrets={"github/token": "t"}, attempt=2)
+    assert run.outcome == "success" and run.result == {"title": "..."}
+
+It runs in the process of the test, with unittest, pytest or trial, whether the handler is ``async`` or not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import importlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 from attrs import field, frozen
 
-from harn.handlers import Context, Log, SecretMissing, TriggerEvent
+from harn.errors import AttemptFailed, HandlerRetryAfter
+from harn.handlers import Context, Log, Reject, RetryAfter, SecretMissing, TriggerEvent
 from harn.model.event import read_fixture
+from harn.model.references import parse_function_reference
+from harn.testing.events import (
+    bitbucket,
+    cloudevents,
+    discord,
+    example,
+    forgejo,
+    gitea,
+    github,
+    gitlab,
+    linear,
+    notion,
+    pagerduty,
+    sendgrid,
+    sentry,
+    shopify,
+    slack,
+    standard,
+    stripe,
+    twilio,
+    webhook,
+    zendesk,
+)
+from harn.vm.child.calls import encode_result, wait_of
+from harn.vm.child.functions import Unusable, UserFunction, usable
+from harn.vm.child.tracebacks import message_of, one_line
+from harn.vm.frames import PREDICATE_RAISED, RAISED, REJECTED, RETRY_AFTER, TIMED_OUT, Failed
+from harn.vm.outcomes import error_of
+
+__all__ = [
+    "HandlerRun",
+    "LoggedRecord",
+    "bitbucket",
+    "cloudevents",
+    "discord",
+    "example",
+    "forgejo",
+    "gitea",
+    "github",
+    "gitlab",
+    "linear",
+    "load_fixture",
+    "notion",
+    "pagerduty",
+    "run_handler",
+    "sendgrid",
+    "sentry",
+    "shopify",
+    "slack",
+    "standard",
+    "stripe",
+    "twilio",
+    "webhook",
+    "zendesk",
+]
+
+SUCCESS, SKIPPED = "success", "skipped"
+"""Outcomes of an attempt that did not fail; others are ``failed``, ``timeout`` and ``denied``."""
 
 
 @frozen
@@ -33,6 +96,31 @@ class LoggedRecord:
     level: str
     message: str
     fields: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class HandlerRun:
+    """
+    One attempt of a handler, in the words in which a server records it.
+
+    :ivar outcome: ``success``, ``skipped`` (by the predicate), ``failed``, ``timeout`` or ``denied`` (by `Reject`).
+    :ivar result: of a success: the result, as it is after a way through JSON.
+    :ivar error_class: of a failure, for example ``handler_error``, ``rejected``, ``retry_after``, ``result_invalid``.
+    :ivar error: of a failure: ``Type: message``.
+    :ivar exception: what was raised, with its traceback; None where nothing was.
+    :ivar retry_after: seconds that a `RetryAfter` asks for; None for any other, or as the trigger's ``retry`` says.
+    :ivar log: what was logged through ``context.log``, in order.
+    :ivar seconds: that it took.
+    """
+
+    outcome: str
+    result: Any = None
+    error_class: str | None = None
+    error: str | None = None
+    exception: BaseException | None = None
+    retry_after: float | None = None
+    log: tuple[LoggedRecord, ...] = ()
+    seconds: float
 
 
 def load_fixture(path: str | os.PathLike[str]) -> TriggerEvent:
@@ -50,54 +138,196 @@ def load_fixture(path: str | os.PathLike[str]) -> TriggerEvent:
 
 
 def run_handler(
-    handler: Callable[..., Any],
+    handler: str | Callable[..., Any],
     event: TriggerEvent,
     *,
+    when: str | Callable[..., Any] | None = None,
     attempt: int = 1,
     timeout: float = 30.0,
     secrets: Mapping[str, str] = {},
-    logged: list[LoggedRecord] | None = None,
-) -> Any:
+    trigger_id: str = "test",
+    replay_of: str | None = None,
+) -> HandlerRun:
     """
-    Call a handler, ``async`` or not, with or without a context, and return its result, which must be JSON.
+    Run one attempt of a handler, and return how it ended. What the handler raises is in the answer, and not raised.
 
-    Whatever it raises is raised, `harn.handlers.Reject` and `harn.handlers.RetryAfter` too.
-
-    :param attempt: the number of the attempt that it sees.
-    :param timeout: seconds until its ``context.deadline``; an ``async`` handler is cancelled then.
+    :param handler: ``module:function`` as in a manifest, imported as tests import it; or the function.
+    :param when: the predicate that decides first, in the same way; None for none.
+    :param attempt: the number of the attempt that the handler sees.
+    :param timeout: seconds until ``context.deadline``; an ``async`` handler is cancelled then, of any other the outcome
+        is ``timeout`` when it has returned.
     :param secrets: by reference what ``context.secret`` returns; any other one is missing.
-    :param logged: gets what it logs through ``context.log``.
-    :raises TypeError: its result is not a JSON value.
-    :raises TimeoutError: an ``async`` handler has not ended in time.
+    :raises ValueError: a function is missing, or cannot be called with an event; the message says what to write.
     """
-    records = [] if logged is None else logged
+    function = function_of(handler)
+    predicate = None if when is None else function_of(when)
+    log: list[LoggedRecord] = []
     context = Context(
-        binding="test@v1",
-        trigger_id="test",
+        binding=f"{trigger_id}@v1",
+        trigger_id=trigger_id,
         attempt=attempt,
         deadline=time.time() + timeout,
-        replay_of=None,
-        log=Log(lambda level, message, fields: records.append(LoggedRecord(level, message, fields))),
+        replay_of=replay_of,
+        log=Log(lambda level, message, fields: log.append(LoggedRecord(level, message, fields))),
         ask=lambda reference: _secret(secrets, reference),
     )
-    called = handler(event, context) if _wants_context(handler) else handler(event)
-    if inspect.isawaitable(called):
-        called = asyncio.run(_awaited(called, timeout))
-    msgspec.json.encode(called)
-    return called
+    run = _Attempt(event, context, timeout)
+    if predicate is None or run.wants(predicate):
+        run.handle(function)
+    return run.ended(tuple(log))
 
 
-async def _awaited(called: Any, timeout: float) -> Any:
-    return await asyncio.wait_for(called, timeout)
+class _Attempt:
+    """An attempt, from its first call to its end."""
+
+    def __init__(self, event: TriggerEvent, context: Context, timeout: float) -> None:
+        self._event = event
+        self._context = context
+        self._timeout = timeout
+        self._began = time.monotonic()
+        self._outcome = SKIPPED
+        self._result: Any = None
+        self._error: AttemptFailed | None = None
+        self._exception: BaseException | None = None
+
+    def wants(self, predicate: UserFunction) -> bool:
+        """Call the predicate; return whether it said yes."""
+        try:
+            said = self._call(predicate)
+        except (Exception, SystemExit) as error:  # which does not end an interpreter, either
+            self._fails(error, PREDICATE_RAISED)
+            return False
+        if not isinstance(said, bool):
+            self._fails(None, PREDICATE_RAISED, f"the predicate must return True or False, got {type(said).__name__}")
+            return False
+        return said
+
+    def handle(self, handler: UserFunction) -> None:
+        """Call the handler; keep its result, which must be JSON."""
+        try:
+            returned = self._call(handler)
+        except (Exception, SystemExit) as error:
+            self._fails(error, RAISED)
+            return
+        try:
+            self._result = msgspec.json.decode(encode_result(returned))
+        except Exception as error:  # encode_result's own, which has the kind of the failure
+            self._fails(None, getattr(error, "kind", RAISED), str(error))
+            return
+        self._outcome = SUCCESS
+        if time.monotonic() - self._began > self._timeout:
+            self._fails(None, TIMED_OUT)
+
+    def ended(self, log: tuple[LoggedRecord, ...]) -> HandlerRun:
+        """Return how it ended."""
+        seconds = time.monotonic() - self._began
+        error = self._error
+        if error is None:
+            return HandlerRun(outcome=self._outcome, result=self._result, log=log, seconds=seconds)
+        return HandlerRun(
+            outcome=error.outcome,
+            error_class=error.error_class,
+            error=str(error),
+            exception=self._exception,
+            retry_after=error.seconds if isinstance(error, HandlerRetryAfter) else None,
+            log=log,
+            seconds=seconds,
+        )
+
+    def _fails(self, error: Exception | SystemExit | None, kind: int, message: str = "") -> None:
+        """Record a failure as an interpreter's process reports it."""
+        self._exception, self._result = error, None
+        seconds = -1.0
+        message = message or ("" if error is None else one_line(error))
+        wait = wait_of(error) if isinstance(error, RetryAfter) else None
+        if kind == RAISED and isinstance(error, Reject):
+            kind, message = REJECTED, message_of(error)
+        elif kind == RAISED and wait is not None and error is not None:
+            kind, message, seconds = RETRY_AFTER, message_of(error), wait
+        elif kind == TIMED_OUT or isinstance(error, _Cancelled):
+            kind, message = TIMED_OUT, f"ran longer than {self._timeout:g} s"
+        self._error = error_of(Failed(0, kind, message, "", seconds))
+
+    def _call(self, function: UserFunction) -> Any:
+        """Call a function, and await what it returns where that is awaitable."""
+        arguments = (self._event, self._context) if function.wants_context else (self._event,)
+        if function.is_async:
+            return _outside_loops(lambda: asyncio.run(self._awaited_call(function, arguments)))
+        returned = _outside_loops(lambda: function.call(*arguments))
+        if not hasattr(returned, "__await__"):
+            return returned
+        return _outside_loops(lambda: asyncio.run(self._awaited(returned)))
+
+    async def _awaited_call(self, function: UserFunction, arguments: tuple[Any, ...]) -> Any:
+        return await self._awaited(function.call(*arguments))
+
+    async def _awaited(self, awaitable: Any) -> Any:
+        async def waiting() -> Any:
+            return await awaitable
+
+        left = max(0.0, self._timeout - (time.monotonic() - self._began))
+        task = asyncio.ensure_future(waiting())
+        done, _ = await asyncio.wait((task,), timeout=left)
+        if done:
+            return task.result()
+        task.cancel()
+        await asyncio.wait((task,))
+        raise _Cancelled
 
 
-def _wants_context(handler: Callable[..., Any]) -> bool:
-    """Return whether a function takes a second argument by its place."""
-    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(handler).parameters.values()
-    return sum(each.kind in by_place for each in parameters) > 1 or any(
-        each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters
-    )
+class _Cancelled(Exception):
+    """An ``async`` function has not ended in time."""
+
+
+def _outside_loops(call: Callable[[], Any]) -> Any:
+    """Call a function; in a thread where a loop runs already, as in an ``async`` test, as handlers have none above."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return call()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+def function_of(named: str | Callable[..., Any]) -> UserFunction:
+    """
+    Return a function, imported where it is given by its name as a manifest has it.
+
+    :raises ValueError: it is missing, or cannot be called with an event.
+    """
+    if not isinstance(named, str):
+        return _usable(named, getattr(named, "__name__", repr(named)), "")
+    reference = parse_function_reference(named)
+    try:
+        module = _imported(reference.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{reference.module}.".startswith(f"{error.name}."):
+            raise  # a module that it imports is missing
+        raise ValueError(
+            f"there is no module {error.name!r} in this folder or on sys.path; run tests in the manifest's folder"
+        ) from None
+    if not hasattr(module, reference.function):
+        raise ValueError(f"module {reference.module!r} has no function {reference.function!r}")
+    return _usable(getattr(module, reference.function), reference.function, module.__file__ or "")
+
+
+def _imported(name: str) -> Any:
+    """Import a module; the folder in which the tests run counts, too, as that of a manifest does."""
+    here = os.getcwd()
+    if here in sys.path or "" in sys.path:
+        return importlib.import_module(name)
+    sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
+
+
+def _usable(value: Any, name: str, file: str) -> UserFunction:
+    try:
+        return usable(value, name, file)
+    except Unusable as wrong:
+        raise ValueError(f"{wrong.message}; {wrong.hint}") from None
 
 
 def _secret(secrets: Mapping[str, str], reference: str) -> Future[str]:

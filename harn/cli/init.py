@@ -1,0 +1,150 @@
+"""``harn init``: a folder to begin with: a manifest, a handler, its test, and what belongs beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harn.errors import HarnError
+from harn.model.references import parse_function_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harn.connectors.interfaces import IConnectorPlugin
+
+USUAL_SENDER = "github"
+USUAL_HANDLER = "handlers:on_event"
+
+
+class CannotBegin(HarnError):
+    """The folder has some of the files already, or what was asked for cannot be written down."""
+
+
+@click.command()
+@click.argument("directory", default=".", metavar="[DIR]", type=click.Path(file_okay=False))
+@click.option("--sender", metavar="NAME", help=f"Who sends the events: a provider. ({USUAL_SENDER})")
+@click.option("--name", metavar="ID", help="The trigger's id. (the sender's name)")
+@click.option("--handler", default=USUAL_HANDLER, show_default=True, metavar="MODULE:FUNCTION", help="Its handler.")
+def init(directory: str, sender: str | None, name: str | None, handler: str) -> None:
+    """
+    Write the files of a first trigger to DIR, by default this folder.
+
+    These are harn.toml, its JSON schema for editors, a handler and a test of it, .env.example and .gitignore. On a
+    terminal it asks for sender and name where they are not given. A file that is there already is not replaced: then
+    nothing is written.
+    """
+    from harn.connectors.catalog import Catalog
+    from harn.manifest.json_schema import manifest_json_schema
+
+    catalog = Catalog.discover()
+    plugins = catalog.plugins
+    asks = is_terminal()
+    if sender is None:
+        sender = click.prompt(f"Sender ({', '.join(known_senders(plugins))})", default=USUAL_SENDER) if asks else ""
+    plugin = find_sender(plugins, sender or USUAL_SENDER)
+    if name is None:
+        name = click.prompt("Name of the trigger", default=plugin.provider) if asks else plugin.provider
+    schema = json.dumps(manifest_json_schema(catalog.providers), indent=1) + "\n"
+    files = make_files(plugin, check_name(name), handler, schema)
+    write_files(Path(directory), files)
+    show_next(directory, plugin, name, sorted(files))
+
+
+def is_terminal() -> bool:
+    """Return whether the user can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def known_senders(plugins: Mapping[str, IConnectorPlugin]) -> list[str]:
+    """Return the senders that a first trigger can be made for: those that post to a route."""
+    return sorted(name for name, plugin in plugins.items() if "webhook" in plugin.kinds)
+
+
+def find_sender(plugins: Mapping[str, IConnectorPlugin], sender: str) -> IConnectorPlugin:
+    """
+    Return the plugin of a sender.
+
+    :raises CannotBegin: there is none; names what there is.
+    """
+    from harn.manifest.diagnostics import nearest
+
+    known = known_senders(plugins)
+    if sender in known:
+        return plugins[sender]
+    meant = nearest(sender, known)
+    hint = f"did you mean {meant!r}?" if meant else f"known: {', '.join(known)}; webhook is any sender that signs"
+    raise CannotBegin(f"--sender must be a provider of webhooks, got {sender!r}; {hint}")
+
+
+def check_name(name: str) -> str:
+    """
+    Return the id of a trigger, which is a part of its URL, too.
+
+    :raises CannotBegin: it would have to be quoted there.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise CannotBegin(f"--name must have letters, digits, - and _ only, got {name!r}")
+    return name
+
+
+def make_files(plugin: IConnectorPlugin, name: str, handler: str, schema: str) -> dict[str, str]:
+    """
+    Return the text of each file by its path in the folder.
+
+    :raises CannotBegin: the handler is not ``module:function``.
+    """
+    from harn.cli import starter
+
+    try:
+        function = parse_function_reference(handler)
+    except ValueError as wrong:
+        raise CannotBegin(f"--handler: {wrong}") from None
+    return {
+        "harn.toml": starter.manifest(plugin, name, str(function)),
+        starter.SCHEMA: schema,
+        f"{function.module.replace('.', '/')}.py": starter.handler(function.function, plugin.provider),
+        "test_handlers.py": starter.test(plugin.provider, function),
+        ".env.example": starter.environment(plugin),
+        ".gitignore": starter.IGNORED,
+    }
+
+
+def write_files(directory: Path, files: Mapping[str, str]) -> None:
+    """
+    Write the files, all or none.
+
+    :raises CannotBegin: some of them are there.
+    :raises OSError: one cannot be written.
+    """
+    there = [name for name in sorted(files) if os.path.lexists(directory / name)]
+    if there:
+        where = "this folder" if str(directory) == "." else str(directory)
+        raise CannotBegin(
+            f"{where} has {', '.join(there)} already, and nothing was written; name an empty folder: harn init DIR"
+        )
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+
+
+def show_next(directory: str, plugin: IConnectorPlugin, name: str, files: list[str]) -> None:
+    """Print what was written, and what to type next."""
+    where = "" if directory == "." else f" to {directory}"
+    click.echo(f"wrote {', '.join(files)}{where}")
+    click.echo("next:")
+    steps = [] if directory == "." else [(f"cd {directory}", "")]
+    steps += [
+        ("harn dev", "serve; reload at each save; demo values for secrets that are not set"),
+        (f"harn send {name}", f"in a second terminal: a signed request, as {plugin.provider} sends it"),
+        ("python -m unittest", "test the handler, without a server"),
+    ]
+    for command, about in steps:
+        click.echo(f"  {command:<20} # {about}" if about else f"  {command}")

@@ -1,0 +1,107 @@
+"""``init``: the files of a first trigger, and what keeps it from writing any."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from unittest.mock import patch
+
+from click.testing import CliRunner, Result
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.cli.init import known_senders
+from harn.cli.main import cli
+from harn.connectors.catalog import Catalog
+from harn.manifest.load import check_document
+from harn.manifest.source import ManifestSource
+from harn.reload.build import installed_rules
+
+FILES = [".env.example", ".gitignore", "handlers.py", "harn.schema.json", "harn.toml", "test_handlers.py"]
+
+
+class InitTests(SynchronousTestCase):
+    """What a stranger gets."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+
+    def init(self, *arguments: str, typed: str | None = None) -> Result:
+        """Run the command, on a terminal where something is ``typed``."""
+        result = CliRunner().invoke(cli, ["init", str(self.folder), *arguments], prog_name="harn", input=typed)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def files(self) -> list[str]:
+        """Return the paths of all files in the folder."""
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+
+    def test_every_sender(self) -> None:
+        """For each provider of webhooks, the manifest has no problem, and names its schema in the first line."""
+        rules = installed_rules()
+        for sender in known_senders(Catalog.discover().plugins):
+            self.folder = Path(self.mktemp())
+            self.assertEqual(self.init("--sender", sender).exit_code, 0, sender)
+            self.assertEqual(self.files(), FILES)
+            text = (self.folder / "harn.toml").read_bytes()
+            self.assertTrue(text.startswith(b"#:schema ./harn.schema.json\n"))
+            loaded = check_document(ManifestSource.of(str(self.folder / "harn.toml"), text, "harn.toml"), None, rules)
+            (spec,) = loaded.manifest.triggers.values()
+            self.assertEqual((spec.id, spec.provider, spec.handler), (sender, sender, "handlers:on_event"))
+            variables = (self.folder / ".env.example").read_text()
+            for reference in (text for texts in spec.secrets.values() for text in texts):
+                name = reference.upper().replace("/", "_").replace("-", "_")
+                self.assertIn(f"\nHARN_SECRET_{name}=\n", variables)
+
+    def test_flags(self) -> None:
+        """The id and the handler are as given; its module is a file of that name."""
+        self.assertEqual(self.init("--sender", "github", "--name", "gh", "--handler", "rules.gh::opened").exit_code, 0)
+        trigger = tomllib.loads((self.folder / "harn.toml").read_text())["triggers"][0]
+        self.assertEqual((trigger["id"], trigger["handler"]), ("gh", "rules.gh:opened"))
+        self.assertIn("async def opened(", (self.folder / "rules" / "gh.py").read_text())
+        self.assertIn('run_handler("rules.gh:opened"', (self.folder / "test_handlers.py").read_text())
+
+    def test_says_what_is_next(self) -> None:
+        """The output names the files, and the commands to type."""
+        said = self.init("--name", "gh").stdout
+        for word in (*FILES, f"cd {self.folder}", "harn dev", "harn send gh", "python -m unittest"):
+            self.assertIn(word, said)
+
+    def test_nothing_is_overwritten(self) -> None:
+        """Where one of the files is there, a dangling link too, all of them stay away, and it is named."""
+        self.folder.mkdir()
+        os.symlink("nowhere", self.folder / "handlers.py")
+        result = self.init()
+        self.assertEqual((result.exit_code, result.stdout), (1, ""))
+        self.assertIn("error: ", result.stderr)
+        self.assertIn("has handlers.py already, and nothing was written", result.stderr)
+        self.assertEqual(os.listdir(self.folder), ["handlers.py"])
+
+    def test_asks_on_a_terminal(self) -> None:
+        """On a terminal sender and name are asked for; Enter takes what is usual; the end of input writes nothing."""
+        with patch("harn.cli.init.is_terminal", lambda: True):
+            self.assertEqual(self.init(typed="stripe\npayments\n").exit_code, 0)
+            trigger = tomllib.loads((self.folder / "harn.toml").read_text())["triggers"][0]
+            self.assertEqual((trigger["id"], trigger["provider"]), ("payments", "stripe"))
+            self.folder = Path(self.mktemp())
+            self.assertEqual(self.init(typed="\n\n").exit_code, 0)
+            self.assertIn('id = "github"', (self.folder / "harn.toml").read_text())
+            self.folder = Path(self.mktemp())
+            self.assertEqual(self.init(typed="").exit_code, 1)
+            self.assertFalse(self.folder.exists())
+
+    def test_refused(self) -> None:
+        """A sender that is not there, a name that no URL has, and no handler: each says what to write."""
+        for arguments, said in (
+            (("--sender", "strip"), "did you mean 'stripe'?"),
+            (("--sender", "fax"), "known: "),
+            (("--sender", "a2a-push"), "must be a provider of webhooks"),
+            (("--name", "a/b"), "letters, digits, - and _ only"),
+            (("--name", ""), "letters, digits, - and _ only"),
+            (("--handler", "https://example.org"), "write module:function"),
+        ):
+            result = self.init(*arguments)
+            self.assertEqual((result.exit_code, result.stdout), (1, ""), arguments)
+            self.assertIn(said, result.stderr)
+            self.assertFalse(self.folder.exists())
