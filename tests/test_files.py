@@ -145,8 +145,9 @@ class NotedTests(SynchronousTestCase):
         noted = self.read(settle=100.0)
         self.assertGreater(noted.wait(), 90.0)
         found = os.stat(self.path)
+        stamp = Stamp.of(found)
         self.path.write_bytes(b"two")
-        noted._files[str(self.path)] = Stamp.of(os.stat(self.path))  # as if the clock had not ticked
+        self.patch(Stamp, "of", lambda _: stamp)  # as if the clock had not ticked
         self.assertEqual(found.st_size, 3)
         self.assertEqual(noted.changed(), [str(self.path)])
         self.assertEqual(self.read(settle=100.0).changed(), [])

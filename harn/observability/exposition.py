@@ -315,7 +315,7 @@ def read_gauge(registered: Gauge) -> Metric | None:
         return None
 
 
-_DESCRIPTORS = "/proc/self/fd"
+DESCRIPTORS = "/proc/self/fd"
 
 
 def process_families() -> Iterator[Metric]:
@@ -333,7 +333,7 @@ def process_families() -> Iterator[Metric]:
     yield from families
     if families and not any(family.name == "process_open_fds" for family in families):
         try:
-            count = os.stat(_DESCRIPTORS).st_size
+            count = os.stat(DESCRIPTORS).st_size
         except OSError:
             return
         if count:

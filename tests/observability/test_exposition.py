@@ -84,8 +84,8 @@ class ProcessTests(SynchronousTestCase):
                 return [Metric("process_cpu_seconds", "CPU.", "counter")]
 
         self.patch(exposition, "ProcessCollector", Closed)
-        self.patch(exposition, "_DESCRIPTORS", directory)
+        self.patch(exposition, "DESCRIPTORS", directory)
         shown = {each.name: each for each in exposition.process_families()}
         self.assertEqual(shown["process_open_fds"].samples[0].value, os.stat(directory).st_size)
-        self.patch(exposition, "_DESCRIPTORS", directory + "/none")
+        self.patch(exposition, "DESCRIPTORS", directory + "/none")
         self.assertNotIn("process_open_fds", [each.name for each in exposition.process_families()])

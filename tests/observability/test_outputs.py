@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.observability import exposition
 from harn.observability.exposition import Scrape
 from harn.observability.metrics import Metrics
 from harn.observability.outputs import (
@@ -20,7 +21,6 @@ from harn.observability.outputs import (
     Outputs,
     WriteFailed,
     count_whole,
-    outputs,
     text_stream,
     write_all,
 )
@@ -296,8 +296,9 @@ class OutputsTests(SynchronousTestCase):
 
     def test_metric(self) -> None:
         """What each output dropped is counted, from 0 on."""
-        self.patch(outputs, "_outputs", {})
-        output = outputs.open("stderr", ScriptedDevice())
+        ours = Outputs()
+        self.patch(exposition, "outputs", ours)
+        output = ours.open("stderr", ScriptedDevice())
         self.assertIn(b'harn_log_records_dropped_total{output="stderr"} 0.0', Scrape(Metrics()).render())
         output.dropped += 2
         self.assertIn(b'harn_log_records_dropped_total{output="stderr"} 2.0', Scrape(Metrics()).render())

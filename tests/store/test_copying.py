@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sqlite3
@@ -170,18 +169,14 @@ class BackUpTests(SQLiteTestCase):
         self.assertEqual(self.ready_ids(), [accepted, accepted + 1])
 
     def test_the_key_cannot_be_written(self) -> None:
-        """Where the disk has room for the event log alone, the directory is empty again, and the next try works."""
+        """Where the key cannot be written, the directory is empty again, and the next try works."""
         self.accept_one("e1")
         key = Origin(made_at=NOW, harn_version="1", host="h", digest_key=b"k" * 32)
         back_up(self.path, self.file, key, replaces=False)
         directory = self.mktemp()
-
-        def full(*arguments: object) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        patch = self.patch(backups, "_write_key", full)
+        patch = self.patch(backups, "DIGEST_KEY", "none/digest.key")
         error = self.assertRaises(BackupFailed, backups.restore_into, directory, self.file)
-        self.assertIn("digest.key: No space left on device", str(error))
+        self.assertIn("none/digest.key: No such file or directory", str(error))
         patch.restore()
         backups.restore_into(directory, self.file)
         self.assertEqual(Path(directory, "digest.key").read_bytes(), b"k" * 32)
