@@ -16,11 +16,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harn.model.event import TriggerEvent
+from harn.model.response import Response
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Context", "Log", "Reject", "RetryAfter", "SecretMissing", "TriggerEvent", "on_start", "on_stop"]
+__all__ = ["Context", "Log", "Reject", "Response", "RetryAfter", "SecretMissing", "TriggerEvent", "on_start", "on_stop"]
 
 Hook = TypeVar("Hook", bound=Callable[[], Any])
 

@@ -91,6 +91,7 @@ class RequestHmac(HmacScheme):
 
     def verify_request(self, keys: Sequence[bytes], request: InboundRequest, now: float, tolerance: int) -> None:
         """See `IRequestScheme`."""
+        self.check_headers(request.headers)
         timestamp, candidates = self._given(request.headers, now, tolerance)
         if self.encoding is Encoding.HEX:
             candidates = [given.lower() for given in candidates]

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import msgspec
 from msgspec import structs
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
 from harn.connectors.interfaces import NormalizedEvent
@@ -232,11 +233,7 @@ class Intake:
 
     def begin(self, binding: BindingVersion, decided: Decided, taker: Taker) -> None:
         """Accept what was decided to be kept, as `take` does, and call ``taker``, perhaps before this returns."""
-        if decided.reached:
-            self._lifecycle.emit(Chosen(binding.id, tuple(version.key for version in decided.reached)))
-        deliveries, ignored = decided.deliveries, decided.ignored + decided.filtered
-        if ignored:
-            self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, decided.ignored, decided.filtered))
+        deliveries, ignored = decided.deliveries, self._count(binding, decided)
         if not deliveries and decided.guard is None:
             taker.taken(Taken((), 0, ignored))
             return
@@ -245,11 +242,67 @@ class Intake:
         acceptance = Acceptance(deliveries=deliveries, guard=decided.guard)
         self._inbox.keep(acceptance, Taking(self, binding, decided, self._clock.seconds(), taker))
 
+    def keep_shared(self, decisions: Sequence[tuple[BindingVersion, Decided]]) -> Deferred[tuple[Taken, ...]]:
+        """
+        Accept what was decided for several triggers that share a path, in one durable unit.
+
+        :param decisions: for each trigger the binding that the caller leased, and the decision; the guard is that of
+            the first.
+        :return: as `keep`, for each trigger.
+        """
+        ignored = [self._count(binding, decided) for binding, decided in decisions]
+        deliveries = tuple(new for _, decided in decisions for new in decided.deliveries)
+        holders = tuple(holder for _, decided in decisions for holder in decided.holders)
+        guard = decisions[0][1].guard
+        if not deliveries and guard is None:
+            return succeed(tuple(Taken((), 0, count) for count in ignored))
+        for holder in holders:
+            holder.lease()
+        return self._inbox.accept(Acceptance(deliveries=deliveries, guard=guard)).addCallbacks(
+            self._accepted_shared,
+            self._not_kept,
+            callbackArgs=(decisions, self._clock.seconds()),
+            errbackArgs=(holders,),
+        )
+
+    def _count(self, binding: BindingVersion, decided: Decided) -> int:
+        """Report the versions that were chosen, and the events that are not kept; return the number of these."""
+        if decided.reached:
+            self._lifecycle.emit(Chosen(binding.id, tuple(version.key for version in decided.reached)))
+        ignored = decided.ignored + decided.filtered
+        if ignored:
+            self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, decided.ignored, decided.filtered))
+        return ignored
+
+    def _accepted_shared(
+        self, kept: Kept, decisions: Sequence[tuple[BindingVersion, Decided]], began_at: float
+    ) -> tuple[Taken, ...]:
+        """Submit the new deliveries of each trigger."""
+        self._lifecycle.emit(Appended(INBOX_TOPIC, self._clock.seconds() - began_at))
+        taken, begin = [], 0
+        for binding, decided in decisions:
+            end = begin + len(decided.deliveries)
+            own = Kept(kept[begin:end])
+            own.repeats = {each: kept.repeats[each] for each in own if each is not None and each in kept.repeats}
+            taken.append(self._submit(own, binding, decided))
+            begin = end
+        return tuple(taken)
+
+    @staticmethod
+    def _not_kept(failure: Failure, holders: tuple[BindingVersion, ...]) -> Failure:
+        """Called when nothing was stored: release the leases."""
+        for holder in holders:
+            holder.release()
+        return failure
+
     def accepted(self, kept: Kept, taking: Taking) -> Taken:
+        """Submit new deliveries."""
+        self._lifecycle.emit(Appended(INBOX_TOPIC, self._clock.seconds() - taking.began_at))
+        return self._submit(kept, taking.binding, taking.decided)
+
+    def _submit(self, kept: Kept, binding: BindingVersion, decided: Decided) -> Taken:
         """Submit new deliveries; release the leases of duplicates."""
         emit, submit = self._lifecycle.emit, self._dispatcher.submit
-        emit(Appended(INBOX_TOPIC, self._clock.seconds() - taking.began_at))
-        decided = taking.decided
         event_ids: list[str] = []
         bindings: list[str] = []
         duplicates = dead = 0
@@ -270,7 +323,7 @@ class Intake:
                 submit(delivery_id, holder, new)
         self._dispatcher.turn()
         if kept.repeats or duplicates:
-            self._left_out(taking.binding, len(kept.repeats), duplicates)
+            self._left_out(binding, len(kept.repeats), duplicates)
         return Taken(tuple(event_ids), duplicates, decided.ignored + decided.filtered, dead, tuple(bindings))
 
     def _left_out(self, binding: BindingVersion, repeats: int, duplicates: int) -> None:

@@ -8,7 +8,7 @@ in; on a ramp it leased two, and one of them is chosen for the event. 200 is sen
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 
 import msgspec
 from attrs import evolve
@@ -29,8 +29,9 @@ from harn.errors import (
     Saturated,
     ShuttingDown,
 )
-from harn.lifecycle import Backpressure, Chosen, Lifecycle, Received, RequestRefused
+from harn.lifecycle import Backpressure, Chosen, Lifecycle, Received, RequestRefused, Settled
 from harn.listener.admission import Admission
+from harn.listener.answers import Answers, Expected, fixed_answer, handler_answer, shared_answer, usual_answer
 from harn.listener.codings import codings_of, decode
 from harn.listener.place import POST_METHODS, Place
 from harn.listener.problems import problem_for, status_of
@@ -38,15 +39,10 @@ from harn.listener.refusals import note_refusal
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
 from harn.model.exchange import InboundRequest
+from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Route
 from harn.waiting import InThread
 
-_encode = msgspec.json.Encoder().encode
-_ACCEPTED = b'{"status":"accepted","event_id":"%s",%s'
-_ONE = b'{"status":"%s","trigger_id":%s}'
-_SEVERAL = (
-    b'{"status":"accepted","events_accepted":%d,"duplicates_dropped":%d,"ignored":%d,"event_ids":%s,"trigger_id":%s}'
-)
 _STORED = (Events, Respond)
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
@@ -83,6 +79,8 @@ class Ingest(Place):
         self._in_thread = in_thread
         self._examining = DeferredSemaphore(EXAMINED_AT_ONCE)
         self._authenticator = authenticator
+        self._answers = Answers()
+        lifecycle.subscribe(Settled, self._answers.settled)
 
     # When the headers are in
 
@@ -106,16 +104,16 @@ class Ingest(Place):
         assert route is not None
         binding, provider = route.binding, route.binding.spec.provider
         self._lifecycle.emit(Received(binding.id, provider, binding.key if route.ramp is None else None))
+        for other in route.others:
+            each = other.binding
+            self._lifecycle.emit(Received(each.id, provider, each.key if other.ramp is None else None))
         try:
             if request.site.quiescing:
                 raise ShuttingDown("the server is shutting down; send the request again")
             self._check_sender(request)
             self._admission.admit(binding.id, length)
         except Refused as error:
-            key = (binding.key,)
-            if route.ramp is not None:
-                self._lifecycle.emit(Chosen(binding.id, key))  # no version will be chosen
-            self._lifecycle.emit(RequestRefused(binding.id, provider, key, status_of(type(error)).code))
+            self._refused(route, frozenset(), status_of(type(error)).code)
             if isinstance(error, RateExceeded | Saturated):
                 self._lifecycle.emit(Backpressure("ingest", "reject"))
             raise
@@ -143,13 +141,26 @@ class Ingest(Place):
             self._admission.release(request.entered)
         route = request.route
         assert route is not None
-        binding = route.binding
-        if route.ramp is not None and not request.reached:
-            self._lifecycle.emit(Chosen(binding.id, (binding.key,)))
-        if status is not None and _FIRST_ERROR <= status <= _LAST_ERROR:
-            reached = tuple(version.key for version in request.reached) or (binding.key,)
-            self._lifecycle.emit(RequestRefused(binding.id, binding.spec.provider, reached, status))
+        # The answer of a handler is not a refusal, whatever its status is.
+        is_refused = status is not None and _FIRST_ERROR <= status <= _LAST_ERROR and not request.is_taken
+        if is_refused or route.ramp is not None or route.others:
+            self._refused(route, request.reached, status if is_refused else None)
         route.release()
+
+    def _refused(self, route: Route, reached: frozenset[BindingVersion], status: int | None) -> None:
+        """
+        Report for each trigger of a path that its version was not chosen, on a ramp, and that the request was refused.
+
+        :param reached: the versions that were chosen. ``status``: of the refusal, None for none.
+        """
+        for member in route.members:
+            binding = member.binding
+            own = tuple(version.key for version in reached if version.id == binding.id)
+            if member.ramp is not None and not own:
+                self._lifecycle.emit(Chosen(binding.id, (binding.key,)))
+            if status is not None:
+                refused = RequestRefused(binding.id, binding.spec.provider, own or (binding.key,), status)
+                self._lifecycle.emit(refused)
 
     # When the body is complete
 
@@ -221,23 +232,52 @@ class Ingest(Place):
             return
         request.entered = length
         request.reached = examined.decided.reached
-        assert request.route is not None
-        self._intake.begin(request.route.binding, examined.decided, Answering(self, request, examined.normalized))
+        route = request.route
+        assert route is not None
+        if route.others or route.responds:
+            self._keep_shared(request, route, examined)
+            return
+        self._intake.begin(route.binding, examined.decided, Answering(self, request, examined.normalized))
 
     def answer(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
         """Answer, now that the events are on disk."""
-        if isinstance(normalized, Respond):
-            request.send(normalized.status, normalized.body, _media_type(normalized.content_type))
+        request.send(*usual_answer(taken, normalized, _route(request).binding.id))
+
+    def _keep_shared(self, request: HarnRequest, route: Route, examined: Examined) -> None:
+        """Store the events of a path that several triggers share, or of a trigger that gives the answer itself."""
+        for _, decided in examined.others:
+            request.reached |= decided.reached
+        decisions = ((route.binding, examined.decided), *examined.others)
+        expected = self._answers.expect_one(decided for _, decided in decisions)
+        taken = self._intake.keep_shared(decisions)
+        taken.addCallback(self._answer_shared, examined.normalized, request, expected)
+        taken.addErrback(self._shared_failed, request, expected)
+        taken.addErrback(self.stumbled, request)
+
+    def _answer_shared(
+        self, taken: tuple[Taken, ...], normalized: Events | Respond, request: HarnRequest, expected: Expected | None
+    ) -> None:
+        """Answer, now or when the handler has, or after the time for that."""
+        request.is_taken = True
+        members = _route(request).members
+        usual = usual_answer(taken[0], normalized, members[0].binding.id)
+        if len(members) > 1 and isinstance(normalized, Events):
+            usual = shared_answer([member.binding.id for member in members], taken)
+        if expected is None or not any(expected.event_id in each.event_ids for each in taken):
+            if expected is not None:
+                expected.end(None)
+            request.send(*fixed_answer(members, normalized, usual))
             return
-        trigger_id = _route(request).binding.id
-        if len(normalized.events) > 1:
-            ids, encoded = _encode(taken.event_ids), _encode(trigger_id)
-            body = _SEVERAL % (len(taken.event_ids), taken.duplicates, taken.ignored, ids, encoded)
-        elif taken.event_ids:
-            body = _ACCEPTED % (taken.event_ids[0].encode("ascii"), _after_id(trigger_id, taken.bindings[0]))
-        else:
-            body = _ONE % (b"duplicate_dropped" if taken.duplicates else b"ignored", _encode(trigger_id))
-        request.send(200, body)
+        waiting = expected.wait(self._clock)
+        waiting.addCallback(lambda ended: request.send(*handler_answer(ended, normalized, usual)))
+        waiting.addErrback(self.stumbled, request)
+
+    def _shared_failed(self, failure: Failure, request: HarnRequest, expected: Expected | None) -> None:
+        """Answer that the events are not on disk."""
+        if expected is not None:
+            expected.end(None)
+        assert failure.value is not None
+        self._failed(failure.value, request)
 
     def not_taken(self, error: Exception, request: HarnRequest) -> None:
         """Answer that the events are not on disk."""
@@ -266,12 +306,6 @@ class Ingest(Place):
         log.failure("answering a request failed", failure)
         assert failure.value is not None
         request.refuse(failure.value)
-
-
-@lru_cache(maxsize=16_384)
-def _after_id(trigger_id: str, binding: str) -> bytes:
-    """Return what follows the event's id in the answer to an accepted event: the same for all of a binding version."""
-    return b'"trigger_id":%s,"binding":%s}' % (_encode(trigger_id), _encode(binding))
 
 
 def _route(request: HarnRequest) -> Route:
@@ -309,12 +343,14 @@ class Examined(msgspec.Struct, frozen=True, gc=False):
     """
     The connector's result for a request, and the decision of the binding's rules.
 
+    :ivar others: the decisions of the other triggers of a shared path, each with its binding.
     :ivar grown: by how many bytes the decoded body is larger than the received one.
     """
 
     normalized: Events | Respond
     decided: Decided
     grown: int = 0
+    others: tuple[tuple[BindingVersion, Decided], ...] = ()
 
 
 def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int) -> Reject | Examined:
@@ -340,9 +376,10 @@ def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int
         raise TypeError(f"normalize must return Events, Respond or Reject, got {type(normalized).__name__}")
     claims = getattr(receiver, "always_claim", False)
     decided = decide(route.binding, arrival, normalized.events, always_claim=claims, ramp=route.ramp)
-    return Examined(normalized, decided, grown)
-
-
-def _media_type(text: str) -> bytes:
-    """Return a connector's content type in a form that is safe in a header."""
-    return text.encode("latin-1", "replace").translate(None, b"\r\n\x00")
+    if not route.others:
+        return Examined(normalized, decided, grown)
+    others = tuple(
+        (each.binding, decide(each.binding, arrival, normalized.events, always_claim=claims, ramp=each.ramp))
+        for each in route.others
+    )
+    return Examined(normalized, decided, grown, others)

@@ -64,7 +64,8 @@ class HarnRequest:
     :ivar source: the network of its sender, see `harn.listener.channel.HarnChannel.source`.
     :ivar unverified: bytes of its body that are counted while its sender is not verified.
     :ivar entered: for its place: bytes that are counted as undurable work, None before they are. ``reached``: on a
-        route with a ramp, the versions that were chosen for its events.
+        route with a ramp, the versions that were chosen for its events. ``is_taken``: its events are on disk, so that
+        no answer is a refusal.
     :ivar answered: the status of its answer, None before.
     :ivar web: for a place that answers with Klein: what Klein renders.
     """
@@ -81,6 +82,7 @@ class HarnRequest:
     source = ""
     entered: int | None = None
     reached: frozenset[BindingVersion] = frozenset()
+    is_taken = False
     answered: int | None = None
     web: WebRequest | None = None
     _pieces: bytearray | None = None

@@ -125,6 +125,8 @@ def _of_provider(rule: ProviderRules, rules: Mapping[str, ProviderRules]) -> Jso
     if rule.table is not None and rule.schema is not None:
         properties[rule.table] = rule.schema.json_schema()
     then: dict[str, Any] = {"properties": properties}
-    if rule.required_secrets:
+    if rule.required_secrets or rule.one_of_secrets:
         then["required"] = ["secrets"]
+    if rule.one_of_secrets:
+        properties["secrets"]["anyOf"] = [{"required": [name]} for name in rule.one_of_secrets]
     return {"if": {"properties": {"provider": {"const": rule.provider}}, "required": ["provider"]}, "then": then}

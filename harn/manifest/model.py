@@ -25,6 +25,7 @@ from harn.manifest.fields import (
     Text,
     Texts,
 )
+from harn.manifest.respond import USUAL_WAIT, Answer, RespondSpec, Within
 from harn.manifest.settings import OrchestratorSettings
 from harn.manifest.tables import APART, Shape
 from harn.manifest.vocabulary import KINDS, LATER_SCHEMES, fault_of_event, fault_of_id, fault_of_path
@@ -200,6 +201,13 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         int, Integer("How many of its deliveries begin in its turn among the triggers; 1 by default.", 1, 1000)
     ] = 1
     circuit: CircuitSpec | None = None
+    respond: Annotated[
+        RespondSpec | None,
+        Answer('The answer to the request: "handler", or always the same status, body and content_type.'),
+    ] = None
+    respond_within: Annotated[
+        float, Within('How long a request waits for its handler with respond = "handler"; "3s" by default.')
+    ] = USUAL_WAIT
 
     def fingerprint(self) -> str:
         """Return the digest of the running definition."""
@@ -214,6 +222,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
             digest = digest_value([digest, {"max_outstanding": self.max_outstanding, "weight": self.weight}])
         if self.circuit is not None:
             digest = digest_value([digest, {"circuit": self.circuit}])
+        if self.respond is not None or self.respond_within != USUAL_WAIT:
+            digest = digest_value([digest, {"respond": self.respond, "respond_within": self.respond_within}])
         return digest
 
     @property
@@ -244,7 +254,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
 TRIGGER, MATCH = Shape.of(TriggerSpec), Shape.of(MatchTable)
 """The keys and tables of ``[[triggers]]``, and of its table ``match``."""
 
-_APART = ("rollout", "handler_secrets", "alerts", "max_outstanding", "weight", "circuit")
+_APART = ("rollout", "handler_secrets", "alerts", "max_outstanding", "weight", "circuit", "respond", "respond_within")
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in _APART)
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
 _Running: Any = msgspec.defstruct("_Running", _RUNNING)

@@ -11,6 +11,7 @@ from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, s
 from harn.manifest.interfaces import PluginRules, ProviderRules, SchemeRules
 from harn.manifest.lines import KeyPath
 from harn.manifest.model import GROWING, MATCH, TRIGGER, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
+from harn.manifest.respond import USUAL_WAIT, RespondSpec
 from harn.manifest.senders import instead
 from harn.manifest.tables import Table
 from harn.manifest.vocabulary import (
@@ -70,6 +71,8 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
         alerts=take("alerts", _FIELDS["alerts"], ()),
         circuit=_check_circuit(trigger, rules.schemes),
         settings=_check_settings(trigger, rule),
+        respond=_check_respond(trigger),
+        respond_within=take("respond_within", _FIELDS["respond_within"], USUAL_WAIT),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,
     )
 
@@ -268,6 +271,15 @@ def _check_circuit(trigger: Table, schemes: Mapping[str, SchemeRules]) -> Circui
         rule = schemes.get(scheme_of(handler)) if isinstance(handler, str) else None
         return CircuitSpec() if rule is not None and rule.is_remote else None
     return CircuitSpec(**circuit.values(_TABLES["circuit"]))
+
+
+def _check_respond(trigger: Table) -> RespondSpec | None:
+    respond: RespondSpec | None = trigger.take("respond", _FIELDS["respond"])
+    if "respond_within" in trigger.raw and not (respond is not None and respond.by_handler):
+        trigger.problem(
+            "respond_within", 'counts only with respond = "handler"', 'write respond = "handler", or remove this'
+        )
+    return respond
 
 
 def _check_rollout(trigger: Table) -> RolloutSpec | None:

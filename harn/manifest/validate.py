@@ -119,6 +119,7 @@ def check_together(
         _refuse_twins("id", [spec.id if spec is not None else "" for spec in specs], specs, locator, diagnostics)
     if len({spec.path for spec in specs if spec is not None}) < len(specs):
         _refuse_twins("path", [spec.path if spec is not None else "" for spec in specs], specs, locator, diagnostics)
+        _refuse_second_answers(specs, diagnostics)
     if settings.smtp.host is None:
         for index, spec in enumerate(specs):
             if spec is not None and spec.alerts:
@@ -140,12 +141,33 @@ def _refuse_twins(
         assert twin is not None
         if key == "path" and spec.id == twin.id and value == default_path(spec.id):
             continue  # It follows from the id, which is a problem already.
+        if key == "path" and spec.id != twin.id and receives_alike(spec, twin):
+            continue
         side = name_trigger(other, twin.id)
         file, line = locator.place(_written(locator, other, key))
         elsewhere = "" if file == locator.place(_written(locator, index, key))[0] else f" of {file}"
-        hint = "give each trigger an id of its own" if key == "id" else "give one of them another path"
+        hint = "give each trigger an id of its own"
+        if key == "path":
+            hint = "give one of them another path, or both the same provider, settings and secrets, to share it"
         message = f"{quote(value)} is also the {key} of {side} on line {line}{elsewhere}"
         diagnostics.add(_written(locator, index, key), message, hint)
+
+
+def receives_alike(one: TriggerSpec, other: TriggerSpec) -> bool:
+    """Return whether two triggers verify a request in the same way, so that they can share a path."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("provider", "kind", "settings", "secrets"))
+
+
+def _refuse_second_answers(specs: Sequence[TriggerSpec | None], diagnostics: Diagnostics) -> None:
+    """Add a problem for each trigger with ``respond`` whose path has such a trigger already: there is one answer."""
+    first: dict[str, str] = {}
+    for index, spec in enumerate(specs):
+        if spec is None or spec.respond is None or not spec.path:
+            continue
+        other = first.setdefault(spec.path, spec.id)
+        if other != spec.id:
+            message = f"{quote(spec.path)} is shared, and trigger {quote(other)} gives the answer already"
+            diagnostics.add(("triggers", index, "respond"), message, "keep respond in one of them")
 
 
 def _written(locator: Locator, index: int, key: str) -> KeyPath:

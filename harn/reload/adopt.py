@@ -27,7 +27,7 @@ from harn.connectors.interfaces import IEventSink, IExamples, NormalizedEvent
 from harn.errors import RouteUnknown
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.manifest.settings import OrchestratorSettings, ReloadSettings
-from harn.reload.candidate import make_route
+from harn.reload.candidate import make_route, replace_members
 from harn.reload.connections import quiesce
 from harn.reload.generation import Candidate, Generation
 from harn.reload.interfaces import Adopted, IRouteTable
@@ -146,7 +146,7 @@ class LiveGeneration:
             bindings[winner.id] = winner
             route = make_route(winner, live.connectors[winner.id], None)
             if route is not None:
-                routes[route.path] = route
+                replace_members(routes, route.path, (), [route])
         tree = self._table.build(routes)
         ramps = {trigger_id: ramp for trigger_id, ramp in live.ramps.items() if ramp not in ending}
         # From here on nothing fails, as in `adopt`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from attrs import field, frozen
 
@@ -17,7 +17,7 @@ from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import BindingVersion, Definition, Stage
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
-from harn.triggers.routing import Ramp, Route
+from harn.triggers.routing import Ramp, Route, shared_route
 
 
 @frozen
@@ -202,15 +202,36 @@ def _routes(
     """Return the routes by path: the live ones of unchanged triggers, and new ones for what changed."""
     live = parts.live
     routes = {} if live is None else live.routes.copy()
+    gone: dict[str, set[str]] = {}
     for trigger_id in (*parts.plan.removed, *parts.plan.modified):
         path = "" if live is None else live.bindings[trigger_id].spec.path
-        if path in routes and routes[path].binding.id == trigger_id:
-            del routes[path]
+        if path in routes:
+            gone.setdefault(path, set()).add(trigger_id)
+    new: dict[str, list[Route]] = {}
     for trigger_id in {*parts.changed, *parts.connectors}:
         route = make_route(bindings[trigger_id], connectors[trigger_id], ramps.get(trigger_id))
         if route is not None:
-            routes[route.path] = route
+            new.setdefault(route.path, []).append(route)
+    for path in {**gone, **new}:
+        replace_members(routes, path, gone.get(path, set()), new.get(path, []))
     return routes
+
+
+def replace_members(routes: dict[str, Route], path: str, gone: Collection[str], new: Collection[Route]) -> None:
+    """
+    Change which triggers share a path.
+
+    :param routes: by path.
+    :param gone: ids of triggers that leave it; those in ``new`` leave it with their earlier route anyway.
+    """
+    if len(new) == 1 and path not in routes:  # as nearly always
+        (routes[path],) = new
+        return
+    leaving = {*gone, *(route.binding.id for route in new)}
+    before = routes.pop(path).members if path in routes else ()
+    route = shared_route([*(route for route in before if route.binding.id not in leaving), *new])
+    if route is not None:
+        routes[path] = route
 
 
 def make_route(binding: BindingVersion, shared: Shared[RunningConnector], ramp: Ramp | None) -> Route | None:

@@ -11,11 +11,11 @@ every server and after every restart; and a share that rises only ever moves key
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from attrs import define, field, frozen, setters
+from attrs import define, evolve, field, frozen, setters
 from attrs.validators import ge, le
 
 from harn.triggers.binding import ACTIVE, BindingVersion
@@ -83,6 +83,8 @@ class Route:
     :ivar receiver: the shared connector (an ``IReceiver``) that verifies and normalizes.
     :ivar ramp: chooses between ``binding``, which is its fresh version, and the one before; None if ``binding``
         receives all deliveries.
+    :ivar others: the routes of further triggers on the same path, ordered by id; they verify requests alike.
+    :ivar responds: a trigger of the path gives the answer itself.
     :ivar authentication: ``public`` (the provider's signature decides) or ``credentials`` (the server's own, checked
         first).
     """
@@ -92,6 +94,21 @@ class Route:
     receiver: Shared[Any]
     authentication: str
     ramp: Ramp | None = None
+    others: tuple[Route, ...] = ()
+    responds: bool = field(init=False)
+
+    @responds.default
+    def _responds(self) -> bool:
+        if self.binding.spec.respond is not None:
+            return True
+        if self.ramp is not None and self.ramp.stable.spec.respond is not None:
+            return True
+        return any(other.responds for other in self.others)
+
+    @property
+    def members(self) -> tuple[Route, ...]:
+        """Return the route of each trigger on the path, this one first."""
+        return (evolve(self, others=()), *self.others) if self.others else (self,)
 
     def lease(self) -> None:
         """Lease binding and receiver for one request; on a ramp both versions, since the choice is made later."""
@@ -99,10 +116,20 @@ class Route:
         if self.ramp is not None:
             self.ramp.stable.lease()
         self.receiver.retain()
+        for other in self.others:
+            other.lease()
 
     def release(self) -> None:
         """Release all leases of the request. Its deliveries hold their own."""
+        for other in self.others:
+            other.release()
         self.receiver.release()
         if self.ramp is not None:
             self.ramp.stable.release()
         self.binding.release()
+
+
+def shared_route(routes: Iterable[Route]) -> Route | None:
+    """Return one route of all the triggers of a path; None without any."""
+    first, *others = sorted(routes, key=lambda route: route.binding.id) or (None,)
+    return evolve(first, others=tuple(others)) if first is not None and others else first

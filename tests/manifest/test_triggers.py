@@ -34,6 +34,10 @@ KEYS = [
 VALUES = ["1", "1.5", "nan", "true", "[]", "{}", "[[]]", "[{}]", "''", "'x'", "1979-05-27", "07:32:00", "{ x = 1 }"]
 
 
+OTHER = '{ signing_secret = "github/another" }'
+"""Secrets of a trigger that cannot share a path with the others."""
+
+
 def one(**changes: str | None) -> str:
     """Write a right trigger, with keys put in, replaced or (None) left out."""
     keys = {
@@ -127,7 +131,7 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(retry="{ maxx = 1 }"), 'retry.maxx: unknown key; did you mean "max"?')
         self.check(one(match="{ evnts = [] }"), 'match.evnts: unknown key; did you mean "events"?')
         known = "unknown key; known: alerts, circuit, dedupe_key, filter, handler, handler_secrets, id, kind, match, "
-        known += "max_outstanding, path, provider, retry, rollout, secrets, "
+        known += "max_outstanding, path, provider, respond, respond_within, retry, rollout, secrets, "
         self.check(one(zzz="1"), f"zzz: {known}timeout, weight, when")
         self.check(one(**{'"a\\nb"': "1"}), f'"a\\nb": {known}timeout, weight, when')
 
@@ -422,22 +426,54 @@ class TriggerTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(
-            complaints(one(match='{ path = "/in" }') + one(id='"b"', path='"/in"')),
+            complaints(one(match='{ path = "/in" }') + one(id='"b"', path='"/in"', secrets=OTHER)),
             [
                 'harn.toml:15: triggers[1] (b): path: "/in" is also the path of triggers[0] (gh) on line 5; '
-                "give one of them another path"
+                "give one of them another path, or both the same provider, settings and secrets, to share it"
             ],
         )
         self.check(
-            one() + one(id='"b"', path='"/triggers/gh"'),
-            'path: "/triggers/gh" is also the path of triggers[0] (gh) on line 1; give one of them another path',
+            one() + one(id='"b"', path='"/triggers/gh"', secrets=OTHER),
+            'path: "/triggers/gh" is also the path of triggers[0] (gh) on line 1; '
+            "give one of them another path, or both the same provider, settings and secrets, to share it",
+        )
+
+    def test_shared_path(self) -> None:
+        """Triggers with equal provider, settings and secrets may share a path; one of them may give the answer."""
+        third = one(id='"c"', path='"/in"', respond='"handler"')
+        both = one(path='"/in"') + one(id='"b"', path='"/in"', respond='{ status = 204, body = "" }')
+        self.check(both)
+        self.check(
+            both + third,
+            'respond: "/in" is shared, and trigger "b" gives the answer already; keep respond in one of them',
+        )
+
+    def test_respond(self) -> None:
+        """``respond`` is the handler's or a table, and its time is at most 30 s."""
+        self.check(one(respond='"handler"', respond_within='"30s"'))
+        hint = 'write "handler", or a table, for example { status = 200, body = "ok", content_type = "text/plain" }'
+        self.check(one(respond='"handlr"'), f'respond: must be "handler" or a table, got "handlr"; {hint}')
+        self.check(one(respond="7"), f'respond: must be "handler" or a table, got an integer; {hint}')
+        self.check(
+            one(respond="{ status = 500, boddy = 1 }"),
+            "respond.boddy: unknown key; known: status, body, content_type",
+            "respond.status: must be from 200 to 299, got 500",
+        )
+        self.check(
+            one(respond='"handler"', respond_within='"31s"'),
+            'respond_within: must be at most 30s, got "31s"; write "30s" or less',
+        )
+        self.check(
+            one(respond_within='"2s"'),
+            'respond_within: counts only with respond = "handler"; write respond = "handler", or remove this',
         )
 
     def test_twins_in_match(self) -> None:
         """The place of a path is where it is written."""
         self.check(
-            one(path='"/in"') + one(id='"b"', match='{ path = "/in" }'),
-            'match.path: "/in" is also the path of triggers[0] (gh) on line 8; give one of them another path',
+            one(path='"/in"') + one(id='"b"', match='{ path = "/in" }', secrets=OTHER),
+            'match.path: "/in" is also the path of triggers[0] (gh) on line 8; '
+            "give one of them another path, or both the same provider, settings and secrets, to share it",
         )
 
     def test_not_tables(self) -> None:

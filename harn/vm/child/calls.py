@@ -17,6 +17,7 @@ import msgspec
 
 from harn.handlers import LONGEST_WAIT, Context, Log, Reject, RetryAfter, TriggerEvent
 from harn.model.event import decode_envelope
+from harn.model.response import Response
 from harn.vm.child.forks import end_copy
 from harn.vm.child.functions import UserFunction
 from harn.vm.child.threads import Job, interrupt, withdraw_interrupt
@@ -321,6 +322,8 @@ def encode_result(value: Any) -> bytes:
 
     :raises _ResultFailed: it has no form in JSON, or one larger than `LARGEST_RESULT`.
     """
+    if isinstance(value, Response):
+        value = value.to_result()
     try:
         data = _encode(value)
     except (TypeError, ValueError, RecursionError, OverflowError) as error:  # UnicodeEncodeError is a ValueError
