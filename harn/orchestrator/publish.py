@@ -18,6 +18,7 @@ from zope.interface import implementer
 from harn.lifecycle import Lifecycle, ServerStarted
 from harn.observability.metrics import Metrics
 from harn.orchestrator.state_directory import StateFile
+from harn.orchestrator.state_lines import StateLines
 from harn.orchestrator.status import ServerStatus
 from harn.reload.interfaces import IReloadPublisher, ReloadBegan, ReloadEnded
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, START, UNSETTLED, Finished, ReloadReport
@@ -250,7 +251,7 @@ class Publisher:
 def install(server: Server) -> None:
     """Add the state file and what publishes reloads."""
     path = state_path(server.options.state_dir)
-    status = server.add(ServerStatus(server))
+    status = server.add(ServerStatus(server, StateLines()))
     state_file = server.add(StateFile(path, server.reactor, server.in_thread, status))
     state_file.follow(server.lifecycle)
     publisher = Publisher(server.reactor, server.records, state_file, server.metrics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 from attrs import field, frozen
@@ -32,6 +33,9 @@ from harn.store.lock import RUNNING, STOPPED
 from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.registry import Registry
 from harn.triggers.routing import NO_RAMPS, Ramp, share_of
+
+if TYPE_CHECKING:
+    from harn.orchestrator.state_lines import StateLines
 
 LIFECYCLE = "orchestrator.lifecycle"
 """The topic of a server's start and end."""
@@ -126,23 +130,29 @@ class StateDocument:
 
     def encode(self) -> bytes:
         """Write it for people, too: a line for each value, and one for each of perhaps ten thousand triggers."""
-        head = msgspec.json.format(_encoder.encode(self.head), indent=2).removesuffix(b"\n}")
-        lines = _encoder.encode_lines(self.triggers).rstrip(b"\n").replace(b"\n", b",\n    ")
-        triggers = b"[\n    " + lines + b"\n  ]" if lines else b"[]"
-        return head + b',\n  "triggers": ' + triggers + b"\n}\n"
+        return encode_state(self.head, map(_encoder.encode, self.triggers))
+
+
+def encode_state(head: StateHead, lines: Iterable[bytes]) -> bytes:
+    """Write the document of which these are the entries of ``triggers``."""
+    text = msgspec.json.format(_encoder.encode(head), indent=2).removesuffix(b"\n}")
+    entries = b",\n    ".join(lines)
+    triggers = b"[\n    " + entries + b"\n  ]" if entries else b"[]"
+    return text + b',\n  "triggers": ' + triggers + b"\n}\n"
 
 
 def describe(facts: ServerFacts, state: ServerState) -> StateDocument:
     """Make the document."""
     bindings = list(state.bindings)
-    return StateDocument(_head(facts, state, bindings), tuple(_entries(state, bindings)))
+    return StateDocument(head_of(facts, state, bindings), tuple(_entries(state, bindings)))
 
 
-def _head(facts: ServerFacts, state: ServerState, bindings: Iterable[BindingVersion]) -> StateHead:
+def head_of(facts: ServerFacts, state: ServerState, bindings: Iterable[BindingVersion]) -> StateHead:
+    """Make the document without its triggers."""
     bind = Bind(facts.host, facts.port)
     replaced = {ramp.stable for ramp in state.ramps.values()}  # a trigger on a ramp is in force once
-    in_force = (binding for binding in bindings if binding.state == ACTIVE and binding not in replaced)
-    providers = Counter(binding.spec.provider for binding in in_force)
+    in_force = [binding for binding in bindings if binding.state == ACTIVE]
+    providers = Counter([binding.spec.provider for binding in in_force if not replaced or binding not in replaced])
     return StateHead(
         status=RUNNING if state.stopped_at is None else STOPPED,
         harn_version=harn.__version__,
@@ -169,16 +179,21 @@ def _head(facts: ServerFacts, state: ServerState, bindings: Iterable[BindingVers
 
 
 def _entries(state: ServerState, bindings: Iterable[BindingVersion]) -> Iterator[TriggerInfo]:
-    counts, figures, is_all_paused = state.counts, state.figures, ALL in state.paused
+    is_all_paused = ALL in state.paused
     for binding in bindings:
-        yield entry(
-            binding,
-            counts.get(binding.key, NO_COUNTS),
-            figures.of(binding.id),
-            _share_on_ramp(binding, state.ramps),
-            is_all_paused or binding.id in state.paused,
-            state.circuits.get(binding.id),
-        )
+        yield entry_of(state, binding, is_all_paused or binding.id in state.paused)
+
+
+def entry_of(state: ServerState, binding: BindingVersion, paused: bool) -> TriggerInfo:
+    """Make the entry of one version as it is now."""
+    return entry(
+        binding,
+        state.counts.get(binding.key, NO_COUNTS),
+        state.figures.of(binding.id),
+        share_on_ramp(binding, state.ramps),
+        paused,
+        state.circuits.get(binding.id),
+    )
 
 
 def describe_reload(report: ReloadReport) -> LastReload:
@@ -192,7 +207,8 @@ def describe_reload(report: ReloadReport) -> LastReload:
     )
 
 
-def _share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float | None:
+def share_on_ramp(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float | None:
+    """Return the share (0 to 1) that a version takes of its trigger's new deliveries; None without a ramp."""
     ramp = ramps.get(binding.id)
     return None if ramp is None or binding not in ramp.versions else share_of(binding, ramps)
 
@@ -305,25 +321,31 @@ async def note_life(server: Server, kind: str, *facts: msgspec.Struct, **more: o
 
 @frozen
 class ServerSnapshot:
-    """The status of a server at one moment."""
+    """
+    The status of a server at one moment.
+
+    :ivar lines: the lines of the state file as they were written last.
+    """
 
     facts: ServerFacts
     state: ServerState
+    lines: StateLines | None = None
 
     def document(self) -> StateDocument:
         """Return the document of the state file. May be called in a thread: ten thousand triggers take a while."""
         return describe(self.facts, self.state)
 
     def encode(self) -> bytes:
-        """Return the text of the state file; as `document`."""
-        return self.document().encode()
+        """Return the text of the state file; as `document`, but with the lines that have not changed."""
+        return self.document().encode() if self.lines is None else self.lines.encode(self.facts, self.state)
 
 
 @frozen
 class ServerStatus:
-    """The present status of a server."""
+    """The present status of a server; ``lines`` as in `ServerSnapshot`."""
 
     server: Server
+    lines: StateLines
 
     def snapshot(self) -> ServerSnapshot:
         """Read the status."""
@@ -356,7 +378,7 @@ class ServerStatus:
             last_reload=coordinator.last,
             stopped_at=server.stopped_at,
         )
-        return ServerSnapshot(facts, state)
+        return ServerSnapshot(facts, state, self.lines)
 
 
 def install(server: Server) -> None:

@@ -25,6 +25,9 @@ class TotalSource(Protocol):
     def of(self, trigger_id: str) -> TriggerTotal:
         """Return the totals of a trigger; all are 0 where nothing ever happened to it."""
 
+    def has(self, trigger_id: str) -> bool:
+        """Return False where nothing ever happened to a trigger."""
+
 
 @frozen
 class TriggerFigures:
@@ -66,6 +69,10 @@ class StoredTotals:
         if found is None:
             return TriggerTotal(trigger_id=trigger_id, accepted=more)
         return added(found, TriggerTotal(trigger_id=trigger_id, accepted=more)) if more else found
+
+    def has(self, trigger_id: str) -> bool:
+        """See `TotalSource.has`."""
+        return trigger_id in self._totals or trigger_id in self._uncounted
 
 
 @frozen(kw_only=True)

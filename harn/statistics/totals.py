@@ -8,7 +8,7 @@ the deliveries' rows; only refused requests of those seconds, which leave no row
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 
 from attrs import frozen
 from twisted.application.internet import TimerService
@@ -99,6 +99,7 @@ class TriggerTotals:
         self._metrics = metrics
         self._stored: Mapping[str, TriggerTotal] = {}
         self._flushed: dict[str, Flushed] = {}
+        self._adding: Set[str] = frozenset()
         self._until: int | None = None
         self._is_complete = takes_over
         self._is_closing = False
@@ -111,11 +112,15 @@ class TriggerTotals:
         """Return the totals of a trigger, up to now."""
         stored = self._stored.get(trigger_id) or TriggerTotal(trigger_id=trigger_id)
         counts = self._metrics.triggers.get(trigger_id)
-        if counts is None:
+        if counts is None or (trigger_id not in self._metrics.touched and trigger_id not in self._adding):
             return stored
         flushed = self._flushed.get(trigger_id)
         news = (Flushed(counts) if flushed is None or flushed.counts is not counts else flushed).news()
         return stored if news is None else added(stored, news)
+
+    def has(self, trigger_id: str) -> bool:
+        """See `harn.statistics.figures.TotalSource.has`."""
+        return trigger_id in self._stored or trigger_id in self._metrics.touched or trigger_id in self._adding
 
     def begin(self) -> None:
         """Read what the store has, and count what a crash left out; called once it is open, before it accepts."""
@@ -161,13 +166,15 @@ class TriggerTotals:
         if not self._is_complete and not self._is_closing:
             self.begin()  # again, if it failed
             return
-        touched = self._metrics.touched.copy()
+        self._adding = self._metrics.touched.copy()
         self._metrics.touched.clear()
         try:
-            await self._add(touched)
+            await self._add(self._adding)
         except BaseException:
-            self._metrics.touched |= touched
+            self._metrics.touched |= self._adding
             raise
+        finally:
+            self._adding = frozenset()
 
     async def _add(self, touched: Collection[str]) -> None:
         """Add to the store what was counted of these triggers since the last time."""
