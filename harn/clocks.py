@@ -8,7 +8,6 @@ time of day: for stamps, for the freshness of signatures, and for due times that
 
 from __future__ import annotations
 
-import math
 import time
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -84,9 +83,12 @@ def sleep_until(due_at: float, wall: WallTime) -> float:
 def rfc3339(seconds: float) -> str:
     """Write ``seconds`` (Unix) as RFC 3339 in UTC with milliseconds, for example ``2026-01-02T03:04:05.678Z``."""
     # As `datetime.fromtimestamp` does: to the nearest microsecond first, then down to the millisecond.
-    fraction, whole = math.modf(seconds)
-    second, microseconds = divmod(round(fraction * 1e6), 1_000_000)
-    return f"{_up_to_second(int(whole) + second)}{microseconds // 1000:03d}Z"
+    second = int(seconds)
+    microseconds = round((seconds - second) * 1e6)
+    if not 0 <= microseconds < 1_000_000:
+        carried, microseconds = divmod(microseconds, 1_000_000)
+        second += carried
+    return f"{_up_to_second(second)}{microseconds // 1000:03d}Z"
 
 
 @lru_cache(maxsize=64)

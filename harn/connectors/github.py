@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from harn.connectors.bodies import occurred_at, word
-from harn.connectors.receivers import Example, Message, Path, SignedProvider, dotted, header, member
+from harn.connectors.messages import Lifted, Message
+from harn.connectors.receivers import Example, SignedProvider, dotted, header, member
 from harn.connectors.signatures import HmacScheme
 from harn.errors import PayloadInvalid
 
@@ -16,11 +17,11 @@ SIGNATURE = HmacScheme(name="github", header="X-Hub-Signature-256", prefix="sha2
 
 _EVENT = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
-_COMMON: Mapping[str, Path] = {"action": ("action",), "installation_id": ("installation", "id")}
+_COMMON = Lifted.of({"action": ("action",), "installation_id": ("installation", "id")})
 
 # Fields of each event beside the common ones; the names are those of the body.
-_FIELDS: Mapping[str, Mapping[str, Path]] = {
-    event: {**_COMMON, **{name: (name,) for name in names}}
+_FIELDS: Mapping[str, Lifted] = {
+    event: Lifted.of({**_COMMON, **{name: (name,) for name in names}})
     for event, names in {
         "issues": ("issue",),
         "pull_request": ("pull_request",),

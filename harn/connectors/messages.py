@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -177,13 +177,23 @@ def nothing(message: Message) -> None:
     """Return None, for any message."""
 
 
-Fields = Callable[[Message], Mapping[str, Path]]
+class Lifted(dict[str, list[str]]):
+    """Fields of events: names, and their paths in the body as an event has them; never changed."""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Sequence[str]]) -> Lifted:
+        """Return such fields."""
+        return cls({name: list(path) for name, path in fields.items()})
+
+
+Fields = Callable[[Message], Mapping[str, Sequence[str]]]
 """Returns the fields of a message: names, and their paths in the body."""
 
 
 def always(**fields: Path) -> Fields:
     """Make a function that returns the same fields for every message."""
-    return lambda message: fields
+    lifted = Lifted.of(fields)
+    return lambda message: lifted
 
 
 @frozen(kw_only=True)

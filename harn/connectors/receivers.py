@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 from attrs import evolve, field, frozen
+from msgspec import structs
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -36,6 +37,7 @@ from harn.connectors.messages import (
     Fact,
     Fields,
     Header,
+    Lifted,
     Member,
     Message,
     Path,
@@ -48,6 +50,7 @@ from harn.connectors.messages import (
 )
 from harn.errors import PayloadInvalid, SignatureMissing, SignatureStale
 from harn.manifest.tables import StructSchema
+from harn.model.event import VERIFIED
 from harn.model.exchange import InboundRequest
 
 __all__ = [
@@ -314,7 +317,8 @@ class SignedConnector(Receiver):
         headers = {name.lower(): value for name, value in given.headers.items()}
         message = self._declared.read(headers, given.body)
         first = message[0] if isinstance(message, tuple) else message
-        return evolve(self._event(first, first.body or given.body), body=first.body or given.body)
+        body = first.body or given.body
+        return structs.replace(self._event(first, body), body=body)
 
     def _check_sent(self, sent_at: Any, now: float) -> None:
         """
@@ -342,13 +346,15 @@ class SignedConnector(Receiver):
         for name, each in self._named:
             payload[name] = bodies.word(headers.get(each))
         occurred_at = None if declared.occurred_at is nothing else declared.occurred_at(message)
+        fields = declared.fields(message)
         return NormalizedEvent(
             kind=kind,
             dedupe_key=bodies.identifier(declared.identity(message)) or bodies.body_digest(body),
             payload=payload,
-            lifted={name: list(path) for name, path in declared.fields(message).items()},
+            lifted=fields if type(fields) is Lifted else Lifted.of(fields),
             body_format=message.body_format,
             occurred_at=None if occurred_at is None else bodies.moment(occurred_at),
+            signature_status=VERIFIED,
             body=message.body,
         )
 

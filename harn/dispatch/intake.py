@@ -27,7 +27,7 @@ from harn.model.event import Envelope, TriggerEvent, encode_envelope
 from harn.model.references import new_event_id, new_trace_id
 from harn.store.inbox import IInbox, Kept
 from harn.triggers.binding import BindingVersion
-from harn.triggers.matching import FilterFailed, Ignored
+from harn.triggers.matching import Ignored, Matched
 from harn.triggers.routing import Ramp
 
 DAY = 86400.0
@@ -108,16 +108,26 @@ def decide(
     :param ramp: chooses for each event whose rules are applied: those of ``binding``, its fresh version, or of the
         stable one.
     """
+    trace_id = new_trace_id(arrival.received_at)
+    if ramp is None and len(events) == 1:  # as most requests are
+        envelope = _envelope_of(binding, arrival, events[0], trace_id)
+        new = _apply(binding, arrival, envelope, _body_of(arrival, events[0]), always_claim)
+        if isinstance(new, NewDelivery):
+            return Decided((new,), 0, 0, arrival.guard, (binding,))
+        is_filtered = new.stage == "filter"
+        return Decided((), int(not is_filtered), int(is_filtered), arrival.guard, ())
     kept: list[NewDelivery] = []
     holders: list[BindingVersion] = []
     reached: frozenset[BindingVersion] = frozenset()
     ignored = filtered = 0
-    trace_id = new_trace_id(arrival.received_at)
     for normalized in events:
-        holder, found = _decide_one(binding, ramp, arrival, normalized, trace_id, always_claim)
+        envelope, body = _envelope_of(binding, arrival, normalized, trace_id), _body_of(arrival, normalized)
+        holder = binding
         if ramp is not None:
+            holder = ramp.choose(ramp.stable.rules.key_of(TriggerEvent(envelope, body)))
             reached |= {holder}
-        if not isinstance(found, Ignored):
+        found = _apply(holder, arrival, envelope, body, always_claim)
+        if isinstance(found, NewDelivery):
             kept.append(found)
             holders.append(holder)
         elif found.stage == "filter":
@@ -127,17 +137,14 @@ def decide(
     return Decided(tuple(kept), ignored, filtered, arrival.guard, tuple(holders), reached)
 
 
-def _decide_one(
-    binding: BindingVersion,
-    ramp: Ramp | None,
-    arrival: Arrival,
-    normalized: NormalizedEvent,
-    trace_id: str,
-    always_claim: bool,
-) -> tuple[BindingVersion, NewDelivery | Ignored]:
-    """Apply the rules to one event: whose, and what to keep of it or why nothing."""
-    body = arrival.body if normalized.body is None else normalized.body
-    envelope = Envelope(
+def _body_of(arrival: Arrival, normalized: NormalizedEvent) -> bytes:
+    """Return the body of an event: its own, or the request's."""
+    return arrival.body if normalized.body is None else normalized.body
+
+
+def _envelope_of(binding: BindingVersion, arrival: Arrival, normalized: NormalizedEvent, trace_id: str) -> Envelope:
+    """Return the envelope of an event."""
+    return Envelope(
         id=new_event_id(arrival.received_at),
         provider=binding.spec.provider,
         kind=normalized.kind,
@@ -151,29 +158,32 @@ def _decide_one(
         lifted=normalized.lifted,
         body_format=normalized.body_format,
     )
-    event = TriggerEvent(envelope, body)
-    if ramp is not None:
-        binding = ramp.choose(ramp.stable.rules.key_of(event))
-    spec = binding.spec
-    verdict = binding.rules.decide(event, always_claim=always_claim)
+
+
+def _apply(
+    binding: BindingVersion, arrival: Arrival, envelope: Envelope, body: bytes, always_claim: bool
+) -> NewDelivery | Ignored:
+    """Apply the rules of a version to an event: return what to keep of it, or why nothing."""
+    verdict = binding.rules.decide(TriggerEvent(envelope, body), always_claim=always_claim)
     claim: Claim | None = None
     dead: DeadLetter | None = None
-    if isinstance(verdict, Ignored):
-        return binding, verdict
-    if isinstance(verdict, FilterFailed):
+    if isinstance(verdict, Matched):
+        if verdict.dedupe_key is not None:
+            claim = Claim(
+                scope="trigger:" + binding.id,
+                key=verdict.dedupe_key,
+                expires_at=arrival.received_at + binding.spec.retry.retention_days * DAY,
+            )
+    elif isinstance(verdict, Ignored):
+        return verdict
+    else:
         dead = DeadLetter(reason=FILTER_ERROR, error_class=FILTER_ERROR, error=shortened(verdict.error))
-    elif verdict.dedupe_key is not None:
-        claim = Claim(
-            scope="trigger:" + spec.id,
-            key=verdict.dedupe_key,
-            expires_at=arrival.received_at + spec.retry.retention_days * DAY,
-        )
-    return binding, NewDelivery(
+    return NewDelivery(
         event_id=envelope.id,
-        trigger_id=spec.id,
+        trigger_id=binding.id,
         version=binding.version,
         provider=envelope.provider,
-        kind=normalized.kind,
+        kind=envelope.kind,
         envelope=encode_envelope(envelope),
         body=body,
         received_at=arrival.received_at,

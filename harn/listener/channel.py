@@ -214,7 +214,7 @@ class HarnChannel(PhasedChannel):
         if self.unverified:
             self.site.unverified.release(self)
         headers = head.headers
-        self.persistent = is_persistent(head.version, headers.get("connection")) and not self.is_surplus
+        self.persistent = not self.is_surplus and is_persistent(head.version, headers.get("connection"))
         request = self._request = HarnRequest(self, head)
         request.begin()
         if self.phase is CLOSING:
@@ -391,6 +391,6 @@ class HarnChannel(PhasedChannel):
         """Answer bytes that are not a request, or not yet a complete one, and close."""
         self.site.unverified.release(self)
         self._head = None
-        self.write(answer.last_bytes(self.site.date_header()))
+        self.write(answer.last_bytes(self.site.date_header(self.site.clock.seconds())))
         self.site.metrics.http_request(self.site.unknown_endpoint, "other", answer.status, 0.0, 0)
         self.end()

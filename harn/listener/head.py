@@ -9,6 +9,7 @@ it is lenient. Each head has a parser of its own, so that nothing of one request
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from operator import methodcaller
 from types import SimpleNamespace
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -25,6 +26,7 @@ MAX_HEAD = 64 * 1024
 _END_OF_LINE, _END = b"\r\n", b"\r\n\r\n"
 _LINE = b"POST / HTTP/1.1"
 _TOO_LARGE = f"the headers are larger than {MAX_HEAD} bytes, more than {MAX_HEADERS}, or one of them is longer than"
+_text = methodcaller("decode", "latin-1")
 _NO_CRLF = "each line of the head must end in CRLF, got a lone CR or LF"
 
 
@@ -74,7 +76,9 @@ def parse_head(data: bytes) -> RequestHead:
         pass  # the offer of another protocol is ignored (RFC 9110, 7.8)
     except HttpParserError:
         return _read_lines(method, target, version, data)
-    headers = {lower(name): value.decode("latin-1").rstrip(" \t") for name, value in found.items()}
+    headers = dict(zip(map(lower, found), map(_text, found.values()), strict=True))
+    if b" \r" in data or b"\t\r" in data:  # llhttp leaves the space behind a value
+        headers = {name: value.rstrip(" \t") for name, value in headers.items()}
     if len(headers) != count:  # a header is repeated: `setdefault` has kept one value of it
         return _read_lines(method, target, version, data)
     return RequestHead(method, target, version, headers, found.items(), len(data))

@@ -272,24 +272,29 @@ class HarnRequest:
         """
         if self.answered is not None:
             return
-        self._count(status)
-        channel = self.channel
+        site, channel = self.site, self.channel
+        now = site.clock.seconds()
+        self._count(status, now)
         if channel is not None:
-            if self.site.closes:
+            if site.closes:
                 channel.persistent = False
-            parts = [
-                self._head.version,
-                _STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status,
-                self.site.date_header(),
-                b"" if self.route is None else self.tree.header,
-                headers,
-            ]
+            about, sent = b"", b""
             if status not in _BODILESS:
-                parts.append(b"Content-Type: %s\r\nContent-Length: %d\r\n" % (content_type, len(body)))
-            parts.append(b"\r\n" if channel.persistent else b"Connection: close\r\n\r\n")
-            if self.method != b"HEAD" and status not in _BODILESS:
-                parts.append(body)
-            channel.write(b"".join(parts))
+                about = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, len(body))
+                sent = b"" if self.method == b"HEAD" else body
+            channel.write(
+                b"%b%b%b%b%b%b%b%b"
+                % (
+                    self._head.version,
+                    _STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status,
+                    site.date_header(now),
+                    b"" if self.route is None else self.tree.header,
+                    headers,
+                    about,
+                    b"\r\n" if channel.persistent else b"Connection: close\r\n\r\n",
+                    sent,
+                )
+            )
         self._over(status)
         if self._is_complete:
             self._done()
@@ -323,17 +328,12 @@ class HarnRequest:
     def _refuse_size(self) -> None:
         raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
 
-    def _count(self, status: int) -> None:
+    def _count(self, status: int, now: float) -> None:
         """Count the answer in the metrics."""
         self.answered = status
         site, place = self.site, self.place
-        site.metrics.http_request(
-            site.unknown_endpoint if place is None else place.endpoint(self),
-            self.method.decode("latin-1"),
-            status,
-            site.clock.seconds() - self.began_at,
-            self.received,
-        )
+        endpoint = site.unknown_endpoint if place is None else place.endpoint(self)
+        site.metrics.http_request(endpoint, self.method.decode("latin-1"), status, now - self.began_at, self.received)
 
     def _done(self) -> None:
         """End a request that is complete and answered."""

@@ -10,6 +10,7 @@ renders the pages of Klein, see `harn.listener.web`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -125,7 +126,7 @@ class HarnSite(ServerFactory):
         self._sweep: IDelayedCall | None = None
         self._listening = False
         self._date = b""
-        self._date_of = -1
+        self._date_until = -inf  # seconds of the clock
         self._quiet: list[Deferred[None]] = []
         self._served_out: list[Deferred[None]] = []
         self._quiet_by = 0.0
@@ -222,12 +223,16 @@ class HarnSite(ServerFactory):
         if not self.channels:
             self._stop_sweep()
 
-    def date_header(self) -> bytes:
-        """Return the ``Server`` and ``Date`` lines, formatted once a second."""
-        second = int(self.wall.seconds())
-        if second != self._date_of:
-            self._date_of = second
-            self._date = b"Server: harn\r\nDate: " + datetimeToString(second) + b"\r\n"
+    def date_header(self, now: float) -> bytes:
+        """
+        Return the ``Server`` and ``Date`` lines, formatted once a second.
+
+        :param now: seconds of the site's clock.
+        """
+        if now >= self._date_until:
+            seconds = self.wall.seconds()
+            self._date_until = now + 1.0 - seconds % 1.0
+            self._date = b"Server: harn\r\nDate: " + datetimeToString(int(seconds)) + b"\r\n"
         return self._date
 
     def _check_times(self) -> None:

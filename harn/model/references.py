@@ -99,6 +99,8 @@ def fault_of_secret(text: str) -> tuple[str, str] | None:
 
 _NOISE = 10
 """Random bytes of an identifier."""
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The first digit of a UUID's variant, by the random digit in its place: two bits of it are fixed."""
 _unused: deque[str] = deque()
 """Random ends of UUIDs that no identifier has yet."""
 
@@ -119,9 +121,8 @@ def _next_end() -> str:
 
 def _end_of(noise: bytes) -> str:
     """Return the version, the variant and the random digits of a UUID."""
-    number = int.from_bytes(noise, "big")
-    version, variant = 0x7000 | (number >> 64 & 0x0FFF), 0x8000 | (number >> 48 & 0x3FFF)
-    return f"{version:04x}-{variant:04x}-{number & 0xFFFF_FFFF_FFFF:012x}"
+    digits = noise.hex()
+    return f"7{digits[1:4]}-{_VARIANTS[digits[4]]}{digits[5:8]}-{digits[8:]}"
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ thread.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,15 @@ class EndpointStats:
         self.requests: dict[tuple[str, int], int] = {}
         self.seconds = Histogram(SECONDS)
         self.body_bytes = Histogram(BYTES)
+
+    def observe(self, key: tuple[str, int], seconds: float, body_bytes: int) -> None:
+        """Count one request; its steps are written out, as every request passes here."""
+        requests, times, sizes = self.requests, self.seconds, self.body_bytes
+        requests[key] = requests.get(key, 0) + 1
+        times.counts[bisect_left(times.bounds, seconds)] += 1
+        times.total += seconds
+        sizes.counts[bisect_left(sizes.bounds, body_bytes)] += 1
+        sizes.total += body_bytes
 
 
 class AlertCounts:
@@ -170,10 +180,7 @@ class Metrics:
         found = self.endpoints.get(endpoint)
         if found is None:
             found = self.endpoints[endpoint] = EndpointStats()
-        key = (method if method in METHODS else OTHER, status)
-        found.requests[key] = found.requests.get(key, 0) + 1
-        found.seconds.observe(seconds)
-        found.body_bytes.observe(body_bytes)
+        found.observe((method if method in METHODS else OTHER, status), seconds, body_bytes)
 
     def backpressure(self, dimension: str, action: str) -> None:
         """Count one decision of ``ingest`` (``admit``, ``reject``) or of a ``circuit``."""

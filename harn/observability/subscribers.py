@@ -61,7 +61,10 @@ class Counting:
         lifecycle.subscribe(InterpreterRestarted, self._interpreter_restarted)
 
     def _received(self, event: Received) -> None:
-        self._metrics.trigger(event.trigger_id, event.provider).received += 1
+        counts = self._triggers.get(event.trigger_id)
+        if counts is None or counts.provider != event.provider:
+            counts = self._metrics.trigger(event.trigger_id, event.provider)
+        counts.received += 1
         if event.binding is not None:
             (self._versions.get(event.binding) or self._metrics.version(event.binding)).received += 1
 

@@ -30,6 +30,9 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
     dedupe_key: str | None
 
 
+_MATCHED = Matched(None)
+
+
 @frozen
 class Ignored:
     """The event is not for this trigger; ``stage`` is ``match`` or ``filter``."""
@@ -122,8 +125,10 @@ class Rules:
 
         :param always_claim: claim the provider's own key if the trigger has none (cron ticks, ``jti``).
         """
-        if not matches(self.events, event.kind):
+        if self.events and not matches(self.events, event.kind):
             return Ignored("match")
+        if self.filter is None and self.dedupe_key is None and not always_claim:
+            return _MATCHED
         try:
             if self.filter is not None and not is_truthy(self.filter(event)):
                 return Ignored("filter")
