@@ -116,8 +116,16 @@ def read_object(body: bytes) -> Document:
 
     :raises PayloadInvalid: as `read_json`, or it is another value.
     """
+    if len(body) <= BUILT:
+        try:
+            value = _anything.decode(body)
+        except _NOT_READABLE:
+            pass  # it may be readable once it is mended; else the reason is to be found
+        else:
+            if type(value) is dict:
+                return Document(value)
     document = read_json(body)
-    if type(document.value) is not dict and not document.is_object:
+    if not document.is_object:
         raise PayloadInvalid("the body is not a JSON object")
     return document
 
@@ -209,7 +217,9 @@ def _content_type(text: str) -> tuple[str, str | None]:
 
 def word(value: Any) -> str | None:
     """Return a string that is neither empty nor longer than `LONGEST_WORD`; None for anything else."""
-    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_WORD else None
+    if isinstance(value, str) and value and len(value) <= LONGEST_WORD:
+        return value
+    return None
 
 
 def identifier(value: Any) -> str | None:

@@ -336,15 +336,15 @@ class SignedConnector(Receiver):
 
         :raises PayloadInvalid: it has no kind.
         """
-        declared, headers = self._declared, message.headers
-        kind = bodies.word(declared.kind(message))
+        declared, headers, word = self._declared, message.headers, bodies.word
+        kind = word(declared.kind(message))
         if kind is None:
             raise PayloadInvalid(f"the body has no kind of event; is this a webhook of {declared.provider}?")
         payload: dict[str, Any] = {"event": kind}
         if declared.values is not no_values:
             payload = {**declared.values(message), "event": kind}
         for name, each in self._named:
-            payload[name] = bodies.word(headers.get(each))
+            payload[name] = word(headers.get(each))
         occurred_at = None if declared.occurred_at is nothing else declared.occurred_at(message)
         fields = declared.fields(message)
         return NormalizedEvent(

@@ -152,8 +152,9 @@ class HmacScheme:
         timestamp, candidates = self._given(headers, now, tolerance)
         # All pairs are compared, whatever matches on the way, as in `any_equal`.
         found = False
+        signed = body if self._signs_body_alone else self._parts(timestamp, body)
         for key in keys:
-            expected = self._signature(key, timestamp, body)
+            expected = self._written(key, signed)
             for candidate in candidates:
                 found |= compare_digest(expected, candidate.encode("utf-8", "replace"))
         if not found:

@@ -248,7 +248,7 @@ class HarnChannel(PhasedChannel):
         if body is None:
             length = request.length
             if length is not None and len(data) >= length:  # most come in one piece
-                request.receive(data[:length])
+                request.receive_whole(data[:length])
                 self._complete(request)
                 return data[length:]
             body = self._body = ChunkedBody() if length is None else SizedBody(length)

@@ -143,6 +143,12 @@ class HarnRequest:
         self._admitted = True
         site.in_flight += 1
 
+    def receive_whole(self, body: bytes) -> None:
+        """Keep the body, which has come in one piece, and is within the limit by its length."""
+        if self.answered is None:
+            self.received = len(body)
+            self.body = body
+
     def receive(self, data: bytes) -> None:
         """Keep a piece of the body, unless it will not be read."""
         if self.answered is not None or not data:
