@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -58,7 +57,8 @@ class ConnectorContext:
     wall: WallTime = field(factory=WallClock)
 
 
-class NormalizedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+@frozen(kw_only=True)
+class NormalizedEvent:
     """
     An event in the provider's words, before harn gives it an id.
 
@@ -71,15 +71,16 @@ class NormalizedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     kind: str
     dedupe_key: str
-    payload: dict[str, Any] = msgspec.field(default_factory=dict)
-    lifted: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    payload: dict[str, Any] = field(factory=dict)
+    lifted: dict[str, list[str]] = field(factory=dict)
     body_format: str = "json"
     occurred_at: str | None = None
-    signature_status: dict[str, str] = msgspec.field(default_factory=lambda: VERIFIED)
+    signature_status: dict[str, str] = field(factory=lambda: VERIFIED)
     body: bytes | None = None
 
 
-class Events(msgspec.Struct, frozen=True, gc=False):
+@frozen
+class Events:
     """
     Store these events; answer when they are durable. An empty tuple: there is nothing to store, answer ``ignored``.
     """

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import msgspec
 from attrs import evolve, field, frozen
-from msgspec import structs
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -318,7 +317,7 @@ class SignedConnector(Receiver):
         message = self._declared.read(headers, given.body)
         first = message[0] if isinstance(message, tuple) else message
         body = first.body or given.body
-        return structs.replace(self._event(first, body), body=body)
+        return evolve(self._event(first, body), body=body)
 
     def _check_sent(self, sent_at: Any, now: float) -> None:
         """
