@@ -15,7 +15,6 @@ MOST_PARAMETERS = 7
 LONG_FUNCTIONS: frozenset[str] = frozenset(
     (
         "harn.dispatch.attempt.failed",
-        "harn.dispatch.intake._decide_one",
     )
 )
 WIDE_CONSTRUCTORS: frozenset[str] = frozenset(())
