@@ -14,9 +14,9 @@ from msgspec import UNSET, convert, to_builtins
 
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.deliveries import state_of
-from harn.cli.options import Command, parameters_from, with_json, with_parameters, with_place, with_server
+from harn.cli.options import Command, parameters_from, with_json, with_parameters, with_place
 from harn.cli.output import CHANGES, PROBLEMS, ending_dry_run, print_error, warn
-from harn.cli.place import ServerTarget, note_unknown, recorded_triggers
+from harn.cli.place import ServerTarget, note_unknown, recorded_triggers, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.sources import DATABASE
 from harn.deliveries.change_operations import (
@@ -106,6 +106,7 @@ def discard(**given: Any) -> None:
 def change(
     operation: str,
     *,
+    target: ServerTarget,
     event_ids: tuple[str, ...],
     states: tuple[str, ...],
     yes: bool,
@@ -119,7 +120,6 @@ def change(
         raise click.UsageError(
             f"to {operation} what an expression or a filter selects takes --yes; see it before with --dry-run"
         )
-    target = ServerTarget.of_options(given, os.environ)
     with ending_dry_run(wanted.dry_run):
         changes = find_changes(target)
         if not (event_ids or wanted.dry_run or yes):

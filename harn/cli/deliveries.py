@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,9 +11,9 @@ from typing import Any
 import click
 from msgspec import UNSET, to_builtins
 
-from harn.cli.options import WholeNumber, parameters_from, with_json, with_parameters, with_place, with_server
+from harn.cli.options import WholeNumber, parameters_from, with_json, with_parameters, with_place
 from harn.cli.output import Line, print_lines, warn
-from harn.cli.place import ServerTarget, note_unknown
+from harn.cli.place import ServerTarget, note_unknown, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.cli.sources import find_source, read_list
 from harn.deliveries.describing import (
@@ -61,10 +60,10 @@ STYLES = {
 @click.option("-n", "--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="At most N.")
 @with_server
 @with_json
-def deliveries(states: tuple[str, ...], limit: int, as_json: bool, **given: Any) -> None:
+def deliveries(target: ServerTarget, states: tuple[str, ...], limit: int, as_json: bool, **given: Any) -> None:
     """List deliveries, the newest first: what is accepted, how it stands, and how it ended."""
     wanted = parameters_from(list_deliveries, given, state=state_of(states))
-    show_list(ServerTarget.of_options(given, os.environ), wanted, limit, as_json)
+    show_list(target, wanted, limit, as_json)
 
 
 @click.command()
@@ -72,9 +71,9 @@ def deliveries(states: tuple[str, ...], limit: int, as_json: bool, **given: Any)
 @with_parameters(show_delivery, arguments=("event_id",))
 @with_server
 @with_json
-def delivery(as_json: bool, **given: Any) -> None:
+def delivery(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show the delivery of EVENT_ID: all that happened to it in order, and its event, without secrets."""
-    found = find_source(ServerTarget.of_options(given, os.environ)).show(parameters_from(show_delivery, given))
+    found = find_source(target).show(parameters_from(show_delivery, given))
     if as_json:
         print_json(found.document)
     else:
@@ -88,9 +87,8 @@ def delivery(as_json: bool, **given: Any) -> None:
 @click.option("-n", "--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="With --list.")
 @with_server
 @with_json
-def dlq(one_by_one: bool, limit: int, as_json: bool, **given: Any) -> None:
+def dlq(target: ServerTarget, one_by_one: bool, limit: int, as_json: bool, **given: Any) -> None:
     """Show the dead letters, counted by trigger, reason and class of error."""
-    target = ServerTarget.of_options(given, os.environ)
     if one_by_one:
         show_list(target, ListDeliveries(state=DEAD.value, trigger=given["trigger"]), limit, as_json)
         return

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import click
 import msgspec
 from attrs import frozen
 
 from harn.cli.client import AdminClient, ServerUnreachable, ask
-from harn.cli.options import WholeNumber, with_json, with_parameters, with_place, with_server
-from harn.cli.place import ServerTarget, Sleep, Wait
+from harn.cli.options import WholeNumber, with_json, with_parameters, with_place
+from harn.cli.place import ServerTarget, Sleep, Wait, with_server
 from harn.model.display import visible_json
 from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
 
@@ -93,14 +92,12 @@ def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) 
 @click.option("-f", "--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C.")
 @with_server
 @with_json
-def events(topic: str, after: int, limit: int | None, follow: bool, as_json: bool, **given: Any) -> None:
+def events(target: ServerTarget, topic: str, after: int, limit: int | None, follow: bool, as_json: bool) -> None:
     """
     Print the records of TOPIC as JSON lines.
 
     For example trigger.inbox.envelopes, trigger.outbox, trigger.attempts, trigger.dlq, orchestrator.manifest.
     """
-    target = ServerTarget.of_options(given, os.environ)
-
     if not follow:
         for record in read_pages(FoundRecords(target), topic, after, limit):
             print_record(record)

@@ -14,8 +14,8 @@ import msgspec
 
 from harn.cli.client import ask
 from harn.cli.data import DataWrong, read_data, shortened
-from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.place import ServerTarget
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place
+from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import format_value, print_json
 from harn.cli.sources import find_source
 from harn.deliveries.operations import export_fixture, import_fixture
@@ -55,14 +55,14 @@ class FixtureWrong(HarnError):
 @click.option("--force", is_flag=True, help="Replace FILE if it is there already.")
 @with_server
 @with_json
-def export(file: str | None, force: bool, as_json: bool, **given: Any) -> None:
+def export(target: ServerTarget, file: str | None, force: bool, as_json: bool, **given: Any) -> None:
     """
     Write the event of EVENT_ID as a fixture to FILE, or to standard output.
 
     Secrets and signatures are redacted. Feed it to a handler in a test with harn.testing.handlers, or to a server with
     harn orchestrator import. A FILE that is there already is not replaced without --force.
     """
-    fixture = find_source(ServerTarget.of_options(given, os.environ)).export(parameters_from(export_fixture, given))
+    fixture = find_source(target).export(parameters_from(export_fixture, given))
     document = fixture_document(fixture)
     if file is None:
         print_json(document)
@@ -96,14 +96,14 @@ def write_file(file: str, text: str, *, replaces: bool) -> None:
 @with_parameters(import_fixture, without=("fixture",))
 @with_server
 @with_json
-def import_(file: str, as_json: bool, **given: Any) -> None:
+def import_(target: ServerTarget, file: str, as_json: bool, **given: Any) -> None:
     """
     Send the fixture in FILE (- for standard input) to a running server as a new delivery.
 
     Filter and dedupe key are not evaluated.
     """
     wanted = parameters_from(import_fixture, given, fixture=read_document(file))
-    answered = ask(ServerTarget.of_options(given, os.environ).client(), import_fixture, wanted)
+    answered = ask(target.client(), import_fixture, wanted)
     if as_json:
         print_json(answered.document)
     else:
@@ -137,7 +137,7 @@ def read_document(file: str) -> Any:
 @click.option("-d", "--data", metavar="TEXT|@FILE|-", help="The event's body, JSON: as text, of a file, or from stdin.")
 @with_server
 @with_json
-def fire(data: str | None, as_json: bool, **given: Any) -> None:
+def fire(target: ServerTarget, data: str | None, as_json: bool, **given: Any) -> None:
     """
     Send a synthetic event to the trigger TRIGGER_ID, and print the outcome.
 
@@ -146,7 +146,7 @@ def fire(data: str | None, as_json: bool, **given: Any) -> None:
     """
     payload = None if data is None else read_json_data(data)
     wanted = parameters_from(fire_operation, given, payload=payload)
-    answered = ask(ServerTarget.of_options(given, os.environ).client(), fire_operation, wanted)
+    answered = ask(target.client(), fire_operation, wanted)
     if as_json:
         print_json(answered.document)
     else:

@@ -6,7 +6,6 @@ They are listed and compared; a server returns to one, keeps one that is on prob
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -15,9 +14,9 @@ from attrs import frozen
 from msgspec import UNSET, Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import AdminClient, Answered, ask
-from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place
 from harn.cli.output import Line, print_lines
-from harn.cli.place import ServerTarget, check_trigger
+from harn.cli.place import ServerTarget, check_trigger, with_server
 from harn.cli.reload import DRY_RUN, SOURCE, carry_out, describe_fields, describe_settings
 from harn.cli.rows import STATE_STYLES, Column, Rows, draw, format_value, print_json
 from harn.history.operations import (
@@ -119,13 +118,13 @@ def find_source(target: ServerTarget) -> GenerationSource:
 @with_parameters(list_generations)
 @with_server
 @with_json
-def history(as_json: bool, **given: Any) -> None:
+def history(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """
     List the generations that served, the newest first.
 
     A note says which is on probation, until when, and which ones were rolled back or reverted.
     """
-    found = find_source(ServerTarget.of_options(given, os.environ)).history(parameters_from(list_generations, given))
+    found = find_source(target).history(parameters_from(list_generations, given))
     if as_json:
         print_json(to_builtins(found.listed()))
     else:
@@ -137,9 +136,9 @@ def history(as_json: bool, **given: Any) -> None:
 @with_parameters(show_generation, arguments=("generation",))
 @with_server
 @with_json
-def show(as_json: bool, **given: Any) -> None:
+def show(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show the generation numbered GENERATION: its manifest, and the modules of its handlers."""
-    found = find_source(ServerTarget.of_options(given, os.environ)).show(parameters_from(show_generation, given))
+    found = find_source(target).show(parameters_from(show_generation, given))
     if as_json:
         print_json(found.document)
     else:
@@ -151,9 +150,9 @@ def show(as_json: bool, **given: Any) -> None:
 @with_parameters(diff_generations, arguments=("old", "new"))
 @with_server
 @with_json
-def diff(as_json: bool, **given: Any) -> None:
+def diff(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show what differs from the generation OLD to NEW, by default to the one that serves (or served last)."""
-    found = find_source(ServerTarget.of_options(given, os.environ)).diff(parameters_from(diff_generations, given))
+    found = find_source(target).diff(parameters_from(diff_generations, given))
     if as_json:
         print_json(found.document)
     else:
@@ -300,7 +299,7 @@ def diff_lines(text: str) -> Iterator[Line]:
 @with_parameters(rollback_operation, arguments=("generation",), without=("source",), helps=DRY_RUN)
 @with_server
 @with_json
-def rollback(as_json: bool, **given: Any) -> None:
+def rollback(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """
     Adopt what GENERATION was, manifest and code, as a new generation.
 
@@ -308,9 +307,7 @@ def rollback(as_json: bool, **given: Any) -> None:
     they are, and a reload adopts them again.
     """
     wanted = parameters_from(rollback_operation, given, source=SOURCE)
-    carry_out(
-        ServerTarget.of_options(given, os.environ), write_request(rollback_operation, wanted), wanted.dry_run, as_json
-    )
+    carry_out(target, write_request(rollback_operation, wanted), wanted.dry_run, as_json)
 
 
 @click.command()
@@ -318,10 +315,10 @@ def rollback(as_json: bool, **given: Any) -> None:
 @with_parameters(confirm_generation, arguments=("generation",))
 @with_server
 @with_json
-def confirm(as_json: bool, **given: Any) -> None:
+def confirm(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Keep the generation that is on probation: it is not rolled back by itself any more. GENERATION: only this one."""
     wanted = parameters_from(confirm_generation, given)
-    answered = ask(ServerTarget.of_options(given, os.environ).client(), confirm_generation, wanted)
+    answered = ask(target.client(), confirm_generation, wanted)
     if as_json:
         print_json(answered.document)
     else:
@@ -348,11 +345,11 @@ RAMP_COLUMNS = (
 @click.option("--abort", is_flag=True, help="Give all deliveries back to the version before.")
 @with_server
 @with_json
-def ramp(trigger: str | None, finish: bool, abort: bool, as_json: bool, **given: Any) -> None:
+def ramp(target: ServerTarget, trigger: str | None, finish: bool, abort: bool, as_json: bool) -> None:
     """List the triggers whose versions share their deliveries, or end that for TRIGGER, or for all of them."""
     if finish and abort:
         raise click.UsageError("--finish and --abort exclude each other")
-    client = ServerTarget.of_options(given, os.environ).client()
+    client = target.client()
     if finish or abort:
         answered = ask(client, finish_ramps if finish else abort_ramps, RampOf(trigger=trigger))
     else:

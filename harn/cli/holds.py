@@ -6,7 +6,6 @@ Triggers, or the whole server, that accept and begin nothing; circuits of destin
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any, TypeVar
 
@@ -23,8 +22,8 @@ from harn.circuits.operations import (
 )
 from harn.circuits.operations import describe as describe_circuit
 from harn.cli.client import ask
-from harn.cli.options import option, with_json, with_place, with_server
-from harn.cli.place import ServerLocation, ServerTarget
+from harn.cli.options import option, with_json, with_place
+from harn.cli.place import ServerLocation, ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.dispatch.pause_operations import (
     Paused,
@@ -64,11 +63,11 @@ CIRCUIT_COLUMNS = (
 @option(_FOR, _FOR.description)
 @with_server
 @with_json
-def pause(trigger: str | None, is_all: bool, duration: str | None, as_json: bool, **given: Any) -> None:
+def pause(target: ServerTarget, trigger: str | None, is_all: bool, duration: str | None, as_json: bool) -> None:
     """Pause TRIGGER: its events are accepted and kept, and none begins; what runs goes on."""
     check_target(trigger, is_all)
     whole = made(PauseServer, duration=duration)
-    client = ServerTarget.of_options(given, os.environ).client()
+    client = target.client()
     if trigger is None:
         done = ask(client, pause_server, whole)
     else:
@@ -83,11 +82,11 @@ def pause(trigger: str | None, is_all: bool, duration: str | None, as_json: bool
 @option(_RATE, _RATE.description)
 @with_server
 @with_json
-def resume(trigger: str | None, is_all: bool, rate: str | None, as_json: bool, **given: Any) -> None:
+def resume(target: ServerTarget, trigger: str | None, is_all: bool, rate: str | None, as_json: bool) -> None:
     """Resume TRIGGER after it was paused."""
     check_target(trigger, is_all)
     whole = made(ResumeServer, rate=rate)
-    client = ServerTarget.of_options(given, os.environ).client()
+    client = target.client()
     if trigger is None:
         done = ask(client, resume_server, whole)
     else:
@@ -136,9 +135,8 @@ def describe_resumed(done: Resumed) -> str:
 @click.option("--close", "wanted", metavar="TRIGGER", help="Close the circuit of this trigger; what has waited begins.")
 @with_server
 @with_json
-def circuits(wanted: str | None, as_json: bool, **given: Any) -> None:
+def circuits(target: ServerTarget, wanted: str | None, as_json: bool) -> None:
     """List the circuits of triggers that have one, or close one."""
-    target = ServerTarget.of_options(given, os.environ)
     if wanted is not None:
         done = ask(target.client(), close_circuit, CloseCircuit(trigger=wanted))
         if as_json:

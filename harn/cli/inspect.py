@@ -6,7 +6,6 @@ A message of an alert can be sent, to see that it arrives.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,9 +17,9 @@ import msgspec
 from msgspec import ValidationError, convert, to_builtins
 
 from harn.cli.client import ask
-from harn.cli.options import with_json, with_place, with_server
+from harn.cli.options import with_json, with_place
 from harn.cli.output import print_error
-from harn.cli.place import ServerLocation, ServerTarget
+from harn.cli.place import ServerLocation, ServerTarget, with_server
 from harn.cli.rows import STATE_STYLES, Column, Rows, draw, print_json, section
 from harn.clocks import rfc3339
 from harn.errors import HarnError
@@ -90,9 +89,8 @@ class NeverRan(HarnError):
 @with_place
 @with_server
 @with_json
-def inspect(as_json: bool, **given: Any) -> None:
+def inspect(target: ServerTarget, as_json: bool) -> None:
     """Show triggers, connectors and recent dispatches."""
-    target = ServerTarget.of_options(given, os.environ)
     client = target.client_if_any()
     if client is None:
         found = inspect_offline(target.location)
@@ -210,11 +208,10 @@ ALERTS = (
 @click.option("--test", "wanted", metavar="ALERT", help="Send a message of the alert with this name or number.")
 @with_server
 @with_json
-def alerts(wanted: str | None, as_json: bool, **given: Any) -> None:
+def alerts(target: ServerTarget, wanted: str | None, as_json: bool) -> None:
     """List the alerts with their state, or send a message to see that it arrives."""
     from harn.alerts.operations import ListAlerts, TryAlert, list_alerts, try_alert
 
-    target = ServerTarget.of_options(given, os.environ)
     if wanted is not None:
         answered = ask(target.client(), try_alert, TryAlert(alert=wanted))
         print_json(answered.document) if as_json else say_tested(answered.result)

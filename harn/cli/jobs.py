@@ -6,7 +6,6 @@ The progress of a job is a bar at a terminal, elsewhere a line whenever it has c
 
 from __future__ import annotations
 
-import os
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -15,9 +14,9 @@ import click
 from msgspec import to_builtins
 
 from harn.cli.client import ask
-from harn.cli.options import WholeNumber, with_json, with_place, with_server
+from harn.cli.options import WholeNumber, with_json, with_place
 from harn.cli.output import warn
-from harn.cli.place import ServerTarget
+from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, format_fields, print_json
 from harn.deliveries.job_operations import (
     ChangeJob,
@@ -60,14 +59,19 @@ COLUMNS = (
 @with_server
 @with_json
 def jobs(
-    show: int | None, pause: int | None, resume: int | None, cancel: int | None, limit: int, as_json: bool, **given: Any
+    target: ServerTarget,
+    show: int | None,
+    pause: int | None,
+    resume: int | None,
+    cancel: int | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List the jobs that replay, cancel or discard many deliveries, the newest first."""
     chosen = ((pause_job, pause), (resume_job, resume), (cancel_job, cancel))
     changes = [(operation, job) for operation, job in chosen if job is not None]
     if len(changes) + (show is not None) > 1:
         raise click.UsageError("--show, --pause, --resume and --cancel exclude each other")
-    target = ServerTarget.of_options(given, os.environ)
     if changes:
         operation, job = changes[0]
         changed = ask(target.client(), operation, ChangeJob(job=job))

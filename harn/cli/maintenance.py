@@ -20,9 +20,9 @@ from harn.backup.backups import BackUp, BackupInfo, Restored
 from harn.backup.backups import back_up as backup_operation
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.excerpts import Excerpts
-from harn.cli.options import with_json, with_place, with_server_within
+from harn.cli.options import with_json, with_place
 from harn.cli.output import Line, print_error, print_lines, warn
-from harn.cli.place import ServerLocation, ServerTarget
+from harn.cli.place import ServerLocation, ServerTarget, with_server_within
 from harn.cli.reload import describe_problems
 from harn.cli.rows import print_json
 from harn.errors import HarnError, StateDirectoryUnusable
@@ -48,14 +48,13 @@ class BackupElsewhere(HarnError):
 @click.option("--force", is_flag=True, help="Replace a backup of that name.")
 @with_server_within(LONGEST)
 @with_json
-def backup(file: str, force: bool, as_json: bool, **given: Any) -> None:
+def backup(target: ServerTarget, file: str, force: bool, as_json: bool) -> None:
     """
     Write everything that was accepted until now, and every generation, into FILE.
 
     A server that runs goes on meanwhile. Secrets of the manifest are not in it; events are, with headers and bodies.
     With --admin-url the FILE is on the server's machine.
     """
-    target = ServerTarget.of_options(given, os.environ)
     if target.admin_url is not None and not os.path.isabs(file):
         raise click.UsageError(f"FILE is on the server's machine: it must be an absolute path, got {file!r}")
     client = target.client_if_any()

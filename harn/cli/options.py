@@ -111,38 +111,6 @@ def with_place(command: Command) -> Command:
     return with_flags(MANIFEST, STATE_DIR)(command)
 
 
-def with_server(command: Command) -> Command:
-    """Return a command what it takes to reach a server."""
-    return with_server_within(120.0)(command)
-
-
-def with_server_within(seconds: float) -> Decorator:
-    """Return a command what it takes to reach a server that may need so many seconds."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(
-            (
-                click.option(
-                    "--admin-url", metavar="URL", help="Where the server is, if not where its state file says."
-                ),
-                click.option("--cacert", metavar="PATH", help="Certificates (PEM) to trust instead of the system's."),
-                click.option("--insecure", is_flag=True, help="Accept any certificate."),
-                click.option(
-                    "--timeout",
-                    type=Seconds(),
-                    default=seconds,
-                    show_default=True,
-                    metavar="SECONDS",
-                    help="How long to wait for the answer.",
-                ),
-            )
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 def with_json(command: Command) -> Command:
     """Return a command ``--json``."""
     return click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")(command)

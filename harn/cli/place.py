@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import wraps
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -20,6 +21,7 @@ from attrs import field, frozen
 
 from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials, read_token, token_path
 from harn.cli.client import AdminClient, AnswerTimedOut, RequestRefused, ServerUnreachable, ask
+from harn.cli.options import Command, Decorator, Seconds
 from harn.cli.output import warn
 from harn.errors import HarnError, RouteUnknown, SecretUnavailable
 from harn.options import MANIFEST, STATE_DIR, absolute, value_of
@@ -137,7 +139,7 @@ class ServerLocation:
 @frozen(kw_only=True)
 class ServerTarget:
     """
-    Which server a command is about, and how it is reached: what `with_place` and `with_server` give a command.
+    Which server a command is about, and how it is reached: what `with_server` gives a command.
 
     :ivar admin_url: where it was pointed to, if it was; see `AdminClient` for the rest.
     """
@@ -203,6 +205,47 @@ class ServerTarget:
         return AdminClient(
             url=url, credentials=credentials, timeout=self.timeout, cacert=self.cacert, insecure=self.insecure
         )
+
+
+OF_SERVER = ("config", "state_dir", "admin_url", "cacert", "insecure", "timeout")
+"""The options from which a `ServerTarget` is made."""
+
+
+def with_server(command: Command) -> Command:
+    """Return a command what it takes to reach a server, which it gets as ``target``; stands below `with_place`."""
+    return with_server_within(120.0)(command)
+
+
+def with_server_within(seconds: float) -> Decorator:
+    """Return a command what it takes to reach a server that may need so many seconds."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def with_target(**given: Any) -> Any:
+            of_server = {name: given.pop(name) for name in OF_SERVER}
+            return command(target=ServerTarget.of_options(of_server, os.environ), **given)
+
+        for option in reversed(
+            (
+                click.option(
+                    "--admin-url", metavar="URL", help="Where the server is, if not where its state file says."
+                ),
+                click.option("--cacert", metavar="PATH", help="Certificates (PEM) to trust instead of the system's."),
+                click.option("--insecure", is_flag=True, help="Accept any certificate."),
+                click.option(
+                    "--timeout",
+                    type=Seconds(),
+                    default=seconds,
+                    show_default=True,
+                    metavar="SECONDS",
+                    help="How long to wait for the answer.",
+                ),
+            )
+        ):
+            with_target = option(with_target)
+        return with_target
+
+    return decorate
 
 
 MOST_NAMED = 10

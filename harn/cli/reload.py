@@ -6,7 +6,6 @@ A plan in lines for people says for each trigger what would change, and what els
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -18,9 +17,9 @@ from msgspec import UNSET
 
 from harn.cli.client import Answered, AnswerTimedOut, ServerAnswer, ServerUnreachable
 from harn.cli.excerpts import Excerpts, excerpts_of
-from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place
 from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, ending_dry_run, print_lines
-from harn.cli.place import ServerTarget
+from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import format_value, print_json
 from harn.operations.http import OperationRequest, write_request
 from harn.reload.operations import plan as plan_operation
@@ -58,10 +57,9 @@ NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generatio
 @with_parameters(reload_operation, without=("source",), helps=DRY_RUN)
 @with_server
 @with_json
-def reload(as_json: bool, **given: Any) -> None:
+def reload(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Reload the manifest and the code of the handlers; what is in flight ends as it began."""
     wanted = parameters_from(reload_operation, given, source=SOURCE)
-    target = ServerTarget.of_options(given, os.environ)
     carry_out(target, write_request(reload_operation, wanted), wanted.dry_run, as_json, excerpts_of(target))
 
 
@@ -70,10 +68,9 @@ def reload(as_json: bool, **given: Any) -> None:
 @with_parameters(plan_operation, without=("source",))
 @with_server
 @with_json
-def plan(as_json: bool, **given: Any) -> None:
+def plan(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show what a reload would change, without changing it: exit 0 nothing, 1 something, 2 problems."""
     wanted = parameters_from(plan_operation, given, source=SOURCE)
-    target = ServerTarget.of_options(given, os.environ)
     carry_out(target, write_request(plan_operation, wanted), True, as_json, excerpts_of(target))
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import deque
@@ -17,8 +16,17 @@ import msgspec
 from attrs import frozen
 
 from harn.cli.client import ask
-from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
-from harn.cli.place import Keys, ServerLocation, ServerTarget, Sleep, Wait, may_come_back, recorded_triggers
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place
+from harn.cli.place import (
+    Keys,
+    ServerLocation,
+    ServerTarget,
+    Sleep,
+    Wait,
+    may_come_back,
+    recorded_triggers,
+    with_server,
+)
 from harn.cli.rows import Column, Rows, draw, print_json, section
 from harn.cli.sources import open_store
 from harn.errors import HarnError
@@ -76,9 +84,8 @@ STATS_COLUMNS = (
 @with_parameters(show_stats)
 @with_server
 @with_json
-def stats(as_json: bool, **given: Any) -> None:
+def stats(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show rates and percentiles of each trigger and handler."""
-    target = ServerTarget.of_options(given, os.environ)
     wanted = parameters_from(show_stats, given)
     client = target.client_if_any()
     if client is None:
@@ -217,9 +224,8 @@ ACTIVITY_COLUMNS = (
 @click.option("--once", is_flag=True, help="Show one frame, and end; so it does where the output is not a terminal.")
 @with_server
 @with_json
-def top(once: bool, as_json: bool, **given: Any) -> None:
+def top(target: ServerTarget, once: bool, as_json: bool) -> None:
     """Watch what each trigger does now; q or Ctrl-C ends it."""
-    target = ServerTarget.of_options(given, os.environ)
     target.client()  # without a server it ends here
 
     try:

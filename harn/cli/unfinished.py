@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -15,9 +14,9 @@ from attrs import frozen
 from msgspec import Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import ask
-from harn.cli.options import parameters_from, with_json, with_parameters, with_place, with_server
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place
 from harn.cli.output import warn
-from harn.cli.place import ServerTarget, Sleep, Wait, may_come_back
+from harn.cli.place import ServerTarget, Sleep, Wait, may_come_back, with_server
 from harn.cli.rows import Column, Rows, draw, format_fields, format_value, print_json, section
 from harn.errors import HarnError
 from harn.model.display import visible
@@ -56,11 +55,10 @@ DRAIN_COLUMNS = (
 @click.option("--move", metavar="BINDING", help="Move what this version has not begun to the newest one.")
 @with_server
 @with_json
-def drains(watch: bool, cancel: str | None, move: str | None, as_json: bool, **given: Any) -> None:
+def drains(target: ServerTarget, watch: bool, cancel: str | None, move: str | None, as_json: bool) -> None:
     """List the versions that drain; a BINDING is for example gh@v1."""
     if sum((watch, cancel is not None, move is not None)) > 1:
         raise click.UsageError("--watch, --cancel and --move exclude each other")
-    target = ServerTarget.of_options(given, os.environ)
     if cancel is not None:
         cancelled = ask(target.client(), cancel_drain, DrainOf(binding=cancel))
         print_json(cancelled.document) if as_json else click.echo(describe_cancelled(cancelled.result))
@@ -193,12 +191,12 @@ class NotConfirmed(HarnError):
 @click.option("-y", "--yes", is_flag=True, help="Take it up.")
 @with_server
 @with_json
-def recover(yes: bool, as_json: bool, **given: Any) -> None:
+def recover(target: ServerTarget, yes: bool, as_json: bool, **given: Any) -> None:
     """Find accepted events that nothing has finished, and hand them out again."""
     wanted = parameters_from(recover_operation, given)
     if not wanted.dry_run and not yes:
         raise NotConfirmed("refusing to recover without --yes; see what would be taken up with --dry-run")
-    answered = ask(ServerTarget.of_options(given, os.environ).client(), recover_operation, wanted)
+    answered = ask(target.client(), recover_operation, wanted)
     if as_json:
         print_json(answered.document)
     else:
