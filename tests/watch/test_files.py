@@ -325,6 +325,7 @@ class NewcomerTests(FolderCase):
 
     def test_files_of_the_manifest(self) -> None:
         """A file that the live manifest would include is a newcomer; one that it includes may be removed freely."""
+        self.write("harn.toml", "x")
         one = self.write("triggers.d/one.toml", "x")
         live = self.read((self.manifest, one))
         watched = Watched(
