@@ -14,7 +14,7 @@ import msgspec
 
 from harn.clocks import rfc3339
 from harn.errors import MediaTypeUnsupported, PayloadInvalid
-from harn.model.json_text import is_too_deep, mended, slices
+from harn.model.event import is_too_deep, mended, slices
 
 LONGEST_WORD = 256
 """Characters of a kind or an identifier; longer text is ignored."""

@@ -15,8 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 from harn.clocks import rfc3339
 from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
 from harn.model.display import REDACTED, SecretSet, candidates, is_signature, looks_secret, redact
-from harn.model.event import Envelope, TriggerEvent, decode_envelope
-from harn.model.json_text import is_too_deep
+from harn.model.event import Envelope, TriggerEvent, decode_envelope, is_too_deep
 from harn.model.references import binding_key
 from harn.operations.model import Result
 from harn.store.deliveries import DeadGroup, ListedDelivery, WholeDelivery

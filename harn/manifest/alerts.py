@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 import msgspec
 from attrs import frozen
 
-from harn.manifest.diagnostics import Diagnostics, describe, quote
+from harn.manifest.diagnostics import Diagnostics, KeyPath, describe, quote
 from harn.manifest.fields import Choice, Duration, Integer, Text
 from harn.manifest.interfaces import JsonSchema
-from harn.manifest.lines import KeyPath
 from harn.manifest.tables import Shape, Table
 from harn.model.quantities import format_duration
 from harn.model.references import fault_of_secret

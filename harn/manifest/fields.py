@@ -14,9 +14,8 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from harn.manifest.diagnostics import Diagnostics, describe, nearest, quote
+from harn.manifest.diagnostics import Diagnostics, KeyPath, describe, nearest, quote
 from harn.manifest.interfaces import JsonSchema
-from harn.manifest.lines import KeyPath
 from harn.manifest.vocabulary import fault_of_expression
 from harn.model.quantities import format_duration, parse_duration, parse_share
 from harn.model.references import parse_function_reference

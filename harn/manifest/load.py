@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 
 import harn
 from harn.errors import ManifestInvalid, StageFailed
-from harn.manifest.diagnostics import Diagnostic, Diagnostics, parse_key, place
+from harn.manifest.diagnostics import Diagnostic, Diagnostics, FileLines, KeyPath, Locator, parse_key, place
 from harn.manifest.document import (
     FOR_THE_PARENT,
     Malformed,
@@ -41,7 +41,6 @@ from harn.manifest.document import (
     uncut,
 )
 from harn.manifest.interfaces import PluginRules
-from harn.manifest.lines import FileLines, KeyPath, Locator
 from harn.manifest.model import Manifest, TriggerSpec
 from harn.manifest.source import ManifestSource, malformed
 from harn.manifest.trigger import check_defaults, check_trigger, with_defaults

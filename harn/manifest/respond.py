@@ -7,10 +7,9 @@ import re
 import msgspec
 from attrs import frozen
 
-from harn.manifest.diagnostics import Diagnostics, describe, quote
+from harn.manifest.diagnostics import Diagnostics, KeyPath, describe, quote
 from harn.manifest.fields import Duration, Field, Integer, Text
 from harn.manifest.interfaces import JsonSchema
-from harn.manifest.lines import KeyPath
 
 BY_HANDLER = "handler"
 USUAL_WAIT, LONGEST_WAIT = 3.0, 30.0

@@ -18,9 +18,8 @@ from attrs import field, frozen
 
 from harn.errors import ManifestInvalid
 from harn.files import NotRegular, TooLarge, list_directory, read_regular
-from harn.manifest.diagnostics import quote
+from harn.manifest.diagnostics import BLANK, FileLines, key_lines, quote
 from harn.manifest.document import Malformed, cut, parse_head, parse_whole
-from harn.manifest.lines import BLANK, FileLines, key_lines
 from harn.model.problem import Problem
 
 LARGEST = 64 * 1024 * 1024

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from harn.manifest.diagnostics import (
     Diagnostic,
     Diagnostics,
+    KeyPath,
     describe,
     format_key,
     nearest,
@@ -29,7 +30,6 @@ from harn.manifest.diagnostics import (
 )
 from harn.manifest.fields import Field
 from harn.manifest.interfaces import ISettingsSchema, JsonSchema, SettingProblem
-from harn.manifest.lines import KeyPath
 
 RESTART = object()
 """Marks a key that only a start reads; a reload applies all others."""

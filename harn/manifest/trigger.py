@@ -7,12 +7,10 @@ from typing import Any
 
 import msgspec
 
-from harn.manifest.diagnostics import Diagnostics, describe, parse_key, quote, suggest
+from harn.manifest.diagnostics import Diagnostics, KeyPath, describe, parse_key, quote, suggest
 from harn.manifest.interfaces import PluginRules, ProviderRules, SchemeRules
-from harn.manifest.lines import KeyPath
 from harn.manifest.model import GROWING, MATCH, TRIGGER, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.respond import USUAL_WAIT, RespondSpec
-from harn.manifest.senders import instead
 from harn.manifest.tables import Table
 from harn.manifest.vocabulary import (
     DEFAULTS,
@@ -23,6 +21,7 @@ from harn.manifest.vocabulary import (
     LATER_SCHEMES,
     default_path,
     fault_of_path,
+    instead,
 )
 from harn.model.references import LOCAL, parse_secret_reference, scheme_of
 from harn.wire import canonical_json

@@ -10,9 +10,8 @@ from typing import Any
 from attrs import frozen
 
 from harn.manifest.alerts import check_mailable
-from harn.manifest.diagnostics import Diagnostics, name_trigger, quote, suggest
+from harn.manifest.diagnostics import Diagnostics, KeyPath, Locator, name_trigger, quote, suggest
 from harn.manifest.fields import Text, Texts
-from harn.manifest.lines import KeyPath, Locator
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings, check_orchestrator
 from harn.manifest.source import fault_of_include

@@ -1,11 +1,12 @@
 """
-Words of a ``[[triggers]]`` table: valid ids, events, paths and JMESPath expressions, and words that are reserved and
-not supported yet.
+Words of a ``[[triggers]]`` table: valid ids, events, paths and JMESPath expressions; words that are reserved and not
+supported yet; and the provider to write for a sender that has none of its own.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +14,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions
 
-from harn.manifest.diagnostics import quote, suggest
+from harn.manifest.diagnostics import nearest, quote, suggest
 
 # RFC 3986, "pchar", without percent-encoding: the characters that every client and proxy passes on unchanged.
 _SEGMENTS = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", re.ASCII)
@@ -155,3 +156,46 @@ def _unknown_function(tree: Any) -> str | None:
             return f"there is no function {quote(node['value'])}; {suggest(node['value'], _FUNCTIONS)}"
         nodes.extend(child for child in node["children"] if isinstance(child, dict))
     return None
+
+
+# Senders whose requests a provider of another name takes, by the signature that their documentation says.
+_SAME_AS: dict[str, tuple[str, ...]] = {
+    "standard": ("svix", "clerk", "resend", "openai", "supabase", "polar", "render", "brex", "replicate", "liveblocks"),
+    "hmac": ("jira", "typeform", "calendly", "hubspot", "intercom", "dropbox", "box", "trello", "asana", "contentful")
+    + ("square", "paddle", "docusign", "mailchimp", "woocommerce", "webflow", "vercel", "heroku", "zoom", "circleci"),
+    "token": ("telegram", "alertmanager", "argocd", "grafana", "uptimekuma"),
+    "basic": ("postmark", "sparkpost", "jenkins"),
+    "bitbucket": ("atlassian", "stash"),
+    "gitea": ("gogs",),
+    "forgejo": ("codeberg",),
+    "cloudevents": ("knative", "eventgrid", "harbor"),
+}
+_MEANT = {sender: provider for provider, senders in _SAME_AS.items() for sender in senders}
+
+
+def instead(sender: str, known: Iterable[str]) -> str:
+    """
+    Return what to write for a sender that is not a provider: a near name, or the provider of its way of signing.
+
+    :param known: the providers of this installation.
+    """
+    names = sorted(known)
+    meant = _MEANT.get(sender.lower().replace("-", "").replace("_", ""))
+    if meant in names:
+        return f"write provider = {quote(meant)}, which takes what {sender} sends"
+    if nearest(sender, names) is not None:
+        return suggest(sender, names)
+    ways = [
+        (name, text)
+        for name, text in (
+            ("standard", "for Standard Webhooks (webhook-signature) or Svix"),
+            ("hmac", "for any other HMAC in a header"),
+            ("token", "for a token in a header or the query"),
+            ("basic", "for user and password"),
+        )
+        if name in names
+    ]
+    if not ways:
+        return suggest(sender, names)
+    said = ", ".join(f"{quote(name)} {text}" for name, text in ways)
+    return f"by how it signs, write provider = {said}; installed: {', '.join(names)}"

@@ -19,8 +19,7 @@ from harn.clocks import rfc3339
 from harn.errors import RouteUnknown
 from harn.model.delivery import Attempt, DeadLetter, StoredDelivery
 from harn.model.display import redact
-from harn.model.event import TriggerEvent, decode_envelope
-from harn.model.json_text import is_too_deep
+from harn.model.event import TriggerEvent, decode_envelope, is_too_deep
 from harn.model.references import LOCAL, binding_key, scheme_of
 
 if TYPE_CHECKING:

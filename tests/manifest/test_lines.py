@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.manifest.diagnostics import FileLines, KeyPath, Locator, key_lines
 from harn.manifest.document import cut, uncut
-from harn.manifest.lines import FileLines, KeyPath, Locator, key_lines
 from tests.manifest.rules import UNHURRIED
 
 TEXT = '''\

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.model.json_text import DEEPEST, is_too_deep, mended
+from harn.model.event import DEEPEST, is_too_deep, mended
 
 
 class MendedTests(SynchronousTestCase):
