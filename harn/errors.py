@@ -16,6 +16,7 @@ Every exception that harn raises on purpose, as one tree.
     │   │   └── MediaTypeUnsupported    415
     │   ├── MessageMalformed        400, and the connection is closed
     │   ├── OriginRefused           403
+    │   ├── AddressRefused          403
     │   ├── NotPermitted            403
     │   ├── RouteUnknown            404
     │   │   ├── GenerationUnknown   a generation whose content is not kept
@@ -143,6 +144,10 @@ class CodingUnsupported(Refused):
 
 class MediaTypeUnsupported(PayloadInvalid):
     """The body's content coding, or its charset, is not supported."""
+
+
+class AddressRefused(Refused):
+    """The sender's address is not among those that the trigger allows."""
 
 
 class OriginRefused(Refused):

@@ -57,6 +57,14 @@ class RequestRefused(Event, frozen=True, gc=False):
     status: int
 
 
+class HandshakeCaptured(Event, frozen=True, gc=False):
+    """A sender has brought the secret with which it will sign, while its trigger had none; ``secret`` is not logged."""
+
+    trigger_id: str
+    provider: str
+    secret: str
+
+
 class Backpressure(Event, frozen=True, gc=False):
     """Something was held up for want of room: ``action`` (``admit``, ``reject``) by ``dimension`` (``ingest``)."""
 

@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping
 from harn.auth.credentials import read_token, write_token
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
+from harn.lifecycle import HandshakeCaptured
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
 from harn.listener.admission import Admission
 from harn.listener.credentials import LiveCredentials
 from harn.listener.endpoint import Bind
+from harn.listener.handshakes import Handshakes
 from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
 from harn.listener.port import ServerPort
@@ -51,6 +53,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     add_gauges(server.metrics, server.readiness, port)
 
     triggers = RememberedTriggers()
+    server.lifecycle.subscribe(HandshakeCaptured, Handshakes(server).captured)
     server.lifecycle.subscribe(SettingsChanged, lambda event: site.apply(event.settings))
     server.lifecycle.subscribe(Adopted, lambda event: apply_generation(event.candidate, credentials, port))
     server.lifecycle.subscribe(

@@ -29,7 +29,8 @@ from harn.errors import (
     Saturated,
     ShuttingDown,
 )
-from harn.lifecycle import Backpressure, Chosen, Lifecycle, Received, RequestRefused, Settled
+from harn.lifecycle import Backpressure, Chosen, HandshakeCaptured, Lifecycle, Received, RequestRefused, Settled
+from harn.listener.addresses import check_address
 from harn.listener.admission import Admission
 from harn.listener.answers import Answers, Expected, fixed_answer, handler_answer, shared_answer, usual_answer
 from harn.listener.codings import codings_of, decode
@@ -110,6 +111,8 @@ class Ingest(Place):
         try:
             if request.site.quiescing:
                 raise ShuttingDown("the server is shutting down; send the request again")
+            if binding.spec.allow_from:
+                check_address(request, binding.spec.allow_from)
             self._check_sender(request)
             self._admission.admit(binding.id, length)
         except Refused as error:
@@ -241,6 +244,8 @@ class Ingest(Place):
 
     def answer(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
         """Answer, now that the events are on disk."""
+        if type(normalized) is Respond and normalized.captured is not None:
+            self._captured(_route(request), normalized.captured)
         request.send(*usual_answer(taken, normalized, _route(request).binding.id))
 
     def _keep_shared(self, request: HarnRequest, route: Route, examined: Examined) -> None:
@@ -259,6 +264,8 @@ class Ingest(Place):
     ) -> None:
         """Answer, now or when the handler has, or after the time for that."""
         request.is_taken = True
+        if isinstance(normalized, Respond) and normalized.captured is not None:
+            self._captured(_route(request), normalized.captured)
         members = _route(request).members
         usual = usual_answer(taken[0], normalized, members[0].binding.id)
         if len(members) > 1 and isinstance(normalized, Events):
@@ -271,6 +278,11 @@ class Ingest(Place):
         waiting = expected.wait(self._clock)
         waiting.addCallback(lambda ended: request.send(*handler_answer(ended, normalized, usual)))
         waiting.addErrback(self.stumbled, request)
+
+    def _captured(self, route: Route, secret: str) -> None:
+        """Report the secret that a handshake has brought."""
+        spec = route.binding.spec
+        self._lifecycle.emit(HandshakeCaptured(spec.id, spec.provider, secret))
 
     def _shared_failed(self, failure: Failure, request: HarnRequest, expected: Expected | None) -> None:
         """Answer that the events are not on disk."""

@@ -42,6 +42,7 @@ _TABLE: dict[type[BaseException], Status] = {
     errors.MessageMalformed: Status(400, "Bad request"),
     errors.MediaTypeUnsupported: Status(415, "Unsupported media type"),
     errors.OriginRefused: Status(403, "Origin not allowed"),
+    errors.AddressRefused: Status(403, "Address not allowed"),
     errors.NotPermitted: Status(403, "Not permitted"),
     errors.RouteUnknown: Status(404, "Not found"),
     errors.MethodNotAllowed: Status(405, "Method not allowed"),

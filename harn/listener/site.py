@@ -30,6 +30,7 @@ from harn.listener.refusals import Refusals
 from harn.listener.request import HarnRequest
 from harn.listener.unverified import UnverifiedBodies
 from harn.manifest.settings import AdmissionSettings, OrchestratorSettings
+from harn.model.networks import Network, read_networks
 from harn.observability.metrics import UNKNOWN_ENDPOINT, Metrics
 from harn.reload.interfaces import IRouteTable
 from harn.triggers.routing import Route
@@ -110,6 +111,7 @@ class HarnSite(ServerFactory):
         self.tree: Tree = EMPTY
         self.origins: frozenset[bytes] | None = None
         self.max_body_bytes = 10_485_760
+        self.trusted_proxies: tuple[Network, ...] = ()
         self.unverified = UnverifiedBodies(clock, AdmissionSettings().max_unverified_bytes)
         self.channels: set[HarnChannel] = set()
         self.refusals = Refusals(clock)
@@ -152,6 +154,7 @@ class HarnSite(ServerFactory):
         origins = frozenset(origin.strip().encode("utf-8") for origin in settings.allowed_origins if origin.strip())
         self.origins = None if not origins or b"*" in origins else origins
         self.max_body_bytes = settings.max_body_bytes
+        self.trusted_proxies = read_networks(settings.trusted_proxies)
         self.connection_limit.apply(settings.admission.max_connections)
         self.unverified.apply(settings.admission.max_unverified_bytes, settings.max_body_bytes)
 

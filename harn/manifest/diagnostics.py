@@ -21,7 +21,7 @@ from harn.model.problem import Problem
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
-_MANY = 20
+_MANY = 24
 
 
 @frozen

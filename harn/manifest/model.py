@@ -29,6 +29,7 @@ from harn.manifest.respond import USUAL_WAIT, Answer, RespondSpec, Within
 from harn.manifest.settings import OrchestratorSettings
 from harn.manifest.tables import APART, Shape
 from harn.manifest.vocabulary import KINDS, LATER_SCHEMES, fault_of_event, fault_of_id, fault_of_path
+from harn.model.networks import fault_of_network
 from harn.model.references import LOCAL, FunctionReference, fault_of_secret, scheme_of
 from harn.wire import digest_value
 
@@ -201,6 +202,13 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         int, Integer("How many of its deliveries begin in its turn among the triggers; 1 by default.", 1, 1000)
     ] = 1
     circuit: CircuitSpec | None = None
+    allow_from: Annotated[
+        tuple[str, ...],
+        Texts(
+            'Networks from which requests are accepted, for example ["10.0.0.0/8"]; any by default.',
+            Text("", fault_of_network),
+        ),
+    ] = ()
     respond: Annotated[
         RespondSpec | None,
         Answer('The answer to the request: "handler", or always the same status, body and content_type.'),
@@ -222,6 +230,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
             digest = digest_value([digest, {"max_outstanding": self.max_outstanding, "weight": self.weight}])
         if self.circuit is not None:
             digest = digest_value([digest, {"circuit": self.circuit}])
+        if self.allow_from:
+            digest = digest_value([digest, {"allow_from": self.allow_from}])
         if self.respond is not None or self.respond_within != USUAL_WAIT:
             digest = digest_value([digest, {"respond": self.respond, "respond_within": self.respond_within}])
         return digest
@@ -254,7 +264,17 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
 TRIGGER, MATCH = Shape.of(TriggerSpec), Shape.of(MatchTable)
 """The keys and tables of ``[[triggers]]``, and of its table ``match``."""
 
-_APART = ("rollout", "handler_secrets", "alerts", "max_outstanding", "weight", "circuit", "respond", "respond_within")
+_APART = (
+    "rollout",
+    "handler_secrets",
+    "alerts",
+    "max_outstanding",
+    "weight",
+    "circuit",
+    "respond",
+    "respond_within",
+    "allow_from",
+)
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in _APART)
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
 _Running: Any = msgspec.defstruct("_Running", _RUNNING)

@@ -11,6 +11,7 @@ from harn.manifest.alerts import AlertSpec, AlertTables, SmtpSettings, check_mai
 from harn.manifest.diagnostics import Diagnostics, quote
 from harn.manifest.fields import Choice, Duration, Flag, Integer, Number, Share, Text, Texts
 from harn.manifest.tables import RESTART, Shape, Table
+from harn.model.networks import fault_of_network
 from harn.observability.log_limits import DEFAULT, LEVELS
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
@@ -121,6 +122,13 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: Annotated[
         tuple[str, ...],
         Texts("Values of the Origin header to admit; empty, or *, for any.", Text("", _fault_of_origin)),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Texts(
+            "Networks of proxies whose X-Forwarded-For says who the sender is, for allow_from of triggers.",
+            Text("", fault_of_network),
+        ),
     ] = ()
     max_body_bytes: Annotated[int, Integer("The biggest request body, in bytes.", 1, 2**31)] = 10_485_760
     recover: Annotated[

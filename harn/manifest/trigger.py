@@ -48,6 +48,8 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
     _require(trigger, "id", 'name the trigger, for example id = "gh"')
     _require(trigger, "handler", 'name a Python function, for example handler = "handlers:on_issue"')
     rule = _check_provider(trigger, rules.providers)
+    if trigger.raw.get("allow_from") == []:
+        trigger.problem("allow_from", "is empty, so that nobody could send", "remove it to allow any address")
     kind = _check_kind(trigger, rule)
     _refuse_keys(trigger, rule, rules.providers)
     events, path = _check_match(trigger, trigger_id)
@@ -70,6 +72,7 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
         alerts=take("alerts", _FIELDS["alerts"], ()),
         circuit=_check_circuit(trigger, rules.schemes),
         settings=_check_settings(trigger, rule),
+        allow_from=take("allow_from", _FIELDS["allow_from"], ()),
         respond=_check_respond(trigger),
         respond_within=take("respond_within", _FIELDS["respond_within"], USUAL_WAIT),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,

@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 from harn.auth.credentials import sign_request
 from harn.connectors.interfaces import Events, IReceiver, Reject, Respond
 from harn.errors import SignatureStale
+from harn.lifecycle import HandshakeCaptured
 from harn.manifest.settings import AdmissionSettings
 from harn.model.display import REDACTED
 from harn.model.event import TriggerEvent, decode_envelope
@@ -72,6 +73,14 @@ class AnswerTests(IngestCase):
         self.assertEqual(answer.headers["harn-generation"], "1")
         self.assertEqual(answer.headers["date"], "Tue, 14 Nov 2023 22:13:20 GMT")
         self.assertNotIn("connection", answer.headers)
+
+    def test_handshake_that_brings_a_secret(self) -> None:
+        """The secret that a handshake brings is reported, and is not in the answer."""
+        captured: list[HandshakeCaptured] = []
+        self.world.lifecycle.subscribe(HandshakeCaptured, captured.append)
+        self.world.gh.receiver.answer = Respond(status=200, body=b"{}", content_type="x/y", captured="s3cret")
+        self.assertEqual(self.post(signed_post("/hooks/gh")).body, b"{}")
+        self.assertEqual(captured, [HandshakeCaptured("gh", "test", "s3cret")])
 
     def test_answered_only_when_durable(self) -> None:
         """200 is said when the inbox has the event, not before."""

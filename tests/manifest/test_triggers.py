@@ -130,8 +130,10 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(**{"dedupe-key": '"x"'}), 'dedupe-key: unknown key; did you mean "dedupe_key"?')
         self.check(one(retry="{ maxx = 1 }"), 'retry.maxx: unknown key; did you mean "max"?')
         self.check(one(match="{ evnts = [] }"), 'match.evnts: unknown key; did you mean "events"?')
-        known = "unknown key; known: alerts, circuit, dedupe_key, filter, handler, handler_secrets, id, kind, match, "
-        known += "max_outstanding, path, provider, respond, respond_within, retry, rollout, secrets, "
+        known = (
+            "unknown key; known: alerts, allow_from, circuit, dedupe_key, filter, handler, handler_secrets, id, kind, "
+        )
+        known += "match, max_outstanding, path, provider, respond, respond_within, retry, rollout, secrets, "
         self.check(one(zzz="1"), f"zzz: {known}timeout, weight, when")
         self.check(one(**{'"a\\nb"': "1"}), f'"a\\nb": {known}timeout, weight, when')
 
