@@ -31,10 +31,12 @@ PEER = "Starlette, durable"
 ACCEPTED = "accepted, durable"
 CLAIMED = "accepted, durable, claimed"
 SETTLED = "accepted, handled, settled"
+CROWD = "accepted, handled, settled, {:,} connections"
 MANY = "accepted, durable, {:,} triggers"
 KLEIN_ALONE = "bare Klein, 1 connection"
 ALONE = "accepted, durable, 1 connection"
-CASES = ("accepted", "settled", "triggers", "alone")
+CASES = ("accepted", "settled", "crowd", "triggers", "alone")
+MANY_CONNECTIONS = 512
 FEW_TRIGGERS, MANY_TRIGGERS = 10, 10_000
 WARM_UP = 1.0
 
@@ -47,7 +49,7 @@ class Measured:
     :ivar rate: a second: answers, or, where deliveries are handled, settled deliveries.
     :ivar cpu: microseconds of the server and its children for each of them.
     :ivar p50: milliseconds, of answers; so is ``p99``.
-    :ivar backlog: accepted and not yet settled when the load ended, as a share of what was accepted meanwhile.
+    :ivar left: accepted and not yet settled when the load ended; ``backlog``: as a share of what was accepted.
     :ivar overall: settled a second, from the first request to the last settlement.
     """
 
@@ -56,6 +58,7 @@ class Measured:
     p50: float
     p99: float
     failed: int
+    left: int | None = None
     backlog: float | None = None
     overall: float | None = None
 
@@ -71,11 +74,11 @@ def measure_answers(subject: Any, seconds: float, route: int = 0, connections: i
     )
 
 
-def measure_settled(subject: Harn, seconds: float) -> Measured:
+def measure_settled(subject: Harn, seconds: float, connections: int = CONNECTIONS) -> Measured:
     """Measure how many deliveries are settled while the load lasts, and until nothing is left."""
     url = subject.route()
     before, cpu, began = subject.progress(), cpu_seconds(subject.pid), time.perf_counter()
-    result = saturate(url, seconds)
+    result = saturate(url, seconds, connections)
     after, elapsed = subject.progress(), time.perf_counter() - began
     subject.wait_done()
     whole, used = time.perf_counter() - began, cpu_seconds(subject.pid) - cpu
@@ -86,6 +89,7 @@ def measure_settled(subject: Harn, seconds: float) -> Measured:
         p50=result.p50,
         p99=result.p99,
         failed=result.failed,
+        left=after.accepted - after.done,
         backlog=(after.accepted - after.done) / max(1, accepted),
         overall=accepted / whole,
     )
@@ -117,6 +121,9 @@ def cases(names: Sequence[str]) -> dict[str, Case]:
             found[MANY.format(count)] = Case(held_back(count), partial(measure_answers, route=count - 1))
     if "settled" in names:
         found[SETTLED] = Case(partial(harn_server, head=HEAD), measure_settled)
+    if "crowd" in names:
+        measure_many = partial(measure_settled, connections=MANY_CONNECTIONS)
+        found[CROWD.format(MANY_CONNECTIONS)] = Case(partial(harn_server, head=HEAD), measure_many)
     if "alone" in names:
         found[KLEIN_ALONE] = Case(bare_klein, partial(measure_answers, connections=1))
         found[ALONE] = Case(held_back(FEW_TRIGGERS), partial(measure_answers, connections=1))
@@ -190,6 +197,9 @@ def judge(results: dict[str, list[Measured]]) -> Goals:
         if ACCEPTED in results:
             rates = ratios(results, SETTLED, ACCEPTED, lambda each: each.rate)
             goals.at_least("settled while the load lasts / accepted", 0.8, rates)
+    if CROWD.format(MANY_CONNECTIONS) in results:
+        left = [(each.left or 0) / MANY_CONNECTIONS for each in results[CROWD.format(MANY_CONNECTIONS)]]
+        goals.at_most("deliveries left when the load ends / connections", 2.0, left)
     if ALONE in results:
         waits = ratios(results, ALONE, KLEIN_ALONE, lambda each: each.p50)
         goals.at_most("p50 of accepting / of bare Klein, 1 connection", 2.0, waits)

@@ -12,7 +12,7 @@ from tests.test_layers import modules
 LONGEST_FUNCTION = 39
 MOST_PARAMETERS = 7
 
-LONG_FUNCTIONS: frozenset[str] = frozenset(("harn.dispatch.attempt.failed",))
+LONG_FUNCTIONS: frozenset[str] = frozenset(())
 WIDE_CONSTRUCTORS: frozenset[str] = frozenset(())
 """
 What is over a limit today. These lists only shrink: who brings one of these under its limit removes its line, and a new

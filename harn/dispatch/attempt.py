@@ -14,6 +14,7 @@ from harn.errors import (
     ResultInvalid,
     ResultTooLarge,
 )
+from harn.manifest.model import RetrySpec
 from harn.model.delivery import (
     BINDING_REMOVED,
     DEAD,
@@ -91,53 +92,57 @@ def failed(
 
     :param gone: no version is left that a further attempt could run on.
     """
-    number = delivery.attempts + 1
-    binding = delivery.binding
-    retry = binding.spec.retry
-    text = shortened(str(error))
-    attempt = Attempt(
+    number, version = delivery.attempts + 1, delivery.binding.version
+    attempt = _failed_attempt(number, version, started_at, now, error)
+    # A predicate that said yes is not asked again.
+    passed = delivery.passed or isinstance(error, _HANDLER_RAN)
+    reason = _reason_to_give_up(number, delivery.binding.spec.retry, error, gone=gone)
+    state, due_at, dead = READY, None, None
+    if reason is not None:
+        state = DEAD
+        dead = DeadLetter(reason=reason, error_class=error.error_class, error=attempt.error or "")
+    elif (delay := _delay_after(number, delivery.binding.spec.retry, error, random)) > 0:
+        state, due_at = WAITING, now + delay
+    return Settlement(
+        delivery_id=delivery.delivery_id,
+        state=state,
+        version=version,
+        attempts=number,
+        passed=passed,
+        due_at=due_at,
+        attempt=attempt,
+        dead=dead,
+    )
+
+
+def _failed_attempt(number: int, version: int, started_at: float, now: float, error: AttemptFailed) -> Attempt:
+    return Attempt(
         number=number,
-        version=binding.version,
+        version=version,
         started_at=started_at,
         completed_at=now,
         outcome=error.outcome,
         error_class=error.error_class,
-        error=text,
+        error=shortened(str(error)),
         traceback=kept_end(error.traceback),
         output=kept_end(error.output),
     )
-    # A predicate that said yes is not asked again.
-    passed = delivery.passed or isinstance(error, _HANDLER_RAN)
-    reason: str | None = None
+
+
+def _reason_to_give_up(number: int, retry: RetrySpec, error: AttemptFailed, *, gone: bool) -> str | None:
+    """Return why no attempt follows the one of this number; None if one does."""
     if isinstance(error, HandlerRejected):
-        reason = REJECTED
-    elif number >= allowed_attempts(retry):
-        reason = RETRY_EXHAUSTED
-    elif gone:
-        reason = BINDING_REMOVED
-    if reason is not None:
-        return Settlement(
-            delivery_id=delivery.delivery_id,
-            state=DEAD,
-            version=binding.version,
-            attempts=number,
-            passed=passed,
-            attempt=attempt,
-            dead=DeadLetter(reason=reason, error_class=error.error_class, error=text),
-        )
+        return REJECTED
+    if number >= allowed_attempts(retry):
+        return RETRY_EXHAUSTED
+    return BINDING_REMOVED if gone else None
+
+
+def _delay_after(number: int, retry: RetrySpec, error: AttemptFailed, random: Callable[[], float]) -> float:
+    """Return the seconds until the attempt that follows: as the handler asks, or else as the trigger's retry says."""
     if isinstance(error, HandlerRetryAfter) and error.seconds is not None:
-        delay = min(error.seconds, LONGEST)
-    else:
-        delay = delay_before(number + 1, retry, random)
-    return Settlement(
-        delivery_id=delivery.delivery_id,
-        state=WAITING if delay > 0 else READY,
-        version=binding.version,
-        attempts=number,
-        passed=passed,
-        due_at=now + delay if delay > 0 else None,
-        attempt=attempt,
-    )
+        return min(error.seconds, LONGEST)
+    return delay_before(number + 1, retry, random)
 
 
 def removed(delivery_id: int, trigger_id: str, version: int, attempts: int, *, passed: bool) -> Settlement:

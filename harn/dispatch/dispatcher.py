@@ -9,26 +9,24 @@ that may begin begins, then rows are read for queues that have room, and what no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from harn.clocks import WallTime
 from harn.dispatch.attempts import Attempts
 from harn.dispatch.closed import ClosedVersions
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
 from harn.dispatch.parts import Limits, Parts
 from harn.dispatch.settler import Outcome
-from harn.lifecycle import Lifecycle, VersionEnded
+from harn.lifecycle import VersionEnded
 from harn.model.delivery import NewDelivery, StoredDelivery, Workload
+from harn.server import Server
 from harn.store.deliveries import Backlog
-from harn.store.interfaces import IStore
 from harn.triggers.binding import BindingVersion
 from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry
@@ -37,6 +35,8 @@ log = Logger(namespace="harn.dispatch")
 
 T = TypeVar("T")
 
+BETWEEN_EXCHANGES = 16
+"""Requests after which handlers that have ended are looked at, though the reactor's turn goes on."""
 UNSETTLED_LIMIT = 1024
 """Outcomes not yet on disk beyond which nothing new is begun."""
 
@@ -49,20 +49,12 @@ class Dispatcher:
     :ivar in_progress: by id, the deliveries whose handler runs now.
     """
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        wall: WallTime,
-        store: IStore,
-        registry: Registry,
-        lifecycle: Lifecycle,
-        random: Callable[[], float],
-        limits: Limits,
-    ) -> None:
-        """:param wall: stamps attempts, and is the clock of due times."""
+    def __init__(self, server: Server, registry: Registry, limits: Limits) -> None:
+        lifecycle = server.lifecycle
+        self._interpreters = server.interpreters
         self._registry = registry
-        parts = Parts(clock, wall, store, registry, lifecycle, limits, self._woken)
-        self._attempts = Attempts(self, parts, random)
+        parts = Parts(server.reactor, server.wall, server.store, registry, lifecycle, limits, self._woken)
+        self._attempts = Attempts(self, parts, server.random)
         self._wakeups, self._writes = parts.wakeups, parts.writes
         self._room, self._bodies = parts.room, parts.bodies
         self._queues, self._scheduler, self._refill = parts.queues, parts.scheduler, parts.refill
@@ -73,6 +65,7 @@ class Dispatcher:
         self._idle: Deferred[None] | None = None
         self._open = True
         self._in_turn = self._goes_on = False
+        self._handed_over = 0
         self._left: int | None = None
         self._submitted_large: list[Delivery] = []
         lifecycle.subscribe(VersionEnded, lambda event: self._queues.version_ended(event.trigger_id, event.version))
@@ -104,6 +97,20 @@ class Dispatcher:
     def _begins_more(self) -> bool:
         """Whether outcomes can be written, and as fast as deliveries begin."""
         return self._open and not self._settler.is_gone and self._settler.unsettled < UNSETTLED_LIMIT
+
+    def handed_over(self) -> None:
+        """
+        Called with each request whose events are handed to the inbox.
+
+        After some, settle the deliveries that have ended meanwhile, and begin further ones, though the reactor's turn
+        goes on. A turn takes a request of each connection that has one: of hundreds, only so many deliveries would be
+        handled as there are places, and the backlog would grow without bound.
+        """
+        self._handed_over += 1
+        if self._handed_over >= BETWEEN_EXCHANGES:
+            self._handed_over = 0
+            if self.in_progress:
+                self._interpreters.exchange()
 
     def hold(self) -> None:
         """Read nothing and make no retries ready until `resume`: rows are being taken over."""

@@ -25,7 +25,7 @@ def install(server: Server, limits: Limits = Limits()) -> None:  # noqa: B008  #
     """Add the registry, the dispatcher and the intake, with their gauges."""
     lifecycle = server.lifecycle
     registry = server.add(Registry(lifecycle))
-    dispatcher = Dispatcher(server.reactor, server.wall, server.store, registry, lifecycle, server.random, limits)
+    dispatcher = Dispatcher(server, registry, limits)
     server.add(dispatcher, Dispatcher, IVersionDeliveries)
     pauses = server.add(Pauses(server.wall, server.store.checkpoints, registry, dispatcher))
     dispatcher.gates.add(pauses)

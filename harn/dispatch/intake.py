@@ -251,6 +251,7 @@ class Intake:
             holder.lease()
         acceptance = Acceptance(deliveries=deliveries, guard=decided.guard)
         self._inbox.keep(acceptance, Taking(self, binding, decided, self._clock.seconds(), taker))
+        self._dispatcher.handed_over()
 
     def keep_shared(self, decisions: Sequence[tuple[BindingVersion, Decided]]) -> Deferred[tuple[Taken, ...]]:
         """

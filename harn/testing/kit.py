@@ -150,6 +150,7 @@ class FakeInterpreters(Service):
 
     :ivar on_resolve: replaces `FakeInterpreter.resolve`; ``on_create`` replaces `create`. ``on_call`` is called with
         each interpreter and call.
+    :ivar exchanges: how often answers were looked for in a turn that went on.
     :ivar alive: the interpreters that are not closed.
     """
 
@@ -157,8 +158,13 @@ class FakeInterpreters(Service):
         self.on_resolve: Callable[[], Deferred[Any]] | None = None
         self.on_create: Callable[[], Deferred[Any]] | None = None
         self.on_call: Callable[[FakeInterpreter, Call], None] | None = None
+        self.exchanges = 0
         self.alive: set[FakeInterpreter] = set()
         self.made: list[FakeInterpreter] = []
+
+    def exchange(self) -> None:
+        """Count the calls of this method: a call that ends is reported at once."""
+        self.exchanges += 1
 
     def try_hooks_again(self) -> None:
         """See `IInterpreters`."""

@@ -93,14 +93,19 @@ class Channel:
         self.close()
         self.received = _ignore
 
-    def _turn_ends(self) -> None:
-        self._turn_end = None
-        self._read()
-        if self._turn_end is not None:  # what was received has made something be sent: that leaves now, too
-            self._turn_end.cancel()
-            self._turn_end = None
+    def exchange(self) -> None:
+        """Read what has come, and write what waits and what is sent because of it, now."""
+        if self._descriptor >= 0:
+            self._read()
         if self._descriptor >= 0 and not self._write():
             self._reactor.addWriter(self)
+
+    def _turn_ends(self) -> None:
+        self._turn_end = None
+        self.exchange()
+        if self._turn_end is not None:  # what was received has made something be sent, which has left
+            self._turn_end.cancel()
+            self._turn_end = None
 
     def _read(self) -> bool:
         try:

@@ -198,6 +198,11 @@ class ChildProcess(ProcessProtocol):
         if self._data is not None:
             self._data.send(frame)
 
+    def exchange(self) -> None:
+        """Handle the frames that have come, and send those that wait, before this turn of the reactor ends."""
+        if self._data is not None:
+            self._data.exchange()
+
     def ping(self, number: int) -> None:
         """Send a `Ping`."""
         if self._control is not None:

@@ -348,6 +348,9 @@ class InlineInterpreters(Service):
         self.open.add(interpreter)
         return succeed(interpreter)
 
+    def exchange(self) -> None:
+        """See `IInterpreters`: frames between threads wait for no turn."""
+
     def try_hooks_again(self) -> None:
         """See `IInterpreters`."""
         self.open.try_hooks_again()

@@ -97,6 +97,13 @@ class IInterpreter(Interface):
 class IInterpreters(Interface):
     """Makes interpreters; a service that keeps a warm spare."""
 
+    def exchange() -> None:
+        """
+        Report the calls that have ended, and send those that wait, now, and not at the end of the reactor's turn.
+
+        For a turn that takes long, as one with hundreds of requests: without it, calls would begin and end once in it.
+        """
+
     def try_hooks_again() -> None:
         """Run start hooks that failed again, in every interpreter: a resource that they need may be free now."""
 

@@ -75,6 +75,10 @@ class ChildInterpreter:
                 self.serve()
         return self._worker.begin(call, attempt, endings)
 
+    def exchange(self) -> None:
+        """See `IInterpreters.exchange`."""
+        self._worker.exchange()
+
     @property
     def hook_failures(self) -> Sequence[str]:
         """See `IInterpreter`."""
@@ -164,6 +168,12 @@ class ChildInterpreters(Service):
             return failure
 
         return interpreter.start().addErrback(not_started)
+
+    def exchange(self) -> None:
+        """See `IInterpreters`."""
+        for interpreter in self.open:
+            if isinstance(interpreter, ChildInterpreter):
+                interpreter.exchange()
 
     def try_hooks_again(self) -> None:
         """See `IInterpreters`."""

@@ -190,6 +190,11 @@ class Worker:
             process.send(begin_frame(running.number, running.call))
             self._deadlines.began(running)
 
+    def exchange(self) -> None:
+        """See `harn.vm.interfaces.IInterpreters.exchange`."""
+        if self.calls and self._process is not None:
+            self._process.exchange()
+
     def begin_waiting(self) -> None:
         """Begin the waiting calls, if the process accepts them."""
         if self.up and not self.hooks.holds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from harn.dispatch.dispatcher import BETWEEN_EXCHANGES
 from harn.errors import ClaimTaken, EventLogUnavailable, HandlerRejected
 from harn.lifecycle import DeadLettersEnded
 from harn.manifest.model import RetrySpec
@@ -32,6 +33,20 @@ class IntakeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.world = World()
         self.world.adopt(one_trigger(dedupe_key="event.dedupe_key", events=["issues.*"], filter="event.kind"))
+
+    def test_a_long_turn(self) -> None:
+        """Where handlers run, those that have ended are looked for while one turn takes many requests."""
+        world = World(max_outstanding=2)
+        world.adopt(one_trigger())
+        world.store.writer.held = True  # the turn goes on
+        for _ in range(2 * BETWEEN_EXCHANGES):
+            world.take()
+        self.assertEqual(world.makers.exchanges, 0)
+        world.store.writer.release()
+        self.assertEqual(len(world.calls), 2)
+        for _ in range(3 * BETWEEN_EXCHANGES):
+            world.take()
+        self.assertEqual(world.makers.exchanges, 3)
 
     def test_one_event(self) -> None:
         """It is durable when the answer comes, under its version, with its bytes; its lease is held."""

@@ -46,7 +46,7 @@ class World:
             self.clock.advance(START)
         server = KitServer(self.clock, store=store)
         install_dispatch(server, Limits(**{"max_outstanding": 4, **options}))
-        self.wall, self.store = server.wall, server.store
+        self.wall, self.store, self.makers = server.wall, server.store, server.interpreters
         self.metrics, self.lifecycle = server.metrics, server.lifecycle
         self.registry, self.dispatcher, self.intake = server[Registry], server[Dispatcher], server[Intake]
         self.pauses = server[Pauses]

@@ -80,6 +80,20 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(self.received(), [Cancel(1), Cancel(2)])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_exchange(self) -> None:
+        """In a turn that goes on, what has come is received, and what waits and what that makes be sent leaves."""
+        self.channel.received = lambda data: self.channel.send(Cancel(2))
+        self.theirs.sendall(packet(Done(1, None)))
+        self.channel.send(Cancel(1))
+        self.channel.exchange()
+        self.assertEqual(FrameReader(ToChild, MIB).feed(self.theirs.recv(MIB)), [Cancel(1), Cancel(2)])
+        self.reactor.advance(0)
+        self.theirs.setblocking(False)
+        self.assertRaises(BlockingIOError, self.theirs.recv, 1)
+        self.channel.close()
+        self.channel.exchange()
+        self.assertEqual(self.came, [])
+
     def test_lost_at_the_end_of_a_turn(self) -> None:
         """The end of the other side is noticed once, and what waits is dropped."""
         self.channel.send(Cancel(1))
