@@ -69,6 +69,8 @@ ORCHESTRATOR: Mapping[str, Place] = {
 
 HARN: Mapping[str, Place] = {
     "init": Place("harn.cli.init:init", SERVE, "Write the files of a first trigger"),
+    "dev": Place("harn.cli.dev:dev", SERVE, "Serve while you write: reload at each save"),
+    "send": Place("harn.cli.send:send", SERVE, "Post a signed request, as the sender would"),
     **ORCHESTRATOR,
     "orchestrator": Place("harn.cli.main:orchestrator", MORE, "All of the above, by their long names"),
     "manifest": Place("harn.cli.main:manifest", MORE, "Print the JSON schema, for editors"),

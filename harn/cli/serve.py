@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    from harn.server import Server
     from harn.vm.spare import Spare
 
 _Result = TypeVar("_Result")
@@ -46,9 +47,15 @@ def serve(**given: Any) -> None:
     sys.exit(run(options))
 
 
-def run(options: ServeOptions) -> int:
+def run(
+    options: ServeOptions,
+    environ: Mapping[str, str] = os.environ,
+    further: Sequence[Callable[[Server], None]] = (),
+) -> int:
     """
     Serve with these options; return the process's exit status.
+
+    :param further: the ``install`` functions of features of one command.
 
     :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
     """
@@ -72,7 +79,8 @@ def run(options: ServeOptions) -> int:
 
     program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
     start_logging(options.log_format, options.log_level, process_sinks(options.state_dir), globalLogBeginner)
-    return run_service(make_service(options, reactor, os.environ, program, inheritance, passed, spare), reactor)
+    service = make_service(options, reactor, environ, program, inheritance, passed, spare, further)
+    return run_service(service, reactor)
 
 
 def start_spare(reactor: Any) -> Spare:

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from harn.connectors.interfaces import ConnectorBinding, IRequestScheme
+from harn.connectors.signatures import StandardScheme
 from harn.errors import StageFailed
 from harn.model.exchange import InboundRequest
 
@@ -46,5 +47,10 @@ def prove(scheme: Scheme, key: bytes, request: InboundRequest, now: float) -> In
     if IRequestScheme.providedBy(scheme):
         proven: InboundRequest = scheme.sign_request(key, request, now)
         return proven
-    signed = {name.lower(): value for name, value in scheme.sign(key, request.body, now).items()}
+    message_id = request.headers.get("webhook-id")
+    if message_id is not None and isinstance(scheme, StandardScheme):
+        made = scheme.sign(key, request.body, now, message_id)
+    else:
+        made = scheme.sign(key, request.body, now)
+    signed = {name.lower(): value for name, value in made.items()}
     return structs.replace(request, headers={**request.headers, **signed})

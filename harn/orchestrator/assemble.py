@@ -8,7 +8,7 @@ Nothing starts here, no thread, child or socket: twistd forks after it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from secrets import token_bytes
 from typing import Any
@@ -138,17 +138,19 @@ def assemble(
     spare: Spare | None = None,
     *,
     takes_over: bool = False,
+    further: Sequence[Callable[[Server], None]] = (),
 ) -> Server:
     """
     Put a server together; its state directory is locked already. Nothing is started.
 
     :param service_manager: reports reloads to the service manager.
     :param lock: of the state directory; ``spare``: the spare interpreter, if it runs already.
+    :param further: the ``install`` functions of features of one command.
     :raises OSError: the state directory cannot be used.
     """
     server = make_server(options, reactor, environ, lock, spare)
     server.add(ServiceManager(reactor, None) if service_manager is None else service_manager)
-    for install in features(options, takes_over=takes_over):
+    for install in (*features(options, takes_over=takes_over), *further):
         install(server)
     server.lifecycle.seal()
     return server
@@ -165,6 +167,7 @@ class Assembly:
     lock: StateDirectoryLock | None = None
     spare: Spare | None = None
     takes_over: bool = False
+    further: Sequence[Callable[[Server], None]] = ()
 
     def make(self) -> Server:
         """Put a server together."""
@@ -176,6 +179,7 @@ class Assembly:
             self.lock,
             self.spare,
             takes_over=self.takes_over,
+            further=self.further,
         )
 
 

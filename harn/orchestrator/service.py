@@ -9,7 +9,7 @@ takes another's place, or hands its own over, begins and ends a little otherwise
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -349,6 +349,7 @@ def make_service(
     inheritance: Inheritance | None = None,
     passed: int | None = None,
     spare: Spare | None = None,
+    further: Sequence[Callable[[Server], None]] = (),
 ) -> Orchestrator:
     """
     Make the server as a service, for twistd and the command line; it is put together when it starts.
@@ -356,6 +357,7 @@ def make_service(
     :param program: how it was started, if it may be upgraded in place; ``inheritance`` is of one that was upgraded.
     :param passed: the descriptor of a listening socket that the service manager passed.
     :param spare: the spare interpreter, if it runs already.
+    :param further: the ``install`` functions of features of one command.
     """
     lock = StateDirectoryLock(options.state_dir)
     service_manager = ServiceManager.of(reactor, environ)
@@ -375,6 +377,7 @@ def make_service(
         lock=lock,
         spare=spare,
         takes_over=inheritance is not None,
+        further=further,
     )
     return Orchestrator(reactor, lock, assembly, print_error, launch)
 

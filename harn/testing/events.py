@@ -99,6 +99,39 @@ def sample(
     return Example(body=_as_of_now(plugin, given.body, settings), headers=headers)
 
 
+def renewed(
+    plugin: IConnectorPlugin,
+    given: Example,
+    identity: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    keeps_body: bool = False,
+) -> Example:
+    """
+    Return a request with another identity of its delivery, so that it is not a duplicate.
+
+    :param keeps_body: change headers alone; where the identity is in the body, it stays.
+    """
+    declared = declared_by(plugin, settings)
+    put = getattr(_WebhookIdentity() if declared is None else declared.identity, "put", None)
+    if put is None:
+        return given
+    headers, document = dict(given.headers), {} if keeps_body else _json_object(given.body) or {}
+    before = dict(document)
+    put(identity, headers, document)
+    body = given.body if keeps_body or document == before or not before else msgspec.json.encode(document)
+    return Example(body=body, headers=headers)
+
+
+class _WebhookIdentity:
+    """The places of the identity in a request of the generic webhook, by its schemes."""
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write ``value`` there."""
+        headers["webhook-id"] = headers["x-github-delivery"] = value
+        document["id"] = value
+
+
 def _as_of_now(plugin: IConnectorPlugin, body: bytes, settings: Mapping[str, Any] | None) -> bytes:
     """Return a body with the time at which it is sent, where its sender signs that as a part of it."""
     declared = declared_by(plugin, settings)
@@ -182,8 +215,16 @@ def _installed() -> Catalog:
     return Catalog.discover()
 
 
-def connector_of(plugin: IConnectorPlugin, settings: Mapping[str, Any] | None = None) -> Any:
-    """Return a connector that reads requests and verifies none: it has no keys."""
+def connector_of(
+    plugin: IConnectorPlugin,
+    settings: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, tuple[bytes, ...]] | None = None,
+) -> Any:
+    """
+    Return a connector that reads requests; prepared, one with ``secrets`` verifies them, too.
+
+    :raises ValueError: the settings are wrong.
+    """
     table: Any = settings
     if settings is None and isinstance(plugin, ConfiguredProvider):
         table = plugin.example_settings
@@ -199,7 +240,7 @@ def connector_of(plugin: IConnectorPlugin, settings: Mapping[str, Any] | None = 
         path="/",
         events=(),
         settings=table,
-        secrets=dict.fromkeys((*plugin.required_secrets, *plugin.optional_secrets), (b"unused",)),
+        secrets=secrets or dict.fromkeys((*plugin.required_secrets, *plugin.optional_secrets), (b"unused",)),
     )
     return plugin.connector(ConnectorContext(clock=cast("Any", Clock()), binding=binding, emit=lambda *_: None))
 

@@ -174,6 +174,11 @@ def example_of(provider: str, kind: str) -> Example | None:
     return None
 
 
+def kinds(provider: str) -> tuple[str, ...]:
+    """Return the kinds that have a shape of their own."""
+    return tuple({"github": GITHUB, "slack": SLACK}.get(provider, ()))
+
+
 def _slack(kind: str) -> Mapping[str, Any]:
     """Return the envelope of an event of Slack."""
     return {

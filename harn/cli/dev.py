@@ -1,0 +1,247 @@
+"""``harn dev``: a server for a person who writes handlers: it reloads at each save, and prints a line a delivery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harn.cli.demo_secret import DemoEnvironment, make_demo_secret
+from harn.cli.options import with_flags
+from harn.cli.output import print_error
+from harn.errors import HarnError
+from harn.options import MANIFEST, OPTIONS, STATE_DIR, ServeOptions
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from harn.cli.excerpts import Excerpts
+    from harn.lifecycle import Accepted, Lifecycle, Settled
+    from harn.reload.interfaces import ReloadEnded
+    from harn.server import Server
+
+BIND = next(option for option in OPTIONS if option.name == "bind")
+USUAL = str(BIND.default)
+LONGEST_RESULT = 200
+"""Characters of a result that a line shows."""
+
+
+class NoManifest(HarnError):
+    """There is no manifest to serve."""
+
+
+@click.command()
+@with_flags(MANIFEST, STATE_DIR, BIND)
+def dev(**given: Any) -> None:
+    """
+    Serve the triggers of a manifest while you write them: reload at each save, and show each delivery on one line.
+
+    Secrets that are not set have a demo value, which `harn send` signs with. Problems of a save are shown with their
+    source. Without --bind another port is taken where 8080 is in use. Key r sends the last delivery again, q ends.
+    """
+    from harn.cli.serve import run
+    from harn.orchestrator.process import hold_back
+    from harn.store.lock import refuse_held
+
+    try:
+        options = ServeOptions.from_values(
+            {"log_format": "pretty", "watch": True, **usual_address(given, os.environ)}, os.environ
+        )
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from None
+    if not os.path.lexists(options.manifest):
+        raise NoManifest(f"there is no {options.manifest_name} here; write one, and a handler, with: harn init")
+    refuse_held(options.state_dir)
+    hold_back()
+    environ = DemoEnvironment(os.environ, make_demo_secret(options.state_dir))
+    sys.exit(run(options, environ, (Stream(options, environ).install,)))
+
+
+def usual_address(given: Mapping[str, Any], environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the options with a free port, where no address is given and the usual port is in use."""
+    if given["bind"] is not None or environ.get(BIND.env):
+        return given
+    host, port = BIND.read(USUAL)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return {**given, "bind": f"{host}:0"}
+    return given
+
+
+class Stream:
+    """Prints lines for a person who watches: the outcome of each delivery, and the source of a save's problems."""
+
+    def __init__(self, options: ServeOptions, environ: DemoEnvironment) -> None:
+        self._options = options
+        self._environ = environ
+        self._last = ""
+        self._reactor: Any = None
+
+    def install(self, server: Server) -> None:
+        """Print the events of a server from now on, and read keys where there is a terminal."""
+        self._reactor = server.reactor
+        self.subscribe(server.lifecycle)
+        if sys.stdin is not None and sys.stdin.isatty():
+            keys = Terminal(self._reactor, self.press)
+            self._reactor.callWhenRunning(keys.open)
+            self._reactor.addSystemEventTrigger("during", "shutdown", keys.close)
+
+    def subscribe(self, lifecycle: Lifecycle) -> None:
+        """Print these events from now on."""
+        from harn.lifecycle import Accepted, Settled
+        from harn.reload.interfaces import ReloadEnded
+
+        lifecycle.subscribe(Accepted, self._accepted)
+        lifecycle.subscribe(Settled, self._settled)
+        lifecycle.subscribe(ReloadEnded, self._reload_ended)
+
+    def press(self, key: str) -> None:
+        """Called with each key."""
+        if key in ("q", "Q"):
+            os.kill(os.getpid(), signal.SIGINT)
+        elif key in ("r", "R"):
+            if self._last:
+                self._send_again(self._last)
+            else:
+                show("there is no delivery to send again yet; in a second terminal: harn send TRIGGER", "yellow")
+
+    def _accepted(self, event: Accepted) -> None:
+        self._last = event.delivery.event_id
+
+    def _settled(self, event: Settled) -> None:
+        """Print how a delivery ended; a failed attempt has a line in the log, with its traceback."""
+        from harn.model.event import decode_envelope
+
+        settlement, attempt = event.settlement, event.settlement.attempt
+        if attempt is None or attempt.error_class is not None:
+            return
+        took = f"{(attempt.completed_at - attempt.started_at) * 1000:.0f} ms"
+        result = "" if settlement.result is None else settlement.result.decode("utf-8", "replace")
+        shown = result if len(result) <= LONGEST_RESULT else result[:LONGEST_RESULT] + " ..."
+        at = time.strftime("%H:%M:%S", time.localtime(attempt.completed_at))
+        kind = decode_envelope(event.envelope).kind
+        said = f"{at} {event.binding} {kind} {settlement.state}, {took}  {event.event_id}"
+        show(f"{said}  {shown}" if shown and shown != "null" else said, "green" if settlement.succeeded else "yellow")
+
+    def _reload_ended(self, event: ReloadEnded) -> None:
+        report = event.report
+        if report is None:
+            return
+        if report.problems:
+            from twisted.internet.threads import deferToThreadPool
+
+            from harn.cli.excerpts import Excerpts
+            from harn.reload.results import ProblemInfo
+
+            problems = [ProblemInfo.of(problem) for problem in report.problems]
+            excerpts = Excerpts(self._options.manifest)
+            reading = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), source_of, problems, excerpts)
+            reading.addCallback(lambda lines: show("\n".join(lines), "yellow") if lines else None)
+        elif report.ok and report.source == "start":
+            self._welcome([*report.added, *report.unchanged, *report.modified])
+
+    def _welcome(self, triggers: list[str]) -> None:
+        if self._environ.filled:
+            show(f"demo values for secrets that are not set: {', '.join(sorted(self._environ.filled))}", "yellow")
+        keys = "r sends the last delivery again, q ends; " if sys.stdin is not None and sys.stdin.isatty() else ""
+        named = f" -s {self._options.state_dir}" if os.getcwd() not in self._options.state_dir else ""
+        show(f"{keys}in a second terminal: harn send {triggers[0] if triggers else 'TRIGGER'}{named}", "bold")
+
+    def _send_again(self, event_id: str) -> None:
+        """Replay a delivery, by the admin API as any command does: what it says is said here."""
+        from twisted.internet.threads import deferToThreadPool
+
+        sending: Deferred[Any] = deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), replay, self._options.state_dir, event_id
+        )
+
+        def failed(failure: Failure) -> None:
+            print_error(str(failure.value))
+
+        sending.addCallbacks(lambda new: show(f"{event_id} sent again as {new}", "bold"), failed)
+
+
+def source_of(problems: list[Any], excerpts: Excerpts) -> list[str]:
+    """Return the source lines of problems, each below its place. Blocks: for a thread."""
+    from harn.cli.reload import describe_problems
+
+    lines: list[str] = []
+    for (_, *source), problem in zip(describe_problems(problems, excerpts), problems, strict=False):
+        if source:
+            lines += [f"{problem.file}:{problem.line}", *source]
+    return lines
+
+
+def replay(state_dir: str, event_id: str) -> str:
+    """Request a replay of the server in this process; return the id of the new delivery. Blocks: for a thread."""
+    from harn.cli.place import ServerTarget
+
+    given: dict[str, Any] = {"config": None, "state_dir": state_dir, "admin_url": None}
+    given |= {"cacert": None, "insecure": True, "timeout": 60.0}
+    answer = ServerTarget.of_options(given, os.environ).client().post(f"/admin/deliveries/{event_id}/replay", {})
+    return str(answer.expect_ok("items")["items"][0]["replayed_as"])
+
+
+def show(text: str, colour: str) -> None:
+    """Print a line, in a colour where standard output is a terminal."""
+    from harn.model.display import visible_lines
+
+    for line in visible_lines(text):
+        click.secho(line, bold=True) if colour == "bold" else click.secho(line, fg=colour)
+
+
+class Terminal:
+    """The keys of a terminal, one by one, read by the reactor."""
+
+    def __init__(self, reactor: Any, press: Any) -> None:
+        self._reactor = reactor
+        self._press = press
+        self._before: list[Any] | None = None
+
+    def open(self) -> None:
+        """Read keys without waiting for the end of a line."""
+        import termios
+        import tty
+
+        self._before = termios.tcgetattr(self.fileno())
+        tty.setcbreak(self.fileno())
+        self._reactor.addReader(self)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        import termios
+
+        if self._before is not None:
+            self._reactor.removeReader(self)
+            termios.tcsetattr(self.fileno(), termios.TCSADRAIN, self._before)
+            self._before = None
+
+    def fileno(self) -> int:
+        """Return standard input."""
+        return 0
+
+    def doRead(self) -> None:  # noqa: N802 - of `IReadDescriptor`
+        """Called when a key was pressed."""
+        keys = os.read(self.fileno(), 64)
+        if not keys:
+            self.close()
+        for key in keys.decode("latin-1"):
+            self._press(key)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Called when standard input is gone."""
+        self.close()
+
+    def logPrefix(self) -> str:  # noqa: N802 - of `ILoggingContext`
+        """Return the name of this reader in logs."""
+        return "terminal"

@@ -1,0 +1,305 @@
+"""``harn send``: a real request to a trigger of a running server, signed as its sender signs."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+from attrs import field, frozen
+
+from harn.cli.client import ServerUnreachable, fault_of_url
+from harn.cli.data import read_data
+from harn.cli.demo_secret import read_demo_secret
+from harn.cli.options import Seconds, WholeNumber, with_json, with_place
+from harn.cli.output import print_error
+from harn.cli.place import ServerLocation, describe_unknown
+from harn.cli.rows import print_json
+from harn.errors import HarnError, RouteUnknown, SecretUnavailable, StageFailed
+from harn.model.display import visible
+from harn.store.lock import read_state
+
+if TYPE_CHECKING:
+    from harn.connectors.interfaces import IConnectorPlugin
+    from harn.manifest.load import LoadedManifest
+    from harn.manifest.model import TriggerSpec
+    from harn.model.exchange import InboundRequest
+
+
+class CannotSend(HarnError):
+    """The request cannot be made: no example, no signature, or a header that no request has."""
+
+
+@click.command()
+@with_place
+@click.argument("trigger")
+@click.option(
+    "-d", "--data", metavar="TEXT|@FILE|-", help="The body: as text, of a file, or from stdin; else an example."
+)
+@click.option("-k", "--kind", metavar="K", help="The kind of the event, for example issues.opened.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="N:V", help="A further header; may be repeated.")
+@click.option("--count", type=WholeNumber(1), default=1, show_default=True, metavar="N", help="Send so many.")
+@click.option("--sender", metavar="NAME", help="Sign as this provider does, not as that of the trigger.")
+@click.option("--url", metavar="URL", help="Where the server is, if not where its state file says.")
+@click.option("--cacert", metavar="PATH", help="Certificates (PEM) to trust instead of the system's.")
+@click.option("--insecure", is_flag=True, help="Accept any certificate.")
+@click.option("--timeout", type=Seconds(), default=60.0, show_default=True, metavar="SECONDS", help="How long to wait.")
+@with_json
+def send(trigger: str, count: int, as_json: bool, **given: Any) -> None:
+    """
+    Post a request to TRIGGER as its sender does, signed with the trigger's own secret.
+
+    The manifest says path, provider and secrets; the values come from the environment, as for a server. Each request
+    has an id of its own. Prints status and answer; the exit status is 1 unless all are answered with 2xx.
+    """
+    location = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
+    base = given["url"] or location.needed_url()
+    wrong = fault_of_url(base)
+    if wrong:
+        raise click.UsageError(f"--url is not the URL of a server: {wrong}")
+    sending = prepare(location, trigger, given)
+    server = Server(url=base, cacert=given["cacert"], insecure=given["insecure"], timeout=given["timeout"])
+    answers = []
+    for _ in range(count):
+        answer = server.post(sending.request(urlsplit(base).netloc, time.time()))
+        answers.append(answer)
+        if not as_json:
+            click.echo(f"{answer.status} {visible(answer.text)}")
+    if as_json:
+        documents = [{"status": answer.status, "answer": answer.document} for answer in answers]
+        print_json(documents[0] if count == 1 else documents)
+    refused = [answer for answer in answers if not 200 <= answer.status < 300]
+    if refused:
+        print_error(explain(refused[0], sending, location.state_dir_name))
+    sys.exit(1 if refused else 0)
+
+
+@frozen(kw_only=True)
+class Sending:
+    """
+    The requests to send.
+
+    :ivar demo: the names of secrets that have the demo value.
+    """
+
+    plugin: IConnectorPlugin
+    spec: TriggerSpec
+    secrets: Mapping[str, Sequence[bytes]] = field(repr=False)
+    demo: tuple[str, ...]
+    kind: str | None
+    body: bytes | None
+    headers: Mapping[str, str]
+
+    @property
+    def settings(self) -> Mapping[str, Any] | None:
+        """The provider's table of the trigger; None where another provider signs."""
+        return self.spec.settings if self.plugin.provider == self.spec.provider else None
+
+    def request(self, host: str, now: float) -> InboundRequest:
+        """
+        Return the next request.
+
+        :raises CannotSend: it cannot be made, or not be signed.
+        """
+        from harn.model.exchange import InboundRequest
+        from harn.testing.events import renewed, sample
+        from harn.testing.signers import signed_request
+
+        plugin, settings = self.plugin, self.settings
+        try:
+            found = sample(plugin, self.kind or self._usual_kind(now), body=self.body, settings=settings)
+            found = renewed(plugin, found, str(uuid.uuid4()), settings, keeps_body=self.body is not None)
+            request = InboundRequest(
+                method="POST",
+                path=self.spec.path,
+                query="",
+                headers={**found.headers, "host": host, **self.headers},
+                body=found.body,
+                received_at=now,
+            )
+            checked = None if plugin.schema is None else plugin.schema.check(settings or {})[0]
+            return signed_request(plugin, self.secrets, request, now, checked)
+        except (ValueError, StageFailed) as wrong:
+            raise CannotSend(str(wrong)) from None
+
+    def _usual_kind(self, now: float) -> str | None:
+        """Return a kind that the trigger takes, where that of the example, or of the body, is not one."""
+        from harn.model.exchange import InboundRequest
+        from harn.testing import shapes
+        from harn.testing.events import normalized, sample
+        from harn.triggers.matching import matches
+
+        events, settings = self.spec.events, self.settings
+        try:
+            found = sample(self.plugin, body=self.body, settings=settings)
+            sent = {**found.headers, **self.headers}
+            request = InboundRequest(
+                method="POST", path=self.spec.path, query="", headers=sent, body=found.body, received_at=now
+            )
+            kind = normalized(self.plugin, request, settings).kind
+        except ValueError:
+            kind = ""
+        if not events or matches(events, kind):
+            return None
+        if self.body is not None:
+            return next((each for each in events if not each.endswith(".*")), None)
+        known = shapes.kinds(self.plugin.provider)
+        return next((each for each in known if matches(events, each)), events[0].replace(".*", ".example"))
+
+
+def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) -> Sending:
+    """
+    Read what is to be sent, and with which secrets.
+
+    :raises ManifestInvalid: the manifest has problems.
+    :raises RouteUnknown: it has no such trigger.
+    :raises SecretUnavailable: a secret of it is not set.
+    :raises CannotSend: the provider, or a header, is wrong.
+    """
+    from harn.testing.events import plugin_of
+
+    triggers = read_triggers(location).manifest.triggers
+    spec = triggers.get(trigger)
+    if spec is None:
+        raise RouteUnknown(describe_unknown(trigger, sorted(triggers)))
+    try:
+        plugin = plugin_of(given["sender"] or spec.provider)
+    except ValueError as wrong:
+        raise CannotSend(f"--sender: {wrong}") from None
+    secrets, demo = read_secrets(spec, location.state_dir)
+    return Sending(
+        plugin=plugin,
+        spec=spec,
+        secrets=secrets,
+        demo=demo,
+        kind=given["kind"],
+        body=None if given["data"] is None else read_data(given["data"]),
+        headers=dict(map(read_header, given["headers"])),
+    )
+
+
+def read_triggers(location: ServerLocation) -> LoadedManifest:
+    """
+    Read the manifest that was named, or that the server on the state directory serves.
+
+    :raises ManifestInvalid: it has problems.
+    """
+    from harn.manifest.load import check_document
+    from harn.manifest.source import read_manifest
+    from harn.reload.build import installed_rules
+
+    path = location.manifest
+    if not location.is_named:
+        served = (read_state(location.state_dir) or {}).get("manifest_path")
+        path = served if isinstance(served, str) else path
+    return check_document(read_manifest(path), None, installed_rules())
+
+
+def read_secrets(spec: TriggerSpec, state_dir: str) -> tuple[Mapping[str, Sequence[bytes]], tuple[str, ...]]:
+    """
+    Return the values of a trigger's secrets by name, and the names of those that have the demo value.
+
+    :raises SecretUnavailable: one is not set, and no ``harn dev`` has served on the state directory.
+    """
+    from harn.model.references import parse_secret_reference
+    from harn.secrets.providers import SecretChain
+
+    chain, demo = SecretChain.from_environment(os.environ), read_demo_secret(state_dir)
+    found: dict[str, list[bytes]] = {}
+    filled: list[str] = []
+    for name, texts in spec.secrets.items():
+        for text in texts:
+            try:
+                value = chain.resolve(parse_secret_reference(text))
+            except SecretUnavailable as error:
+                if demo is None:
+                    raise SecretUnavailable(f"trigger {spec.id}: {error}, as the server has it") from None
+                value = demo.encode()
+                filled.append(text)
+            found.setdefault(name, []).append(value)
+    return found, tuple(filled)
+
+
+def read_header(text: str) -> tuple[str, str]:
+    """
+    Read ``Name: value``.
+
+    :raises CannotSend: it is something else.
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not text.isprintable() or not name.strip().isascii():
+        raise CannotSend(f"--header must be NAME:VALUE, got {text!r}")
+    return name.strip().lower(), value.strip()
+
+
+@frozen
+class Answer:
+    """The answer to a request: its status, and its body as text and, where that is JSON, decoded."""
+
+    status: int
+    text: str
+    document: Any
+
+
+@frozen(kw_only=True)
+class Server:
+    """The address of a server, and how it is reached; see `harn.cli.client.AdminClient`."""
+
+    url: str
+    cacert: str | None
+    insecure: bool
+    timeout: float
+
+    def post(self, request: InboundRequest) -> Answer:
+        """
+        Send a request, and read the answer.
+
+        :raises ServerUnreachable: no server answers.
+        """
+        parts = urlsplit(self.url)
+        target = parts.path.rstrip("/") + request.path + (f"?{request.query}" if request.query else "")
+        try:
+            connection = self._connection(parts.hostname or "", parts.port, parts.scheme == "https")
+            connection.request(request.method, target, request.body, dict(request.headers))
+            response = connection.getresponse()
+            data = response.read()
+            connection.close()
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or error or type(error).__name__
+            raise ServerUnreachable(f"no answer from {self.url}: {why}") from error
+        text = data.decode("utf-8", "replace").strip()
+        try:
+            return Answer(response.status, text, msgspec.json.decode(data))
+        except msgspec.DecodeError:
+            return Answer(response.status, text, text)
+
+    def _connection(self, host: str, port: int | None, is_tls: bool) -> http.client.HTTPConnection:
+        if not is_tls:
+            return http.client.HTTPConnection(host, port, timeout=self.timeout)
+        context = ssl.create_default_context(cafile=self.cacert)
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return http.client.HTTPSConnection(host, port, timeout=self.timeout, context=context)
+
+
+def explain(answer: Answer, sending: Sending, state_dir: str) -> str:
+    """Return why a request was refused, and what to do where that is known."""
+    detail = answer.document.get("detail") if isinstance(answer.document, dict) else None
+    said = f"the server answered {answer.status}: {detail or answer.text or 'nothing'}"
+    if answer.status == 401 and sending.demo:
+        named = ", ".join(sending.demo)
+        return f"{said}; signed with the demo value in {state_dir}: set {named} as the server has it"
+    if answer.status == 401:
+        return f"{said}; the secret of this shell must be the server's"
+    if answer.status == 404:
+        return f"{said}; has the server adopted the trigger? harn reload"
+    return said
