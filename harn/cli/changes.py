@@ -107,22 +107,21 @@ def change(
     operation: str,
     *,
     target: ServerTarget,
-    event_ids: tuple[str, ...],
-    states: tuple[str, ...],
     yes: bool,
     progress: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Run an operation, after a confirmation unless deliveries are named, and end the process with its exit status."""
-    wanted = parameters_from(replay_many, given, state=state_of(states), event_ids=event_ids)
-    if not (event_ids or wanted.dry_run or yes) and not is_terminal():
+    wanted = parameters_from(replay_many, given, state=state_of(given["states"]))
+    is_named = bool(wanted.event_ids)
+    if not (is_named or wanted.dry_run or yes) and not is_terminal():
         raise click.UsageError(
             f"to {operation} what an expression or a filter selects takes --yes; see it before with --dry-run"
         )
     with ending_dry_run(wanted.dry_run):
         changes = find_changes(target)
-        if not (event_ids or wanted.dry_run or yes):
+        if not (is_named or wanted.dry_run or yes):
             confirm(operation, changes, wanted)
         answered = changes.change(operation, wanted)
         if goes_on(answered.result) and isinstance(changes, ServerChanges) and (progress or wanted.rate_limit is None):
@@ -133,7 +132,7 @@ def change(
             show(answered.result)
         if not answered.result.matched:
             note_unknown(target, wanted.trigger)
-    sys.exit(exit_status(answered.result, is_named=bool(event_ids)))
+    sys.exit(exit_status(answered.result, is_named=is_named))
 
 
 def exit_status(done: Done, *, is_named: bool) -> int:
