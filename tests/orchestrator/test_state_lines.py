@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.observability.counts import VersionCounts
 from harn.orchestrator import state_lines
 from harn.orchestrator.state_lines import StateLines
-from harn.orchestrator.status import ServerState, describe
+from harn.orchestrator.status import ServerState, describe, entry_of
 from harn.statistics.figures import Figures, StoredTotals
 from harn.store.holds import ALL
 from harn.store.statistics import TriggerBacklog, TriggerTotal
@@ -25,9 +25,8 @@ class LinesTests(SynchronousTestCase):
 
         def counting(state: ServerState, of: Any, paused: bool) -> Any:
             self.made.append(of.key)
-            return make(state, of, paused)
+            return entry_of(state, of, paused)
 
-        make = state_lines.entry_of
         self.patch(state_lines, "entry_of", counting)
         self.lines = StateLines()
         self.first, self.second = binding("a", 1, ACTIVE), binding("b", 1, ACTIVE)
