@@ -175,7 +175,7 @@ class Freezer:
         self._is_begun = False
         self._is_due = False
         self._collects = False
-        self._fresh = 0
+        self._fresh = self._live = 0
 
     def begin(self) -> None:
         """Freeze what the start has made; nothing is frozen before."""
@@ -183,9 +183,10 @@ class Freezer:
         self._plan()
 
     def reload_began(self, event: ReloadBegan) -> None:
-        """Let the collector rest, after it has looked at what is young."""
+        """Let the collector rest; before what may freeze many versions, after it has looked at what is young."""
         if self._is_begun:
-            gc.collect(1)
+            if self._live >= FREEZE_AFTER:
+                gc.collect(1)
             gc.disable()
 
     def reload_ended(self, event: ReloadEnded) -> None:
@@ -197,6 +198,7 @@ class Freezer:
         """Freeze when the turn that adopted has ended, if that pays."""
         plan = event.candidate.plan
         fresh = len(plan.added) + len(plan.modified)
+        self._live = fresh + len(plan.unchanged)
         self._fresh += fresh
         if self._fresh >= FREEZE_AFTER:
             self._collects |= fresh < FREEZE_AFTER

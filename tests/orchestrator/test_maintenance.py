@@ -6,7 +6,7 @@ import gc
 import os
 import resource
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest import skipIf
 
 from twisted.internet.task import Clock
@@ -120,6 +120,35 @@ class ProcessTests(SynchronousTestCase):
             clock.advance(0)
             seen.append(len(frozen) - before)
         self.assertEqual((seen, clock.getDelayedCalls()), ([1, 0, 1, 0, 1], []))
+
+    def test_the_collector_rests(self) -> None:
+        """The collector rests until the start is frozen, and during reloads; large ones look at what is young first."""
+        done: list[object] = []
+        self.patch(gc, "enable", lambda: done.append("enable"))
+        self.patch(gc, "disable", lambda: done.append("disable"))
+        self.patch(gc, "freeze", lambda: done.append("freeze"))
+        self.patch(gc, "collect", lambda generation=2: done.append(generation))
+        clock, event = Clock(), cast(Any, None)
+        freezer = Freezer(clock)
+        freezer.reload_began(event)
+        freezer.adopted(adopting(2))
+        freezer.reload_ended(event)
+        self.assertEqual(done, [])
+        freezer.begin()
+        clock.advance(0)
+        self.assertEqual(done, [2, "freeze", "enable"])
+        done.clear()
+        for fresh, expected in (
+            (FREEZE_AFTER, ["disable", "freeze", "enable", "enable"]),
+            (1, [1, "disable", "enable"]),
+            (1, ["disable", "enable"]),
+        ):
+            freezer.reload_began(event)
+            freezer.adopted(adopting(fresh))
+            clock.advance(0)
+            freezer.reload_ended(event)
+            self.assertEqual(done, expected, fresh)
+            done.clear()
 
 
 def adopting(fresh: int) -> Any:
