@@ -19,7 +19,7 @@ from harn.errors import AttemptFailed, CallInterrupted, DestinationFailed, Handl
 from harn.model.exchange import Endings, OutgoingDelivery, Returned, Running
 from harn.model.references import LOCAL, parse_function_reference
 from harn.triggers.pool import Shared
-from harn.vm.active_calls import pass_on, run_call
+from harn.vm.calls import pass_on, run_call
 from harn.vm.interfaces import Call, IInterpreter
 from harn.waiting import ask
 

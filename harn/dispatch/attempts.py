@@ -1,7 +1,7 @@
 """
 Attempts: a delivery that begins is handed to its destination; those that end together are settled together.
 
-It decides nothing about an outcome: `harn.dispatch.attempt` does.
+It decides nothing about an outcome: `harn.dispatch.settlements` does.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.dispatch.attempt import failed, skipped, succeeded
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.parts import Parts
+from harn.dispatch.settlements import failed, skipped, succeeded
 from harn.dispatch.settler import Settling
 from harn.errors import AttemptFailed, CallInterrupted
 from harn.lifecycle import Begun, Interrupted

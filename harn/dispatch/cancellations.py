@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from harn.dispatch.attempt import skipped
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
+from harn.dispatch.settlements import skipped
 from harn.dispatch.settler import Settler
 from harn.lifecycle import Lifecycle, Settled
 from harn.model.delivery import CANCELLED, READY, SKIPPED, Settlement, StoredDelivery

@@ -5,14 +5,14 @@ This happens at a drain's deadline, and when a version is rolled back; then the 
 too. Where the trigger is gone, or an operator cancels the drain, what the version holds becomes dead letters: one by
 one what is in memory, the rest in one unit of the store. That unit leaves alone what memory answers for, and until it
 is on disk nothing of these queues is read or begun. The store writes its units in order: what became ready before the
-news of that unit was covered by it.
+news of that unit was covered by it. Closed versions are recorded, for as long as deliveries name them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from attrs import frozen
@@ -20,19 +20,66 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.dispatch.attempt import cancelled_letter
-from harn.dispatch.closed import ClosedVersions
 from harn.dispatch.queue import Queue
 from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
+from harn.dispatch.settlements import cancelled_letter
 from harn.dispatch.settler import Settler
 from harn.dispatch.writes import Writes
 from harn.lifecycle import DeadLettered, Lifecycle, Redriven, VersionClosed
 from harn.model.delivery import RETRY_EXHAUSTED, DeadLetter, Settlement
 from harn.store.deliveries import REMOVED, GivenUp
+from harn.store.generations import ICheckpoints
 from harn.store.interfaces import IStore
 from harn.triggers.binding import BindingVersion, Stage
 from harn.triggers.registry import Registry
+
+NAME = "closed_versions"
+"""The name of the record: by trigger id, the numbers of its closed versions."""
+
+
+class ClosedVersions:
+    """The record of closed versions."""
+
+    def __init__(self, checkpoints: ICheckpoints) -> None:
+        self._checkpoints = checkpoints
+        self._closed: dict[str, set[int]] = {}
+
+    async def load(self, unfinished: Collection[tuple[str, int]]) -> Collection[tuple[str, int]]:
+        """
+        Read the record of an earlier server; return the versions (trigger id, number) in it.
+
+        :param unfinished: versions that deliveries name; others are dropped from the record.
+        :raises EventLogUnavailable: it cannot be read.
+        """
+        found: Mapping[str, Any] = await self._checkpoints.get(NAME) or {}
+        closed = {(trigger_id, number) for trigger_id, numbers in found.items() for number in numbers}
+        for trigger_id, number in closed.intersection(unfinished):
+            self._closed.setdefault(trigger_id, set()).add(number)
+        return closed
+
+    async def remove(self, trigger_id: str, version: int) -> None:
+        """
+        Remove one from the record: deliveries run on it again.
+
+        :raises EventLogUnavailable: it is not on disk.
+        """
+        self._closed.get(trigger_id, set()).discard(version)
+        await self._save()
+
+    async def add(self, trigger_id: str, version: int) -> None:
+        """
+        Record one more.
+
+        :raises EventLogUnavailable: it is not on disk.
+        """
+        self._closed.setdefault(trigger_id, set()).add(version)
+        await self._save()
+
+    async def _save(self) -> None:
+        kept = {each: sorted(numbers) for each, numbers in self._closed.items() if numbers}
+        await self._checkpoints.put(NAME, kept or None)
+
 
 log = Logger(namespace="harn.dispatch")
 

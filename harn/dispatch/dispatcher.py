@@ -1,7 +1,7 @@
 """
 The dispatcher: runs accepted deliveries, so many at once, and makes what comes of each durable.
 
-It decides nothing about an outcome (`harn.dispatch.attempt` does) and holds no durable state (the store does): its
+It decides nothing about an outcome (`harn.dispatch.settlements` does) and holds no durable state (the store does): its
 memory can be lost at any moment and is rebuilt by the next server. Whatever may let something begin ends in a turn: all
 that may begin begins, then rows are read for queues that have room, and what no version is left for is given up.
 """
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.dispatch.attempts import Attempts
-from harn.dispatch.closed import ClosedVersions
+from harn.dispatch.closing import ClosedVersions
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
 from harn.dispatch.parts import Limits, Parts

@@ -1,29 +1,220 @@
 """
 The log of failed attempts and dead letters, as a subscriber to lifecycle events: in every format, at the default level.
 
-Each has a line, within the limits of `harn.observability.log_limits`; what these leave out is counted, and a line that
-follows soon says how much that was.
+Each has a line that says what happened, what follows, and the command to look closer, within the limits of
+`harn.observability.log_limits`; what these leave out is counted, and a line that follows soon says how much that was.
 """
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
-from harn.dispatch.failure_lines import (
-    LeftOut,
-    Line,
-    attempt_line,
-    bulk_line,
-    counted,
-    dead_letter_line,
-    left_out_line,
-    refused_by_filter_line,
-)
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger, LogLevel
+
+from harn.clocks import rfc3339
+from harn.dispatch.settlements import allowed_attempts
+from harn.errors import HandlerRetryAfter
 from harn.lifecycle import Accepted, DeadLettered, Lifecycle, Settled
-from harn.model.delivery import Attempt
+from harn.manifest.model import RetrySpec
+from harn.model.delivery import Attempt, DeadLetter
+from harn.model.display import visible
+from harn.model.event import decode_envelope
 from harn.observability.log_limits import LineLimits
 from harn.triggers.registry import Registry
+
+LONGEST = 500
+"""Characters of an error that a line shows; the delivery itself has all of it."""
+
+_IDS = "{binding} {event_id}: "
+
+
+@frozen(kw_only=True)
+class Line:
+    """
+    One log record.
+
+    :ivar text: as ``twisted.logger`` formats it, with ``fields``.
+    """
+
+    level: Any
+    text: str
+    fields: Mapping[str, Any]
+
+
+@define
+class LeftOut:
+    """
+    Lines of one trigger that its limit left out.
+
+    :ivar since: when the first of them came (seconds of the clock).
+    :ivar failed: failed attempts by class; ``dead``: dead letters by reason; ``event_id``: of the last of either.
+    """
+
+    since: float
+    failed: Counter[str] = field(factory=Counter)
+    dead: Counter[str] = field(factory=Counter)
+    event_id: str = ""
+
+    def add(self, other: LeftOut) -> None:
+        """Add what was left out of another trigger."""
+        self.since = min(self.since, other.since)
+        self.failed.update(other.failed)
+        self.dead.update(other.dead)
+
+
+def attempt_line(event: Settled, attempt: Attempt, retry: RetrySpec | None, target: str | None) -> Line:
+    """
+    Return the line of a failed attempt.
+
+    :param retry: of the version that made it; None where that has ended.
+    :param target: the version that the next attempt would run on now, for example ``v3``; None for none.
+    """
+    settlement = event.settlement
+    how = "asked for a retry" if attempt.error_class == HandlerRetryAfter.error_class else "failed"
+    of = "" if retry is None else f" of {allowed_attempts(retry)}"
+    if settlement.dead is not None:
+        follows = f"dead letter: {settlement.dead.reason}"
+    else:
+        wait = 0.0 if settlement.due_at is None else settlement.due_at - attempt.completed_at
+        follows = f"again {in_words(wait)}" + ("" if target is None else f" on {target}")
+    fields = {
+        **_ids(event.event_id, event.trigger_id, event.binding, event.envelope),
+        "attempt": attempt.number,
+        "max_attempts": None if retry is None else allowed_attempts(retry),
+        "outcome": attempt.outcome,
+        "error_class": attempt.error_class,
+        "error": shown(attempt.error),
+        "next": follows,
+        "due_at": None if settlement.due_at is None else rfc3339(settlement.due_at),
+        "command": look_closer(event.event_id),
+    }
+    if attempt.traceback:
+        fields["user_traceback"] = attempt.traceback
+    text = f"{_IDS}attempt {{attempt}}{of} {how} ({{error_class}}): {{error}}; {{next}}; look closer: {{command}}"
+    return Line(level=LogLevel.warn, text=text, fields=fields)
+
+
+def dead_letter_line(event: Settled, dead: DeadLetter) -> Line:
+    """Return the line of a delivery that was given up."""
+    ids = _ids(event.event_id, event.trigger_id, event.binding, event.envelope)
+    return _dead_letter(ids, dead, event.settlement.attempts)
+
+
+def refused_by_filter_line(event: Accepted, dead: DeadLetter) -> Line:
+    """Return the line of an event that was a dead letter from the start."""
+    new = event.delivery
+    return _dead_letter(_ids(new.event_id, new.trigger_id, event.binding, new.envelope), dead, 0)
+
+
+def bulk_line(event: DeadLettered) -> Line:
+    """Return the line of deliveries that only the store held, and that were given up together."""
+    fields = {
+        "component": "dispatcher",
+        "trigger_id": event.trigger_id,
+        "binding": event.binding or event.trigger_id,
+        "reason": event.reason,
+        "count": event.count,
+        "command": "harn orchestrator dlq",
+    }
+    noun = "delivery is a dead letter" if event.count == 1 else "deliveries are dead letters"
+    text = f"{{binding}}: {{count}} {noun} now: {{reason}}; look closer: {{command}}"
+    return Line(level=LogLevel.error, text=text, fields=fields)
+
+
+def left_out_line(who: str, trigger_id: str | None, left: LeftOut, now: float) -> Line:
+    """
+    Return the line that follows lines which were left out.
+
+    :param who: the trigger, or how many of them.
+    :param trigger_id: None for several.
+    """
+    parts = [
+        f"{counted(sum(counts.values()), noun)} ({', '.join(f'{name} {n}' for name, n in counts.most_common(5))})"
+        for counts, noun in ((left.failed, "failed attempt"), (left.dead, "dead letter"))
+        if counts
+    ]
+    command = "harn orchestrator dlq"
+    if not left.dead:
+        only = "" if trigger_id is None else f" --trigger {shlex.quote(trigger_id)}"
+        command = f"harn orchestrator deliveries --state waiting{only}"
+    fields = {
+        "component": "dispatcher",
+        "who": who,
+        "trigger_id": trigger_id,
+        "seconds": round(now - left.since, 1),
+        "failed": dict(left.failed),
+        "dead": dict(left.dead),
+        "left_out": " and ".join(parts),
+        "event_id": left.event_id,
+        "command": command,
+    }
+    last = ", the last one {event_id}" if left.event_id else ""
+    text = f"{{who}}: {{left_out}} more in {{seconds}} s, without a line of their own{last}; look closer: {{command}}"
+    return Line(level=LogLevel.error if left.dead else LogLevel.warn, text=text, fields=fields)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, for example ``2 dead letters``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def shown(error: str | None) -> str:
+    """Return an error on one line, shortened: handlers and senders can put anything into it."""
+    text = error or ""
+    return visible(text if len(text) <= LONGEST else text[:LONGEST] + "...")
+
+
+def in_words(seconds: float) -> str:
+    """Return when something is due in so many seconds, for example ``in 12 s`` or ``in 2 h 5 min``."""
+    if seconds <= 0:
+        return "now"
+    if seconds < 10:
+        return f"in {seconds:.1f} s"
+    if seconds < 120:
+        return f"in {seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"in {minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"in {hours} h" + (f" {minutes} min" if minutes else "")
+    return f"in {round(seconds / 86400)} days"
+
+
+def look_closer(event_id: str) -> str:
+    """Return the command that shows all of a delivery."""
+    return f"harn orchestrator delivery {event_id}"
+
+
+def _ids(event_id: str, trigger_id: str, binding: str, envelope: bytes) -> dict[str, Any]:
+    return {
+        "component": "dispatcher",
+        "trace_id": decode_envelope(envelope).trace_id,
+        "event_id": event_id,
+        "trigger_id": trigger_id,
+        "binding": binding,
+    }
+
+
+def _dead_letter(ids: Mapping[str, Any], dead: DeadLetter, attempts: int) -> Line:
+    after = f" after {counted(attempts, 'attempt')}" if attempts else ""
+    said = "" if dead.error_class == dead.reason else " ({error_class})"
+    fields = {
+        **ids,
+        "attempts": attempts,
+        "reason": dead.reason,
+        "error_class": dead.error_class,
+        "error": shown(dead.error),
+        "command": look_closer(ids["event_id"]),
+    }
+    text = f"{_IDS}dead letter{after}: {{reason}}{said}: {{error}}; look closer: {{command}}"
+    return Line(level=LogLevel.error, text=text, fields=fields)
+
 
 FIRST = 1.0
 """Seconds from the first line that was left out to the line that says so; it doubles while a flood goes on."""

@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
 from harn.connectors.interfaces import NormalizedEvent
-from harn.dispatch.attempt import shortened
 from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.settlements import shortened
 from harn.lifecycle import Accepted, Appended, Chosen, DeadLettersEnded, Dropped, Lifecycle
 from harn.model.delivery import FILTER_ERROR, REPLAYED, Acceptance, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope

@@ -12,13 +12,12 @@ from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.cancellations import Cancellations
 from harn.dispatch.closing import Closing
 from harn.dispatch.gates import Gates
-from harn.dispatch.interruptions import Interruptions
 from harn.dispatch.queue import Room
 from harn.dispatch.queues import Queues
 from harn.dispatch.refill import Refill
 from harn.dispatch.retries import Retries
 from harn.dispatch.scheduler import Scheduler
-from harn.dispatch.settler import Settler
+from harn.dispatch.settler import Interruptions, Settler
 from harn.dispatch.wakeups import Wakeups
 from harn.dispatch.writes import Writes
 from harn.lifecycle import Lifecycle

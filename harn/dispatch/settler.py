@@ -1,4 +1,8 @@
-"""Makes outcomes durable; then a delivery leaves memory, or is queued for its next attempt."""
+"""
+What follows the end of an attempt: its outcome is made durable, then its delivery leaves memory or is queued again.
+
+One whose call ended with its interpreter has no outcome: it is queued again in a moment, without using an attempt.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,15 @@ from typing import TypeAlias
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.dispatch.attempt import cancelled, refused, removed, skipped
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.queues import Queues
 from harn.dispatch.retries import Retries
 from harn.dispatch.scheduler import Scheduler
+from harn.dispatch.settlements import cancelled, pause_after, refused, removed, skipped
 from harn.dispatch.writes import Writes
 from harn.errors import EventLogGone
 from harn.lifecycle import Lifecycle
@@ -187,3 +192,53 @@ def give_back_lease(delivery: Delivery) -> None:
 
 def _all_of(deferreds: Sequence[Deferred[None]]) -> Deferred[None]:
     return gatherResults(deferreds).addCallback(lambda _: None)
+
+
+class Interruptions:
+    """Queues deliveries again."""
+
+    def __init__(
+        self, clock: IReactorTime, registry: Registry, queues: Queues, scheduler: Scheduler, settler: Settler
+    ) -> None:
+        self._clock = clock
+        self._registry = registry
+        self._queues = queues
+        self._scheduler = scheduler
+        self._settler = settler
+        self._open = True
+
+    def queue_again(self, delivery: Delivery, *, suspect: bool) -> Deferred[None]:
+        """
+        Queue a delivery again soon; where no version is left for it, give it up.
+
+        :param suspect: it may have caused the end of its interpreter.
+        :return: fires when it is queued, or given up.
+        """
+        delivery.deaths += suspect
+        queue = self._queues.of(delivery.binding.id, delivery.queue.version)  # open again, if the trigger came back
+        if self._registry.for_queued(delivery.binding.id, queue.version) is None:
+            return self._settler.give_up(delivery)
+        pause = pause_after(delivery.interruptions)
+        delivery.interruptions += 1
+        delivery.become(Phase.INTERRUPTED)
+        queue.begun -= 1
+        queue.hold(delivery)
+        give_back_lease(delivery)
+        queued: Deferred[None] = Deferred()
+        if self._open:
+            self._queues.interrupted.add(delivery)
+            delivery.again = self._clock.callLater(pause, self._queue, delivery, queued)
+        return queued
+
+    def _queue(self, delivery: Delivery, queued: Deferred[None]) -> None:
+        self._queues.interrupted.discard(delivery)
+        self._scheduler.add(delivery, first=True)
+        queued.callback(None)
+
+    def close(self) -> None:
+        """Queue nothing again; the next server finds it."""
+        self._open = False
+        for delivery in self._queues.interrupted:
+            if delivery.again is not None:
+                delivery.again.cancel()
+        self._queues.interrupted.clear()

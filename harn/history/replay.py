@@ -23,7 +23,7 @@ from harn.reload.results import ReplayComparison, ReplayDifference
 from harn.store.deliveries import HANDLED, SKIPPED, UNKNOWN, IDeliveries, RecentEvent
 from harn.triggers.binding import Definition
 from harn.triggers.matching import FilterFailed, Ignored, Rules
-from harn.vm.active_calls import run_call
+from harn.vm.calls import run_call
 from harn.vm.interfaces import Call, IInterpreter
 from harn.waiting import InThread
 

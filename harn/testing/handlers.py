@@ -52,11 +52,11 @@ from harn.testing.events import (
     webhook,
     zendesk,
 )
+from harn.vm.calls import error_of
 from harn.vm.child.calls import encode_result, wait_of
 from harn.vm.child.functions import Unusable, UserFunction, usable
 from harn.vm.child.tracebacks import message_of, one_line
 from harn.vm.frames import PREDICATE_RAISED, RAISED, REJECTED, RETRY_AFTER, TIMED_OUT, Failed
-from harn.vm.outcomes import error_of
 
 __all__ = [
     "HandlerRun",

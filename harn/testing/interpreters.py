@@ -28,8 +28,8 @@ from harn.errors import (
 )
 from harn.model.problem import Problem
 from harn.testing.calls import FAILING_HOOKS, FAILURES, HANDLERS, HOOKS, RESULTS, SECRETS, make_call, refer
-from harn.vm.active_calls import run_call
 from harn.vm.bundle import Bundle
+from harn.vm.calls import run_call
 from harn.vm.handler_output import SecretReader
 from harn.vm.interfaces import IInterpreter, IInterpreters
 from harn.vm.sources import read_bundle

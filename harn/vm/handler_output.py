@@ -20,10 +20,9 @@ from twisted.python.failure import Failure
 from harn.errors import AttemptFailed
 from harn.model.display import REDACTED
 from harn.model.event import decode_envelope
-from harn.vm.active_calls import ActiveCall
+from harn.vm.calls import ActiveCall, error_of
 from harn.vm.frames import Failed, Printed, SecretAnswer, SecretRequested
 from harn.vm.interfaces import Call
-from harn.vm.outcomes import error_of
 
 SecretReader = Callable[[str, str], Deferred[bytes]]
 """From a trigger's id and a secret's reference to its value."""

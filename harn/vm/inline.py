@@ -27,8 +27,8 @@ from harn.errors import CallInterrupted
 from harn.model.exchange import Endings, Running
 from harn.model.references import FunctionReference
 from harn.observability.logs import threshold
-from harn.vm.active_calls import ActiveCall
 from harn.vm.bundle import Bundle
+from harn.vm.calls import ActiveCall, begin_frame, load_frame, outcome_of, problem_of_flaw, timed_out
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
 from harn.vm.child.output import capture_records, set_level
 from harn.vm.child.session import ChildSession
@@ -48,7 +48,6 @@ from harn.vm.frames import (
 from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
 from harn.vm.hooks import OpenInterpreters, StartStop
 from harn.vm.interfaces import Call, IInterpreter, IInterpreters
-from harn.vm.outcomes import begin_frame, load_frame, outcome_of, problem_of_flaw, timed_out
 from harn.vm.sources import BundleProblem
 
 log = Logger(namespace="harn.vm")
@@ -196,7 +195,7 @@ class InlineInterpreter:
         self._loop.call_soon_threadsafe(self._stop)
 
     def abandon(self, number: int) -> None:
-        """See `harn.vm.active_calls.Runner.abandon`."""
+        """See `harn.vm.calls.Runner.abandon`."""
         self._held = [running for running in self._held if running.number != number]
         if self._pop(number) is not None:
             self._send(Cancel(number))

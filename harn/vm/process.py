@@ -18,8 +18,8 @@ from harn.errors import CallInterrupted
 from harn.lifecycle import Lifecycle
 from harn.model.exchange import Endings, Returned, Running
 from harn.model.references import FunctionReference
-from harn.vm.active_calls import pass_on, run_call
 from harn.vm.bundle import Bundle
+from harn.vm.calls import pass_on, run_call
 from harn.vm.handler_output import Printing, SecretReader
 from harn.vm.hooks import OpenInterpreters
 from harn.vm.interfaces import Call, IInterpreter, IInterpreters

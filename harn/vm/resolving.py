@@ -11,9 +11,9 @@ from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
+from harn.vm.calls import problem_of_flaw
 from harn.vm.childprocess import ChildProcess
 from harn.vm.frames import Flaw, Resolve, Resolved
-from harn.vm.outcomes import problem_of_flaw
 from harn.vm.sources import BundleProblem
 
 ASKING = 2.0

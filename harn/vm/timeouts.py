@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from harn.vm.active_calls import ActiveCall
+from harn.vm.calls import ActiveCall
 from harn.vm.frames import BLOCKED_BY_NO_CALL, LOOP_TURNS, Pong
 
 

@@ -16,8 +16,8 @@ from harn.errors import CallInterrupted, InterpreterDied, StageFailed
 from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.model.exchange import Ending, Endings, Running
 from harn.observability.logs import threshold
-from harn.vm.active_calls import ActiveCall
 from harn.vm.bundle import Bundle
+from harn.vm.calls import ActiveCall, begin_frame, load_frame, outcome_of, timed_out
 from harn.vm.childprocess import ChildProcess
 from harn.vm.frames import (
     Cancel,
@@ -38,7 +38,6 @@ from harn.vm.frames import (
 from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
 from harn.vm.hooks import StartStop
 from harn.vm.interfaces import Call
-from harn.vm.outcomes import begin_frame, load_frame, outcome_of, timed_out
 from harn.vm.resolving import IMPORTS, Resolves, problems_of_death
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
@@ -238,7 +237,7 @@ class Worker:
             self._process.kill(why)
 
     def abandon(self, number: int) -> None:
-        """See `harn.vm.active_calls.Runner.abandon`."""
+        """See `harn.vm.calls.Runner.abandon`."""
         if self._waiting.pop(number, None) is None and (running := self.calls.get(number)) is not None:
             self._deadlines.expire(running)
 

@@ -11,8 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.dispatch.failure_lines import LeftOut, in_words, left_out_line
-from harn.dispatch.failure_log import FIRST, LAST, MOST, FailureLog
+from harn.dispatch.failure_log import FIRST, LAST, MOST, FailureLog, LeftOut, in_words, left_out_line
 from harn.errors import (
     HandlerRaised,
     HandlerRejected,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.dispatch.retry import allowed_attempts, delay_before, full_delay
+from harn.dispatch.settlements import allowed_attempts, delay_before, full_delay
 from harn.manifest.model import BACKOFFS, RetrySpec
 
 SECONDS = st.floats(min_value=0.001, max_value=86400.0)

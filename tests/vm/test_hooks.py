@@ -15,7 +15,7 @@ from harn.errors import InterpreterDied
 from harn.handlers import on_start, on_stop
 from harn.testing.calls import HOOKS, make_call, refer
 from harn.testing.interpreters import InterpreterCase
-from harn.vm.active_calls import run_call
+from harn.vm.calls import run_call
 from harn.vm.frames import HookFailure, HooksRan, RunHooks
 from harn.vm.hooks import MARGIN, START_LIMIT, STOP_LIMIT, OpenInterpreters, StartStop
 from harn.vm.inline import InlineInterpreters

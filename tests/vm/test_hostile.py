@@ -14,7 +14,7 @@ from harn.errors import CallInterrupted, HandlerRaised, HandlerTimedOut, Interpr
 from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import make_call, refer
 from harn.testing.interpreters import InterpreterCase, no_secrets
-from harn.vm.active_calls import run_call
+from harn.vm.calls import run_call
 from harn.vm.childprocess import child_environment
 from harn.vm.process import ChildInterpreters
 

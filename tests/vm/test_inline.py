@@ -14,7 +14,7 @@ from harn.errors import HandlerTimedOut
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase
 from harn.vm import inline
-from harn.vm.active_calls import run_call
+from harn.vm.calls import run_call
 from harn.vm.inline import InlineInterpreters
 
 STUCK = """

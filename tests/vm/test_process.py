@@ -24,7 +24,7 @@ from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import HANDLERS, make_call, refer
 from harn.testing.interpreters import InterpreterCase, no_secrets
 from harn.vm import childprocess
-from harn.vm.active_calls import run_call
+from harn.vm.calls import run_call
 from harn.vm.child.guard import HELD
 from harn.vm.handler_output import Printing
 from harn.vm.process import ChildInterpreters
@@ -217,7 +217,7 @@ PARENT = """
 import sys
 from twisted.internet import reactor
 from harn.testing.calls import make_call, refer
-from harn.vm.active_calls import run_call
+from harn.vm.calls import run_call
 from harn.vm.process import ChildInterpreters
 from harn.vm.sources import read_bundle
 

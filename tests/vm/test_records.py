@@ -9,7 +9,7 @@ from harn.errors import HandlerRaised
 from harn.observability.logs import threshold
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase, InterpretersFactory
-from harn.vm.active_calls import run_call
+from harn.vm.calls import run_call
 from harn.vm.inline import InlineInterpreters
 from harn.vm.process import ChildInterpreters
 

@@ -8,7 +8,7 @@ from twisted.internet import reactor
 from harn.errors import HandlerTimedOut
 from harn.testing.calls import make_call
 from harn.testing.interpreters import InterpreterCase
-from harn.vm.active_calls import run_call
+from harn.vm.calls import run_call
 from harn.vm.process import ChildInterpreters
 
 HANDLERS = """

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.testing.calls import make_call
-from harn.vm.active_calls import ActiveCall
+from harn.vm.calls import ActiveCall
 from harn.vm.frames import BLOCKED_BY_NO_CALL, LOOP_TURNS, Pong
 from harn.vm.timeouts import GRACE, PING_INTERVAL, SILENCE, CallDeadlines, TimeoutDecision, decide_timeout
 

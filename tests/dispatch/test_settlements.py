@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.dispatch.attempt import LONGEST_ERROR, failed, removed, succeeded
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.queue import Queue, Room, Share
+from harn.dispatch.settlements import LONGEST_ERROR, failed, removed, succeeded
 from harn.errors import (
     AttemptFailed,
     HandlerRaised,

@@ -6,10 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import ResultInvalid, ResultTooLarge
 from harn.model.exchange import Returned
+from harn.vm.calls import outcome_of
 from harn.vm.child.functions import Functions, Unusable
 from harn.vm.frames import LARGEST_RESULT, Done, Source
 from harn.vm.imports import Scope
-from harn.vm.outcomes import outcome_of
 from tests.vm.examples import Unobserved
 
 
