@@ -24,6 +24,7 @@ from harn.cli.commands import ORCHESTRATOR
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
+from harn.connectors.receivers import ConfiguredProvider
 from harn.deliveries import change_operations, job_operations
 from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
@@ -223,6 +224,46 @@ def _of_provider(condition: Schema, then: Schema) -> str:
         if isinstance(value, Mapping) and value.get("properties"):
             lines.append(f"`[triggers.{key}]`:\n\n{keys_of(value)}")
     return "\n".join(lines)
+
+
+def connectors_part() -> str:
+    """Write a table of the providers: secrets, table, how a request is verified, and its window."""
+    rows = []
+    for provider, plugin in sorted(OURS.items()):
+        declared = plugin
+        if isinstance(plugin, ConfiguredProvider):
+            declared = plugin.declared(plugin.example_settings)
+        secrets = [f"`{name}`" for name in plugin.required_secrets]
+        secrets += [" or ".join(f"`{name}`" for name in plugin.optional_secrets)] if plugin.optional_secrets else []
+        scheme = getattr(declared, "scheme", None)
+        header = getattr(scheme, "header", None)
+        given = VERIFIED_BY.get(provider) or f"`{header}`"
+        timed = bool(getattr(scheme, "timestamp_header", None) or getattr(scheme, "entries", None))
+        timed = timed or getattr(declared, "sent_at", None) is not None or provider == "standard"
+        window = f"{declared.tolerance} s" if timed else WINDOWS.get(provider, "none: no time is signed")
+        table_name = f"`[triggers.{plugin.table}]`" if plugin.table else ""
+        rows.append((f"`{provider}`", ", ".join(secrets) or "none", given, window, table_name))
+    return table(("provider", "secrets", "verified", "window", "table"), rows)
+
+
+VERIFIED_BY = {
+    "a2a-push": "harn's own credentials",
+    "basic": "`Authorization`: user and password",
+    "cloudevents": "`Authorization`, or as `standard`",
+    "gitlab": "`X-Gitlab-Token`, or as `standard`",
+    "hmac": "the header that the table names",
+    "token": "the header or the parameter of the URL that the table names",
+    "standard": "`webhook-id`, `webhook-timestamp`, `webhook-signature`, or `svix-`",
+    "twilio": "`X-Twilio-Signature`, over the URL and a form, or the digest of another body",
+    "webhook": "by `signature_scheme`",
+}
+WINDOWS = {
+    "a2a-push": "",
+    "hmac": "`timestamp_tolerance_secs`, where a time is signed",
+    "webhook": "`timestamp_tolerance_secs`, where a time is signed",
+    "cloudevents": "300 s where it is signed",
+    "gitlab": "300 s where it is signed",
+}
 
 
 def later_part() -> str:
@@ -437,6 +478,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "rollout": rollout_part,
     "alerts": alerts_part,
     "providers": provider_part,
+    "connectors": connectors_part,
     "later": later_part,
     "commands": commands_part,
     "place": lambda: common_part(PLACE),

@@ -13,6 +13,7 @@ from harn.errors import ManifestInvalid
 from harn.manifest.interfaces import PluginRules, ProviderRules, SettingProblem
 from harn.manifest.load import check_document
 from harn.manifest.model import CircuitSpec, RolloutSpec
+from harn.manifest.vocabulary import instead
 from harn.testing.manifests import trigger_text
 from tests.manifest.rules import PROVIDERS, RULES, UNHURRIED, complaints, load, source
 
@@ -439,6 +440,21 @@ class TriggerTests(SynchronousTestCase):
             'path: "/triggers/gh" is also the path of triggers[0] (gh) on line 1; '
             "give one of them another path, or both the same provider, settings and secrets, to share it",
         )
+
+    def test_sender_without_a_provider(self) -> None:
+        """For a sender without a provider the hint names the one that takes its way of signing."""
+        known = ("standard", "hmac", "token", "basic", "github", "forgejo")
+        for sender, expected in (
+            ("githb", 'did you mean "github"?'),
+            ("clerk", 'write provider = "standard", which takes what clerk sends'),
+            ("Hub-Spot", 'write provider = "hmac", which takes what Hub-Spot sends'),
+            ("codeberg", 'write provider = "forgejo", which takes what codeberg sends'),
+        ):
+            self.assertEqual(instead(sender, known), expected)
+        hint = instead("quux", known)
+        for name in ("standard", "hmac", "token", "basic"):
+            self.assertIn(f'"{name}" for', hint)
+        self.assertEqual(instead("quux", ("github",)), "known: github")
 
     def test_shared_path(self) -> None:
         """Triggers with equal provider, settings and secrets may share a path; one of them may give the answer."""

@@ -1,0 +1,90 @@
+"""Requests as each sender makes and signs them: each provider accepts its own, and no other's secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.connectors.any_basic import BASIC
+from harn.connectors.discord import DISCORD
+from harn.connectors.interfaces import ConnectorBinding, IConnectorPlugin
+from harn.connectors.receivers import ConfiguredProvider
+from harn.errors import CredentialsRejected
+from harn.plugins import builtin
+from harn.testing.signers import (
+    ED25519_PRIVATE,
+    ED25519_PUBLIC,
+    STANDARD_SECRET,
+    example_request,
+    example_secret,
+    signed_request,
+)
+from tests.connectors.examples import NOW, connector
+
+PLUGINS = [each for each in vars(builtin).values() if IConnectorPlugin.providedBy(each)]
+
+
+class SignersTests(SynchronousTestCase):
+    def test_every_provider(self) -> None:
+        """What is signed as the sender does is accepted with the same secret, and refused with another."""
+        tried = []
+        for plugin in PLUGINS:
+            if plugin.provider in ("a2a-push", "github"):
+                continue  # harn's own credentials; and no example of its own
+            table: Any = dict(plugin.example_settings) if isinstance(plugin, ConfiguredProvider) else None
+            declared = plugin.declared(table) if isinstance(plugin, ConfiguredProvider) else plugin
+            secret, key = example_secret(getattr(declared, "scheme", BASIC.declared({}).scheme))
+            names = plugin.required_secrets or plugin.optional_secrets[:1]
+            secrets = dict.fromkeys(names, (secret,))
+            request = example_request(plugin, secrets, "/x", NOW, table)
+            private = key if getattr(getattr(declared, "scheme", None), "signs_privately", False) else None
+            request = signed_request(plugin, secrets, request, NOW, table, private)
+            made = self.receiver(plugin, table, secrets)
+            made.verify(request, NOW)
+            made.normalize(request)
+            if private is None:
+                other = self.receiver(plugin, table, dict.fromkeys(names, (b"b3RoZXItc2VjcmV0",)))
+                with self.assertRaises(CredentialsRejected):
+                    other.verify(request, NOW)
+            tried.append(plugin.provider)
+        self.assertEqual(len(tried), len(PLUGINS) - 2)
+
+    def receiver(self, plugin: Any, table: Any, secrets: Any) -> Any:
+        binding = ConnectorBinding(
+            trigger_id="t",
+            provider=plugin.provider,
+            kind="webhook",
+            path="/x",
+            events=(),
+            settings=table,
+            secrets=secrets,
+        )
+        return connector(plugin, binding)
+
+    def test_kind(self) -> None:
+        """An example of another kind has that kind where the sender has it in one place."""
+        secrets = {"signing_secret": (STANDARD_SECRET,)}
+        for plugin, kind in (
+            (builtin.SHOPIFY, "orders/paid"),
+            (builtin.GITEA, "pull_request.closed"),
+            (builtin.PAGERDUTY, "incident.resolved"),
+            (builtin.STANDARD, "a.b"),
+            (builtin.STRIPE, "invoice.paid"),
+            (builtin.webhook, "w"),
+        ):
+            request = example_request(plugin, secrets, "/x", NOW, None, kind)
+            (event,) = self.receiver(plugin, None, secrets).normalize(request).events
+            self.assertEqual(event.kind, kind)
+        with self.assertRaisesRegex(ValueError, "depends on the message"):
+            example_request(builtin.SLACK, secrets, "/x", NOW, None, "app_mention")
+
+    def test_private_keys(self) -> None:
+        """A public key signs nothing: the message says what to do; the private key does."""
+        secrets = {"signing_secret": (ED25519_PUBLIC,)}
+        request = example_request(DISCORD, secrets, "/x", NOW)
+        with self.assertRaisesRegex(ValueError, "discord signs with a private key"):
+            signed_request(DISCORD, secrets, request, NOW)
+        signed_request(DISCORD, secrets, request, NOW, None, ED25519_PRIVATE)
+        with self.assertRaisesRegex(ValueError, "does not say how its sender signs"):
+            signed_request(builtin.a2a_push, {}, request, NOW)
