@@ -49,7 +49,7 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
     _require(trigger, "handler", 'name a Python function, for example handler = "handlers:on_issue"')
     rule = _check_provider(trigger, rules.providers)
     if trigger.raw.get("allow_from") == []:
-        trigger.problem("allow_from", "is empty, so that nobody could send", "remove it to allow any address")
+        trigger.problem("allow_from", "is empty: no address could send", "remove it to allow any address")
     kind = _check_kind(trigger, rule)
     _refuse_keys(trigger, rule, rules.providers)
     events, path = _check_match(trigger, trigger_id)
