@@ -183,14 +183,14 @@ class Freezer:
         self._plan()
 
     def reload_began(self, event: ReloadBegan) -> None:
-        """Let the collector rest; before what may freeze many versions, after it has looked at what is young."""
+        """Stop the collector; before what may freeze many versions, collect what is young first."""
         if self._is_begun:
             if self._live >= FREEZE_AFTER:
                 gc.collect(1)
             gc.disable()
 
     def reload_ended(self, event: ReloadEnded) -> None:
-        """Let the collector work again."""
+        """Start the collector again."""
         if self._is_begun:
             gc.enable()
 

@@ -1,5 +1,5 @@
 """
-The text of the state file, of which only what has changed is written anew: the entry of a trigger that nothing has
+The text of the state file, of which only what has changed is made again: the entry of a trigger that nothing has
 happened to since the last time is the same bytes.
 """
 

@@ -1,4 +1,4 @@
-"""The text of the state file, written anew where something has changed."""
+"""The text of the state file, written again where something has changed."""
 
 from __future__ import annotations
 
