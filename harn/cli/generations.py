@@ -14,6 +14,7 @@ from attrs import frozen
 from msgspec import UNSET, Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import AdminClient, Answered, ask
+from harn.cli.completion import complete_triggers
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place
 from harn.cli.output import Line, print_lines
 from harn.cli.place import ServerTarget, check_trigger, with_server
@@ -340,7 +341,7 @@ RAMP_COLUMNS = (
 
 @click.command()
 @with_place
-@click.argument("trigger", required=False)
+@click.argument("trigger", required=False, shell_complete=complete_triggers)
 @click.option("--finish", is_flag=True, help="Give all deliveries to the new version.")
 @click.option("--abort", is_flag=True, help="Give all deliveries back to the version before.")
 @with_server

@@ -22,6 +22,7 @@ from harn.circuits.operations import (
 )
 from harn.circuits.operations import describe as describe_circuit
 from harn.cli.client import ask
+from harn.cli.completion import complete_triggers
 from harn.cli.options import option, with_json, with_place
 from harn.cli.place import ServerLocation, ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
@@ -58,7 +59,7 @@ CIRCUIT_COLUMNS = (
 
 @click.command()
 @with_place
-@click.argument("trigger", required=False)
+@click.argument("trigger", required=False, shell_complete=complete_triggers)
 @click.option("--all", "is_all", is_flag=True, help="Pause every trigger of the server.")
 @option(_FOR, _FOR.description)
 @with_server
@@ -77,7 +78,7 @@ def pause(target: ServerTarget, trigger: str | None, is_all: bool, duration: str
 
 @click.command()
 @with_place
-@click.argument("trigger", required=False)
+@click.argument("trigger", required=False, shell_complete=complete_triggers)
 @click.option("--all", "is_all", is_flag=True, help="Resume the server after `pause --all`.")
 @option(_RATE, _RATE.description)
 @with_server

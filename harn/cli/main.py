@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,9 @@ import harn
 from harn.cli.commands import HARN, ORCHESTRATOR, SECTIONS, Place
 from harn.cli.output import describe, print_error, warn
 from harn.errors import HarnError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 READER_GONE = 128 + signal.SIGPIPE
 """The exit status of a command whose output has lost its reader, as a shell has it of a program that SIGPIPE ended."""
@@ -66,6 +69,17 @@ class LazyGroup(click.Group):
             if rows:
                 with formatter.section(section):
                     formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the subcommands and options that a shell completes."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=place.summary)
+            for name, place in self.places.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one subcommand."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameter, Parameters
 from harn.options import MANIFEST, STATE_DIR, Option
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 P = TypeVar("P", bound=Parameters)
 Command = Callable[..., Any]
@@ -122,6 +125,15 @@ class ValueOf(click.ParamType[Any]):
     def __init__(self, parameter: Parameter) -> None:
         self.name = parameter.metavar
         self._parameter = parameter
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the values that a shell completes."""
+        from click.shell_completion import CompletionItem
+
+        from harn.cli.completion import complete
+
+        name = {"old": "generation", "new": "generation"}.get(self._parameter.name, self._parameter.name)
+        return [CompletionItem(value) for value in complete(name, ctx, incomplete)]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read a value as the server would, so that what it would refuse is not sent."""

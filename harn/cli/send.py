@@ -17,6 +17,7 @@ import msgspec
 from attrs import field, frozen
 
 from harn.cli.client import ServerUnreachable, fault_of_url
+from harn.cli.completion import complete_triggers
 from harn.cli.data import read_data
 from harn.cli.demo_secret import read_demo_secret
 from harn.cli.options import Seconds, WholeNumber, with_json, with_place
@@ -40,7 +41,7 @@ class CannotSend(HarnError):
 
 @click.command()
 @with_place
-@click.argument("trigger")
+@click.argument("trigger", shell_complete=complete_triggers)
 @click.option(
     "-d", "--data", metavar="TEXT|@FILE|-", help="The body: as text, of a file, or from stdin; else an example."
 )

@@ -14,6 +14,7 @@ from attrs import frozen
 from msgspec import Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import ask
+from harn.cli.completion import complete_bindings
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place
 from harn.cli.output import warn
 from harn.cli.place import ServerTarget, Sleep, Wait, may_come_back, with_server
@@ -51,8 +52,18 @@ DRAIN_COLUMNS = (
 @click.command()
 @with_place
 @click.option("--watch", is_flag=True, help="Look again every second, until nothing drains or Ctrl-C.")
-@click.option("--cancel", metavar="BINDING", help="Give up what this version still holds: to the dead letters.")
-@click.option("--move", metavar="BINDING", help="Move what this version has not begun to the newest one.")
+@click.option(
+    "--cancel",
+    shell_complete=complete_bindings,
+    metavar="BINDING",
+    help="Give up what this version still holds: to the dead letters.",
+)
+@click.option(
+    "--move",
+    shell_complete=complete_bindings,
+    metavar="BINDING",
+    help="Move what this version has not begun to the newest one.",
+)
 @with_server
 @with_json
 def drains(target: ServerTarget, watch: bool, cancel: str | None, move: str | None, as_json: bool) -> None:
