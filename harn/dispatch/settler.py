@@ -1,5 +1,5 @@
 """
-What follows the end of an attempt: its outcome is made durable, then its delivery leaves memory or is queued again.
+Steps after the end of an attempt: its outcome is made durable, then its delivery leaves memory or is queued again.
 
 One whose call ended with its interpreter has no outcome: it is queued again in a moment, without using an attempt.
 """
