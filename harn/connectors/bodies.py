@@ -67,6 +67,11 @@ class Document:
         """Whether it is a JSON object."""
         return isinstance(self.value, dict) or (isinstance(self.value, msgspec.Raw) and _is_object(self.value))
 
+    def member(self, name: str) -> Any:
+        """Return one member, as `at` does."""
+        value = self.value
+        return value.get(name) if type(value) is dict else self.at(name)
+
     def at(self, *path: str) -> Any:
         """
         Return the value at a path of members; None where it is absent or ``null``.

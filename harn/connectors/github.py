@@ -56,12 +56,12 @@ class _Kind:
             raise PayloadInvalid("the header X-GitHub-Event is missing or malformed; is this a webhook of GitHub?")
         if message.body_format == "fields":
             raise PayloadInvalid("the form has no field payload, which holds the event")
-        action = word(message.document.at("action"))
+        action = word(message.document.member("action"))
         return event if action is None else f"{event}.{action}"
 
 
 def _occurred_at(message: Message) -> str | None:
-    found = message.document.at("timestamp")
+    found = message.document.member("timestamp")
     return None if found is None else occurred_at(found)  # a number is ignored
 
 

@@ -145,7 +145,11 @@ class Writer:
         if units:
             now = self._wall.seconds()
             self._worker.post(lambda: self._write(units, now))
-            return
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait for the next unit: a hand-over at the end of its turn is ordered when it comes."""
         self._busy = False
         if self._idle is not None:
             self._idle.callback(None)
@@ -163,8 +167,11 @@ class Writer:
                 unit.end(unit.error if failure is None else type(failure)(str(failure)))
             except Exception:
                 log.failure("what waited for a write failed; the other writes of its batch are not affected")
-        # After what else this turn brings, the answers' consequences included.
-        self._worker.soon(self._hand_over)
+        if self._pending:
+            # After what else this turn brings, the answers' consequences included.
+            self._worker.soon(self._hand_over)
+        else:
+            self._rest()  # a single connection is spared a turn of the reactor
 
     # In the writer's thread:
 
