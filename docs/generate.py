@@ -230,7 +230,7 @@ def connectors_part() -> str:
     """Write a table of the providers: secrets, table, how a request is verified, and its window."""
     rows = []
     for provider, plugin in sorted(OURS.items()):
-        declared = plugin
+        declared: Any = plugin
         if isinstance(plugin, ConfiguredProvider):
             declared = plugin.declared(plugin.example_settings)
         secrets = [f"`{name}`" for name in plugin.required_secrets]

@@ -14,16 +14,7 @@ from harn.connectors.url_signatures import UrlScheme
 
 _STATES = (("call", "CallStatus"), ("message", "MessageStatus"), ("message", "SmsStatus"))
 _NAMES = (
-    "MessageSid",
-    "CallSid",
-    "AccountSid",
-    "From",
-    "To",
-    "Body",
-    "NumMedia",
-    "Digits",
-    "SpeechResult",
-    "ErrorCode",
+    *("MessageSid", "CallSid", "AccountSid", "From", "To", "Body", "NumMedia", "Digits", "SpeechResult", "ErrorCode"),
 )
 _FIELDS = always(**{name: (name,) for name in _NAMES}, data=("data",))
 
