@@ -96,6 +96,15 @@ class ProblemTests(SynchronousTestCase):
         for name in ("environment", "other.toml"):
             self.assertEqual(self.said(ProblemInfo(file=name, line=3, message="wrong")), [])
 
+    def test_an_included_file(self) -> None:
+        """A file that the manifest includes is found beside it, whatever its name begins with."""
+        part = self.folder / "triggers.d" / "harn.toml"
+        part.parent.mkdir()
+        part.write_text("# one\n[[triggers]]\n")
+        for name in ("triggers.d/harn.toml", "conf/triggers.d/harn.toml"):
+            shown = self.said(ProblemInfo(file=name, line=2, message="wrong"))
+            self.assertEqual([line.strip() for line in shown][:1], ["2 | [[triggers]]"])
+
     def test_code(self) -> None:
         """The line of code that cannot be imported is shown below the key that names it, with its own place."""
         code = self.folder.absolute() / "handlers.py"
