@@ -125,7 +125,7 @@ def read_object(body: bytes) -> Document:
         try:
             value = _anything.decode(body)
         except _NOT_READABLE:
-            pass  # it may be readable once it is mended; else the reason is to be found
+            pass  # it may be readable once it is corrected; else the reason is to be found
         else:
             if type(value) is dict:
                 return Document(value)

@@ -9,7 +9,7 @@ takes another's place, or hands its own over, begins and ends a little otherwise
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -305,7 +305,7 @@ class Orchestrator(Service):
         self._upgrading.cancel()
         if self._starting is not None:
             if server is not None and not served:
-                await self._end(server[Coordinator].close)
+                await ended_in_time(self._reactor, server[Coordinator].close)
             self._starting.cancel()  # of one that serves already: what remains to be noted
         if before is not None:
             before.close()
@@ -318,9 +318,9 @@ class Orchestrator(Service):
         self._lock.release()
         self._signals.restore()
         if self._terminal is not None and self._terminal.running:
-            await self._end(self._terminal.stopService)
+            await ended_in_time(self._reactor, self._terminal.stopService)
         if self._watchdog is not None and self._watchdog.running:
-            await self._end(self._watchdog.stopService)
+            await ended_in_time(self._reactor, self._watchdog.stopService)
         self._service_manager.close()
         if new is not None:
             log.info("this process ends; {pid} serves", pid=new.pid, announce=True)
@@ -331,9 +331,6 @@ class Orchestrator(Service):
         """Release everything, whatever state it is in; one that fails does not keep the others."""
         await server.background.stopService()
         await server.services.stopService()
-
-    async def _end(self, end: Callable[[], Awaitable[Any] | None]) -> None:
-        await ended_in_time(self._reactor, end)
 
 
 def problems_of(report: ReloadReport) -> str:

@@ -105,7 +105,7 @@ class LiveGeneration:
 
     def settle(self, limit: int | None = None) -> bool:
         """
-        Do what is left of an adopt: point unchanged versions to the live interpreter, end replaced ones.
+        Complete an adopt: point unchanged versions to the live interpreter, end replaced ones.
 
         :param limit: how many of each; None for all.
         :return: whether some are left.

@@ -106,7 +106,7 @@ class CandidateParts:
 
 def make_candidate(parts: CandidateParts, table: IRouteTable) -> Candidate:
     """
-    Put a candidate together. Shows nothing outside, and changes nothing but the versions that it makes: of thousands
+    Put a candidate together. Shows nothing outside, and changes only the versions that it makes: of thousands
     that takes a while, in a thread.
 
     :raises StageFailed: of stage ``swap``: the table cannot be built.

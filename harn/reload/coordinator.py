@@ -270,7 +270,7 @@ class Coordinator:
         self._lifecycle.emit(Adopted(candidate, request, previous, self._waits))
 
     async def _settle(self) -> None:
-        """Do what an adopt of thousands of versions leaves for later turns; at once when the server ends meanwhile."""
+        """Complete an adopt of thousands of versions in later turns; at once when the server ends meanwhile."""
         with suppress(CancelledError):
             while self._live.settle(SLICE):
                 await deferLater(self._clock, 0)

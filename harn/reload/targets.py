@@ -181,7 +181,7 @@ class GenerationTargets:
 
     def assign(self, bindings: Iterable[BindingVersion]) -> FreshVersions:
         """
-        Give new versions their destination, without holding it for them: for a thread, and before it is certain that
+        Set the destination of new versions, without holding it for them: for a thread, and before it is certain that
         they are adopted.
         """
         local = 0

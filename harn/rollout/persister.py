@@ -6,13 +6,14 @@ A write that fails is tried again until it works, a newer one of the same name r
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from zope.interface import Interface, implementer
 
 from harn.errors import EventLogUnavailable, ShuttingDown
 from harn.reload.pipeline import NOTING
@@ -20,10 +21,26 @@ from harn.store.generations import ICheckpoints
 
 log = Logger(namespace="harn.reload")
 
-Write = Callable[[], Awaitable[None]]
-"""Writes a value as it is at the time of the call; raises `EventLogUnavailable`."""
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds before a write that failed is tried again."""
+
+
+class IWrite(Interface):
+    """A write that is tried until it works."""
+
+    def write() -> Awaitable[None]:
+        """
+        Write the value as it is at the time of the call.
+
+        :raises EventLogUnavailable: the store cannot be written.
+        """
+
+
+class IRecorded(Interface):
+    """The owner of a value that must outlast a restart."""
+
+    def record() -> Any:
+        """Return the present state of the value, in a form that JSON has; None for none."""
 
 
 class Persister:
@@ -32,13 +49,13 @@ class Persister:
     def __init__(self, clock: IReactorTime, checkpoints: ICheckpoints) -> None:
         self.clock = clock
         self.checkpoints = checkpoints
-        self._writes: dict[str, Write] = {}
+        self._writes: dict[str, IWrite] = {}
         self._waiting: list[Deferred[None]] = []
         self._is_working = False
         self._pausing: Deferred[None] | None = None
         self._closed = False
 
-    def keep(self, name: str, write: Write) -> Deferred[None]:
+    def keep(self, name: str, write: IWrite) -> Deferred[None]:
         """
         Queue a write; ``write`` replaces an earlier one of that name that has not worked yet.
 
@@ -53,7 +70,7 @@ class Persister:
         self.keep_soon(name, write)
         return waiting
 
-    def keep_soon(self, name: str, write: Write) -> None:
+    def keep_soon(self, name: str, write: IWrite) -> None:
         """Queue a write without a Deferred to wait for."""
         if self._closed:
             return
@@ -103,7 +120,7 @@ class Persister:
         writes, self._writes = self._writes, {}
         for name, write in tuple(writes.items()):
             try:
-                await write()
+                await write.write()
             except EventLogUnavailable as error:
                 self._writes = {**writes, **self._writes}
                 return error
@@ -124,21 +141,22 @@ class Persister:
             self._pausing = None
 
 
+@implementer(IWrite)
 class Checkpoint:
     """
     One named value that must outlast a restart.
 
-    :param record: returns its present state as a JSON value.
+    :param owner: has its present state.
     """
 
-    def __init__(self, persister: Persister, name: str, record: Callable[[], Any]) -> None:
+    def __init__(self, persister: Persister, name: str, owner: IRecorded) -> None:
         self._persister = persister
         self._name = name
-        self._record = record
+        self._owner = owner
 
     def save_soon(self) -> None:
         """Write it, without waiting for that."""
-        self._persister.keep_soon(self._name, self._write)
+        self._persister.keep_soon(self._name, self)
 
     async def save(self) -> None:
         """
@@ -147,9 +165,10 @@ class Checkpoint:
         :raises EventLogUnavailable: the store cannot be written, or takes too long; the write is still tried again.
         """
         try:
-            await self._persister.keep(self._name, self._write).addTimeout(NOTING, self._persister.clock)
+            await self._persister.keep(self._name, self).addTimeout(NOTING, self._persister.clock)
         except TimeoutError:
             raise EventLogUnavailable(f"the store did not answer within {NOTING:g} s; try again") from None
 
-    async def _write(self) -> None:
-        await self._persister.checkpoints.put(self._name, self._record())
+    async def write(self) -> None:
+        """See `IWrite.write`."""
+        await self._persister.checkpoints.put(self._name, self._owner.record())

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.dispatch.dispatcher import Dispatcher
@@ -41,7 +42,7 @@ from harn.rollout.model import (
     RampLost,
     RolloutRecorded,
 )
-from harn.rollout.persister import FIRST_PAUSE, LONGEST_PAUSE, Checkpoint, Persister
+from harn.rollout.persister import FIRST_PAUSE, LONGEST_PAUSE, Checkpoint, IRecorded, Persister
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
@@ -86,6 +87,7 @@ class ActiveProbation:
         return True
 
 
+@implementer(IRecorded)
 class Probations:
     """
     The probation of the live generation, if there is one: its timer, and the counting of its attempts.
@@ -98,7 +100,7 @@ class Probations:
         self._wall = wall
         self._back_steps = BackSteps(clock, wall)
         self._lifecycle = lifecycle
-        self.checkpoint = Checkpoint(persister, NAME, self.record)
+        self.checkpoint = Checkpoint(persister, NAME, self)
         self._active: ActiveProbation | None = None
         self._timer: IDelayedCall | None = None
         self.undoing: Probation | None = None

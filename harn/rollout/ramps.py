@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
@@ -34,7 +35,7 @@ from harn.rollout.model import (
     RolloutRecorded,
     why_failed,
 )
-from harn.rollout.persister import Checkpoint, Persister
+from harn.rollout.persister import Checkpoint, IRecorded, Persister
 from harn.triggers.routing import Ramp
 
 log = Logger(namespace="harn.reload")
@@ -49,6 +50,7 @@ SPACING = 1.0
 """Seconds between two rounds of ending failed ramps, so that thousands that fail at once end in few steps."""
 
 
+@implementer(IRecorded)
 class Ramps:
     """
     The ramps of the live generation, and those that were aborted and not yet replaced by another change.
@@ -69,7 +71,7 @@ class Ramps:
         self._back_steps = BackSteps(clock, wall)
         self._lifecycle = lifecycle
         self._coordinator = coordinator
-        self.checkpoint = Checkpoint(persister, NAME, self.records)
+        self.checkpoint = Checkpoint(persister, NAME, self)
         self._running: dict[str, ActiveRamp] = {}
         self._aborted: dict[str, RampRecord] = {}
         self._remembered: Mapping[str, RampRecord] = {}
@@ -81,7 +83,7 @@ class Ramps:
 
     # Queries and requests
 
-    def records(self) -> tuple[RampRecord, ...] | None:
+    def record(self) -> tuple[RampRecord, ...] | None:
         """Return the records that must outlast a restart; None for none."""
         running = (each.record() for each in self._running.values())
         return (*(record for record in running if record.state != FINISHED), *self._aborted.values()) or None

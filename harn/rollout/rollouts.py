@@ -35,7 +35,7 @@ from harn.rollout.model import (
     read_records,
     terms,
 )
-from harn.rollout.persister import Checkpoint, Persister
+from harn.rollout.persister import Checkpoint, IRecorded, IWrite, Persister
 from harn.rollout.probation import Probations
 from harn.rollout.ramps import Ramps
 from harn.store.generations import ICheckpoints, IGenerations
@@ -56,6 +56,33 @@ class Needed:
 
     generations: tuple[int, ...] = ()
     versions: tuple[tuple[str, int], ...] = ()
+
+
+@implementer(IRecorded)
+@frozen
+class LivePin:
+    """The pin of the live generation, if there is one."""
+
+    coordinator: Coordinator
+
+    def record(self) -> dict[str, str] | None:
+        """See `IRecorded.record`."""
+        live = self.coordinator.current
+        return None if live is None or live.pin is None else live.pin.to_checkpoint()
+
+
+@implementer(IWrite)
+@frozen
+class ServingNote:
+    """The note that a generation serves, for the store."""
+
+    rollouts: Rollouts
+    generation: Generation
+    request: ReloadRequest
+
+    async def write(self) -> None:
+        """See `IWrite.write`."""
+        await self.rollouts.write_note(self.generation, self.request)
 
 
 @implementer(IRollouts)
@@ -88,7 +115,7 @@ class Rollouts:
         self.probations = Probations(clock, wall, lifecycle, self.persister)
         self.ramps = Ramps(clock, wall, lifecycle, self.persister, coordinator)
         self.pin: Pin | None = None
-        self._pin_checkpoint = Checkpoint(self.persister, PIN_CHECKPOINT, self._pin_record)
+        self._pin_checkpoint = Checkpoint(self.persister, PIN_CHECKPOINT, LivePin(coordinator))
         self._left: tuple[Probation, frozenset[str]] | None = None
         self._expected: Adopted | None = None
         self._caught_up: Mapping[str, RampRecord] | None = None
@@ -157,20 +184,20 @@ class Rollouts:
 
     def note(self, generation: Generation, request: ReloadRequest) -> Deferred[None]:
         """See `IRollouts.note`."""
+        return self.persister.keep(f"generation {generation.number}", ServingNote(self, generation, request))
 
-        async def write() -> None:
-            checkpoints: dict[str, object] = {}
-            if generation.number == self._live:
-                checkpoints = {probation.NAME: self.probations.record(), ramps.NAME: self.ramps.records()}
-                if request.source != START or request.recall is None:  # else the pin stays as it was
-                    checkpoints[PIN_CHECKPOINT] = None if generation.pin is None else generation.pin.to_checkpoint()
-            await self._generations.adopted(generation.number, generation.since, checkpoints)
+    async def write_note(self, generation: Generation, request: ReloadRequest) -> None:
+        """
+        Write that a generation serves, in one unit with the rollouts that are under way now.
 
-        return self.persister.keep(f"generation {generation.number}", write)
-
-    def _pin_record(self) -> Any:
-        live = self._coordinator.current
-        return None if live is None or live.pin is None else live.pin.to_checkpoint()
+        :raises EventLogUnavailable: the store cannot be written.
+        """
+        checkpoints: dict[str, object] = {}
+        if generation.number == self._live:
+            checkpoints = {probation.NAME: self.probations.record(), ramps.NAME: self.ramps.record()}
+            if request.source != START or request.recall is None:  # else the pin stays as it was
+                checkpoints[PIN_CHECKPOINT] = None if generation.pin is None else generation.pin.to_checkpoint()
+        await self._generations.adopted(generation.number, generation.since, checkpoints)
 
     async def catch_up(self) -> None:
         """See `IRollouts.catch_up`."""

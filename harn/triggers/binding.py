@@ -171,7 +171,7 @@ class BindingVersion:
 
     def drain(self, registry: Registry, now: float) -> None:
         """
-        Take no new deliveries from now on (seconds, Unix); ``registry`` ends it once nothing needs it.
+        Refuse new deliveries from now on (seconds, Unix); ``registry`` ends it once nothing needs it.
 
         :raises AssertionError: `MOVES` does not allow it.
         """

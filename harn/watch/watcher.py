@@ -7,8 +7,8 @@ Only the content decides, never a time stamp or the number of events.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -91,6 +91,8 @@ class FileWatcher(Service):
     def __init__(self, files: FileReader, server: IWatchedServer) -> None:
         self._reactor = files.reactor
         self._files = files
+        # In the thread that reads files, in its turn, however long a file hangs.
+        self._read = partial(files.read, what="the watched files", waits=True)
         self._server = server
         self.events = EventFilter(self._reactor, self)
         self._directories = Directories(self.events)
@@ -180,8 +182,8 @@ class FileWatcher(Service):
 
     async def _compare(self) -> None:
         watched, started = self._server.watched(), self._reactor.seconds()
-        await self._in_thread(self._directories.follow, watched.paths, watched.manifest)
-        seen = await self._in_thread(look, watched, self._server)
+        await self._read(self._directories.follow, watched.paths, watched.manifest)
+        seen = await self._read(look, watched, self._server)
         self._cost = self._reactor.seconds() - started
         classification = classify(seen, watched)
         if classification.status is FileStatus.UNFIT:
@@ -193,7 +195,7 @@ class FileWatcher(Service):
             self._unsettled = None
             return
         await deferLater(self._reactor, SETTLE, lambda: None)
-        second = await self._in_thread(look, watched, self._server)
+        second = await self._read(look, watched, self._server)
         if self._is_restless(seen, second):
             self._again = self._unsettled is None or not self._unsettled.reported
             await self._cannot(restless(seen, second))
@@ -259,7 +261,3 @@ class FileWatcher(Service):
         self._last_request = LastRequest(seen=seen, pause=pause, again_at=again_at)
         if outcome is ReloadOutcome.ADOPTED:
             self._again = True  # the watched files have changed
-
-    def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """Call ``function`` in the thread that reads files, in its turn, however long a file hangs."""
-        return self._files.read(function, *arguments, what="the watched files", waits=True)

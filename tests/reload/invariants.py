@@ -145,7 +145,7 @@ def trials_are_of_what_serves(world: World) -> None:
         kept = {
             name: msgspec.json.decode(value) for name, value in world.store.query("SELECT name, value FROM standing")
         }
-        for name, value in ((ramping.NAME, ramps.records()), (probation.NAME, trials.probations.record())):
+        for name, value in ((ramping.NAME, ramps.record()), (probation.NAME, trials.probations.record())):
             assert kept.get(name) == msgspec.json.decode(msgspec.json.encode(value)), (kept, value)
 
 

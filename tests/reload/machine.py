@@ -330,7 +330,7 @@ class ServerMachine(RuleBasedStateMachine):
                 record.share,
                 record.next_at,
             )
-            for record in self.world.rollouts.ramps.records() or ()
+            for record in self.world.rollouts.ramps.record() or ()
         }
         probations = self.world.rollouts.probations
         return ramps, probations.current or probations.undoing
