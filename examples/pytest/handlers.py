@@ -26,7 +26,7 @@ async def on_event(event: TriggerEvent, context: Context) -> dict:
 
 
 def deploy(push: dict, context: Context) -> dict:
-    """Deploy the main branch; one deploy of a repository at a time."""
+    """Return the deploy of a push to the main branch; one of a repository runs at a time."""
     repository = push["repository"]["full_name"]
     if push["ref"] != f"refs/heads/{push['repository']['default_branch']}":
         return {"deployed": None}
