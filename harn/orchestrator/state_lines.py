@@ -21,7 +21,7 @@ Seen = tuple[object, ...]
 
 
 class StateLines:
-    """The entries as they were written last, with what they were made from. Used by one thread at a time."""
+    """The entries as they were written last, with the values that each was made from. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Seen, bytes]] = {}  # by the version's key
