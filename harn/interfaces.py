@@ -13,6 +13,7 @@ takes an `OutgoingDelivery` and gives `Returned`. Its suite is in ``harn.testing
 
 from __future__ import annotations
 
+from harn.connectors.credentials import BasicScheme, TokenScheme
 from harn.connectors.interfaces import (
     CREDENTIALS,
     PUBLIC,
@@ -23,14 +24,26 @@ from harn.connectors.interfaces import (
     IConnectorPlugin,
     IEarlyReceiver,
     IReceiver,
+    IRequestScheme,
     IScheme,
     Normalized,
     NormalizedEvent,
     Reject,
     Respond,
 )
-from harn.connectors.receivers import Example, Message, SignedProvider, always, header, member
-from harn.connectors.signatures import Encoding, HmacScheme, Part
+from harn.connectors.public_keys import Algorithm, PublicKeyScheme
+from harn.connectors.receivers import (
+    ConfiguredProvider,
+    Example,
+    Message,
+    SignedProvider,
+    always,
+    dotted,
+    first_of,
+    header,
+    member,
+)
+from harn.connectors.signatures import Encoding, HmacScheme, Part, TimeFormat
 from harn.destinations.interfaces import DestinationContext, IDestination, IDestinationPlugin
 from harn.errors import (
     AttemptFailed,
@@ -57,8 +70,11 @@ __all__ = [
     "PUBLIC",
     "UNSIGNED",
     "VERIFIED",
+    "Algorithm",
     "AttemptFailed",
+    "BasicScheme",
     "CallInterrupted",
+    "ConfiguredProvider",
     "ConnectorBinding",
     "ConnectorContext",
     "CredentialsRejected",
@@ -77,6 +93,7 @@ __all__ = [
     "IDestinationPlugin",
     "IEarlyReceiver",
     "IReceiver",
+    "IRequestScheme",
     "IScheme",
     "ISettingsSchema",
     "InboundRequest",
@@ -87,6 +104,7 @@ __all__ = [
     "OutgoingDelivery",
     "Part",
     "PayloadInvalid",
+    "PublicKeyScheme",
     "Reject",
     "Respond",
     "Returned",
@@ -97,7 +115,11 @@ __all__ = [
     "SignedProvider",
     "StageFailed",
     "StructSchema",
+    "TimeFormat",
+    "TokenScheme",
     "always",
+    "dotted",
+    "first_of",
     "header",
     "member",
 ]

@@ -257,6 +257,7 @@ class SignedConnector(Receiver):
         super().__init__(context)
         self._declared = declared
         self.scheme: Scheme = declared.scheme
+        self.sent_at = declared.sent_at
         self._named = tuple(declared.headers.items())
         self.final_headers: bytes = declared.final
 

@@ -11,6 +11,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
@@ -25,6 +26,7 @@ from harn.connectors.slack import SIGNATURE as SLACK
 from harn.connectors.stripe import SIGNATURE as STRIPE
 from harn.connectors.webhook import WebhookConnector
 from harn.model.exchange import InboundRequest
+from harn.wire import canonical_json
 
 ED25519_PRIVATE = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
 ED25519_PUBLIC = b"d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
@@ -116,16 +118,22 @@ def example_request(
     kind: str | None = None,
 ) -> InboundRequest:
     """
-    Return a request such as the sender sends, not signed yet; see `signed_request`.
+    Return a request such as the sender sends at ``now`` (seconds, Unix), not signed yet; see `signed_request`.
 
     :param kind: the kind of its event; None for that of the example.
     :raises ValueError: there is no example, or it cannot be of that kind.
     """
-    example = _prepared(plugin, secrets, settings).example_of(kind)
+    connector = _prepared(plugin, secrets, settings)
+    example = connector.example_of(kind)
     if example is None:
         raise ValueError(f"provider {plugin.provider} has no example of a request; give a body")
-    headers = {name.lower(): value for name, value in example.headers.items()}
-    return InboundRequest(method="POST", path=path, query="", headers=headers, body=example.body, received_at=now)
+    headers, body = {name.lower(): value for name, value in example.headers.items()}, example.body
+    put = getattr(connector.sent_at, "put", None) if isinstance(connector, SignedConnector) else None
+    if put is not None:
+        document = msgspec.json.decode(body)
+        put(now, document)
+        body = canonical_json(document)
+    return InboundRequest(method="POST", path=path, query="", headers=headers, body=body, received_at=now)
 
 
 def _prepared(

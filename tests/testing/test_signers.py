@@ -79,6 +79,16 @@ class SignersTests(SynchronousTestCase):
         with self.assertRaisesRegex(ValueError, "depends on the message"):
             example_request(builtin.SLACK, secrets, "/x", NOW, None, "app_mention")
 
+    def test_time_in_the_body(self) -> None:
+        """A time that is signed as a part of the body is the one that was asked for, so that it is accepted then."""
+        secrets = {"signing_secret": (STANDARD_SECRET,)}
+        request = signed_request(
+            builtin.LINEAR, secrets, example_request(builtin.LINEAR, secrets, "/x", NOW + 9e6), NOW + 9e6
+        )
+        receiver = self.receiver(builtin.LINEAR, None, secrets)
+        receiver.verify(request, NOW + 9e6)
+        self.assertEqual(len(receiver.normalize(request).events), 1)
+
     def test_private_keys(self) -> None:
         """A public key signs nothing: the message says what to do; the private key does."""
         secrets = {"signing_secret": (ED25519_PUBLIC,)}
