@@ -129,36 +129,15 @@ def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_ke
     return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=SETTLE)
 
 
-def assemble(
-    options: ServeOptions,
-    reactor: Any,
-    environ: Mapping[str, str],
-    service_manager: ServiceManager | None = None,
-    lock: StateDirectoryLock | None = None,
-    spare: Spare | None = None,
-    *,
-    takes_over: bool = False,
-    further: Sequence[Callable[[Server], None]] = (),
-) -> Server:
-    """
-    Put a server together; its state directory is locked already. Nothing is started.
-
-    :param service_manager: reports reloads to the service manager.
-    :param lock: of the state directory; ``spare``: the spare interpreter, if it runs already.
-    :param further: the ``install`` functions of features of one command.
-    :raises OSError: the state directory cannot be used.
-    """
-    server = make_server(options, reactor, environ, lock, spare)
-    server.add(ServiceManager(reactor, None) if service_manager is None else service_manager)
-    for install in (*features(options, takes_over=takes_over), *further):
-        install(server)
-    server.lifecycle.seal()
-    return server
-
-
 @frozen(kw_only=True)
 class Assembly:
-    """Everything that a server is put together from, when it starts; see `assemble`."""
+    """
+    Everything that a server is put together from, when it starts.
+
+    :ivar service_manager: reports reloads to the service manager.
+    :ivar lock: of the state directory; ``spare``: the spare interpreter, if it runs already.
+    :ivar further: the ``install`` functions of features of one command.
+    """
 
     options: ServeOptions
     reactor: Any
@@ -170,17 +149,18 @@ class Assembly:
     further: Sequence[Callable[[Server], None]] = ()
 
     def make(self) -> Server:
-        """Put a server together."""
-        return assemble(
-            self.options,
-            self.reactor,
-            self.environ,
-            self.service_manager,
-            self.lock,
-            self.spare,
-            takes_over=self.takes_over,
-            further=self.further,
-        )
+        """
+        Put a server together; its state directory is locked already. Nothing is started.
+
+        :raises OSError: the state directory cannot be used.
+        """
+        server = make_server(self.options, self.reactor, self.environ, self.lock, self.spare)
+        manager = self.service_manager
+        server.add(ServiceManager(self.reactor, None) if manager is None else manager)
+        for install in (*features(self.options, takes_over=self.takes_over), *self.further):
+            install(server)
+        server.lifecycle.seal()
+        return server
 
 
 @frozen
