@@ -269,12 +269,14 @@ class Intake:
             return succeed(tuple(Taken((), 0, count) for count in ignored))
         for holder in holders:
             holder.lease()
-        return self._inbox.accept(Acceptance(deliveries=deliveries, guard=guard)).addCallbacks(
+        accepting = self._inbox.accept(Acceptance(deliveries=deliveries, guard=guard)).addCallbacks(
             self._accepted_shared,
             self._not_kept,
             callbackArgs=(decisions, self._clock.seconds()),
             errbackArgs=(holders,),
         )
+        self._dispatcher.handed_over()
+        return accepting
 
     def _count(self, binding: BindingVersion, decided: Decided) -> int:
         """Report the versions that were chosen, and the events that are not kept; return the number of these."""

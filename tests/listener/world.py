@@ -164,6 +164,9 @@ class World:
     def turn(self) -> None:
         """See `Dispatcher.turn`."""
 
+    def handed_over(self) -> None:
+        """See `Dispatcher.handed_over`."""
+
     def __init__(self, limits: Limits | None = None, clock: Any = None, access_log: Any = None) -> None:
         self.clock = Clock() if clock is None else clock
         if clock is None:
