@@ -148,7 +148,7 @@ class AuthorTests(FailureCase):
         self.write("dies.py", "import os\nos._exit(3)\n")
         self.write("syntax.py", "def on_event(:\n")
         self.write("plain.py", "on_event = 7\n")
-        clash = trigger_text("a", path="/same") + "\n" + trigger_text("b", path="/same")
+        clash = trigger_text("a", path="/same") + "\n" + trigger_text("b", path="/same", secret="another-secret")
         cases = (
             *(("parse", "nonsense ["), ("validate", trigger_text("gh", extra='filtre = "x"'))),
             *(("validate", trigger_text("gh", path="/health")), ("validate", clash)),
@@ -174,9 +174,9 @@ class AuthorTests(FailureCase):
         self.assert_reloaded(server.reload(), unchanged=["gh"])
 
     def test_path_clash_names_both(self) -> None:
-        """Two triggers on one path: the problem names both."""
+        """Two triggers on one path that verify requests differently: the problem names both."""
         server = self.serve()
-        self.write_manifest(trigger_text("a", path="/same"), trigger_text("b", path="/same"))
+        self.write_manifest(trigger_text("a", path="/same"), trigger_text("b", path="/same", secret="another-secret"))
         report = self.assert_failed(server.reload(), "validate")
         text = str(report["problems"])
         for name in ("a", "b", "/same"):
