@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from harn.connectors.catalog import Catalog
+from harn.connectors.credentials import BasicScheme, TokenScheme
 from harn.connectors.interfaces import (
     PUBLIC,
     ConnectorBinding,
@@ -94,13 +95,14 @@ def signed_case(
     settings: Mapping[str, Any] | None = None,
     secret: bytes | None = None,
     *,
-    signs_body: bool = True,
+    signs_body: bool | None = None,
 ) -> ConnectorCase:
     """
     Make the case of a declared provider out of its example, proven with a secret of its scheme.
 
     :param settings: keys of its table; by default those with which it is tried.
     :param secret: another secret; not for a provider whose secret is a public key.
+    :param signs_body: see `ConnectorCase`; None for what the scheme does with each secret.
     :raises ValueError: it declares no example.
     """
     table = None
@@ -130,7 +132,7 @@ def signed_case(
         binding=binding,
         request=proven,
         signature_headers=tuple(name for name in proven.headers if name not in headers),
-        signs_body=signs_body,
+        signs_body=not isinstance(scheme, TokenScheme | BasicScheme) if signs_body is None else signs_body,
         other_secret=other_secret(scheme),
         now=now,
     )

@@ -95,15 +95,15 @@ class StandardTests(make_connector_tests(lambda: signed_case(STANDARD))):
     """``standard``."""
 
 
-class TokenTests(make_connector_tests(lambda: signed_case(TOKEN, signs_body=False))):
+class TokenTests(make_connector_tests(lambda: signed_case(TOKEN))):
     """``token`` in a header."""
 
 
-class QueryTokenTests(make_connector_tests(lambda: signed_case(TOKEN, {"query": "t"}, signs_body=False))):
+class QueryTokenTests(make_connector_tests(lambda: signed_case(TOKEN, {"query": "t"}))):
     """``token`` in the query."""
 
 
-class BasicTests(make_connector_tests(lambda: signed_case(BASIC, signs_body=False))):
+class BasicTests(make_connector_tests(lambda: signed_case(BASIC))):
     """``basic``."""
 
 

@@ -181,6 +181,12 @@ PROOFS = {
         lambda server: server.site.origins,
         ({b"https://a.test"}, {b"https://b.test"}),
     ),
+    "trusted_proxies": Proof(
+        'trusted_proxies = ["10.0.0.0/8"]',
+        'trusted_proxies = ["10.0.0.0/8", "192.0.2.1"]',
+        lambda server: [str(network) for network in server.site.trusted_proxies],
+        (["10.0.0.0/8"], ["10.0.0.0/8", "192.0.2.1/32"]),
+    ),
     "max_body_bytes": Proof(
         "max_body_bytes = 5", "max_body_bytes = 6", lambda server: server.site.max_body_bytes, (5, 6)
     ),

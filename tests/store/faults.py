@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 from zope.interface import providedBy
 from zope.interface.interface import Method
 
-from harn.model.delivery import DEAD, DONE, REJECTED, RETRY_EXHAUSTED, WAITING, DeadLetter
+from harn.model.delivery import DEAD, DONE, REJECTED, RETRY_EXHAUSTED, WAITING, Acceptance, DeadLetter
 from harn.store.deliveries import DeliveryFilter
+from harn.store.inbox import Kept
 from harn.store.interfaces import IStore
 from harn.store.jobs import ItemOutcome, JobFilter, JobState, NewJob, ReplayOrder
 from harn.store.retention import RetentionPolicy
@@ -107,7 +108,33 @@ def fired(deferred: Deferred[Any]) -> Any:
 
 POLICY = RetentionPolicy(events=DAY, dead=DAY)
 
+
+class _Fired:
+    """Fires a Deferred for a waiter of the inbox."""
+
+    def __init__(self) -> None:
+        self.deferred: Deferred[Kept] = Deferred()
+
+    def kept(self, kept: Kept) -> None:
+        """See `harn.store.inbox.Waiting`."""
+        self.deferred.callback(kept)
+
+    def not_kept(self, error: Exception) -> None:
+        """See `harn.store.inbox.Waiting`."""
+        self.deferred.errback(error)
+
+
+def keep(world: World, acceptance: Acceptance) -> Deferred[Kept]:
+    """Keep an acceptance for a waiter."""
+    waiting = _Fired()
+    world.store.inbox.keep(acceptance, waiting)
+    return waiting.deferred
+
+
 WRITES: dict[str, Callable[[World], Any]] = {
+    "inbox.keep": lambda w: keep(
+        w, accept_of(new_delivery("new", claim=dedupe("new")), new_delivery("again", claim=dedupe("ready")))
+    ),
     "inbox.accept": lambda w: w.store.inbox.accept(
         accept_of(
             new_delivery("new", claim=dedupe("new"), body=b"x" * 40_000),

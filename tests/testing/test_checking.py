@@ -82,9 +82,15 @@ class CheckPackageTests(SynchronousTestCase):
 
     def test_warned(self) -> None:
         """A plugin without an example is named."""
-        found = check_package("harn.connectors.github")
+        found = check_package("harn.connectors.webhook")
         self.assertEqual(found.status, "ok")
-        self.assertIn("github: no example request", found.warnings[0])
+        self.assertIn("webhook: no example request", found.warnings[0])
+
+    def test_our_own(self) -> None:
+        """All connectors of this package pass the suite that those of others are checked with."""
+        found = check_package("harn.connectors")
+        self.assertEqual([each.provider for each in found.checked_connectors if each.count(Outcome.FAILED)], [])
+        self.assertEqual(found.status, "ok")
 
     def test_unknown(self) -> None:
         """A package or provider that is not there is named, and what is there beside it."""
