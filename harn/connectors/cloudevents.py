@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from harn.connectors.bodies import media_type, word
+from harn.connectors.bodies import body_digest, media_type, word
 from harn.connectors.credentials import SignedOrToken, TokenScheme
 from harn.connectors.messages import Fact
 from harn.connectors.receivers import Example, Message, Path, SignedProvider
@@ -42,9 +42,12 @@ _FACTS = {name: _attribute(name) for name in _NAMES}
 
 
 def _identity(message: Message) -> str | None:
-    """Return source and id, which are unique together."""
-    source, identifier = word(_FACTS["source"](message)), word(_FACTS["id"](message))
-    return f"{source} {identifier}" if source and identifier else None
+    """Return source and id, which are unique together; their digest where they are long, as URIs may be."""
+    source, identifier = _FACTS["source"](message), _FACTS["id"](message)
+    if not (isinstance(source, str) and source and isinstance(identifier, str) and identifier):
+        return None
+    both = f"{source} {identifier}"
+    return both if word(both) else body_digest(both.encode("utf-8", "surrogatepass"))
 
 
 def _fields(message: Message) -> Mapping[str, Path]:

@@ -36,6 +36,11 @@ class TokenScheme:
     header: str | None = None
     query: str | None = None
 
+    @property
+    def credential_headers(self) -> tuple[str, ...]:
+        """Return the header that is the secret, in lower case: it is not stored."""
+        return () if self.header is None else (self.header.lower(),)
+
     def key(self, secret: bytes) -> bytes:
         """See `IRequestScheme`."""
         if not secret:
@@ -94,6 +99,7 @@ class BasicScheme:
     """A user and a password (RFC 7617), which are the key, joined by a colon."""
 
     name = "basic"
+    credential_headers = ("authorization",)
 
     def key(self, secret: bytes) -> bytes:
         """See `IScheme`; called for the user and the password, each."""
@@ -135,6 +141,11 @@ class SignedOrToken:
     name: str
     token: TokenScheme
     standard: StandardScheme = field(factory=StandardScheme)
+
+    @property
+    def credential_headers(self) -> tuple[str, ...]:
+        """See `TokenScheme.credential_headers`."""
+        return self.token.credential_headers
 
     def key(self, secret: bytes) -> bytes:
         """See `IScheme`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harn.connectors.bodies import word
-from harn.connectors.receivers import Example, Message, Path, SignedProvider, first_of, header, member
+from harn.connectors.receivers import Example, Message, Path, SignedProvider, header, member
 from harn.connectors.signatures import HmacScheme
 
 SIGNATURE = HmacScheme(name="linear", header="Linear-Signature")
@@ -58,7 +58,8 @@ LINEAR = SignedProvider(
     tolerance=TOLERANCE,
     sent_at=_SentAt(),
     kind=_kind,
-    identity=first_of(header("Linear-Delivery"), member("webhookId")),
+    # webhookId is that of the webhook, the same in all its deliveries; without the header the body's digest counts.
+    identity=header("Linear-Delivery"),
     occurred_at=member("createdAt"),
     fields=_fields,
     headers={"delivery_id": "linear-delivery", "linear_event": "linear-event"},

@@ -260,6 +260,7 @@ class SignedConnector(Receiver):
         self.sent_at = declared.sent_at
         self._named = tuple(declared.headers.items())
         self.final_headers: bytes = declared.final
+        self.credential_headers: tuple[str, ...] = getattr(declared.scheme, "credential_headers", ())
 
     def prepare(self) -> None:
         """Prepare the secrets."""

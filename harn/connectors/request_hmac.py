@@ -93,13 +93,14 @@ class RequestHmac(HmacScheme):
         """See `IRequestScheme`."""
         self.check_headers(request.headers)
         timestamp, candidates = self._given(request.headers, now, tolerance)
-        if self.encoding is Encoding.HEX:
-            candidates = [given.lower() for given in candidates]
-        elif self.encoding is Encoding.BASE64URL:
-            candidates = [given.rstrip("=") for given in candidates]
         urls = urls_of(request) if "url" in self.pieces else ("",)
         signed = [self._signed(request, timestamp, url) for url in urls]
-        if not any_equal([self._written(key, each) for key in keys for each in signed], candidates):
+        expected = [self._written(key, each) for key in keys for each in signed]
+        if self.encoding is Encoding.HEX:  # digits and prefix may be in capitals, on both sides
+            expected, candidates = [each.lower() for each in expected], [given.lower() for given in candidates]
+        elif self.encoding is Encoding.BASE64URL:
+            candidates = [given.rstrip("=") for given in candidates]
+        if not any_equal(expected, candidates):
             raise self._mismatch()
 
     def sign_request(self, key: bytes, request: InboundRequest, now: float) -> InboundRequest:

@@ -321,6 +321,21 @@ def verify_standard(
         )
 
 
+def signed_id(headers: Headers) -> str | None:
+    """
+    Return the identifier that is signed with the body, as Standard Webhooks has it; None if absent.
+
+    One of the other family of headers is not signed: it could make a captured request look new.
+    """
+    found = headers.get(f"{_family(headers)}-id")
+    return headers.get("svix-id") if found is None else found
+
+
+def _family(headers: Headers) -> str:
+    """Return the family of headers that counts: ``webhook``, or ``svix`` where that alone has a signature."""
+    return "webhook" if "webhook-signature" in headers or "svix-signature" not in headers else "svix"
+
+
 @implementer(IScheme)
 class StandardScheme:
     """Standard Webhooks, also under the names of Svix."""
@@ -336,8 +351,7 @@ class StandardScheme:
     ) -> None:
         """See `IScheme`."""
         # All three headers of one family: no sender mixes them.
-        family = "webhook" if "webhook-signature" in headers or "svix-signature" not in headers else "svix"
-        message_id, timestamp, signatures = (headers.get(f"{family}-{part}") for part in STANDARD_PARTS)
+        message_id, timestamp, signatures = (headers.get(f"{_family(headers)}-{part}") for part in STANDARD_PARTS)
         verify_standard(keys, message_id, timestamp, body, signatures, now, tolerance)
 
     def check_headers(self, headers: Headers) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harn.connectors.receivers import Example, Message, SignedProvider, always, first_of, header, member
-from harn.connectors.signatures import StandardScheme
+from harn.connectors.receivers import Example, Message, SignedProvider, always, first_of, member
+from harn.connectors.signatures import StandardScheme, signed_id
 
 SIGNATURE = StandardScheme()
 """Source: Standard Webhooks specification 1.0."""
@@ -14,7 +14,7 @@ STANDARD = SignedProvider(
     scheme=SIGNATURE,
     read=Message.any_of,
     kind=first_of(member("type"), member("event"), member("eventType"), otherwise="webhook"),
-    identity=first_of(header("webhook-id"), header("svix-id")),
+    identity=lambda message: signed_id(message.headers),
     occurred_at=member("timestamp"),
     fields=always(data=("data",)),
     example=Example(body=b'{"type": "contact.created", "timestamp": "2022-11-03T20:26:10.344522Z", "data": {"id": 1}}'),

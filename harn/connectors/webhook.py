@@ -25,7 +25,7 @@ from harn.connectors.interfaces import (
 from harn.connectors.keys import prove
 from harn.connectors.messages import Example
 from harn.connectors.receivers import Receiver
-from harn.connectors.signatures import StandardScheme
+from harn.connectors.signatures import StandardScheme, signed_id
 from harn.errors import PayloadInvalid
 from harn.manifest.tables import StructSchema
 from harn.model.exchange import InboundRequest
@@ -41,7 +41,7 @@ SCHEMES: Mapping[str, IScheme] = {
 # The header with the identifier of a delivery in each scheme, used before the body's ``id``. A header counts only where
 # the scheme signs it, or signs no header at all: otherwise a captured request could be made to look new.
 _IDENTIFIERS = {
-    "standard": ("webhook-id", "svix-id"),
+    "standard": (),  # see `signed_id`
     "stripe": (),
     "github": ("webhook-id", "svix-id", "x-github-delivery"),
     "slack": (),
@@ -128,8 +128,11 @@ class WebhookConnector(Receiver):
 
     def _dedupe_key(self, inbound: InboundRequest, document: Document) -> str:
         """Return the sender's identifier of the delivery, else the body's digest."""
-        for header in self._identifiers:
-            found = bodies.word(inbound.headers.get(header))
+        given = [inbound.headers.get(header) for header in self._identifiers]
+        if isinstance(self._scheme, StandardScheme):
+            given = [signed_id(inbound.headers)]
+        for each in given:
+            found = bodies.word(each)
             if found is not None:
                 return found
         return bodies.identifier(document.at("id")) or bodies.body_digest(inbound.body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -15,6 +15,7 @@ from harn.lifecycle import Settled
 from harn.listener.request import JSON
 from harn.model.delivery import Settlement, State
 from harn.model.response import Response, read_response
+from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Route
 
 _encode = msgspec.json.Encoder().encode
@@ -148,12 +149,19 @@ def shared_answer(trigger_ids: Sequence[str], taken: Sequence[Taken]) -> Answer:
     return 200, _encode(answer), JSON, b""
 
 
-def fixed_answer(members: Sequence[Route], normalized: Events | Respond, usual: Answer) -> Answer:
-    """Return the answer that a trigger's ``respond`` always gives to events; else the usual one."""
+def fixed_answer(
+    members: Sequence[Route], reached: Collection[BindingVersion], normalized: Events | Respond, usual: Answer
+) -> Answer:
+    """
+    Return the answer that a trigger's ``respond`` always gives to events; else the usual one.
+
+    :param reached: the versions that were chosen on ramps: such a trigger answers as the newest of its own says.
+    """
     if not normalized.events:
         return usual  # a handshake, which the connector answers
     for member in members:
-        respond = member.binding.spec.respond
+        own = [] if member.ramp is None else [version for version in reached if version.id == member.binding.id]
+        respond = max(own, key=lambda version: version.version, default=member.binding).spec.respond
         if respond is not None and not respond.by_handler:
             return respond.status, respond.body.encode("utf-8"), _header_value(respond.content_type), b""
     return usual

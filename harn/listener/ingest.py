@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
-from attrs import evolve
 from msgspec import structs
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
@@ -21,14 +20,7 @@ from twisted.python.failure import Failure
 from harn.auth.authenticator import Authenticator
 from harn.connectors.interfaces import Events, Normalized, Reject, Respond
 from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
-from harn.errors import (
-    ClaimTaken,
-    EventLogUnavailable,
-    RateExceeded,
-    Refused,
-    Saturated,
-    ShuttingDown,
-)
+from harn.errors import BodyTimedOut, ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
 from harn.lifecycle import Backpressure, Chosen, HandshakeCaptured, Lifecycle, Received, RequestRefused, Settled
 from harn.listener.addresses import check_address
 from harn.listener.admission import Admission
@@ -39,12 +31,14 @@ from harn.listener.problems import problem_for, status_of
 from harn.listener.refusals import note_refusal
 from harn.listener.request import HarnRequest
 from harn.model.delivery import Claim
+from harn.model.display import without
 from harn.model.exchange import InboundRequest
 from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Route
 from harn.waiting import InThread
 
 _STORED = (Events, Respond)
+_PASSING = (RateExceeded, Saturated, ShuttingDown, BodyTimedOut)  # the same request may be accepted later
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 EXAMINED_AT_ONCE = 2
@@ -187,8 +181,9 @@ class Ingest(Place):
             body=request.body,
             received_at=request.received_at,
         )
+        hidden: tuple[str, ...] = getattr(route.receiver.value, "credential_headers", ())
         arrival = Arrival(
-            headers=self._authenticator().without_ours(inbound.headers),
+            headers=without(hidden, self._authenticator().without_ours(inbound.headers)),
             body=inbound.body,
             received_at=inbound.received_at,
             guard=guard,
@@ -273,7 +268,7 @@ class Ingest(Place):
         if expected is None or not any(expected.event_id in each.event_ids for each in taken):
             if expected is not None:
                 expected.end(None)
-            request.send(*fixed_answer(members, normalized, usual))
+            request.send(*fixed_answer(members, request.reached, normalized, usual))
             return
         waiting = expected.wait(self._clock)
         waiting.addCallback(lambda ended: request.send(*handler_answer(ended, normalized, usual)))
@@ -306,12 +301,15 @@ class Ingest(Place):
         self._refuse(error, request)
 
     def _refuse(self, error: BaseException, request: HarnRequest) -> None:
-        """Answer with an error; one that the sender must correct has the connector's headers for that."""
-        route = _route(request)
-        answer = request.problem(error)
-        if isinstance(error, Refused) and not isinstance(error, RateExceeded | Saturated | ShuttingDown):
-            answer = evolve(answer, headers=answer.headers + getattr(route.receiver.value, "final_headers", b""))
-        request.answer(answer)
+        """Answer with an error."""
+        request.answer(request.problem(error))
+
+    def refusal_lines(self, request: HarnRequest, error: BaseException) -> bytes:
+        """Return the connector's lines for an error that the sender must correct, whenever it is found."""
+        if request.route is None or not isinstance(error, Refused) or isinstance(error, _PASSING):
+            return b""
+        lines: bytes = getattr(request.route.receiver.value, "final_headers", b"")
+        return lines
 
     def stumbled(self, failure: Failure, request: HarnRequest) -> None:
         """Log that our own callback failed, and answer the request all the same."""

@@ -59,6 +59,10 @@ class Place:
         :raises Refused: the request is refused; its body is not read.
         """
 
+    def refusal_lines(self, request: HarnRequest, error: BaseException) -> bytes:
+        """Return further header lines of the answer to an error; each ends in CRLF."""
+        return b""
+
     def serve(self, request: HarnRequest) -> None:
         """Answer, now or later, with ``request.send``."""
         raise NotImplementedError

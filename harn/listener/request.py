@@ -252,9 +252,11 @@ class HarnRequest:
         answer = problem_of(error)
         if isinstance(error, Refused | ClaimTaken):
             note_refusal(self, answer.status, str(error))
-        if answer.status == 401 and self.place is not None:
-            return evolve(answer, headers=answer.headers + self.place.challenge)
-        return answer
+        if self.place is None:
+            return answer
+        challenge = self.place.challenge if answer.status == 401 else b""
+        lines = challenge + self.place.refusal_lines(self, error)
+        return evolve(answer, headers=answer.headers + lines) if lines else answer
 
     def failed(self, failure: Failure) -> None:
         """Answer 500 after an exception in our code; the client gets no detail."""

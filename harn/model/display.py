@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -83,6 +83,13 @@ _MOST_WORDS = 16
 def is_signature(name: str) -> bool:
     """Return whether a header of this name (lower case) signs its request."""
     return any(part in name for part in _SIGNS)
+
+
+def without(names: Collection[str], headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return headers in which those of these names (lower case) are replaced, so that they may be stored."""
+    if not any(name in headers for name in names):
+        return headers
+    return {name: REDACTED if name in names else value for name, value in headers.items()}
 
 
 class SecretSet(Protocol):

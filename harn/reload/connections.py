@@ -55,6 +55,7 @@ class RunningConnector:
     :ivar checks_headers: it refuses requests before their body is read.
     :ivar always_claim: the provider's own key is claimed where the trigger names none.
     :ivar final_headers: header lines of answers that sending again would not change; each ends in CRLF.
+    :ivar credential_headers: headers, in lower case, that are a secret of the trigger themselves; not stored.
     """
 
     trigger_id: str
@@ -65,6 +66,7 @@ class RunningConnector:
     checks_headers: bool = False
     always_claim: bool = False
     final_headers: bytes = b""
+    credential_headers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, trigger_id: str, connector: IConnector, gate: Gate, authentication: str) -> RunningConnector:
@@ -80,6 +82,7 @@ class RunningConnector:
             checks_headers=IEarlyReceiver.providedBy(connector),
             always_claim=bool(getattr(connector, "always_claim", False)),
             final_headers=connector.final_headers if isinstance(connector, SignedConnector) else b"",
+            credential_headers=connector.credential_headers if isinstance(connector, SignedConnector) else (),
         )
 
     def verify(self, inbound: InboundRequest, now: float) -> None:

@@ -17,11 +17,14 @@ from urllib.parse import urlencode
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.connectors.any_basic import BASIC
 from harn.connectors.any_hmac import HMAC
+from harn.connectors.any_token import TOKEN
 from harn.connectors.bitbucket import BITBUCKET
 from harn.connectors.cloudevents import CLOUDEVENTS
 from harn.connectors.discord import DISCORD
 from harn.connectors.forgejo import FORGEJO
+from harn.connectors.gate import Gate
 from harn.connectors.gitea import GITEA
 from harn.connectors.gitlab import GITLAB
 from harn.connectors.interfaces import ConnectorBinding, NormalizedEvent, Respond
@@ -33,13 +36,16 @@ from harn.connectors.sentry import SENTRY
 from harn.connectors.shopify import SHOPIFY
 from harn.connectors.standard import STANDARD
 from harn.connectors.twilio import TWILIO
+from harn.connectors.webhook import WebhookPlugin
 from harn.connectors.zendesk import ZENDESK
 from harn.errors import CredentialsRejected, PayloadInvalid, SignatureMissing, SignatureStale
 from harn.model.exchange import InboundRequest
+from harn.reload.connections import RunningConnector
 from tests.connectors.declared import FORM, only, seen
 from tests.connectors.examples import NOW, connector
 
 JSON = "application/json"
+WEBHOOK = WebhookPlugin()
 STANDARD_SECRET = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MESSAGE = '{"type":"contact.created","data":{"name":"caf\u00e9"}}'.encode()
 MESSAGE_HEADERS = {
@@ -164,6 +170,7 @@ class LinearTests(SynchronousTestCase):
         body = self.body(NOW)
         event = Sent(LINEAR, b"s").event(body, {"Linear-Signature": hexed(b"s", body), "Linear-Delivery": "d"})
         self.assertEqual((event.kind, event.dedupe_key), ("issue_label.update", "d"))
+        self.assertNotEqual(Sent(LINEAR, b"s").event(body, {"Linear-Signature": hexed(b"s", body)}).dedupe_key, "w")
         payload = seen(event, body)
         self.assertEqual((payload["issue_label"], payload["updated_from"]), ({"id": "l"}, {"name": "old"}))
 
@@ -429,6 +436,13 @@ class CloudeventsTests(SynchronousTestCase):
         self.assertEqual((payload["subject"], payload["comexampleext"]), ("caf\u00e9 1", "v"))
         self.assertEqual(payload["data"], {"order": 7, "type": "other"})
 
+    def test_long_identity(self) -> None:
+        """Events of a long source are told apart by their ids, although their data is the same."""
+        source = "/" + "s" * 300
+        headers = {f"ce-{name}": value for name, value in self.EVENT.items()} | {"ce-source": source, **self.BEARER}
+        keys = {self.sent().event(b"{}", {**headers, "ce-id": f"{number}"}).dedupe_key for number in (1, 2, 1)}
+        self.assertEqual(len(keys), 2)
+
     def test_batch(self) -> None:
         """Each event of a batch is one, and a batch may be empty."""
         headers = {"content-type": "application/cloudevents-batch+json", **self.BEARER}
@@ -445,6 +459,23 @@ class CloudeventsTests(SynchronousTestCase):
             self.sent().event(b"{}", self.BEARER)
 
 
+class CredentialTests(SynchronousTestCase):
+    def test_not_stored(self) -> None:
+        """Each provider that is sent the secret itself names its header, which is not stored."""
+        for plugin, settings, names in (
+            (TOKEN, {"header": "X-Acme"}, ("x-acme",)),
+            (TOKEN, {}, ("authorization",)),
+            (TOKEN, {"query": "t"}, ()),
+            (GITLAB, None, ("x-gitlab-token",)),
+            (CLOUDEVENTS, None, ("authorization",)),
+            (STANDARD, None, ()),
+        ):
+            sent = Sent(plugin, STANDARD_SECRET, settings, name=(plugin.required_secrets or ("signing_secret",))[0])
+            running = RunningConnector.of("t", sent.connector, Gate(), "public")
+            self.assertEqual(running.credential_headers, names)
+        self.assertEqual(BASIC.declared({}).scheme.credential_headers, ("authorization",))
+
+
 class StandardTests(SynchronousTestCase):
     def test_their_libraries(self) -> None:
         """What svix and standardwebhooks sign, under either's names."""
@@ -453,6 +484,14 @@ class StandardTests(SynchronousTestCase):
             event = Sent(STANDARD, STANDARD_SECRET).event(MESSAGE, headers)
             self.assertEqual((event.kind, event.dedupe_key), ("contact.created", "msg_p5jXN8AQM9LWM0D4loKWxJek"))
             self.assertEqual(seen(event, MESSAGE)["data"], {"name": "caf\u00e9"})
+
+    def test_identifier_is_signed(self) -> None:
+        """A captured request does not look new by an identifier of the other family, which is not signed."""
+        svix = {name.replace("webhook", "svix"): value for name, value in MESSAGE_HEADERS.items()}
+        for plugin in (STANDARD, WEBHOOK):
+            for headers, name in ((svix, "webhook-id"), (MESSAGE_HEADERS, "svix-id")):
+                event = Sent(plugin, STANDARD_SECRET).event(MESSAGE, {**headers, name: "another"})
+                self.assertEqual(event.dedupe_key, "msg_p5jXN8AQM9LWM0D4loKWxJek")
 
 
 class HmacTests(SynchronousTestCase):
@@ -504,10 +543,19 @@ class HmacTests(SynchronousTestCase):
             with self.assertRaises(CredentialsRejected):
                 sent.event(b"{}", {**headers, **more})
 
+    def test_prefix_in_capitals(self) -> None:
+        """Neither digits nor prefix need to be in small letters."""
+        sent = Sent(HMAC, b"s", {"header": "X-Sig", "prefix": "HMAC-SHA256="})
+        for given in ("HMAC-SHA256=" + hexed(b"s", b"{}"), "hmac-sha256=" + hexed(b"s", b"{}").upper()):
+            self.assertEqual(sent.event(b"{}", {"X-Sig": given}).kind, "webhook")
+        with self.assertRaises(CredentialsRejected):
+            sent.event(b"{}", {"X-Sig": hexed(b"s", b"{}")})
+
     def test_settings(self) -> None:
         """What would verify nothing, or not what was meant, is refused when the manifest is read."""
         for settings, said in (
             ({"header": "X", "signed": "{timestamp}", "timestamp_header": "T"}, "must have {body}"),
+            ({"header": "X", "signed": "{method}{url}"}, "must have {body}"),
             ({"header": "X", "signed": "{timestamp}{body}"}, "timestamp_header or timestamp_entry"),
             ({"header": "X", "timestamp_header": "T"}, "must have {timestamp}"),
             ({"header": "X", "signed": "{bdy}"}, "{bdy} is not a part"),

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import msgspec
+from attrs import evolve
 
 from harn.connectors.interfaces import Events, Respond
 from harn.lifecycle import Appended, RequestRefused, Settled
@@ -13,7 +14,7 @@ from harn.manifest.respond import RespondSpec
 from harn.model.delivery import DeadLetter, Settlement, State
 from harn.model.response import Response
 from harn.testing.clients import WireAnswer
-from harn.triggers.routing import shared_route
+from harn.triggers.routing import Ramp, shared_route
 from tests.listener.test_ingest import IngestCase
 from tests.listener.world import Trigger, event, signed_post
 
@@ -107,6 +108,16 @@ class FixedAnswerTests(IngestCase):
         self.assertEqual(len(self.world.store.rows()), 1)
         trigger.receiver.answer = Respond(status=200, body=b"challenge", content_type="text/plain")
         self.assertEqual(self.post(signed_post("/x")).body, b"challenge")
+
+    def test_of_the_chosen_version(self) -> None:
+        """While a change of ``respond`` is rolled out, each event has the answer of the version that takes it."""
+        before, after = (
+            self.world.trigger("x", "/x", version=number, respond=RespondSpec(body=f"v{number}")) for number in (1, 2)
+        )
+        for share, body in ((0.0, b"v1"), (1.0, b"v2")):
+            ramp = Ramp(before.binding, after.binding, share)
+            self.world.serve(1, evolve(after, route=evolve(after.route, ramp=ramp)))
+            self.assertEqual(self.post(signed_post("/x")).body, body)
 
 
 class HandlerAnswerTests(IngestCase):

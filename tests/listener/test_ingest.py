@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from harn.auth.credentials import sign_request
 from harn.connectors.interfaces import Events, IReceiver, Reject, Respond
-from harn.errors import SignatureStale
+from harn.errors import SignatureMissing, SignatureStale
 from harn.lifecycle import HandshakeCaptured
 from harn.manifest.settings import AdmissionSettings
 from harn.model.display import REDACTED
@@ -103,6 +103,32 @@ class AnswerTests(IngestCase):
     def headers_kept(self) -> dict[str, str]:
         """Return the headers of the last event that was kept."""
         return decode_envelope(self.world.store.rows()[-1].envelope).headers
+
+    def test_credential_of_the_sender(self) -> None:
+        """A header that is the trigger's secret itself reaches the connector, and is not stored."""
+        receiver: Any = self.world.gh.receiver
+        receiver.credential_headers = ("x-acme",)
+        self.assertEqual(self.post(signed_post("/hooks/gh", X_Acme="t0k", X_More="m")).status, 200)
+        kept = decode_envelope(self.world.store.rows()[-1].envelope).headers
+        self.assertEqual((kept["x-acme"], kept["x-more"]), (REDACTED, "m"))
+        self.assertEqual(receiver.seen[-1].headers["x-acme"], "t0k")
+
+    def test_lines_of_refusals(self) -> None:
+        """A request that is refused for good has the connector's lines, by its headers already; no other has."""
+        receiver: Any = self.world.gh.receiver
+        receiver.final_headers = b"X-Final: 1\r\n"
+        post = request_bytes("POST", "/hooks/gh", {}, b"{}")
+        self.assertEqual(self.post(post).headers["x-final"], "1")
+
+        def refuse(headers: Any) -> None:
+            raise SignatureMissing("missing")
+
+        receiver.check_headers = refuse
+        answer = self.post(post)
+        self.assertEqual((answer.status, answer.headers["x-final"]), (401, "1"))
+        self.world.site.quiescing = True
+        answer = self.post(signed_post("/hooks/gh"))
+        self.assertEqual((answer.status, "x-final" in answer.headers), (503, False))
 
     def test_headers_are_kept_as_they_came(self) -> None:
         """What a sender gives in its headers is for expressions and handlers, whatever the names are."""
