@@ -69,7 +69,7 @@ class Attempts:
         if not delivery.is_read_back and delivery.body is not None:
             self._deliveries.begins_at_once(delivery.delivery_id)
             self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
-            self._run(delivery)
+            self._run_at_once(delivery)
             return
         # It may be what killed an earlier server: should it do so again, that is to be known.
         noted = self._deliveries.begins(delivery.delivery_id)
@@ -100,6 +100,16 @@ class Attempts:
         if delivery.phase is Phase.RUNNING and delivery.calling is None:
             delivery.calling = running
 
+    def _run_at_once(self, delivery: Delivery) -> None:
+        """Run a delivery; a destination that raises fails this attempt, not the deliveries that come after it."""
+        try:
+            self._run(delivery)
+        except Exception:
+            if delivery.phase is Phase.RUNNING:
+                self._not_run(Failure(), delivery)
+            else:
+                _unexpected(Failure())
+
     def _not_run(self, failure: Failure, delivery: Delivery) -> None:
         error = failure.value
         self.ended([(delivery, error if isinstance(error, Exception) else AttemptFailed(str(error)))])
@@ -126,6 +136,7 @@ class Attempts:
         if settling:
             self._settler.settle(settling).addCallback(self._settled, settling).addErrback(_unexpected)
         self._turns.turn()
+        self._deliveries.note_now()  # what has begun just now may be sent before this turn of the reactor ends
 
     def _failed(self, delivery: Delivery, started_at: float, error: Exception, settling: list[Settling]) -> None:
         """Decide about an attempt that has failed or was cut off: what is to be settled of it is added to the rest."""

@@ -51,7 +51,7 @@ class Dispatcher:
 
     def __init__(self, server: Server, registry: Registry, limits: Limits) -> None:
         lifecycle = server.lifecycle
-        self._interpreters = server.interpreters
+        self._interpreters, self._deliveries = server.interpreters, server.store.deliveries
         self._registry = registry
         parts = Parts(server.reactor, server.wall, server.store, registry, lifecycle, limits, self._woken)
         self._attempts = Attempts(self, parts, server.random)
@@ -110,6 +110,7 @@ class Dispatcher:
         if self._handed_over >= BETWEEN_EXCHANGES:
             self._handed_over = 0
             if self.in_progress:
+                self._deliveries.note_now()  # what has begun in this turn is sent now
                 self._interpreters.exchange()
 
     def hold(self) -> None:

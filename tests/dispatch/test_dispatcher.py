@@ -17,7 +17,7 @@ from harn.errors import (
 from harn.manifest.model import RetrySpec
 from harn.testing.clocks import START
 from harn.triggers.binding import DRAINING
-from tests.dispatch.world import World, one_trigger
+from tests.dispatch.world import World, happened, one_trigger
 
 WAITS = RetrySpec(backoff="svix")
 
@@ -54,6 +54,23 @@ class RunningTests(DispatcherTests):
         stats = world.metrics.trigger("gh", "github")
         self.assertEqual((world.states(), stats.dispatched_skipped, stats.dispatched_ok), (["skipped"], 1, 0))
         self.assertEqual((stats.predicate_false, stats.predicate_true), (1, 0))
+
+    def test_a_destination_that_raises(self) -> None:
+        """Of events that begin at once it fails one attempt alone: the others begin, and it is tried again later."""
+        world = self.world(WAITS)
+        interpreter = world.interpreters[0]
+        begin = interpreter.begin
+
+        def raises_once(*arguments: Any, **options: Any) -> Any:
+            interpreter.begin = begin
+            raise ValueError("it cannot be called")
+
+        interpreter.begin = raises_once
+        taken = self.successResultOf(world.take(None, happened(dedupe_key="d-1"), happened(dedupe_key="d-2")))
+        self.assertEqual((len(taken.event_ids), world.states()), (2, ["waiting", "ready"]))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        world.call().returns()
+        self.assertEqual((world.states(), world.version().in_flight), (["waiting", "done"], 0))
 
     def test_the_predicate_runs_once(self) -> None:
         """A retry after the handler itself failed does not ask the predicate again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -47,6 +49,18 @@ class IntakeTests(SynchronousTestCase):
         for _ in range(3 * BETWEEN_EXCHANGES):
             world.take()
         self.assertEqual(world.makers.exchanges, 3)
+
+    def test_noted_before_it_is_called(self) -> None:
+        """Calls that leave before the turn ends are noted before: those of an exchange, and those after an answer."""
+        world, happens = World(max_outstanding=2), list[Any]()
+        world.adopt(one_trigger())
+        self.patch(world.makers, "exchange", lambda: happens.append("exchange"))
+        self.patch(world.store.deliveries, "note_now", lambda: happens.append(len(world.calls)))
+        for _ in range(BETWEEN_EXCHANGES):
+            world.take()
+        self.assertEqual(happens, [2, "exchange"])
+        world.calls[0].returns()
+        self.assertEqual(happens[2:], [2])
 
     def test_one_event(self) -> None:
         """It is durable when the answer comes, under its version, with its bytes; its lease is held."""

@@ -237,7 +237,7 @@ READS: dict[str, Callable[[World], Any]] = {
 APART = frozenset(
     (
         *("available", "open", "close", "abandon", "settle_log"),
-        *("deliveries.begins", "deliveries.begins_at_once", "deliveries.ended"),
+        *("deliveries.begins", "deliveries.begins_at_once", "deliveries.note_now", "deliveries.ended"),
     )
 )
 """Operations that neither read nor write rows: `tests.store.test_trouble` and `tests.store.test_running` have them."""

@@ -110,6 +110,25 @@ class RunningNoteTests(SynchronousTestCase):
         self.successResultOf(note.close())
         self.assertEqual(self.notes(), {})
 
+    def test_before_a_turn_ends(self) -> None:
+        """What is called before its turn ends is noted before, and then not once more; what has not changed never."""
+        worker = TurnWorker()
+        note = RunningNote(self.directory, worker)
+        note.open(4)
+        note.begins_at_once(1)
+        note.note_now()
+        note.note_now()
+        self.assertEqual(len(worker.posted), 1)
+        worker.posted.pop()()
+        self.assertEqual(self.notes(), {4: [1]})
+        worker.planned.pop()()
+        self.assertEqual(worker.posted, [])
+        note.begins_at_once(2)
+        worker.planned.pop()()
+        worker.posted.pop()()
+        self.assertEqual(self.notes(), {4: [1, 2]})
+        self.successResultOf(note.close())
+
     def test_private(self) -> None:
         """The file is its owner's alone, under the usual umask, too."""
         self.clock.result_of(self.note.begins(1))

@@ -222,6 +222,10 @@ class SQLiteDeliveries(Idea):
         """See `IDeliveries.begins_at_once`."""
         self._executor.notes.begins_at_once(delivery_id)
 
+    def note_now(self) -> None:
+        """See `IDeliveries.note_now`."""
+        self._executor.notes.note_now()
+
     def ended(self, *delivery_ids: int) -> None:
         """See `IDeliveries.ended`."""
         self._executor.notes.ended(*delivery_ids)

@@ -38,6 +38,9 @@ class RunningNotes(Protocol):
     def begins_at_once(self, delivery_id: int) -> None:
         """See `IDeliveries.begins_at_once`."""
 
+    def note_now(self) -> None:
+        """See `IDeliveries.note_now`."""
+
     def ended(self, *delivery_ids: int) -> None:
         """See `IDeliveries.ended`."""
 
@@ -69,7 +72,7 @@ class RunningNote:
         self._worker = worker
         self._running: set[int] = set()
         self._waiting: list[Deferred[None]] = []
-        self._is_planned = self._posted = self._open = self._has_failed = False
+        self._is_planned = self._posted = self._open = self._has_failed = self._is_changed = False
         self._path = ""
         self._descriptor: int | None = None
 
@@ -97,12 +100,19 @@ class RunningNote:
     def begins_at_once(self, delivery_id: int) -> None:
         """See `IDeliveries.begins_at_once`."""
         self._running.add(delivery_id)
+        self._is_changed = True
         if not self._is_planned:
             self._plan()
+
+    def note_now(self) -> None:
+        """See `IDeliveries.note_now`."""
+        if self._is_changed:
+            self._post()
 
     def ended(self, *delivery_ids: int) -> None:
         """See `IDeliveries.ended`."""
         self._running.difference_update(delivery_ids)
+        self._is_changed = True
         if not self._is_planned:
             self._plan()
 
@@ -125,16 +135,18 @@ class RunningNote:
         """
         Write what runs at the end of this turn, in which many may begin and end.
 
-        That is still before a handler which begins in this turn can do anything: its call leaves in the next one.
+        Its call leaves then, too, or after `note_now`: the note is on its way before a handler can do anything.
         """
         self._is_planned = True
         self._worker.soon(self._turn_ended)
 
     def _turn_ended(self) -> None:
         self._is_planned = False
-        self._post()
+        if self._is_changed:
+            self._post()
 
     def _post(self) -> None:
+        self._is_changed = False
         if self._open and not self._posted:
             self._posted = True
             self._worker.post(self._write_latest)

@@ -211,6 +211,9 @@ class MemoryNotes:
         """See `RunningNotes.begins_at_once`."""
         self._ours.add(delivery_id)
 
+    def note_now(self) -> None:
+        """See `RunningNotes.note_now`."""
+
     def ended(self, *delivery_ids: int) -> None:
         """See `RunningNotes.ended`."""
         self._ours.difference_update(delivery_ids)
