@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -9,6 +10,9 @@ from harn.lifecycle import HandshakeCaptured
 from harn.server import Server
 
 KIND = "handshake_captured"
+
+MOST, WITHIN = 20, 3600.0
+"""Handshakes of a trigger that are recorded, and in how many seconds: nothing shows who sent one."""
 
 log = Logger(namespace="harn.listener")
 
@@ -18,14 +22,25 @@ def topic_of(provider: str) -> str:
     return f"connectors.{provider}.webhook.handshake"
 
 
+@define
+class _Recent:
+    """Handshakes of one trigger; ``since``: the first of them (reactor's seconds)."""
+
+    since: float
+    count: int = 0
+
+
 class Handshakes:
     """Records each handshake that brought a secret, and logs where it can be read; the secret itself is not logged."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._recent: dict[str, _Recent] = {}
 
     def captured(self, event: HandshakeCaptured) -> None:
         """Called with a handshake, once it is answered."""
+        if not self._may_record(event.trigger_id):
+            return
         topic = topic_of(event.provider)
         payload = {"trigger_id": event.trigger_id, "provider": event.provider, "value": event.secret}
         noting = Deferred.fromCoroutine(self._server.note(topic, KIND, payload))
@@ -37,3 +52,19 @@ class Handshakes:
             provider=event.provider,
             topic=topic,
         )
+
+    def _may_record(self, trigger_id: str) -> bool:
+        """Count a handshake; return whether there are few enough, and log once that there are not."""
+        now = self._server.reactor.seconds()
+        recent = self._recent.get(trigger_id)
+        if recent is None or now - recent.since >= WITHIN:
+            recent = self._recent[trigger_id] = _Recent(now)
+        recent.count += 1
+        if recent.count == MOST + 1:
+            log.warn(
+                "trigger {trigger_id}: more than {most} handshakes came within an hour, perhaps from a stranger; no"
+                " more of them are recorded in that time; set the secret, or allow_from",
+                trigger_id=trigger_id,
+                most=MOST,
+            )
+        return recent.count <= MOST
