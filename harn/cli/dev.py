@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harn.cli.demo_secret import DemoEnvironment, make_demo_secret
+from harn.cli.demo_secret import DemoEnvironment, derive_public_keys, make_demo_secret
 from harn.cli.options import with_flags
 from harn.cli.output import print_error
 from harn.errors import HarnError
@@ -47,6 +47,7 @@ def dev(**given: Any) -> None:
     source. Without --bind another port is taken where 8080 is in use. Key r sends the last delivery again, q ends.
     """
     from harn.cli.serve import run
+    from harn.connectors.catalog import Catalog
     from harn.orchestrator.process import hold_back
     from harn.store.lock import refuse_held
 
@@ -60,7 +61,8 @@ def dev(**given: Any) -> None:
         raise NoManifest(f"there is no {options.manifest_name} here; write one, and a handler, with: harn init")
     refuse_held(options.state_dir)
     hold_back()
-    environ = DemoEnvironment(os.environ, make_demo_secret(options.state_dir))
+    value = make_demo_secret(options.state_dir)
+    environ = DemoEnvironment(os.environ, value, derive_public_keys(Catalog.discover().plugins, value))
     sys.exit(run(options, environ, (Stream(options, environ).install,)))
 
 

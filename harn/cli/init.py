@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 USUAL_SENDER = "github"
 USUAL_HANDLER = "handlers:on_event"
+TAKEN = ("harn", "test_handlers")
+"""Modules that a handler cannot be in: those of harn, and the tests."""
 
 
 class CannotBegin(HarnError):
@@ -105,6 +107,9 @@ def make_files(plugin: IConnectorPlugin, name: str, handler: str, schema: str) -
         function = parse_function_reference(handler)
     except ValueError as wrong:
         raise CannotBegin(f"--handler: {wrong}") from None
+    first = function.module.partition(".")[0]
+    if first in TAKEN or first in sys.stdlib_module_names:
+        raise CannotBegin(f"--handler must be in a module of its own, got {first!r}, which {handler_clash(first)}")
     return {
         "harn.toml": starter.manifest(plugin, name, str(function)),
         starter.SCHEMA: schema,
@@ -113,6 +118,11 @@ def make_files(plugin: IConnectorPlugin, name: str, handler: str, schema: str) -
         ".env.example": starter.environment(plugin),
         ".gitignore": starter.IGNORED,
     }
+
+
+def handler_clash(module: str) -> str:
+    """Return why a handler cannot be in a module of this name."""
+    return "has the tests of the handlers" if module == "test_handlers" else "would hide an installed one"
 
 
 def write_files(directory: Path, files: Mapping[str, str]) -> None:
@@ -128,11 +138,18 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
         raise CannotBegin(
             f"{where} has {', '.join(there)} already, and nothing was written; name an empty folder: harn init DIR"
         )
-    for name, text in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(text)
+    written: list[Path] = []
+    try:
+        for name, text in files.items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(text)
+    except OSError:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def show_next(directory: str, plugin: IConnectorPlugin, name: str, files: list[str]) -> None:

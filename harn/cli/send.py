@@ -19,7 +19,7 @@ from attrs import field, frozen
 from harn.cli.client import ServerUnreachable, fault_of_url
 from harn.cli.completion import complete_triggers
 from harn.cli.data import read_data
-from harn.cli.demo_secret import read_demo_secret
+from harn.cli.demo_secret import derive_demo_pair, read_demo_secret
 from harn.cli.options import Seconds, WholeNumber, with_json, with_place
 from harn.cli.output import print_error
 from harn.cli.place import ServerLocation, describe_unknown
@@ -89,12 +89,14 @@ class Sending:
     The requests to send.
 
     :ivar demo: the names of secrets that have the demo value.
+    :ivar private_key: of a sender that signs with one, where the public key is the demo value's.
     """
 
     plugin: IConnectorPlugin
     spec: TriggerSpec
     secrets: Mapping[str, Sequence[bytes]] = field(repr=False)
     demo: tuple[str, ...]
+    private_key: bytes | None = field(repr=False)
     kind: str | None
     body: bytes | None
     headers: Mapping[str, str]
@@ -127,7 +129,7 @@ class Sending:
                 received_at=now,
             )
             checked = None if plugin.schema is None else plugin.schema.check(settings or {})[0]
-            return signed_request(plugin, self.secrets, request, now, checked)
+            return signed_request(plugin, self.secrets, request, now, checked, self.private_key)
         except (ValueError, StageFailed) as wrong:
             raise CannotSend(str(wrong)) from None
 
@@ -175,12 +177,15 @@ def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) ->
         plugin = plugin_of(given["sender"] or spec.provider)
     except ValueError as wrong:
         raise CannotSend(f"--sender: {wrong}") from None
-    secrets, demo = read_secrets(spec, location.state_dir)
+    demo_value = read_demo_secret(location.state_dir)
+    pair = None if demo_value is None else derive_demo_pair(plugin, demo_value)
+    secrets, demo = read_secrets(spec, pair.public if pair else demo_value)
     return Sending(
         plugin=plugin,
         spec=spec,
         secrets=secrets,
         demo=demo,
+        private_key=pair.private if pair and demo else None,
         kind=given["kind"],
         body=None if given["data"] is None else read_data(given["data"]),
         headers=dict(map(read_header, given["headers"])),
@@ -204,16 +209,17 @@ def read_triggers(location: ServerLocation) -> LoadedManifest:
     return check_document(read_manifest(path), None, installed_rules())
 
 
-def read_secrets(spec: TriggerSpec, state_dir: str) -> tuple[Mapping[str, Sequence[bytes]], tuple[str, ...]]:
+def read_secrets(spec: TriggerSpec, demo: str | None) -> tuple[Mapping[str, Sequence[bytes]], tuple[str, ...]]:
     """
     Return the values of a trigger's secrets by name, and the names of those that have the demo value.
 
+    :param demo: the demo value; None if no ``harn dev`` has served on the state directory.
     :raises SecretUnavailable: one is not set, and no ``harn dev`` has served on the state directory.
     """
     from harn.model.references import parse_secret_reference
     from harn.secrets.providers import SecretChain
 
-    chain, demo = SecretChain.from_environment(os.environ), read_demo_secret(state_dir)
+    chain = SecretChain.from_environment(os.environ)
     found: dict[str, list[bytes]] = {}
     filled: list[str] = []
     for name, texts in spec.secrets.items():

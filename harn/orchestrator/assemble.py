@@ -166,7 +166,8 @@ class Assembly:
 @frozen
 class Checked:
     """
-    The result of a check: every problem of the first stage that had any, and how much was checked.
+    The result of a check: every problem of the first stage that had any, beside those of secrets, and how much was
+    checked.
 
     :ivar warnings: problems that do not prevent serving.
     """
@@ -189,6 +190,15 @@ def check_manifest(
 
 
 async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str], with_secrets: bool) -> Checked:
+    found = await _check_stages(reactor, options, environ, with_secrets)
+    if not with_secrets or not found.problems or found.triggers:
+        return found
+    # A secret that is not set ends the check before the code is resolved; do the rest without secrets.
+    rest = await _check_stages(reactor, options, environ, False)
+    return evolve(found, problems=tuple(dict.fromkeys((*found.problems, *rest.problems))))
+
+
+async def _check_stages(reactor: Any, options: ServeOptions, environ: Mapping[str, str], with_secrets: bool) -> Checked:
     interpreters = make_interpreters(options, reactor, environ, Lifecycle())
     interpreters.startService()
     builder = Builder(

@@ -78,6 +78,14 @@ class InitTests(SynchronousTestCase):
         self.assertIn("has handlers.py already, and nothing was written", result.stderr)
         self.assertEqual(os.listdir(self.folder), ["handlers.py"])
 
+    def test_all_or_none(self) -> None:
+        """Where one of the files cannot be written, none stays, so that a second try is not refused."""
+        self.folder.mkdir()
+        (self.folder / "rules").write_text("a file")
+        result = self.init("--handler", "rules.gh:opened")
+        self.assertEqual(result.exit_code, 1, result.output)
+        self.assertEqual(os.listdir(self.folder), ["rules"])
+
     def test_asks_on_a_terminal(self) -> None:
         """On a terminal sender and name are asked for; Enter takes what is usual; the end of input writes nothing."""
         with patch("harn.cli.init.is_terminal", lambda: True):
@@ -100,6 +108,9 @@ class InitTests(SynchronousTestCase):
             (("--name", "a/b"), "letters, digits, - and _ only"),
             (("--name", ""), "letters, digits, - and _ only"),
             (("--handler", "https://example.org"), "write module:function"),
+            (("--handler", "test_handlers:on_event"), "has the tests of the handlers"),
+            (("--handler", "harn.rules:on_event"), "would hide an installed one"),
+            (("--handler", "json:on_event"), "would hide an installed one"),
         ):
             result = self.init(*arguments)
             self.assertEqual((result.exit_code, result.stdout), (1, ""), arguments)

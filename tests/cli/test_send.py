@@ -12,7 +12,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.demo_secret import DemoEnvironment, make_demo_secret, read_demo_secret
+from harn.cli.demo_secret import DemoEnvironment, derive_public_keys, make_demo_secret, read_demo_secret
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.model.exchange import InboundRequest
@@ -186,6 +186,17 @@ class DemoTests(SendCase):
         self.send("gh")
         self.assert_verified(server.seen[0], "github", value.encode())
         self.assertIn("signed with the demo value", self.send("gh").stderr)
+
+    def test_private_keys(self) -> None:
+        """A sender that signs with a private key has a pair of the demo value; the secret is its public key."""
+        value = make_demo_secret(self.state_dir)
+        environ = DemoEnvironment({}, value, derive_public_keys(Catalog.discover().plugins, value))
+        server = self.serve((200, ACCEPTED), (200, ACCEPTED))
+        for number, provider in enumerate(("discord", "sendgrid")):
+            self.write(TRIGGER.format(id="t", provider=provider, events="[]"))
+            result = self.send("t")
+            self.assertEqual(result.exit_code, 0, (provider, result.output))
+            self.assert_verified(server.seen[number], provider, environ[f"HARN_SECRET_{provider.upper()}_KEY"].encode())
 
     def test_file(self) -> None:
         """The value is made once, and its owner alone may read it."""

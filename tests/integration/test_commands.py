@@ -109,6 +109,12 @@ class CheckTests(ServerCase):
             self.assertEqual(status, 1, (text, said))
             self.assertRegex(said, expected)
             self.assertIn("error: ", said)
+        self.write("harn.toml", trigger_text("gh", handler="handlers:nothing", secret="no"))
+        said = self.check()[2]
+        self.assertRegex(said, r"(?s)github/no.*nothing")
+        self.assertEqual(said.count("error: "), 2, said)
+        self.write("harn.toml", cases[-1][0])
+        said = self.check()[2]
         status, out, _ = self.check("--json")
         self.assertEqual(status, 1)
         self.assertTrue(json.loads(out)["problems"])
