@@ -134,8 +134,7 @@ class Ingest(Place):
 
     def over(self, request: HarnRequest, status: int | None) -> None:
         """Release the lease, and the counts."""
-        if request.entered is not None:
-            self._admission.release(request.entered)
+        self._leave(request)
         route = request.route
         assert route is not None
         # The answer of a handler is not a refusal, whatever its status is.
@@ -143,6 +142,12 @@ class Ingest(Place):
         if is_refused or route.ramp is not None or route.others:
             self._refused(route, request.reached, status if is_refused else None)
         route.release()
+
+    def _leave(self, request: HarnRequest) -> None:
+        """Release the counts of a request, if it is counted."""
+        if request.entered is not None:
+            self._admission.release(request.entered)
+            request.entered = None
 
     def _refused(self, route: Route, reached: frozenset[BindingVersion], status: int | None) -> None:
         """
@@ -270,6 +275,9 @@ class Ingest(Place):
                 expected.end(None)
             request.send(*fixed_answer(members, request.reached, normalized, usual))
             return
+        # Its events are durable: a slow handler must not keep the requests of others out.
+        self._leave(request)
+        request.body = b""
         waiting = expected.wait(self._clock)
         waiting.addCallback(lambda ended: request.send(*handler_answer(ended, normalized, usual)))
         waiting.addErrback(self.stumbled, request)
@@ -298,11 +306,7 @@ class Ingest(Place):
                 Failure(error),
                 trigger=_route(request).binding.id,
             )
-        self._refuse(error, request)
-
-    def _refuse(self, error: BaseException, request: HarnRequest) -> None:
-        """Answer with an error."""
-        request.answer(request.problem(error))
+        request.refuse(error)
 
     def refusal_lines(self, request: HarnRequest, error: BaseException) -> bytes:
         """Return the connector's lines for an error that the sender must correct, whenever it is found."""

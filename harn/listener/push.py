@@ -46,7 +46,7 @@ class Push(Ingest, KleinPlace):
         try:
             guard = self._authenticate(request)
         except Refused as error:
-            self._refuse(error, request)
+            request.refuse(error)
             return
         self.receive(request, guard)
 

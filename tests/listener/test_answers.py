@@ -148,6 +148,14 @@ class HandlerAnswerTests(IngestCase):
         self.assertEqual(self.trigger.route.receiver.holders, 1)
         return answer
 
+    def test_waiting_is_not_pending(self) -> None:
+        """A request that waits for its handler does not count as undurable: it keeps no other out."""
+        self.ask()
+        self.assertEqual((self.world.admission.pending_events, self.world.admission.pending_bytes), (0, 0))
+        self.settle(State.DONE, "done")
+        self.answer()
+        self.assertEqual((self.world.admission.pending_events, self.world.admission.pending_bytes), (0, 0))
+
     def test_response(self) -> None:
         """The handler's answer is the answer: status, body, headers; a status of 500 is not counted as a refusal."""
         refused: list[int] = []
