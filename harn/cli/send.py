@@ -129,7 +129,7 @@ class Sending:
                 received_at=now,
             )
             checked = None if plugin.schema is None else plugin.schema.check(settings or {})[0]
-            return signed_request(plugin, self.secrets, request, now, checked, self.private_key)
+            return signed_request(plugin, self.secrets, request, now, checked, self.private_key, self.spec.id)
         except (ValueError, StageFailed) as wrong:
             raise CannotSend(str(wrong)) from None
 

@@ -90,6 +90,7 @@ def signed_request(
     now: float,
     settings: Any = None,
     private_key: bytes | None = None,
+    trigger_id: str | None = None,
 ) -> InboundRequest:
     """
     Return a request as the sender of ``plugin`` would send it: with what shows who sent it, in headers or the query.
@@ -99,11 +100,12 @@ def signed_request(
     :param now: seconds, Unix.
     :param settings: the provider's table of the trigger, checked.
     :param private_key: the key of a sender that signs with a private one: 32 bytes of Ed25519, or DER of ECDSA.
+    :param trigger_id: the trigger that errors name; None for the provider.
     :raises ValueError: it cannot be signed here: it needs a private key, or the plugin does not say how its sender
         signs.
     :raises StageFailed: a secret is missing, or not usable.
     """
-    connector = _prepared(plugin, secrets, settings)
+    connector = _prepared(plugin, secrets, settings, trigger_id)
     if private_key is not None and isinstance(connector, SignedConnector):
         return prove(connector.scheme, private_key, request, now)
     return connector.prove(request, now)
@@ -137,10 +139,10 @@ def example_request(
 
 
 def _prepared(
-    plugin: IConnectorPlugin, secrets: Mapping[str, Sequence[bytes]], settings: Any
+    plugin: IConnectorPlugin, secrets: Mapping[str, Sequence[bytes]], settings: Any, trigger_id: str | None = None
 ) -> SignedConnector | WebhookConnector:
     binding = ConnectorBinding(
-        trigger_id=plugin.provider,
+        trigger_id=trigger_id or plugin.provider,
         provider=plugin.provider,
         kind=plugin.kinds[0],
         path="/",

@@ -162,6 +162,9 @@ class SendTests(SendCase):
             result = self.send(*arguments)
             self.assertEqual((result.exit_code, result.stdout), (1, ""), arguments)
             self.assertIn(said, result.stderr)
+        self.environ["HARN_SECRET_STANDARD_KEY"] = "not base64!"
+        self.write(TRIGGER.format(id="payments", provider="standard", events="[]"))
+        self.assertIn("trigger payments: the value of the secret signing_secret cannot", self.send("payments").stderr)
         self.write("nonsense [")
         self.assertIn("is not TOML", self.send("gh").stderr)
         self.assertEqual(server.seen, [])
