@@ -48,7 +48,10 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         if not body:
             return cls(headers, "none", bodies.NOTHING)
         if bodies.media_type(headers) == bodies.FORM:
-            return cls.of(headers, body)
+            try:
+                return cls.of(headers, body)
+            except PayloadInvalid:  # a form may have a field "payload" of another kind
+                return cls(headers, "fields", bodies.Document(bodies.read_form(body)))
         claimed = bodies.claims_json(headers)
         if claimed:
             bodies.check_charset(headers, body)

@@ -475,6 +475,14 @@ class CredentialTests(SynchronousTestCase):
             self.assertEqual(running.credential_headers, names)
         self.assertEqual(BASIC.declared({}).scheme.credential_headers, ("authorization",))
 
+    def test_any_form(self) -> None:
+        """A form of any sender may have a field ``payload`` that is plain text."""
+        body, headers = b"type=ping&payload=hello", {"Authorization": "t0k", "Content-Type": FORM}
+        event = Sent(TOKEN, b"t0k", {}, name="token").event(body, headers)
+        self.assertEqual((event.kind, seen(event, body)["raw"]), ("ping", {"type": "ping", "payload": "hello"}))
+        with self.assertRaises(PayloadInvalid):
+            Sent(TOKEN, b"t0k", {}, name="token").event(b"{}", headers)
+
 
 class StandardTests(SynchronousTestCase):
     def test_their_libraries(self) -> None:
