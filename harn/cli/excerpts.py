@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -33,6 +34,7 @@ BEFORE = 40
 
 _COLUMN = re.compile(r"column (\d+)")
 _CODE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?", re.DOTALL)
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _INDEX = re.compile(r"\[\d+\]$")
 
 
@@ -61,12 +63,21 @@ class Excerpt:
         before, inside = _plain(text[:start]), _plain(text[start : start + marked])
         number = f"{self.line:>5}"
         yield f"{number} | {before}{inside}{_plain(text[start + marked :])}".rstrip()
-        yield f"{' ' * len(number)} | {' ' * len(before)}{'^' * max(1, len(inside))}"
+        yield f"{' ' * len(number)} | {' ' * _width(before)}{'^' * max(1, _width(inside))}"
 
 
 def _plain(text: str) -> str:
     """Return a part of a line as it is shown: no tabs, and nothing that steers a terminal."""
     return visible(text.replace("\t", "    "))
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: characters of East Asia take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )
 
 
 def excerpt_of(source: str, line: int, where: str = "") -> Excerpt | None:
@@ -76,7 +87,7 @@ def excerpt_of(source: str, line: int, where: str = "") -> Excerpt | None:
     :param line: from 1.
     :param where: of the problem: its last key is marked where the line has it, or its column; else the whole line.
     """
-    lines = source.splitlines()
+    lines = _LINE_END.split(source)  # not `splitlines`, which ends lines at U+2028 and others, too
     if not 1 <= line <= len(lines) or not lines[line - 1].strip():
         return None
     text = lines[line - 1]

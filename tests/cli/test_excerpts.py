@@ -47,6 +47,16 @@ class ExcerptTests(SynchronousTestCase):
         self.assertEqual(self.marked(3, "column 3"), "n")
         self.assertEqual(self.marked(3, "column 900"), '"')
 
+    def test_wide_characters(self) -> None:
+        """The carets stand below what they mark, also after characters that take two columns, or none."""
+        found = excerpt_of('match = { a\u0301 = "\u65e5\u672c", handlr = 1 }\n', 1, "handlr")
+        assert found is not None
+        self.assertEqual(list(found.lines())[1], f"      | {' ' * 22}^^^^^^")
+
+    def test_ends_of_lines(self) -> None:
+        """Lines end where TOML and Python end them, and nowhere else."""
+        self.assertEqual(self.marked(3, "handlr", 'id = "a\u2028b\x85c"\r\n\nhandlr = 1\n'), "handlr")
+
     def test_marks_the_line_otherwise(self) -> None:
         """What is missing, or has no place, marks the line without its indentation."""
         self.assertEqual(self.marked(1, "triggers[0] (gh): handler"), "[[triggers]]")
