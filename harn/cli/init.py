@@ -25,7 +25,7 @@ TAKEN = ("harn", "test_handlers")
 
 
 class CannotBegin(HarnError):
-    """The folder has some of the files already, or what was asked for cannot be written down."""
+    """The folder has some of the files already, or cannot be written to."""
 
 
 @click.command()
@@ -72,7 +72,7 @@ def find_sender(plugins: Mapping[str, IConnectorPlugin], sender: str) -> IConnec
     """
     Return the plugin of a sender.
 
-    :raises CannotBegin: there is none; names what there is.
+    :raises click.UsageError: there is none; names what there is.
     """
     from harn.manifest.diagnostics import nearest
 
@@ -81,17 +81,17 @@ def find_sender(plugins: Mapping[str, IConnectorPlugin], sender: str) -> IConnec
         return plugins[sender]
     meant = nearest(sender, known)
     hint = f"did you mean {meant!r}?" if meant else f"known: {', '.join(known)}; webhook is any sender that signs"
-    raise CannotBegin(f"--sender must be a provider of webhooks, got {sender!r}; {hint}")
+    raise click.UsageError(f"--sender must be a provider of webhooks, got {sender!r}; {hint}")
 
 
 def check_name(name: str) -> str:
     """
     Return the id of a trigger, which is a part of its URL, too.
 
-    :raises CannotBegin: it would have to be quoted there.
+    :raises click.UsageError: it would have to be quoted there.
     """
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
-        raise CannotBegin(f"--name must have letters, digits, - and _ only, got {name!r}")
+        raise click.UsageError(f"--name must have letters, digits, - and _ only, got {name!r}")
     return name
 
 
@@ -99,17 +99,17 @@ def make_files(plugin: IConnectorPlugin, name: str, handler: str, schema: str) -
     """
     Return the text of each file by its path in the folder.
 
-    :raises CannotBegin: the handler is not ``module:function``.
+    :raises click.UsageError: the handler is not ``module:function``.
     """
     from harn.cli import starter
 
     try:
         function = parse_function_reference(handler)
     except ValueError as wrong:
-        raise CannotBegin(f"--handler: {wrong}") from None
+        raise click.UsageError(f"--handler: {wrong}") from None
     first = function.module.partition(".")[0]
     if first in TAKEN or first in sys.stdlib_module_names:
-        raise CannotBegin(f"--handler must be in a module of its own, got {first!r}, which {handler_clash(first)}")
+        raise click.UsageError(f"--handler must be in a module of its own, got {first!r}, which {handler_clash(first)}")
     return {
         "harn.toml": starter.manifest(plugin, name, str(function)),
         starter.SCHEMA: schema,
@@ -129,7 +129,7 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
     """
     Write the files, all or none.
 
-    :raises CannotBegin: some of them are there.
+    :raises click.UsageError: some of them are there.
     :raises OSError: one cannot be written.
     """
     there = [name for name in sorted(files) if os.path.lexists(directory / name)]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class CannotSend(HarnError):
-    """The request cannot be made: no example, no signature, or a header that no request has."""
+    """The request cannot be made: no example, or no signature."""
 
 
 @click.command()
@@ -165,7 +165,8 @@ def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) ->
     :raises ManifestInvalid: the manifest has problems.
     :raises RouteUnknown: it has no such trigger.
     :raises SecretUnavailable: a secret of it is not set.
-    :raises CannotSend: the provider, or a header, is wrong.
+    :raises CannotSend: the provider is wrong.
+    :raises click.UsageError: a header is.
     """
     from harn.testing.events import plugin_of
 
@@ -239,11 +240,11 @@ def read_header(text: str) -> tuple[str, str]:
     """
     Read ``Name: value``.
 
-    :raises CannotSend: it is something else.
+    :raises click.UsageError: it is something else.
     """
     name, colon, value = text.partition(":")
     if not colon or not name.strip() or not text.isprintable() or not name.strip().isascii():
-        raise CannotSend(f"--header must be NAME:VALUE, got {text!r}")
+        raise click.UsageError(f"--header must be NAME:VALUE, got {text!r}")
     return name.strip().lower(), value.strip()
 
 

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from harn.errors import ManifestInvalid
 from harn.files import NotRegular, TooLarge, list_directory, read_regular
@@ -271,11 +271,26 @@ def read_manifest(path: str, shown: str | None = None) -> ManifestSource:
     for pattern in patterns:
         _record_listing(os.path.join(directory, os.path.dirname(pattern)))
     named = [os.path.normpath(os.path.join(directory, each)) for each in patterns if not glob.has_magic(each)]
-    files = [manifest]
+    files, problems = [manifest], []
     for each in dict.fromkeys((*find_included(manifest.path, patterns), *named)):
         name = os.path.join(prefix, os.path.relpath(each, directory))
-        files.append(_read_file(each, name, "included file not found", "write it, or take it out of include"))
+        try:
+            files.append(_read_file(each, name, "included file not found", "write it, or take it out of include"))
+        except ManifestInvalid as error:
+            line = _line_of_include(manifest.text(), os.path.relpath(each, directory))
+            problems += [evolve(problem, file=manifest.shown, line=line, where="include") for problem in error.problems]
+    if problems:
+        raise ManifestInvalid(problems, stage="parse")
     return ManifestSource.joined(files)
+
+
+def _line_of_include(text: str, name: str) -> int | None:
+    """Return the line that names an included file, else the one on which ``include`` begins."""
+    begin = _INCLUDE.search(text)
+    if begin is None:
+        return None
+    found = text.find(name, begin.end())
+    return text.count("\n", 0, begin.start() if found < 0 else found) + 1
 
 
 def _record_listing(directory: str) -> None:

@@ -113,6 +113,6 @@ class InitTests(SynchronousTestCase):
             (("--handler", "json:on_event"), "would hide an installed one"),
         ):
             result = self.init(*arguments)
-            self.assertEqual((result.exit_code, result.stdout), (1, ""), arguments)
+            self.assertEqual((result.exit_code, result.stdout), (2, ""), arguments)
             self.assertIn(said, result.stderr)
             self.assertFalse(self.folder.exists())

@@ -155,13 +155,15 @@ class SendTests(SendCase):
         server = self.serve()
         for arguments, said in (
             (("g",), "there is no trigger 'g'; did you mean 'gh'?"),
-            (("gh", "-H", "novalue"), "--header must be NAME:VALUE"),
             (("gh", "-d", "@nowhere"), "nowhere cannot be read"),
             (("gh", "--sender", "githb"), "did you mean"),
         ):
             result = self.send(*arguments)
             self.assertEqual((result.exit_code, result.stdout), (1, ""), arguments)
             self.assertIn(said, result.stderr)
+        result = self.send("gh", "-H", "novalue")
+        self.assertEqual(result.exit_code, 2)
+        self.assertIn("--header must be NAME:VALUE", result.stderr)
         self.environ["HARN_SECRET_STANDARD_KEY"] = "not base64!"
         self.write(TRIGGER.format(id="payments", provider="standard", events="[]"))
         self.assertIn("trigger payments: the value of the secret signing_secret cannot", self.send("payments").stderr)

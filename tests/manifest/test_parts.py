@@ -143,10 +143,14 @@ class IncludeTests(PartsCase):
 
     def test_missing_file(self) -> None:
         """A name without a wildcard must be there."""
-        self.write("harn.toml", 'include = ["more.toml"]\n')
+        self.write("harn.toml", '# Ours.\ninclude = [\n  "more.toml",\n  "less.toml",\n]\n')
         self.assertEqual(
             self.complaints(),
-            ["conf/more.toml: included file not found: conf/more.toml; write it, or take it out of include"],
+            [
+                f"conf/harn.toml:{line}: include: included file not found: conf/{name}.toml; write it, or take it out"
+                " of include"
+                for line, name in ((3, "more"), (4, "less"))
+            ],
         )
 
     def test_patterns(self) -> None:
