@@ -236,6 +236,7 @@ class Runner:
                 "alert {name} sent to {to}: {words}", name=entry.rule.name, to=entry.target.shown, words=message.subject
             )
             self.board.put(entry, machine.sent(entry.state, now), now)
+            await self._kept(entry)
         else:
             counts.failed += 1
             self._failed(entry, error, now)
@@ -243,12 +244,12 @@ class Runner:
             self._waiting.pop(entry, None)
 
     async def _kept(self, entry: Entry) -> None:
-        """Wait until the store has the message, so that it is not made again after a crash; not for long."""
+        """Wait until the store has the state, not for long: after a crash no message is made, or sent, again."""
         self._keeper.mark(entry)
         try:
             await Deferred.fromCoroutine(self._keeper.save()).addTimeout(KEEPING, self._clock)
         except TimeoutError:
-            log.warn("alert {name} is sent before it could be kept", name=entry.rule.name)
+            log.warn("alert {name}: its state could not be kept in time", name=entry.rule.name)
 
     def _failed(self, entry: Entry, error: AlertNotSent, now: float) -> None:
         attempts = entry.state.pending[0].attempts + 1
