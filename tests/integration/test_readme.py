@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```(?P<language>[a-z]+)\n(?P<text>.*?)^```$", re.DOTALL | 
 
 
 class UseItTests(ServerCase):
-    """The commands of one block, in order."""
+    """The commands of each block, in order."""
 
     def setUp(self) -> None:
         if not README.exists():
@@ -37,12 +37,12 @@ class UseItTests(ServerCase):
             (text,) = self.blocks[language]
             self.write(text.partition("\n")[0].removeprefix("# "), text)
 
-    def run_typed(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        """Run a command in the folder, as this Python has it."""
+    def run_typed(self, command: list[str], folder: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in the folder, or in a folder within it, as this Python has it."""
         words = {"harn": [sys.executable, "-m", "harn"], "twistd": [*TWISTD]}
         return subprocess.run(
             [*words[command[0]], *command[1:]],
-            cwd=self.directory,
+            cwd=self.directory / folder,
             env=self.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -60,7 +60,7 @@ class UseItTests(ServerCase):
     def test_as_typed(self) -> None:
         """Each command does what it says, without a key; `pip install` and the one in the foreground are left out."""
         self.addCleanup(self.end)
-        usual, after_trouble = (text.splitlines() for text in self.blocks["sh"])
+        usual, _, after_trouble = (text.splitlines() for text in self.blocks["sh"])
         self.assertEqual(usual.pop(), "kill $(cat twistd.pid)")
         ran = 0
         event_id = ""
@@ -79,3 +79,31 @@ class UseItTests(ServerCase):
         pid = int((self.directory / "twistd.pid").read_text())
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not is_alive(pid), "the daemon's end")
+
+    def test_empty_folder(self) -> None:
+        """The folder that ``init`` makes is served by ``dev``, which accepts what ``send`` signs."""
+        _, typed, _ = (text.splitlines() for text in self.blocks["sh"])
+        init, enter, serve, send = (line.partition("#")[0].split() for line in typed)
+        self.assertEqual((enter, serve), (["cd", "shop"], ["harn", "dev"]))
+        made = self.run_typed(init)
+        self.assertEqual((made.returncode, made.stderr), (0, ""), made)
+        output = self.directory / "output.txt"
+        with open(output, "wb") as out:
+            dev = subprocess.Popen(
+                [sys.executable, "-m", "harn", "dev"],
+                cwd=self.directory / "shop",
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        self.addCleanup(dev.wait)
+        self.addCleanup(dev.kill)
+
+        def ready() -> bool:
+            self.assertIsNone(dev.poll(), output.read_text("utf-8"))
+            return "HTTP listener ready on" in output.read_text("utf-8")
+
+        wait_until(ready, "the server")
+        sent = self.run_typed(send, "shop")
+        self.assertEqual((sent.returncode, '"status":"accepted"' in sent.stdout), (0, True), sent)
