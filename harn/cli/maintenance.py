@@ -21,7 +21,7 @@ from harn.backup.backups import back_up as backup_operation
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.excerpts import Excerpts
 from harn.cli.options import with_json, with_place
-from harn.cli.output import Line, print_error, print_lines, warn
+from harn.cli.output import CHANGES, PROBLEMS, Line, ending_dry_run, print_error, print_lines, warn
 from harn.cli.place import ServerLocation, ServerTarget, with_server_within
 from harn.cli.reload import describe_problems
 from harn.cli.rows import print_json
@@ -96,7 +96,11 @@ def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupIn
 @click.command()
 @with_place
 @click.argument("file")
-@click.option("--dry-run", is_flag=True, help="Check FILE and show what is in it; change nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check FILE and show what is in it; change nothing: exit 1 it could be restored, 2 problems.",
+)
 @with_json
 def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     """
@@ -109,17 +113,26 @@ def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
     place = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
     path = os.path.abspath(file)
-    copied = examine(path) if dry_run else restore_into(place.state_dir, path)
-    found = Restored(
-        state_dir=place.state_dir,
-        dry_run=dry_run,
-        refused=why_not(place.state_dir) if dry_run else None,
-        backup=describe(path, copied),
-    )
+    with ending_dry_run(dry_run):
+        copied = examine(path) if dry_run else restore_into(place.state_dir, path)
+        found = Restored(
+            state_dir=place.state_dir,
+            dry_run=dry_run,
+            refused=why_not(place.state_dir) if dry_run else None,
+            backup=describe(path, copied),
+        )
     if as_json:
         print_json(to_builtins(found))
-        return
-    print_lines(backup_lines(found.backup, f"{path} is sound" if dry_run else f"restored into {place.state_dir}"))
+    else:
+        show_restored(found)
+    if dry_run:
+        sys.exit(CHANGES if found.refused is None else PROBLEMS)
+
+
+def show_restored(found: Restored) -> None:
+    """Print what is in the backup, and where it went or why it would not."""
+    said = f"{found.backup.file} is sound" if found.dry_run else f"restored into {found.state_dir}"
+    print_lines(backup_lines(found.backup, said))
     if found.refused is not None:
         print_lines([(f"  it would not be restored: {found.refused}", "yellow")])
 

@@ -16,7 +16,7 @@ from msgspec import Struct, UnsetType, structs, to_builtins
 from harn.cli.client import ask
 from harn.cli.completion import complete_bindings
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place
-from harn.cli.output import warn
+from harn.cli.output import CHANGES, ending_dry_run, warn
 from harn.cli.place import ServerTarget, Sleep, Wait, may_come_back, with_server
 from harn.cli.rows import Column, Rows, draw, format_fields, format_value, print_json, section
 from harn.errors import HarnError
@@ -192,13 +192,16 @@ def without_age(drain: Drain) -> Drain:
     return structs.replace(drain, age_seconds=0.0)
 
 
+DRY_RUN = {"dry_run": "Only list what would be taken up: exit 0 nothing, 1 something, 2 problems."}
+
+
 class NotConfirmed(HarnError):
     """A command that changes something needs --yes."""
 
 
 @click.command()
 @with_place
-@with_parameters(recover_operation)
+@with_parameters(recover_operation, helps=DRY_RUN)
 @click.option("-y", "--yes", is_flag=True, help="Take it up.")
 @with_server
 @with_json
@@ -207,11 +210,14 @@ def recover(target: ServerTarget, yes: bool, as_json: bool, **given: Any) -> Non
     wanted = parameters_from(recover_operation, given)
     if not wanted.dry_run and not yes:
         raise NotConfirmed("refusing to recover without --yes; see what would be taken up with --dry-run")
-    answered = ask(target.client(), recover_operation, wanted)
+    with ending_dry_run(wanted.dry_run):
+        answered = ask(target.client(), recover_operation, wanted)
     if as_json:
         print_json(answered.document)
     else:
         show_recovered(wanted, answered.result)
+    if wanted.dry_run and answered.result.stranded_envelopes > 0:
+        sys.exit(CHANGES)
 
 
 def show_recovered(wanted: Recover, found: Recovered) -> None:

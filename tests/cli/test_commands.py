@@ -347,6 +347,16 @@ class RecoverTests(CommandCase):
         for arguments in (["--envelope-age", "5"], []):
             self.assertEqual(self.harn("recover", "--yes", *arguments).exit_code, 2)
 
+    def test_dry_run_exits_by_what_it_found(self) -> None:
+        """A dry run exits 0 with nothing to take up, 1 with something, 2 with problems."""
+        error = {"title": "Internal Server Error", "status": 500, "detail": "the event log cannot be read"}
+        nothing = {**self.FOUND, "candidates": [], "stranded_envelopes": 0}
+        self.serve((200, nothing), (200, self.FOUND), (200, self.FOUND), (500, error))
+        words = ("recover", "--envelope-age", "0s", "--dry-run")
+        found = [self.harn(*words, *more) for more in ([], [], ["--json"], [])]
+        self.assertEqual([each.exit_code for each in found], [0, 1, 1, 2])
+        self.assertIn("error: ", found[-1].stderr)
+
     def test_dry_run_lists(self) -> None:
         """A dry run lists the candidates and takes none up."""
         server = self.serve((200, self.FOUND))

@@ -47,6 +47,10 @@ class BackupTests(ServerCase):
         self.assertEqual((again.status, "--force" in again.stderr), (1, True), again)
         refused = self.orchestrator("restore", "copy.harn")
         self.assertEqual((refused.status, "not empty" in refused.stderr), (1, True), refused)
+        for words, status in ((["new"], 1), (["state"], 2), (["new", "--json"], 1)):
+            tried = self.harn("orchestrator", "restore", "copy.harn", "--dry-run", "--state-dir", *words)
+            self.assertEqual(tried.status, status, tried)
+        self.assertEqual(self.harn("orchestrator", "restore", "harn.toml", "--dry-run").status, 2)
         server.kill()
         self.assertEqual(self.checked("backup", "stopped.harn")["deliveries"]["ready"], 1)
         told = json.loads(self.harn("orchestrator", "restore", "copy.harn", "--state-dir", "new", "--json").stdout)
