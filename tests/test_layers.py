@@ -64,7 +64,7 @@ FACADES = frozenset(("interfaces", "testing"))
 Only ``cli`` does: ``harn connector check`` runs the suite for authors of connectors.
 """
 
-SIDEWAYS = frozenset((("auth", "secrets"), ("history", "rollout")))
+SIDEWAYS = frozenset((("auth", "secrets"), ("auth", "operations"), ("history", "rollout")))
 """Pairs of rooms of one layer of which the first may import the second."""
 
 VALUES = frozenset(("errors", "model", "wire", "clocks", "files", "lifecycle"))

@@ -23,6 +23,7 @@ from harn.auth.credentials import (
 from harn.errors import CredentialsRejected, SignatureMismatch
 from harn.model.delivery import Claim
 from harn.model.display import REDACTED
+from harn.operations.model import Role
 
 GUARD_SCOPE = "admin"
 
@@ -35,10 +36,12 @@ class Identity:
     :ivar actor: ``key:`` and the first 8 hexadecimal digits of the key's SHA-256, ``hmac``, or ``token``.
     :ivar guard: a claim that the caller must make durable before it acts; if it is taken, the request is a replay
         (`harn.errors.SignatureReplayed`). None where a repeated request is harmless.
+    :ivar role: the permissions of the credential.
     """
 
     actor: str
     guard: Claim | None = None
+    role: Role = Role.ADMIN
 
 
 class Authenticator:

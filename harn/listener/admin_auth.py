@@ -14,7 +14,7 @@ from harn.auth.authenticator import Authenticator
 from harn.clocks import WallTime
 from harn.errors import Refused, SignatureReplayed
 from harn.listener.request import HarnRequest
-from harn.operations.model import Caller, Role
+from harn.operations.model import Caller
 from harn.store.inbox import IInbox
 from harn.waiting import shield
 
@@ -56,7 +56,7 @@ class AdminAuth:
 
     async def identify(self, request: HarnRequest) -> Caller:
         """
-        Return the caller, and claim a signature that counts once. Every credential has the role ``admin``.
+        Return the caller, with the role of its credential, and claim a signature that counts once.
 
         :raises CredentialsRejected: or one of its classes.
         :raises EventLogUnavailable: the signature cannot be claimed.
@@ -71,4 +71,4 @@ class AdminAuth:
         guard = identity.guard
         if guard is not None and not await shielded(self.inbox.claim(guard.scope, guard.key, guard.expires_at)):
             raise SignatureReplayed("this signature was used before; make a new signature for each request")
-        return Caller(actor=identity.actor, role=Role.ADMIN)
+        return Caller(actor=identity.actor, role=identity.role)
