@@ -7,12 +7,13 @@ TRIAL ?= -m twisted.trial
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test lint twisted clean
+.PHONY: help run test lint docs twisted clean
 
 help:
 	@echo "make run    start the orchestrator on examples/quickstart; Ctrl-C ends it"
 	@echo "make test   run all tests"
 	@echo "make lint   check style and types"
+	@echo "make docs   build the documentation's site in site/"
 	@echo "make twisted VERSION=lowest   run tests with another Twisted: lowest, latest or a number"
 	@echo "make clean  remove what the others made"
 
@@ -27,11 +28,14 @@ lint: $(VENV)/installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 twisted:
 	@PYTHON=$(PYTHON) .ci/twisted $(or $(VERSION),lowest)
 
 clean:
-	rm -rf $(VENV) .harn build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache */plugins/dropin.cache
+	rm -rf $(VENV) .harn build dist site *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache */plugins/dropin.cache
 
 # Installed in place, so that an edit counts at once. "compat" puts this folder on the path as it is, which is how Twisted
 # finds our plugins in it. A stamp is older than the files that say what to install.

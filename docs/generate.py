@@ -419,9 +419,15 @@ def _members(schema: Schema, schemas: Schema, before: str) -> Iterator[tuple[str
     for name, value in schema["properties"].items():
         path = f"{before}{name}"
         inner, suffix = _object_in(value, schemas)
-        yield f"`{path}`", _kind_of(value, schemas), value.get("description", inner.get("description", ""))
+        meaning = value.get("description", inner.get("description", ""))
+        yield f"`{path}`", _kind_of(value, schemas), _in_one_line(meaning)
         if inner:
             yield from _members(inner, schemas, f"{path}{suffix}.")
+
+
+def _in_one_line(docstring: str) -> str:
+    """Return a docstring as a cell of a table can have it, without its fields."""
+    return " ".join(re.split(r"\n\s*:", docstring)[0].split()).replace("``", "`")
 
 
 def _object_in(schema: Schema, schemas: Schema) -> tuple[Schema, str]:

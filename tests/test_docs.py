@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, TestCase
@@ -50,6 +51,15 @@ def anchors(page: Path) -> set[str]:
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def leaves(navigation: Any) -> Iterator[str]:
+    """Yield the paths of a navigation."""
+    if isinstance(navigation, str):
+        yield navigation
+        return
+    for each in navigation.values() if isinstance(navigation, dict) else navigation:
+        yield from leaves(each)
 
 
 class DocumentationCase(TestCase):
@@ -101,6 +111,11 @@ class PageTests(DocumentationCase):
         linked = {link["path"] for link in LINK.finditer((DOCS / "index.md").read_text(encoding="utf-8"))}
         there = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
         self.assertEqual(there - linked, {"index.md"})
+
+    def test_every_page_is_in_the_navigation(self) -> None:
+        """The site's navigation leads to every page, once."""
+        navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+        self.assertEqual(sorted(leaves(navigation)), sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")))
 
     def test_every_variable_is_described(self) -> None:
         """Each environment variable that the code names is in the reference of the command line."""
