@@ -7,8 +7,8 @@ those of the features before it, and adds them here. `harn.orchestrator.features
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Mapping
+from random import Random
 from typing import Any, TypeVar
 
 from attrs import field, frozen
@@ -60,12 +60,12 @@ class Runtime:
     The reactor, time and chance of a server; tests pass their own.
 
     :ivar reactor: drives everything; ``wall``: the time of day, for stamps.
-    :ivar random: returns numbers from 0 to below 1, for jitter.
+    :ivar random: draws numbers for jitter.
     """
 
     reactor: Any
     wall: WallTime = field(factory=WallClock)
-    random: Callable[[], float] = random.random
+    random: Random = field(factory=Random)
 
 
 class Server:

@@ -6,7 +6,8 @@ It decides nothing about an outcome: `harn.dispatch.settlements` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from random import Random
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -42,10 +43,10 @@ class Attempts:
     """
     Begins deliveries, and takes their endings.
 
-    :param random: gives a number from 0 up to 1, for delays before further attempts.
+    :param random: for delays before further attempts.
     """
 
-    def __init__(self, turns: Turns, parts: Parts, random: Callable[[], float]) -> None:
+    def __init__(self, turns: Turns, parts: Parts, random: Random) -> None:
         self._turns = turns
         self._random = random
         self._clock, self._wall = parts.clock, parts.wall
@@ -156,7 +157,7 @@ class Attempts:
             gone = self._registry.for_retry(binding.id, binding) is None
             self._retries.follow_wall_clock()
             now = self._wall.seconds()
-            settling.append((delivery, failed(delivery, started_at, now, error, self._random, gone=gone)))
+            settling.append((delivery, failed(delivery, started_at, now, error, self._random.random(), gone=gone)))
 
     def _settled(self, _: None, settled: Sequence[Settling]) -> None:
         redriving = [self._closing.died(each.binding, settlement) for each, settlement in settled if settlement.dead]

@@ -6,8 +6,6 @@ Source of the ``svix`` schedule: Svix, "Retry Schedule".
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from harn.dispatch.delivery import Delivery
 from harn.errors import (
     AttemptFailed,
@@ -86,13 +84,14 @@ def failed(
     started_at: float,
     now: float,
     error: AttemptFailed,
-    random: Callable[[], float],
+    drawn: float,
     *,
     gone: bool = False,
 ) -> Settlement:
     """
     Settle a delivery whose attempt failed: the next attempt's time, or the dead letters and why.
 
+    :param drawn: a random number from 0 up to 1, for the delay before the next attempt.
     :param gone: no version is left that a further attempt could run on.
     """
     number, version = delivery.attempts + 1, delivery.binding.version
@@ -104,7 +103,7 @@ def failed(
     if reason is not None:
         state = DEAD
         dead = DeadLetter(reason=reason, error_class=error.error_class, error=attempt.error or "")
-    elif (delay := _delay_after(number, delivery.binding.spec.retry, error, random)) > 0:
+    elif (delay := _delay_after(number, delivery.binding.spec.retry, error, drawn)) > 0:
         state, due_at = WAITING, now + delay
     return Settlement(
         delivery_id=delivery.delivery_id,
@@ -141,11 +140,11 @@ def _reason_to_give_up(number: int, retry: RetrySpec, error: AttemptFailed, *, g
     return BINDING_REMOVED if gone else None
 
 
-def _delay_after(number: int, retry: RetrySpec, error: AttemptFailed, random: Callable[[], float]) -> float:
+def _delay_after(number: int, retry: RetrySpec, error: AttemptFailed, drawn: float) -> float:
     """Return the seconds until the attempt that follows: as the handler asks, or else as the trigger's retry says."""
     if isinstance(error, HandlerRetryAfter) and error.seconds is not None:
         return min(error.seconds, LONGEST)
-    return delay_before(number + 1, retry, random)
+    return delay_before(number + 1, retry, drawn)
 
 
 def removed(delivery_id: int, trigger_id: str, version: int, attempts: int, *, passed: bool) -> Settlement:
@@ -220,15 +219,15 @@ def allowed_attempts(retry: RetrySpec) -> int:
     return retry.max or DEFAULT_ATTEMPTS
 
 
-def delay_before(attempt: int, retry: RetrySpec, random: Callable[[], float]) -> float:
+def delay_before(attempt: int, retry: RetrySpec, drawn: float) -> float:
     """
     Return the wait before an attempt: the full one, less what is drawn of its jittered share.
 
     :param attempt: its number, 2 or more.
-    :param random: gives a number from 0 up to 1.
+    :param drawn: a random number from 0 up to 1.
     :return: seconds.
     """
-    return full_delay(attempt, retry) * (1.0 - retry.share_of_jitter * random())
+    return full_delay(attempt, retry) * (1.0 - retry.share_of_jitter * drawn)
 
 
 def full_delay(attempt: int, retry: RetrySpec) -> float:

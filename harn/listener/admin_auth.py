@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from attrs import frozen
@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.auth.authenticator import Authenticator
 from harn.clocks import WallTime
 from harn.errors import Refused, SignatureReplayed
+from harn.listener.credentials import LiveCredentials
 from harn.listener.request import HarnRequest
 from harn.operations.model import Caller
 from harn.store.inbox import IInbox
@@ -38,12 +38,12 @@ class AdminAuth:
     Checks the credentials of requests to the admin API.
 
     :ivar wall: for the freshness of a signature.
-    :ivar authenticator: returns the current one: a reload makes a new one.
+    :ivar credentials: of the live generation.
     :ivar inbox: where signatures that count once are claimed.
     """
 
     wall: WallTime
-    authenticator: Callable[[], Authenticator]
+    credentials: LiveCredentials
     inbox: IInbox
 
     def check_headers(self, request: HarnRequest) -> None:
@@ -52,7 +52,7 @@ class AdminAuth:
 
         :raises CredentialsRejected: or one of its classes.
         """
-        self.authenticator().authenticate_headers(request.headers, request.received_at)
+        self.credentials.admin_authenticator().authenticate_headers(request.headers, request.received_at)
 
     async def identify(self, request: HarnRequest) -> Caller:
         """
@@ -61,7 +61,7 @@ class AdminAuth:
         :raises CredentialsRejected: or one of its classes.
         :raises EventLogUnavailable: the signature cannot be claimed.
         """
-        identity = self.authenticator().authenticate(
+        identity = self.credentials.admin_authenticator().authenticate(
             request.method.decode("latin-1"),
             request.uri.decode("latin-1"),
             request.headers,

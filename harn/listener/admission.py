@@ -7,13 +7,14 @@ gains ``rate`` tokens a second up to ``burst``; a request uses one, or `take` re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from math import ceil
 
 from attrs import field, frozen
 from attrs.validators import gt
 from twisted.internet.interfaces import IReactorTime
 
+from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import RateExceeded, Saturated
 from harn.manifest.settings import AdmissionSettings
 
@@ -68,6 +69,7 @@ class Admission:
     :param global_capacity: capacity of the global bucket, in requests, if the manifest sets none.
     :param per_source_capacity: the same for each trigger.
     :param refill_per_sec: the rate at which both refill.
+    :param dispatcher: the bodies that it holds count against the same bound.
     :ivar pending_bytes: bytes of bodies that are verified and not durable yet; ``pending_events``: their requests.
     """
 
@@ -78,10 +80,10 @@ class Admission:
         global_capacity: float | None = None,
         per_source_capacity: float | None = None,
         refill_per_sec: float | None = None,
-        beside: Callable[[], int] = lambda: 0,
+        dispatcher: Dispatcher | None = None,
     ) -> None:
         self._clock = clock
-        self._beside = beside
+        self._dispatcher = dispatcher
         self._defaults = (
             _rate(refill_per_sec or global_capacity, global_capacity),
             _rate(refill_per_sec or per_source_capacity, per_source_capacity),
@@ -171,7 +173,10 @@ class Admission:
         """
         bound = self._settings.max_pending_bytes
         free = bound - self.pending_bytes - length
-        return free >= bound // 2 or free >= min(self._beside(), bound // 2)
+        if free >= bound // 2:
+            return True
+        held = 0 if self._dispatcher is None else self._dispatcher.bytes_in_hand
+        return free >= min(held, bound // 2)
 
     def _take(self, key: str, rate: Rate) -> float:
         now = self._clock.seconds()

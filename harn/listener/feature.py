@@ -39,11 +39,9 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     token = (read_token(options.state_dir) if takes_over else None) or write_token(options.state_dir)
     credentials = server.add(LiveCredentials(token))
     dispatcher, intake = server[Dispatcher], server[Intake]
-    admission = server.add(
-        Admission(server.reactor, **admission_defaults(server.environ), beside=lambda: dispatcher.bytes_in_hand)
-    )
-    edge = (server.reactor, intake, admission, server.lifecycle, server.in_thread, credentials.authenticator)
-    pages = make_pages(server.metrics, server.readiness.reasons, server.in_thread)
+    admission = server.add(Admission(server.reactor, **admission_defaults(server.environ), dispatcher=dispatcher))
+    edge = (server.reactor, intake, admission, server.lifecycle, server.in_thread, credentials)
+    pages = make_pages(server.metrics, server.readiness, server.in_thread)
     places = Places(public=Ingest(*edge), credentials=server.add(Push(*edge)), pages=pages)
     site = HarnSite(server.reactor, server.metrics, places, wall=server.wall)
     server.add(site, HarnSite, IRouteTable)
@@ -68,9 +66,7 @@ def install_admin(server: Server) -> None:
     """Mount the admin API at ``/admin``. Installed last: each feature before it may add operations."""
     operations = server.operations
     operations.add(operations, show_api)
-    auth = AdminAuth(
-        wall=server.wall, authenticator=server[LiveCredentials].admin_authenticator, inbox=server.store.inbox
-    )
+    auth = AdminAuth(wall=server.wall, credentials=server[LiveCredentials], inbox=server.store.inbox)
     server[HarnSite].mount("/admin", server.add(Admin(auth, operations)))
 
 

@@ -17,7 +17,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.auth.authenticator import Authenticator
 from harn.connectors.interfaces import Events, Normalized, Reject, Respond
 from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
 from harn.errors import BodyTimedOut, ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
@@ -26,6 +25,7 @@ from harn.listener.addresses import check_address
 from harn.listener.admission import Admission
 from harn.listener.answers import Answers, Expected, fixed_answer, handler_answer, shared_answer, usual_answer
 from harn.listener.codings import codings_of, decode
+from harn.listener.credentials import LiveCredentials
 from harn.listener.place import POST_METHODS, Place
 from harn.listener.problems import problem_for, status_of
 from harn.listener.refusals import note_refusal
@@ -52,7 +52,7 @@ class Ingest(Place):
     The resource of every public route.
 
     :param in_thread: examines bodies above `harn.listener.phases.Limits.threaded_body`.
-    :param authenticator: returns the current one, to redact our credentials before an event is stored.
+    :param credentials: of the live generation, which are redacted before an event is stored.
     """
 
     challenge = b"WWW-Authenticate: Signature\r\n"
@@ -65,7 +65,7 @@ class Ingest(Place):
         admission: Admission,
         lifecycle: Lifecycle,
         in_thread: InThread,
-        authenticator: Callable[[], Authenticator],
+        credentials: LiveCredentials,
     ) -> None:
         self._clock = clock
         self._intake = intake
@@ -73,7 +73,7 @@ class Ingest(Place):
         self._lifecycle = lifecycle
         self._in_thread = in_thread
         self._examining = DeferredSemaphore(EXAMINED_AT_ONCE)
-        self._authenticator = authenticator
+        self._credentials = credentials
         self._answers = Answers()
         lifecycle.subscribe(Settled, self._answers.settled)
 
@@ -188,7 +188,7 @@ class Ingest(Place):
         )
         hidden: tuple[str, ...] = getattr(route.receiver.value, "credential_headers", ())
         arrival = Arrival(
-            headers=without(hidden, self._authenticator().without_ours(inbound.headers)),
+            headers=without(hidden, self._credentials.authenticator().without_ours(inbound.headers)),
             body=inbound.body,
             received_at=inbound.received_at,
             guard=guard,

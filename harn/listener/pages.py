@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -12,6 +12,7 @@ from harn.listener.place import READ_METHODS, Place
 from harn.listener.problems import Response, Status, problem
 from harn.listener.request import HarnRequest
 from harn.observability.metrics import CONTENT_TYPE, Metrics
+from harn.server import Readiness
 from harn.waiting import InThread
 
 log = Logger(namespace="harn.listener")
@@ -84,15 +85,15 @@ class Exposition(Page):
 
 def make_pages(
     metrics: Metrics,
-    not_ready: Callable[[], Sequence[str]],
+    readiness: Readiness,
     in_thread: InThread,
 ) -> dict[str, Place]:
     """
     Make the pages, by path.
 
     :param in_thread: renders the metrics.
-    :param not_ready: returns why the server should get no traffic now (``starting``, ``draining``, ``event log away``,
-        ``interpreter down``); empty when it should.
+    :param readiness: why the server should get no requests now (``starting``, ``draining``, ``event log away``,
+        ``interpreter down``).
     """
 
     def health(request: HarnRequest) -> Response:
@@ -100,7 +101,7 @@ def make_pages(
 
     def ready(request: HarnRequest) -> Response:
         wanted = request.query_options().get("generation")
-        reasons = list(not_ready())
+        reasons = readiness.reasons()
         if request.site.quiescing and "draining" not in reasons:
             reasons.append("draining")
         if wanted is not None:

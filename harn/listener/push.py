@@ -35,7 +35,7 @@ class Push(Ingest, KleinPlace):
 
     def _check_sender(self, request: HarnRequest) -> None:
         """Refuse a sender by the headers alone, before a body is read."""
-        self._authenticator().authenticate_headers(request.headers, request.received_at)
+        self._credentials.authenticator().authenticate_headers(request.headers, request.received_at)
 
     def serve(self, request: HarnRequest) -> None:
         """Render the page of Klein."""
@@ -51,7 +51,7 @@ class Push(Ingest, KleinPlace):
         self.receive(request, guard)
 
     def _authenticate(self, request: HarnRequest) -> Claim | None:
-        identity = self._authenticator().authenticate(
+        identity = self._credentials.authenticator().authenticate(
             request.method.decode("latin-1"),
             request.uri.decode("latin-1"),
             request.headers,

@@ -347,8 +347,6 @@ class HarnRequest:
         """End a request that is complete and answered."""
         channel, self.channel = self.channel, None
         if channel is not None:
-            if self.site.access_log is not None:
-                self.site.access_log(self)
             channel.request_done()
         web, self.web = self.web, None  # no cycle is left
         if web is not None:

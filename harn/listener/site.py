@@ -9,7 +9,7 @@ renders the pages of Klein, see `harn.listener.web`.
 # Names are those of twisted.
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import inf
 
 from attrs import field, frozen
@@ -80,7 +80,6 @@ class HarnSite(ServerFactory):
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
     :ivar connection_limit: the limit of open connections.
     :ivar refusals: the log of refused requests.
-    :ivar access_log: called for each answer that was sent; None for no log.
     :ivar in_flight: requests whose headers were in and which have no answer yet.
     :ivar quiescing: whether the server is going down.
     :ivar retiring: whether another process accepts new connections, and this one finishes those that it has.
@@ -97,13 +96,9 @@ class HarnSite(ServerFactory):
         places: Places,
         *,
         limits: Limits | None = None,
-        access_log: Callable[[HarnRequest], None] | None = None,
         wall: WallTime | None = None,
     ) -> None:
-        """
-        :param access_log: called for each answer that was sent.
-        :param wall: ``clock`` if None.
-        """
+        """:param wall: ``clock`` if None."""
         self.clock = clock
         self.wall: WallTime = wall or clock
         self.metrics = metrics
@@ -124,7 +119,6 @@ class HarnSite(ServerFactory):
         self._credentials = places.credentials
         self._pages = {path.encode("ascii"): place for path, place in places.pages.items()}
         self._prefixes: dict[bytes, Place] = {}
-        self.access_log = access_log
         self._sweep: IDelayedCall | None = None
         self._listening = False
         self._date = b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import re
 from collections import deque
-from collections.abc import Callable
 from functools import lru_cache
 from secrets import token_bytes
 
@@ -132,16 +131,16 @@ def _beginning_of(milliseconds: int) -> str:
     return f"{stamp[:8]}-{stamp[8:]}-"
 
 
-def uuid7(now: float, random: Callable[[], bytes] | None = None) -> str:
+def uuid7(now: float, random: bytes | None = None) -> str:
     """
     Make a version 7 UUID.
 
     :param now: seconds, Unix.
-    :param random: returns ten random bytes; None for the system's.
+    :param random: ten random bytes; None for the system's.
 
     Source: RFC 9562, section 5.7.
     """
-    return _beginning_of(int(now * 1000)) + (_next_end() if random is None else _end_of(random()))
+    return _beginning_of(int(now * 1000)) + (_next_end() if random is None else _end_of(random))
 
 
 def new_event_id(now: float) -> str:

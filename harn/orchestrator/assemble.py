@@ -15,6 +15,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from harn.clocks import WallClock
 from harn.connectors.catalog import Catalog
@@ -41,6 +42,7 @@ from harn.server import Runtime, Server, SettingsChanged
 from harn.store.lock import StateDirectoryLock, state_path
 from harn.store.sqlite.store import SQLiteStore
 from harn.systemd import ServiceManager
+from harn.vm.interfaces import ISecrets
 from harn.vm.spare import Spare
 
 DATABASE = "events.sqlite"
@@ -89,7 +91,7 @@ def make_interpreters(
     options: ServeOptions, reactor: Any, environ: Mapping[str, str], lifecycle: Lifecycle, spare: Spare | None = None
 ) -> Any:
     """Make the service that runs handlers, in the way that the options say; ``spare`` is one that runs already."""
-    secrets = SecretReader(FileReader(reactor, WallClock()), environ).read
+    secrets = SecretReader(FileReader(reactor, WallClock()), environ)
     if options.vm == "inline":
         from harn.vm.inline import InlineInterpreters
 
@@ -102,6 +104,7 @@ def make_interpreters(
     return interpreters
 
 
+@implementer(ISecrets)
 @frozen
 class SecretReader:
     """
@@ -114,7 +117,7 @@ class SecretReader:
     environ: Mapping[str, str]
 
     def read(self, trigger_id: str, reference: str) -> Deferred[bytes]:
-        """Return a Deferred of the value of a secret."""
+        """See `ISecrets.read`."""
         reading: Deferred[bytes] = self.files.read(self._resolve, reference, what=f"secret {reference}")
         return reading
 

@@ -27,10 +27,12 @@ from collections.abc import Container
 from contextlib import suppress
 from importlib import import_module
 
+from attrs import frozen
 from twisted.application.internet import TimerService
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.process import reapProcessHandlers
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from harn.lifecycle import ServerStarted
 from harn.listener.admin import Admin
@@ -41,7 +43,7 @@ from harn.reload.interfaces import Adopted, ReloadBegan, ReloadEnded
 from harn.rollout.rollouts import Rollouts
 from harn.server import Server
 from harn.store.recovery import HeartbeatService
-from harn.store.retention import RetentionPolicy, RetentionService
+from harn.store.retention import IRetentionRules, RetentionPolicy, RetentionService
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn")
@@ -60,7 +62,7 @@ def install(server: Server) -> None:
     server.lifecycle.subscribe(ServerStarted, lambda event: finish_start(server, freezer))
     background = server.background
     background.add(HeartbeatService(server.reactor, server.store, wall=server.wall))
-    background.add(RetentionService(server.reactor, server.store, lambda: retention_policy(server), wall=server.wall))
+    background.add(RetentionService(server.reactor, server.store, RetentionRules(server), wall=server.wall))
     background.add(StateFileKeeper(server.reactor, server[StateFile]))
     if is_parent_of_orphans():
         background.add(OrphanReaper(server.reactor, Children()))
@@ -79,18 +81,25 @@ def finish_start(server: Server, freezer: Freezer) -> None:
     loading.addCallback(lambda _: freezer.begin())
 
 
-def retention_policy(server: Server) -> RetentionPolicy:
-    """Return what is trimmed now: by the settings, but nothing that a rollback may need."""
-    retention, needed = server.settings.retention, server[Rollouts].needed()
-    return RetentionPolicy(
-        events=retention.events,
-        dead=retention.dead,
-        max_bytes=retention.max_bytes,
-        generations=retention.generations,
-        kept=needed.generations,
-        versions=needed.versions,
-        triggers=tuple(server[Registry].active),
-    )
+@implementer(IRetentionRules)
+@frozen
+class RetentionRules:
+    """The retention of the live generation's settings, and of what a rollback may need."""
+
+    server: Server
+
+    def policy(self) -> RetentionPolicy:
+        """See `IRetentionRules.policy`."""
+        retention, needed = self.server.settings.retention, self.server[Rollouts].needed()
+        return RetentionPolicy(
+            events=retention.events,
+            dead=retention.dead,
+            max_bytes=retention.max_bytes,
+            generations=retention.generations,
+            kept=needed.generations,
+            versions=needed.versions,
+            triggers=tuple(self.server[Registry].active),
+        )
 
 
 def is_parent_of_orphans() -> bool:

@@ -5,8 +5,8 @@ across restarts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 from attrs import evolve, frozen
@@ -43,8 +43,6 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.rollout")
-
-Read = TypeVar("Read")
 
 PATIENCE = 2.0
 """Seconds that an upgrade waits to read the old program's rollouts: meanwhile no connection is accepted."""
@@ -167,20 +165,20 @@ class Rollouts:
 
         :raises EventLogUnavailable: the store cannot be read.
         """
-        self.pin = await self._read(PIN_CHECKPOINT, Pin.from_checkpoint)
-        self._left = await self._read(probation.NAME, _probation)
-        records = await self._read(ramps.NAME, read_records) or {}
+        pin = left = None
+        records: dict[str, RampRecord] = {}
+        with _discarding_damaged(PIN_CHECKPOINT):
+            if (kept := await self._saved.get(PIN_CHECKPOINT)) is not None:
+                pin = Pin.from_checkpoint(kept)
+        with _discarding_damaged(probation.NAME):
+            if (kept := await self._saved.get(probation.NAME)) is not None:
+                record = msgspec.convert(kept, ProbationRecord)
+                left = Probation.of(record), frozenset(record.bindings)
+        with _discarding_damaged(ramps.NAME):
+            records = read_records(await self._saved.get(ramps.NAME))
+        self.pin, self._left = pin, left
         self.ramps.remember(records)
         return records
-
-    async def _read(self, name: str, convert: Callable[[Any], Read]) -> Read | None:
-        """Read one checkpoint; one that is damaged counts as absent, so that the server starts all the same."""
-        try:
-            kept = await self._saved.get(name)
-            return None if kept is None else convert(kept)
-        except (LookupError, TypeError, ValueError, AttributeError, MsgspecError) as error:
-            log.error("discarding unreadable saved state {name!r}: {why}", name=name, why=str(error))
-            return None
 
     def note(self, generation: Generation, request: ReloadRequest) -> Deferred[None]:
         """See `IRollouts.note`."""
@@ -281,6 +279,10 @@ class Rollouts:
         self.persister.close()
 
 
-def _probation(kept: Any) -> tuple[Probation, frozenset[str]]:
-    record = msgspec.convert(kept, ProbationRecord)
-    return Probation.of(record), frozenset(record.bindings)
+@contextmanager
+def _discarding_damaged(name: str) -> Iterator[None]:
+    """Count a checkpoint that is damaged as absent, so that the server starts all the same."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, MsgspecError) as error:
+        log.error("discarding unreadable saved state {name!r}: {why}", name=name, why=str(error))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from attrs import frozen
 from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred
@@ -74,11 +72,18 @@ class IRetention(Interface):
         """Move what is written into the database itself, as far as no reader needs the log: its file gets its size."""
 
 
+class IRetentionRules(Interface):
+    """What is kept, and for how long."""
+
+    def policy() -> RetentionPolicy:
+        """Return the policy in force: the next slice is trimmed by it."""
+
+
 class RetentionService(TimerService):
     """
     At start, then every ``interval`` seconds, trim until nothing is left to trim, and give back what that freed.
 
-    :param policy: gives the policy in force; asked before each slice, since a reload may change it.
+    :param rules: asked before each slice, since a reload may change the policy.
     :param wall: gives the age of rows; ``clock`` if None.
     """
 
@@ -86,7 +91,7 @@ class RetentionService(TimerService):
         self,
         clock: IReactorTime,
         store: IRetention,
-        policy: Callable[[], RetentionPolicy],
+        rules: IRetentionRules,
         interval: float = INTERVAL,
         wall: WallTime | None = None,
     ) -> None:
@@ -94,7 +99,7 @@ class RetentionService(TimerService):
         self.clock: IReactorTime = clock
         self._wall: WallTime = wall or clock
         self._store = store
-        self._policy = policy
+        self._rules = rules
         self._stopping = False
 
     def startService(self) -> None:
@@ -111,7 +116,7 @@ class RetentionService(TimerService):
     async def sweep(self) -> None:
         """Trim slice by slice; an unavailable event log costs this turn alone. Stopping ends it early."""
         try:
-            while not self._stopping and await self._store.trim(self._policy(), self._wall.seconds(), SLICE):
+            while not self._stopping and await self._store.trim(self._rules.policy(), self._wall.seconds(), SLICE):
                 if not self._stopping:
                     await deferLater(self.clock, PAUSE)
             await self._shrink()

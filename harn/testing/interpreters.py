@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, fail
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from harn.errors import (
@@ -30,24 +32,25 @@ from harn.model.problem import Problem
 from harn.testing.calls import FAILING_HOOKS, FAILURES, HANDLERS, HOOKS, RESULTS, SECRETS, make_call, refer
 from harn.vm.bundle import Bundle
 from harn.vm.calls import run_call
-from harn.vm.handler_output import SecretReader
-from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.vm.interfaces import IInterpreter, IInterpreters, ISecrets
 from harn.vm.sources import read_bundle
 
-InterpretersFactory = Callable[[SecretReader], Any]
-"""Makes an `IInterpreters` that is a service, given the function that reads secrets."""
+InterpretersFactory = Callable[[ISecrets], Any]
+"""Makes an `IInterpreters` that is a service, given the secrets of its handlers."""
 
 
-def no_secrets(binding: str, reference: str) -> Deferred[bytes]:
-    """Refuse every secret: for interpreters whose handlers read none."""
-    return fail(SecretUnavailable(f"no provider has {reference}"))
+@implementer(ISecrets)
+@frozen
+class FixedSecrets:
+    """These secrets, by reference, and no others."""
 
+    values: Mapping[str, bytes] = {}
 
-async def read_secret(reference: str) -> bytes:
-    """Return one of `SECRETS`."""
-    if reference not in SECRETS:
-        raise SecretUnavailable(f"no provider has {reference}")
-    return SECRETS[reference]
+    def read(self, trigger_id: str, reference: str) -> Deferred[bytes]:
+        """See `ISecrets.read`."""
+        if reference not in self.values:
+            return fail(SecretUnavailable(f"no provider has {reference}"))
+        return succeed(self.values[reference])
 
 
 E = TypeVar("E", bound=BaseException)
@@ -66,7 +69,7 @@ class InterpreterCase(TestCase):
         """Make and start the service."""
         super().setUp()
         make = type(self).__dict__.get("factory") or self.factory
-        self.interpreters = make(lambda _, reference: Deferred.fromCoroutine(read_secret(reference)))
+        self.interpreters = make(FixedSecrets(SECRETS))
         self.interpreters.startService()
         self.addCleanup(self.interpreters.stopService)
 

@@ -9,6 +9,7 @@ the test ends it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from random import Random
 from typing import Any
 
 from attrs import define, field
@@ -28,6 +29,14 @@ from harn.testing.stores.pumped import PumpedStore
 from harn.vm.bundle import Bundle
 from harn.vm.interfaces import Call, IInterpreter, IInterpreters
 from harn.vm.sources import BundleProblem
+
+
+class FullDelays(Random):
+    """Draws 0 each time: jitter shortens no delay."""
+
+    def random(self) -> float:
+        """Return 0."""
+        return 0.0
 
 
 @define(eq=False)
@@ -206,6 +215,6 @@ class KitServer(Server):
         if store is None:
             store = PumpedStore(wall)
         store.open()
-        runtime = Runtime(clock, wall, random=lambda: 0.0)
+        runtime = Runtime(clock, wall, random=FullDelays())
         super().__init__(runtime, options, environ, Lifecycle(), store, FakeInterpreters())
         Counting(self.metrics, self.lifecycle)

@@ -7,7 +7,6 @@ in another form (base64, cut in two) is not found, and very short ones are left:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,10 +21,7 @@ from harn.model.display import REDACTED
 from harn.model.event import decode_envelope
 from harn.vm.calls import ActiveCall, error_of
 from harn.vm.frames import Failed, Printed, SecretAnswer, SecretRequested
-from harn.vm.interfaces import Call
-
-SecretReader = Callable[[str, str], Deferred[bytes]]
-"""From a trigger's id and a secret's reference to its value."""
+from harn.vm.interfaces import Call, ISecrets
 
 SHORTEST = 6
 """Characters of the shortest value that is taken out."""
@@ -148,10 +144,9 @@ class HandlerOutput:
     """
     The output of the handlers of one interpreter, and their requests for secrets.
 
-    :param secrets: reads them; may fail with any error, whose message the handler gets.
     """
 
-    def __init__(self, secrets: SecretReader, printing: Printing) -> None:
+    def __init__(self, secrets: ISecrets, printing: Printing) -> None:
         self._secrets = secrets
         self._printing = printing
         self._masks = Masks()
@@ -181,4 +176,4 @@ class HandlerOutput:
         def unavailable(failure: Failure) -> SecretAnswer:
             return SecretAnswer(asked.number, None, failure.getErrorMessage() or type(failure.value).__name__)
 
-        return maybeDeferred(self._secrets, call.trigger_id, asked.reference).addCallbacks(found, unavailable)
+        return maybeDeferred(self._secrets.read, call.trigger_id, asked.reference).addCallbacks(found, unavailable)

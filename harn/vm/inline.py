@@ -45,9 +45,9 @@ from harn.vm.frames import (
     SecretRequested,
     ToChild,
 )
-from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
+from harn.vm.handler_output import HandlerOutput, Printing
 from harn.vm.hooks import OpenInterpreters, StartStop
-from harn.vm.interfaces import Call, IInterpreter, IInterpreters
+from harn.vm.interfaces import Call, IInterpreter, IInterpreters, ISecrets
 from harn.vm.sources import BundleProblem
 
 log = Logger(namespace="harn.vm")
@@ -319,7 +319,7 @@ class InlineInterpreter:
 class InlineInterpreters(Service):
     """Makes interpreters in the server's process."""
 
-    def __init__(self, reactor: Any, secrets: SecretReader) -> None:
+    def __init__(self, reactor: Any, secrets: ISecrets) -> None:
         """
         Start nothing yet.
 

@@ -49,6 +49,19 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"{reference} is not among the handler_secrets of trigger {self.trigger_id}, which name {allowed}"
 
 
+class ISecrets(Interface):
+    """Where handlers get secrets from."""
+
+    def read(trigger_id: str, reference: str) -> Deferred[bytes]:
+        """
+        Return a secret's value for a handler of a trigger.
+
+        It may fail with any error, whose message the handler gets.
+
+        :param reference: its text: ``integration/item``.
+        """
+
+
 class IInterpreter(Interface):
     """Runs the functions of one bundle, without access to other user code."""
 

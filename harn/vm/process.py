@@ -20,9 +20,9 @@ from harn.model.exchange import Endings, Returned, Running
 from harn.model.references import FunctionReference
 from harn.vm.bundle import Bundle
 from harn.vm.calls import pass_on, run_call
-from harn.vm.handler_output import Printing, SecretReader
+from harn.vm.handler_output import Printing
 from harn.vm.hooks import OpenInterpreters
-from harn.vm.interfaces import Call, IInterpreter, IInterpreters
+from harn.vm.interfaces import Call, IInterpreter, IInterpreters, ISecrets
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
 from harn.vm.worker import Worker, WorkerServices
@@ -128,14 +128,13 @@ class ChildInterpreters(Service):
     """Makes interpreters from a warm spare; keeps one ready from start to stop."""
 
     def __init__(
-        self, reactor: Any, secrets: SecretReader, lifecycle: Lifecycle | None = None, spare: Spare | None = None
+        self, reactor: Any, secrets: ISecrets, lifecycle: Lifecycle | None = None, spare: Spare | None = None
     ) -> None:
         """
         Start nothing yet.
 
         :param reactor: an ``IReactorProcess``, ``IReactorFDSet`` and ``IReactorTime``.
-        :param secrets: returns a secret by the trigger's id and the reference's text; may fail with any error, whose
-            message the handler gets.
+        :param secrets: what handlers ask for secrets.
         :param lifecycle: gets an event for each serving process that died or was killed.
         :param spare: the spare, if its first process was started already.
         """

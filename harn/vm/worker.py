@@ -35,9 +35,9 @@ from harn.vm.frames import (
     SecretRequested,
     Started,
 )
-from harn.vm.handler_output import HandlerOutput, Printing, SecretReader
+from harn.vm.handler_output import HandlerOutput, Printing
 from harn.vm.hooks import StartStop
-from harn.vm.interfaces import Call
+from harn.vm.interfaces import Call, ISecrets
 from harn.vm.resolving import IMPORTS, Resolves, problems_of_death
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
@@ -63,7 +63,7 @@ class WorkerServices:
 
     reactor: Any
     spare: Spare
-    secrets: SecretReader
+    secrets: ISecrets
     printing: Printing
     lifecycle: Lifecycle
     uses_spare: bool = True

@@ -51,7 +51,7 @@ def delivery(attempts: int = 0, passed: bool = False, **retry: Any) -> Delivery:
 
 def fail(error: AttemptFailed, of: Delivery | None = None, gone: bool = False) -> Settlement:
     """Settle an attempt from second 10 to second 12 that failed."""
-    return failed(delivery() if of is None else of, 10.0, 12.0, error, lambda: 0.0, gone=gone)
+    return failed(delivery() if of is None else of, 10.0, 12.0, error, 0.0, gone=gone)
 
 
 class SucceededTests(SynchronousTestCase):
@@ -131,7 +131,7 @@ class FailedTests(SynchronousTestCase):
     def test_retry_after_is_never_early(self, seconds: float, attempts: int, drawn: float) -> None:
         """Jitter never takes anything of a time that a handler named."""
         of = delivery(attempts=attempts, backoff="exponential", jitter=1.0)
-        found = failed(of, 10.0, 12.0, HandlerRetryAfter("later", seconds), lambda: drawn)
+        found = failed(of, 10.0, 12.0, HandlerRetryAfter("later", seconds), drawn)
         self.assertEqual(found.due_at, 12.0 + seconds)
 
     def test_gone(self) -> None:

@@ -8,7 +8,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from harn.auth.authenticator import Authenticator
 from harn.auth.credentials import Credentials, sign_request
 from harn.errors import EventLogUnavailable, PreconditionFailed, ShuttingDown
 from harn.model.problem import Problem
@@ -72,7 +71,7 @@ class AuthenticationTests(AdminCase):
 
     def test_no_credentials_configured(self) -> None:
         """Where none are configured every answer is 401, and says what to set."""
-        self.world.authenticator = Authenticator(Credentials())
+        self.world.credentials.replace(Credentials())
         for method, target in (*PAGES, ("GET", "/admin/nowhere"), ("GET", "/admin/reload")):
             answer = self.ask(method, target)
             self.assertEqual(answer.status, 401, target)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import RateExceeded, Saturated
 from harn.listener.admission import Admission, Level, Rate, full, level_at, take
 from harn.listener.feature import admission_defaults
@@ -87,11 +91,11 @@ class AdmissionTests(SynchronousTestCase):
 
     def test_what_deliveries_hold(self) -> None:
         """What memory holds of deliveries counts against the same bound, up to half of it."""
-        deliveries = [0]
-        self.admission = Admission(self.clock, beside=lambda: deliveries[-1])
+        deliveries = SimpleNamespace(bytes_in_hand=0)
+        self.admission = Admission(self.clock, dispatcher=cast("Dispatcher", deliveries))
         self.admission.apply(AdmissionSettings(max_pending_bytes=100), ())
         for held, room in ((0, 100), (30, 70), (50, 50), (1000, 50)):
-            deliveries.append(held)
+            deliveries.bytes_in_hand = held
             self.admission.admit("gh", room)
             self.assertRaises(Saturated, self.admission.admit, "gh", room + 1)
             self.assertRaises(Saturated, self.admission.enter, room + 1)

@@ -678,12 +678,3 @@ class RetireTests(ChannelCase):
         """Going down afterwards closes what is left."""
         self.world.site.quiesce()
         self.assertTrue(self.wire.closing)
-
-
-class AccessLogTests(SynchronousTestCase):
-    def test_access_log(self) -> None:
-        """The optional access log is called with each answer; there is none by default."""
-        heard: list[tuple[bytes, int]] = []
-        world = World(access_log=lambda request: heard.append((request.path, request.answered)))
-        world.wire().send(signed_post("/hooks/gh") + request_bytes("GET", "/nowhere"))
-        self.assertEqual(heard, [(b"/hooks/gh", 200), (b"/nowhere", 404)])

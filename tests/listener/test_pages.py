@@ -17,7 +17,7 @@ class PageTests(SynchronousTestCase):
 
     def test_health(self) -> None:
         """Health is ``ok`` while the process lives, whatever else is wrong, also while it drains."""
-        self.world.not_ready.append("event log away")
+        self.world.readiness.add("event log away", lambda: False)
         self.world.site.quiesce()
         for target in ("/health", "/healthz", "/health?x=1"):
             answer = self.get(target)
@@ -38,9 +38,10 @@ class PageTests(SynchronousTestCase):
     def test_ready(self) -> None:
         """Ready is ``ready``, or 503 with every reason."""
         self.assertEqual((self.get("/readyz").status, self.get("/readyz").body), (200, b"ready"))
-        self.world.not_ready.extend(["starting", "event log away"])
+        for reason in ("event log away", "interpreter down"):
+            self.world.readiness.add(reason, lambda: False)
         answer = self.get("/readyz")
-        self.assertEqual((answer.status, answer.json()["reasons"]), (503, ["starting", "event log away"]))
+        self.assertEqual((answer.status, answer.json()["reasons"]), (503, ["event log away", "interpreter down"]))
 
     def test_not_ready_while_draining(self) -> None:
         """A server that is going down says so."""

@@ -12,6 +12,7 @@ from harn import errors
 from harn.listener.pages import make_pages
 from harn.listener.problems import Status, problem, problem_of, shown, status_of
 from harn.reload.interfaces import IRouteTable
+from harn.server import Readiness
 from harn.testing.clients import request_bytes
 from tests.listener.world import World, signed_post
 
@@ -54,7 +55,7 @@ class RouteTableTests(SynchronousTestCase):
 
     def test_mounted(self) -> None:
         """A place that is mounted later answers for its prefix, and not for paths that only begin like it."""
-        pages = make_pages(self.world.metrics, list, maybeDeferred)
+        pages = make_pages(self.world.metrics, Readiness(), maybeDeferred)
         self.world.site.mount("/console", pages["/health"])
         for target, status in (("/console", 200), ("/console/x", 200), ("/consoles", 404)):
             self.assertEqual(self.world.wire().send(request_bytes("GET", target)).answer().status, status, target)

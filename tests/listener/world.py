@@ -13,7 +13,6 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from harn.auth.authenticator import Authenticator
 from harn.auth.credentials import Credentials
 from harn.connectors.interfaces import CREDENTIALS, PUBLIC, Events, IReceiver, NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
@@ -23,6 +22,7 @@ from harn.lifecycle import Lifecycle
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
 from harn.listener.admission import Admission
+from harn.listener.credentials import LiveCredentials
 from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
 from harn.listener.phases import Limits
@@ -38,6 +38,7 @@ from harn.reload import operations as reload_operations
 from harn.reload.interfaces import IReloader
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.results import LiveGenerationInfo
+from harn.server import Readiness
 from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
@@ -167,7 +168,7 @@ class World:
     def handed_over(self) -> None:
         """See `Dispatcher.handed_over`."""
 
-    def __init__(self, limits: Limits | None = None, clock: Any = None, access_log: Any = None) -> None:
+    def __init__(self, limits: Limits | None = None, clock: Any = None) -> None:
         self.clock = Clock() if clock is None else clock
         if clock is None:
             self.clock.advance(START)
@@ -182,10 +183,12 @@ class World:
         self.intake = Intake(self.clock, self.store.inbox, cast("Dispatcher", self), self.lifecycle)
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
-        self.authenticator = Authenticator(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
-        self.not_ready: list[str] = []
+        self.credentials = LiveCredentials(None)
+        self.credentials.replace(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
+        self.readiness = Readiness()
+        self.readiness.phase = None
         self.recorded: list[tuple[str, str, Mapping[str, Any]]] = []
-        parts = (self.clock, self.intake, self.admission, self.lifecycle, self.in_thread, lambda: self.authenticator)
+        parts = (self.clock, self.intake, self.admission, self.lifecycle, self.in_thread, self.credentials)
         self.ingest = Ingest(*parts)
         self.site = HarnSite(
             self.clock,
@@ -193,10 +196,9 @@ class World:
             Places(
                 public=self.ingest,
                 credentials=Push(*parts),
-                pages=make_pages(self.metrics, lambda: self.not_ready, maybeDeferred),
+                pages=make_pages(self.metrics, self.readiness, maybeDeferred),
             ),
             limits=limits,
-            access_log=access_log,
             wall=self.wall,
         )
         self.operations = Operations(Audit(wall=self.clock, records=self))
@@ -211,7 +213,7 @@ class World:
 
     def mount_admin(self) -> None:
         """Mount the admin API, with the operations that there are by now."""
-        auth = AdminAuth(wall=self.wall, authenticator=lambda: self.authenticator, inbox=self.store.inbox)
+        auth = AdminAuth(wall=self.wall, credentials=self.credentials, inbox=self.store.inbox)
         self.site.mount("/admin", Admin(auth, self.operations))
 
     async def note(self, topic: str, kind: str, payload: Struct) -> None:

@@ -23,7 +23,7 @@ from harn.listener.site import HarnSite
 from harn.manifest.changes import LIVE_SETTINGS
 from harn.options import ServeOptions
 from harn.orchestrator.assemble import follow_log_level
-from harn.orchestrator.maintenance import retention_policy
+from harn.orchestrator.maintenance import RetentionRules
 from harn.orchestrator.steps import drain_limits
 from harn.reload.feature import apply_settings
 from harn.reload.report import ReloadReport, ReloadRequest
@@ -59,9 +59,9 @@ class SettingsWorld:
         self.dispatcher, self.admission = self.server[Dispatcher], self.server[Admission]
         self.site = self.server[HarnSite]
 
-    def retention(self) -> RetentionPolicy:
-        """Return what is trimmed now."""
-        return retention_policy(self.server)
+    def retention(self) -> RetentionRules:
+        """Return the rules by which rows are trimmed."""
+        return RetentionRules(self.server)
 
     def ask(self, head: str, *triggers: str) -> Deferred[ReloadReport]:
         """Write a manifest, and start or reload with it."""
@@ -139,7 +139,7 @@ class SettingsWorld:
                 return succeed(0)
 
         store: Any = Store()
-        Deferred.fromCoroutine(RetentionService(self.world.clock, store, self.retention).sweep())
+        Deferred.fromCoroutine(RetentionService(self.world.clock, store, self.retention()).sweep())
         (policy,) = policies
         return policy
 
@@ -333,8 +333,8 @@ class LiveSettingsTests(SynchronousTestCase):
         kept = 'retention.generations = 2\nreload.confirm_within = "1h"\n'
         for number in range(5):
             self.adopt(server, f"{kept}max_body_bytes = {number + 5}")
-        self.assertEqual(server.retention().kept, (1,))
-        sweeping = RetentionService(world.clock, world.store, server.retention).sweep()
+        self.assertEqual(server.retention().policy().kept, (1,))
+        sweeping = RetentionService(world.clock, world.store, server.retention()).sweep()
         Deferred.fromCoroutine(sweeping)
         world.clock.pump([1.0] * 5)
         self.assertEqual([each.number for each in self.successResultOf(world.store.generations.history(9))], [6, 5, 1])
@@ -343,7 +343,7 @@ class LiveSettingsTests(SynchronousTestCase):
         assert last is not None
         self.assertEqual((last.ok, last.source, last.recalled, last.generation), (True, "revert", 1, 7))
         self.assertEqual(server.site.max_body_bytes, 10_485_760)
-        self.assertEqual(server.retention().kept, ())
+        self.assertEqual(server.retention().policy().kept, ())
 
     def test_flags_win(self) -> None:
         """What a flag says no manifest changes, neither the first nor a reload."""

@@ -1,6 +1,5 @@
 """The store's background services: heartbeat and retention."""
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -10,7 +9,7 @@ from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable
 from harn.store.recovery import HeartbeatService
-from harn.store.retention import PAGES, PAUSE, IRetention, RetentionPolicy, RetentionService
+from harn.store.retention import PAGES, PAUSE, IRetention, IRetentionRules, RetentionPolicy, RetentionService
 from harn.testing.clocks import SteppedWall
 from harn.testing.stores.pumped import PumpedStore
 
@@ -90,11 +89,23 @@ class TrimmedStore:
         return answer if isinstance(answer, Deferred) else succeed(answer)
 
 
+@implementer(IRetentionRules)
+class Rules:
+    """Has one policy, which a test may replace."""
+
+    def __init__(self, policy: RetentionPolicy) -> None:
+        self.now = policy
+
+    def policy(self) -> RetentionPolicy:
+        return self.now
+
+
 class RetentionTests(SynchronousTestCase):
-    def start(self, *answers: Any, policy: Callable[[], RetentionPolicy] = lambda: POLICY) -> None:
+    def start(self, *answers: Any) -> None:
         self.clock = Clock()
         self.store = TrimmedStore(*answers)
-        self.service = RetentionService(self.clock, self.store, policy, interval=60.0)
+        self.rules = Rules(POLICY)
+        self.service = RetentionService(self.clock, self.store, self.rules, interval=60.0)
         self.service.startService()
 
     def test_trims_until_nothing_is_left(self) -> None:
@@ -120,17 +131,17 @@ class RetentionTests(SynchronousTestCase):
         self.clock = Clock()
         self.store = TrimmedStore()
         wall = SteppedWall(self.clock, ahead=1000.0)
-        RetentionService(self.clock, self.store, lambda: POLICY, interval=60.0, wall=wall).startService()
+        RetentionService(self.clock, self.store, Rules(POLICY), interval=60.0, wall=wall).startService()
         wall.step(3600.0)
         self.clock.advance(60)
         self.assertEqual([now for _, now in self.store.asked], [1000.0, 4660.0])
 
     def test_asks_for_the_policy_each_time(self) -> None:
         """A policy that a reload changed holds from the next slice on."""
-        policies = [POLICY, RetentionPolicy(events=1.0, dead=1.0)]
-        self.start(200, policy=lambda: policies[min(len(self.store.asked), 1)])
+        self.start(200)
+        changed = self.rules.now = RetentionPolicy(events=1.0, dead=1.0)
         self.clock.advance(PAUSE)
-        self.assertEqual([policy for policy, _ in self.store.asked], policies)
+        self.assertEqual([policy for policy, _ in self.store.asked], [POLICY, changed])
 
     def test_store_that_is_away_costs_a_turn(self) -> None:
         """A sweep that fails ends; the next one comes in its time."""

@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs
 from harn.errors import CallInterrupted, HandlerRaised, HandlerTimedOut, InterpreterDied, ResultTooLarge
 from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import make_call, refer
-from harn.testing.interpreters import InterpreterCase, no_secrets
+from harn.testing.interpreters import FixedSecrets, InterpreterCase
 from harn.vm.calls import run_call
 from harn.vm.childprocess import child_environment
 from harn.vm.process import ChildInterpreters
@@ -494,7 +494,7 @@ class SurroundingsTests(HostileCase):
         for name in ("HARN_SECRET_GITHUB_TOKEN", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET_FILE"):
             self.patch(os, "environ", {**os.environ, name: "secret"})
         self.patch(os, "environ", {**os.environ, "HARN_OTHER": "plain"})
-        interpreters = ChildInterpreters(reactor, no_secrets)
+        interpreters = ChildInterpreters(reactor, FixedSecrets())
         interpreters.startService()
         self.addCleanup(interpreters.stopService)
         interpreter = await interpreters.create(self.bundle({"handlers.py": HOSTILE}, ["environment"]))

@@ -22,7 +22,7 @@ import harn
 from harn.errors import CallInterrupted, InterpreterDied, StageFailed
 from harn.lifecycle import InterpreterRestarted, Lifecycle
 from harn.testing.calls import HANDLERS, make_call, refer
-from harn.testing.interpreters import InterpreterCase, no_secrets
+from harn.testing.interpreters import FixedSecrets, InterpreterCase
 from harn.vm import childprocess
 from harn.vm.calls import run_call
 from harn.vm.child.guard import HELD
@@ -164,7 +164,7 @@ class LifeTests(InterpreterCase):
         restarts: list[InterpreterRestarted] = []
         lifecycle = Lifecycle()
         lifecycle.subscribe(InterpreterRestarted, restarts.append)
-        interpreters = ChildInterpreters(reactor, no_secrets, lifecycle)
+        interpreters = ChildInterpreters(reactor, FixedSecrets(), lifecycle)
         interpreters.startService()
         self.addCleanup(interpreters.stopService)
         before = interpreters.spare.pid, children()
