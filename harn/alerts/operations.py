@@ -11,6 +11,7 @@ from harn.alerts.model import FIRING, QUIET, TEST, AlertRecord, AlertState, Noti
 from harn.clocks import WallTime, rfc3339
 from harn.errors import AlertNotSent, RouteUnknown
 from harn.manifest.alerts import COUNTED
+from harn.model.display import list_some
 from harn.model.quantities import format_duration
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
@@ -125,9 +126,8 @@ def find(board: Board, wanted: str) -> Entry:
             return entry
     if wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= len(entries):
         return entries[int(wanted) - 1]
-    names = ", ".join(entry.rule.name for entry in entries[:MOST_NAMED]) or "none"
-    more = ", ..." if len(entries) > MOST_NAMED else ""
-    raise RouteUnknown(f"there is no alert {wanted!r}; the live generation has: {names}{more}")
+    names = list_some([entry.rule.name for entry in entries], MOST_NAMED)
+    raise RouteUnknown(f"there is no alert {wanted!r}; the live generation has: {names}")
 
 
 def _describe(index: int, entry: Entry) -> AlertInfo:

@@ -11,7 +11,6 @@ import select
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from functools import wraps
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -24,6 +23,7 @@ from harn.cli.client import AdminClient, AnswerTimedOut, RequestRefused, ServerU
 from harn.cli.options import Command, Decorator, Seconds
 from harn.cli.output import warn
 from harn.errors import HarnError, RouteUnknown, SecretUnavailable
+from harn.model.display import describe_unknown
 from harn.options import MANIFEST, STATE_DIR, absolute, value_of
 from harn.orchestrator.operations import NoParameters, list_bindings
 from harn.store.lock import holder, read_state, running_url, state_path
@@ -248,10 +248,6 @@ def with_server_within(seconds: float) -> Decorator:
     return decorate
 
 
-MOST_NAMED = 10
-"""Triggers that one line names."""
-
-
 def served_triggers(client: AdminClient) -> Sequence[str]:
     """Return the ids of a server's triggers, also of those that only drain, in alphabetical order."""
     return sorted({each.id for each in ask(client, list_bindings, NoParameters()).result.bindings})
@@ -261,15 +257,6 @@ def recorded_triggers(state_dir: str) -> Sequence[str]:
     """Return the ids of the triggers in a state file."""
     triggers = (read_state(state_dir) or {}).get("triggers", [])
     return [str(each.get("id")) for each in triggers if isinstance(each, dict)]
-
-
-def describe_unknown(trigger: str, known: Sequence[str]) -> str:
-    """Return that there is no such trigger, with the nearest that there are, or else the first of them."""
-    near = get_close_matches(trigger, known, n=3)
-    if near:
-        return f"there is no trigger {trigger!r}; did you mean {' or '.join(map(repr, near))}?"
-    named = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
-    return f"there is no trigger {trigger!r}; the server has: {named or 'none'}"
 
 
 def check_trigger(client: AdminClient, trigger: str) -> None:

@@ -22,10 +22,10 @@ from harn.cli.data import read_data
 from harn.cli.demo_secret import derive_demo_pair, read_demo_secret
 from harn.cli.options import Seconds, WholeNumber, with_json, with_place
 from harn.cli.output import print_error
-from harn.cli.place import ServerLocation, describe_unknown
+from harn.cli.place import ServerLocation
 from harn.cli.rows import print_json
 from harn.errors import HarnError, RouteUnknown, SecretUnavailable, StageFailed
-from harn.model.display import visible
+from harn.model.display import describe_unknown, visible
 from harn.store.lock import read_state
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) ->
     triggers = read_triggers(location).manifest.triggers
     spec = triggers.get(trigger)
     if spec is None:
-        raise RouteUnknown(describe_unknown(trigger, sorted(triggers)))
+        raise RouteUnknown(describe_unknown(trigger, triggers))
     try:
         plugin = plugin_of(given["sender"] or spec.provider)
     except ValueError as wrong:

@@ -27,7 +27,7 @@ from harn.deliveries.describing import (
 from harn.deliveries.selection import Selection, compile_where, read_states
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.delivery import NewDelivery
-from harn.model.display import NO_SECRETS, SecretSet
+from harn.model.display import NO_SECRETS, SecretSet, describe_unknown
 from harn.model.event import Fixture, encode_envelope, fixture_document, make_fixture, read_fixture
 from harn.model.references import binding_key, new_event_id, new_trace_id
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 
 MOST_LISTED = 1000
-MOST_NAMED = 10
-"""Triggers that a message names."""
 MOST_DIGITS = 18
 """Of a number that a list goes on from: the store has none that is longer."""
 NonEmpty = Meta(min_length=1)
@@ -234,8 +232,7 @@ class FixtureImporter:
 
         binding = self.registry.active.get(trigger_id)
         if binding is None:
-            known = ", ".join(sorted(self.registry.active)[:MOST_NAMED])
-            raise RouteUnknown(f"unknown trigger {trigger_id!r}; the live generation has: {known}")
+            raise RouteUnknown(describe_unknown(trigger_id, self.registry.active))
         wanted = binding.spec.provider
         if fixture.envelope.provider != wanted:
             raise PayloadInvalid(

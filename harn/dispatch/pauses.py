@@ -17,11 +17,10 @@ from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.interfaces import Held, IGate
 from harn.errors import RouteUnknown
+from harn.model.display import describe_unknown
 from harn.store.generations import ICheckpoints
 from harn.store.holds import ALL, PAUSED, PAUSES, Pause, read_pauses
 from harn.triggers.registry import Registry
-
-MOST_NAMED = 10
 
 
 @implementer(IGate)
@@ -129,9 +128,7 @@ class Pauses:
     def _check(self, trigger_id: str | None) -> None:
         if trigger_id is None or trigger_id in self._registry.active or self._registry.versions(trigger_id):
             return
-        known = sorted(self._registry.active)
-        named = ", ".join(known[:MOST_NAMED]) + (", ..." if len(known) > MOST_NAMED else "")
-        raise RouteUnknown(f"there is no trigger {trigger_id!r}; the server has: {named or 'none'}")
+        raise RouteUnknown(describe_unknown(trigger_id, self._registry.active))
 
 
 def shown_until(pause: Pause) -> str | None:

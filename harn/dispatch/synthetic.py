@@ -16,6 +16,7 @@ from harn.dispatch.intake import Arrival, Intake, Taken
 from harn.dispatch.settler import Outcome
 from harn.errors import RouteUnknown
 from harn.manifest.model import TriggerSpec
+from harn.model.display import list_some
 from harn.model.event import UNSIGNED
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import matches
@@ -25,7 +26,6 @@ PATIENCE = 30.0
 """Seconds for which an outcome is awaited beyond the handler's own time-out."""
 KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received"}
 """Kind of a synthetic event by kind of trigger, where the trigger names none."""
-MOST_NAMED = 10
 
 
 @frozen(kw_only=True)
@@ -96,7 +96,7 @@ class SyntheticEvents:
     def _version(self, trigger_id: str, dedupe_key: str) -> BindingVersion:
         binding = self._registry.active.get(trigger_id)
         if binding is None:
-            known = ", ".join(sorted(self._registry.active)[:MOST_NAMED])
+            known = list_some(sorted(self._registry.active))
             raise RouteUnknown(f"unknown manifest binding {trigger_id!r}; the live generation has: {known}")
         ramp = self._registry.ramps.get(trigger_id)
         return binding if ramp is None else ramp.choose(dedupe_key)

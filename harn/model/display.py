@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -180,6 +180,26 @@ _DIRECTION = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _HIDDEN = re.compile(f"[\x00-\x08\x0a-\x1f\x7f-\x9f{_DIRECTION}]")
 _HIDDEN_IN_JSON = re.compile(f"[\x7f-\x9f{_DIRECTION}]")
 _NAMED = {"\n": "\\n", "\r": "\\r"}
+
+
+MOST_COMPARED = 500
+"""Names that a wrong one is compared with: some 10 ms."""
+
+
+def list_some(names: Sequence[str], most: int = 10) -> str:
+    """Return the first names, at most so many, with ``, ...`` after them where there are more; ``none`` without any."""
+    return (", ".join(names[:most]) + (", ..." if len(names) > most else "")) or "none"
+
+
+def describe_unknown(trigger_id: str, known: Collection[str]) -> str:
+    """Return that there is no such trigger, with the nearest names that there are, or else the first of them."""
+    from difflib import get_close_matches
+
+    alike = known if len(known) <= MOST_COMPARED else [each for each in known if each[:2] == trigger_id[:2]]
+    near = get_close_matches(trigger_id, list(alike)[:MOST_COMPARED], n=3)
+    if near:
+        return f"there is no trigger {trigger_id!r}; did you mean {' or '.join(map(repr, near))}?"
+    return f"there is no trigger {trigger_id!r}; the server has: {list_some(sorted(known))}"
 
 
 def visible(text: str) -> str:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from harn.lifecycle import Lifecycle, ServerStarted
+from harn.model.display import list_some
 from harn.observability.metrics import Metrics
 from harn.orchestrator.state_directory import StateFile
 from harn.orchestrator.state_lines import StateLines
@@ -142,7 +143,7 @@ def _with_success(record: ReloadRecord, report: ReloadReport) -> ReloadRecord:
 def announce(report: ReloadReport) -> None:
     """Log a reload's outcome, or what the server starts with."""
     if report.ok and report.source == START:
-        named = ", ".join(report.added[:MOST_NAMED]) + (", ..." if len(report.added) > MOST_NAMED else "")
+        named = list_some(report.added, MOST_NAMED)
         log.info(
             "registered triggers ({count}): {named}; generation {generation}",
             count=len(report.added),

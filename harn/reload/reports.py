@@ -11,6 +11,7 @@ from harn.clocks import rfc3339
 from harn.errors import FilesHang, FilesUnsettled, ManifestInvalid, StageFailed, StageTimedOut
 from harn.manifest.changes import settings_requiring_restart
 from harn.manifest.settings import OrchestratorSettings
+from harn.model.display import list_some
 from harn.reload.build import Builder
 from harn.reload.generation import Generation
 from harn.reload.interfaces import RolloutStatus
@@ -21,8 +22,6 @@ from harn.triggers.binding import BindingVersion
 
 PATIENCE = 2.0
 """Seconds that reading the files may take; then drift is unknown."""
-MOST_NAMED = 10
-"""Triggers or files that one line names."""
 
 
 def ended(
@@ -80,7 +79,7 @@ def ended(
 def held_back(request: ReloadRequest, result: RunResult, live: Generation) -> ReloadReport:
     """Report a reload that no caller asked for and that would remove most triggers."""
     removed = result.plan.removed
-    named = ", ".join(removed[:MOST_NAMED]) + (", ..." if len(removed) > MOST_NAMED else "")
+    named = list_some(removed)
     return ReloadReport(
         status=NEEDS_CONFIRMATION,
         source=request.source,

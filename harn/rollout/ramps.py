@@ -20,6 +20,7 @@ from harn.errors import NothingPending, ShuttingDown
 from harn.lifecycle import Lifecycle, Settled
 from harn.manifest.model import RolloutSpec
 from harn.model.delivery import counts_against_code
+from harn.model.display import list_some
 from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Candidate
 from harn.reload.results import RampInfo
@@ -42,8 +43,6 @@ log = Logger(namespace="harn.reload")
 
 NAME = "ramps"
 """The name of their checkpoint in the store."""
-MOST_NAMED = 10
-"""Versions that one line of the log names."""
 MOST_RECORDED = 100
 """Ramps that one record describes; it counts all of them."""
 SPACING = 1.0
@@ -323,11 +322,10 @@ class Ramps:
             some = [each for each in ended if each.state == state]
             if not some:
                 continue
-            keys = ", ".join(each.fresh if state == FINISHED else each.stable for each in some[:MOST_NAMED])
             log.info(
                 "ramp {state}: {bindings} take all deliveries: {why}",
                 state=state,
-                bindings=f"{keys}, ..." if len(some) > MOST_NAMED else keys,
+                bindings=list_some([each.fresh if state == FINISHED else each.stable for each in some]),
                 why=some[0].why,
             )
             self._lifecycle.emit(RolloutRecorded(f"ramp_{state}", _recorded(some)))

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from harn.clocks import WallTime, rfc3339
 from harn.errors import EventLogUnavailable, RouteUnknown
+from harn.model.display import describe_unknown
 from harn.observability.counts import DELIVERY_SECONDS
 from harn.operations.model import Caller, Get, Result, Role, operation
 from harn.operations.parameters import Parameters, Period
@@ -124,7 +125,7 @@ def describe_stats(
     ids = sorted({*known, *gathered.trigger_ids(), *ended.died, *ended.refused})
     if wanted.trigger is not None:
         if wanted.trigger not in ids:
-            raise RouteUnknown(f"there is no trigger {wanted.trigger!r}; there are: {', '.join(ids) or 'none'}")
+            raise RouteUnknown(describe_unknown(wanted.trigger, ids))
         ids = [wanted.trigger]
     share = gathered.read_share
     return Stats(

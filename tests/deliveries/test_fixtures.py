@@ -87,7 +87,7 @@ class ImportTests(SynchronousTestCase):
         for wanted, kind, why in (
             (ImportFixture(fixture={"n": 1}), PayloadInvalid, "fixture: format: must be"),
             (ImportFixture(fixture=self.document(provider="other")), PayloadInvalid, "must be that of trigger 'gh'"),
-            (ImportFixture(fixture=self.document(), trigger="no"), RouteUnknown, "unknown trigger 'no'"),
+            (ImportFixture(fixture=self.document(), trigger="no"), RouteUnknown, "there is no trigger 'no'"),
         ):
             failure = self.failureResultOf(asked(import_fixture, self.importer, wanted), kind)
             self.assertIn(why, str(failure.value))

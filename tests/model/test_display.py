@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.model.display import REDACTED, SECRET_NAMES, redact, visible, visible_json, visible_lines
+from harn.model.display import (
+    REDACTED,
+    SECRET_NAMES,
+    describe_unknown,
+    list_some,
+    redact,
+    visible,
+    visible_json,
+    visible_lines,
+)
 from harn.secrets.providers import KnownSecrets, secret_hash
 
 
@@ -97,3 +106,31 @@ class VisibleTests(SynchronousTestCase):
         shown = visible_json(json.dumps(text, ensure_ascii=False))
         self.assertEqual(json.loads(shown), text)
         self.assertFalse([each for each in shown if ord(each) < 32 or 127 <= ord(each) < 160])
+
+
+class NamesTests(SynchronousTestCase):
+    """``list_some`` and ``describe_unknown``."""
+
+    def test_some(self) -> None:
+        """The first are listed, with a sign of more."""
+        names = [f"t{number}" for number in range(11)]
+        self.assertEqual(list_some(names[:2]), "t0, t1")
+        self.assertEqual(list_some(names), "t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, ...")
+        self.assertEqual(list_some(names, 2), "t0, t1, ...")
+        self.assertEqual(list_some([]), "none")
+
+    def test_unknown(self) -> None:
+        """The nearest is named, also out of many; without one the first are."""
+        self.assertEqual(
+            describe_unknown("oders", {"orders", "gh"}), "there is no trigger 'oders'; did you mean 'orders'?"
+        )
+        self.assertEqual(
+            describe_unknown("xyz", {"orders", "gh"}), "there is no trigger 'xyz'; the server has: gh, orders"
+        )
+        self.assertEqual(describe_unknown("xyz", ()), "there is no trigger 'xyz'; the server has: none")
+        many = [*(f"a-{number}" for number in range(5000)), "orders"]
+        self.assertEqual(
+            describe_unknown("oders", [*many, "orbit"])[:60],
+            "there is no trigger 'oders'; the server has: a-0, a-1, a-10, "[:60],
+        )
+        self.assertIn("did you mean 'orders'", describe_unknown("ordes", many))
