@@ -33,6 +33,7 @@ class Place(NamedTuple):  # attrs would take longer to import than all that `har
 ORCHESTRATOR: Mapping[str, Place] = {
     "serve": Place("harn.cli.serve:serve", SERVE, "Run a server until SIGTERM or Ctrl-C"),
     "check": Place("harn.cli.maintenance:check", SERVE, "Check manifest, secrets and code; for CI"),
+    "doctor": Place("harn.cli.doctor.command:doctor", SERVE, "Check everything here, say what to do"),
     "fire": Place("harn.cli.fixtures:fire", SERVE, "Send a made-up event, show the outcome"),
     "reload": Place("harn.cli.reload:reload", CHANGE, "Adopt the manifest and code as they are now"),
     "plan": Place("harn.cli.reload:plan", CHANGE, "Show what a reload would change"),

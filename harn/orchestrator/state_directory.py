@@ -46,7 +46,7 @@ def make_private(state_dir: str) -> None:
     Other names, and anything but regular files, are left alone; a file that cannot be changed is warned
     about.
     """
-    for path in _ours(state_dir):
+    for path in own_files(state_dir):
         try:
             mode = os.lstat(path).st_mode
             if mode & OTHERS:
@@ -68,7 +68,8 @@ def make_private(state_dir: str) -> None:
         )
 
 
-def _ours(state_dir: str) -> Iterator[str]:
+def own_files(state_dir: str) -> Iterator[str]:
+    """Yield the paths of the server's own files, and of its directory of logs."""
     yield from _named(state_dir, _FILES)
     logs = os.path.join(state_dir, LOGS)
     if os.path.isdir(logs) and not os.path.islink(logs):

@@ -222,11 +222,12 @@ DEFAULT_PROVIDERS = "env,file"
 
 MOST_NAMED = 20
 
-_KNOWN = ("env", "file", "keyring")
+KNOWN = ("env", "file", "keyring")
+"""The names of all providers."""
 
 
 def _provider(name: str, environ: Mapping[str, str], namespace: str) -> ISecretProvider:
-    """Return the provider of a name out of `_KNOWN`."""
+    """Return the provider of a name out of `KNOWN`."""
     if name == "keyring":
         return KeyringSecrets(namespace)
     return EnvironmentSecrets(environ) if name == "env" else FileSecrets(environ)
@@ -237,10 +238,12 @@ class SecretChain:
     Providers in order. One chain serves one reading of a manifest, and records which files it read.
 
     ``resolve`` and ``resolve_many`` may block and belong in a thread; the rest is free.
+
+    :ivar providers: in the order in which they are asked.
     """
 
     def __init__(self, providers: Iterable[ISecretProvider]) -> None:
-        self._providers: tuple[ISecretProvider, ...] = tuple(providers)
+        self.providers: tuple[ISecretProvider, ...] = tuple(providers)
         self._trimmed: dict[SecretReference, str] = {}
 
     @classmethod
@@ -255,9 +258,9 @@ class SecretChain:
         text = environ.get("HARN_SECRET_PROVIDERS", DEFAULT_PROVIDERS)
         namespace = environ.get("HARN_SECRET_NAMESPACE") or "harn"
         names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-        known = ", ".join(_KNOWN)
+        known = ", ".join(KNOWN)
         for name in names:
-            if name not in _KNOWN:
+            if name not in KNOWN:
                 raise SecretUnavailable(f"HARN_SECRET_PROVIDERS must list known providers ({known}), got {name!r}")
         if not names:
             raise SecretUnavailable(f"HARN_SECRET_PROVIDERS must list at least one provider ({known}), got none")
@@ -270,11 +273,11 @@ class SecretChain:
         :raises SecretUnavailable: no provider has it, or the one that should cannot read it; the message says what to
             set.
         """
-        for provider in self._providers:
+        for provider in self.providers:
             value = provider.resolve(reference)
             if value is not None:
                 return self._trim(reference, value)
-        advice = ", or ".join(provider.advice(reference) for provider in self._providers)
+        advice = ", or ".join(provider.advice(reference) for provider in self.providers)
         raise SecretUnavailable(f"secret {reference} is not set; {advice}")
 
     def _trim(self, reference: SecretReference, value: bytes) -> bytes:
@@ -314,11 +317,11 @@ class SecretChain:
 
     def describe(self) -> str:
         """Return the providers' names in order, for example ``env -> file``."""
-        return " -> ".join(provider.name for provider in self._providers)
+        return " -> ".join(provider.name for provider in self.providers)
 
     def files(self) -> frozenset[str]:
         """Return the absolute paths of the files read or looked for so far; the watcher watches them."""
-        return frozenset().union(*(provider.files() for provider in self._providers))
+        return frozenset().union(*(provider.files() for provider in self.providers))
 
     def __repr__(self) -> str:
         return f"<SecretChain {self.describe()}>"

@@ -291,7 +291,7 @@ def _missing(directory: str) -> list[str]:
 def _unusable(directory: str, error: OSError) -> StateDirectoryUnusable:
     if error.errno in (errno.EACCES, errno.EPERM):
         return StateDirectoryUnusable(
-            f"the state directory {directory} cannot be written by user {_user(os.geteuid())}{_owned(directory)}; "
+            f"the state directory {directory} cannot be written by user {user_name(os.geteuid())}{_owned(directory)}; "
             "change its owner, or choose another"
         )
     if error.errno == errno.EISDIR:
@@ -304,10 +304,11 @@ def _owned(directory: str) -> str:
         owner = os.stat(directory).st_uid
     except OSError:
         return ""
-    return "" if owner == os.geteuid() else f" (it belongs to {_user(owner)})"
+    return "" if owner == os.geteuid() else f" (it belongs to {user_name(owner)})"
 
 
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number where there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
