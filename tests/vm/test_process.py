@@ -41,6 +41,13 @@ def children() -> Any:
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
+def turn() -> Deferred[None]:
+    """Fire in the reactor's next turn: what closes at the end of this one is closed then."""
+    turned: Deferred[None] = Deferred()
+    reactor.callLater(0, turned.callback, None)
+    return turned
+
+
 LATE = """
 def f(event):
     from late import value
@@ -73,6 +80,7 @@ class LifeTests(InterpreterCase):
         bundle = self.bundle({"handlers.py": HANDLERS}, ["async_one"])
         await (await self.interpreters.create(bundle)).close()
         await self.interpreters.stopService()
+        await turn()
         gc.collect()
         before = descriptors(), children(), threading.active_count(), len(reactor.getDelayedCalls())
         self.interpreters.startService()
@@ -83,6 +91,7 @@ class LifeTests(InterpreterCase):
                 self.assertEqual(await self.result(interpreter, "async_one"), "trigger_evt_1")
             await interpreter.close()
         await self.interpreters.stopService()
+        await turn()
         after = descriptors(), children(), threading.active_count(), len(reactor.getDelayedCalls())
         self.assertEqual(after, before)
 
@@ -97,9 +106,7 @@ class LifeTests(InterpreterCase):
         await interpreter.close()
         dead = weakref.ref(interpreter), weakref.ref(interpreter._worker)  # type: ignore[attr-defined]
         del interpreter
-        turned: Deferred[None] = Deferred()
-        reactor.callLater(0, turned.callback, None)  # so that nothing of the closing is on the stack any more
-        await turned
+        await turn()  # so that nothing of the closing is on the stack any more
         self.assertEqual([each() for each in dead], [None, None])
 
     async def test_stop_closes_everything(self) -> None:
