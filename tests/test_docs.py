@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -134,6 +135,30 @@ class PageTests(DocumentationCase):
         )
         classes = [each.error_class for each in AttemptFailed.__subclasses__()]
         self.assertEqual([name for name in (*VIEWS, *reasons, *classes) if f"`{name}`" not in said], [])
+
+
+class MessageTests(DocumentationCase):
+    """The messages that `docs/howto/troubleshooting.md` shows."""
+
+    varying = re.compile(r"\b[A-Z][A-Z_/]*[A-Z]\b|\bN\b|[.]{3}")
+    """What stands for a value on the page."""
+
+    def texts(self) -> Iterator[str]:
+        """Yield each text of the code; of one with values, what stands between them."""
+        for path in sorted(Path(harn.__file__).parent.rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield from re.split(r"\{[^{}]*\}", node.value)
+
+    def test_as_in_the_code(self) -> None:
+        """Each message is as the code has it, word for word."""
+        page = DOCS / "howto" / "troubleshooting.md"
+        shown = [line for text in blocks(page, "text") for line in text.splitlines()]
+        self.assertGreater(len(shown), 20)
+        code = "\0".join(self.texts())
+        parts = {line: [part for part in self.varying.split(line) if part.strip(" .:")] for line in shown}
+        self.assertEqual([line for line, found in parts.items() if not found], [])
+        self.assertEqual([(line, part) for line, found in parts.items() for part in found if part not in code], [])
 
 
 class ExampleTests(DocumentationCase):
