@@ -47,6 +47,8 @@ from harn.plugins import builtin
 from harn.reload import operations as reload_operations
 from harn.reload.feature import add_drain_gauge
 from harn.rollout import operations as rollout_operations
+from harn.schedules import operations as schedule_operations
+from harn.schedules.feature import add_gauges as add_schedule_gauges
 from harn.statistics import operations as statistics_operations
 from harn.statistics.gauges import add_disk_gauges
 from harn.statistics.gauges import add_gauges as add_trigger_gauges
@@ -175,7 +177,7 @@ def trigger_schema() -> Schema:
 def trigger_part() -> str:
     """Describe the keys of ``[[triggers]]``."""
     needed = dict.fromkeys(("kind", "provider", "handler"), "required")
-    return keys_of(trigger_schema(), {"path": "`/triggers/<id>`", **needed})
+    return keys_of(trigger_schema(), {"path": "`/triggers/<id>`", "match": "required for requests", **needed})
 
 
 def match_part() -> str:
@@ -223,6 +225,9 @@ def _of_provider(condition: Schema, then: Schema) -> str:
     for key, value in properties.items():
         if isinstance(value, Mapping) and value.get("properties"):
             lines.append(f"`[triggers.{key}]`:\n\n{keys_of(value)}")
+    own = {key: properties[key] for key in getattr(OURS.get(provider), "keys", ())}
+    if own:
+        lines.append(f"Keys of `[[triggers]]`:\n\n{keys_of({'properties': own, 'required': then['required']})}")
     return "\n".join(lines)
 
 
@@ -248,6 +253,7 @@ def connectors_part() -> str:
 
 VERIFIED_BY = {
     "a2a-push": "harn's own credentials",
+    "cron": "nothing is received",
     "basic": "`Authorization`: user and password",
     "cloudevents": "`Authorization`, or as `standard`",
     "gitlab": "`X-Gitlab-Token`, or as `standard`",
@@ -259,6 +265,7 @@ VERIFIED_BY = {
 }
 WINDOWS = {
     "a2a-push": "",
+    "cron": "",
     "hmac": "`timestamp_tolerance_secs`, where a time is signed",
     "webhook": "`timestamp_tolerance_secs`, where a time is signed",
     "cloudevents": "300 s where it is signed",
@@ -359,6 +366,7 @@ def metrics_part() -> str:
     add_trigger_gauges(metrics, unread, unread)
     add_disk_gauges(metrics, unread)
     add_alert_gauges(metrics, unread)
+    add_schedule_gauges(metrics, unread)
     add_circuit_gauge(metrics, unread)
     rows = []
     for family in Scrape(Metrics()).collect():
@@ -459,6 +467,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *history_operations.OPERATIONS,
     *rollout_operations.OPERATIONS,
     *circuit_operations.OPERATIONS,
+    *schedule_operations.OPERATIONS,
     *alert_operations.OPERATIONS,
     *statistics_operations.OPERATIONS,
     *reload_operations.DRAIN_OPERATIONS,

@@ -45,6 +45,7 @@ LAYERS: dict[str, int] = {
     "alerts": 5,
     "circuits": 5,
     "rollout": 5,
+    "schedules": 5,
     "history": 5,
     "backup": 5,
     "statistics": 5,

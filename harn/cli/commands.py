@@ -52,6 +52,7 @@ ORCHESTRATOR: Mapping[str, Place] = {
     "history": Place("harn.cli.generations:history", LOOK, "List the generations that served"),
     "show": Place("harn.cli.generations:show", LOOK, "Show manifest and code of a generation"),
     "diff": Place("harn.cli.generations:diff", LOOK, "Show what differs between two generations"),
+    "schedule": Place("harn.cli.schedule:schedule", LOOK, "List what schedules fire next"),
     "alerts": Place("harn.cli.inspect:alerts", LOOK, "List alerts and what was sent; test one"),
     "dlq": Place("harn.cli.deliveries:dlq", REPAIR, "Group or list dead letters"),
     "replay": Place("harn.cli.changes:replay", REPAIR, "Run recorded events again"),

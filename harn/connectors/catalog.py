@@ -98,10 +98,13 @@ def _rules(plugin: IConnectorPlugin) -> ProviderRules:
         raise ValueError("provider is not a name")
     if plugin.authentication not in (PUBLIC, CREDENTIALS):
         raise ValueError(f"authentication is neither {PUBLIC!r} nor {CREDENTIALS!r}")
-    if (plugin.table is None) != (plugin.schema is None):
+    keys = getattr(plugin, "keys", ())
+    if (plugin.table is None and not keys) != (plugin.schema is None):
         raise ValueError("table and schema belong together: give both or neither")
-    for name in ("kinds", "required_secrets", "optional_secrets"):
-        value = getattr(plugin, name)
+    if plugin.table is not None and keys:
+        raise ValueError("settings are in a table or in keys of the trigger: give one of both")
+    for name in ("kinds", "required_secrets", "optional_secrets", "keys", "events"):
+        value = getattr(plugin, name, ())
         if isinstance(value, str) or not all(isinstance(entry, str) for entry in value):
             raise ValueError(f"{name} is not a sequence of strings")
     return ProviderRules(
@@ -112,4 +115,6 @@ def _rules(plugin: IConnectorPlugin) -> ProviderRules:
         required_secrets=tuple(plugin.required_secrets),
         optional_secrets=tuple(plugin.optional_secrets),
         one_of_secrets=tuple(getattr(plugin, "one_of_secrets", ())),
+        keys=tuple(keys),
+        events=tuple(getattr(plugin, "events", ())),
     )

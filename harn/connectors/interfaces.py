@@ -19,6 +19,7 @@ from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
 from harn.clocks import WallClock, WallTime
+from harn.model.delivery import Checkpoint
 from harn.model.event import VERIFIED
 from harn.model.exchange import InboundRequest
 
@@ -174,6 +175,8 @@ class IConnectorPlugin(IPlugin):
     kinds: Sequence[str] = Attribute("Trigger kinds, for example ``('webhook',)``.")
     table: str | None = Attribute("The provider's own table in a trigger, for example ``webhook``; None for none.")
     schema: Any = Attribute("A `harn.manifest.interfaces.ISettingsSchema` for that table; None for none.")
+    # Optional, for a provider whose settings are keys of the trigger itself: ``keys``, their names, which ``schema``
+    # checks; ``events``, the kinds of its events where they are always the same.
     required_secrets: Sequence[str] = Attribute("Names that a trigger's ``secrets`` must have.")
     optional_secrets: Sequence[str] = Attribute("Names that it may have.")
     authentication: str = Attribute("`PUBLIC` (the provider's signature decides) or `CREDENTIALS` (harn's own).")
@@ -183,13 +186,20 @@ class IConnectorPlugin(IPlugin):
 
 
 class IEventSink(Interface):
-    """Takes the events that connectors start themselves, through their gates."""
+    """Takes the events that do not come as requests: those that connectors start themselves, through their gates."""
 
     def take(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
         """
         Accept an event for the newest version of a trigger.
 
         :return: fires when the event is durable; fails with `GateShut` when the trigger is not in force.
+        """
+
+    def take_all(trigger_id: str, events: Sequence[NormalizedEvent], checkpoint: Checkpoint) -> Deferred[None]:
+        """
+        Accept events for the newest version of a trigger, and keep a checkpoint, in one durable unit.
+
+        :return: as that of `take`; when it fails, neither is kept.
         """
 
 

@@ -22,7 +22,7 @@ from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.settlements import shortened
 from harn.lifecycle import Accepted, Appended, Chosen, DeadLettersEnded, Dropped, Lifecycle
-from harn.model.delivery import FILTER_ERROR, REPLAYED, Acceptance, Claim, DeadLetter, NewDelivery
+from harn.model.delivery import FILTER_ERROR, REPLAYED, Acceptance, Checkpoint, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
 from harn.model.references import new_event_id, new_trace_id
 from harn.store.inbox import IInbox, Kept
@@ -83,6 +83,7 @@ class Decided(msgspec.Struct, frozen=True, gc=False):
     :ivar guard: the arrival's.
     :ivar holders: for each of the deliveries the version that it is for.
     :ivar reached: on a ramp: each version that was chosen for an event, whether that is kept or not. Else empty.
+    :ivar checkpoint: kept with them, also where there are none.
     """
 
     deliveries: tuple[NewDelivery, ...]
@@ -91,6 +92,7 @@ class Decided(msgspec.Struct, frozen=True, gc=False):
     guard: Claim | None
     holders: tuple[BindingVersion, ...]
     reached: frozenset[BindingVersion] = frozenset()
+    checkpoint: Checkpoint | None = None
 
 
 def decide(
@@ -216,12 +218,14 @@ class Intake:
         *,
         always_claim: bool = False,
         ramp: Ramp | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Deferred[Taken]:
         """
         Accept ``events`` for ``binding``, on which the caller holds a lease.
 
         :param ramp: chooses for each event between ``binding`` and its stable version, on which the caller holds a
             lease, too. Only then it is counted as received here: the version was not chosen before.
+        :param checkpoint: kept in the same durable unit, whether an event is kept or not.
         :return: fires when everything that is kept is on disk.
         :raises ClaimTaken: the arrival's guard was used before.
         :raises EventLogUnavailable: nothing is kept, no dedupe key is used up.
@@ -233,7 +237,7 @@ class Intake:
             if ramp is not None:
                 self._lifecycle.emit(Chosen(binding.id, (binding.key,)))
             return fail()
-        return self.keep(binding, decided)
+        return self.keep(binding, decided if checkpoint is None else structs.replace(decided, checkpoint=checkpoint))
 
     def keep(self, binding: BindingVersion, decided: Decided) -> Deferred[Taken]:
         """Accept what was decided to be kept, as `take` does."""
@@ -244,12 +248,12 @@ class Intake:
     def begin(self, binding: BindingVersion, decided: Decided, taker: Taker) -> None:
         """Accept what was decided to be kept, as `take` does, and call ``taker``, perhaps before this returns."""
         deliveries, ignored = decided.deliveries, self._count(binding, decided)
-        if not deliveries and decided.guard is None:
+        if not deliveries and decided.guard is None and decided.checkpoint is None:
             taker.taken(Taken((), 0, ignored))
             return
         for holder in decided.holders:
             holder.lease()
-        acceptance = Acceptance(deliveries=deliveries, guard=decided.guard)
+        acceptance = Acceptance(deliveries=deliveries, guard=decided.guard, checkpoint=decided.checkpoint)
         self._inbox.keep(acceptance, Taking(self, binding, decided, self._clock.seconds(), taker))
         self._dispatcher.handed_over()
 

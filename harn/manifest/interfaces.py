@@ -69,7 +69,9 @@ class ProviderRules:
 
     :ivar kinds: trigger kinds it has, for example ``("webhook",)``.
     :ivar table: name of its own table in a trigger (``webhook``, ``a2a_push``), or None when it has none.
-    :ivar schema: an `ISettingsSchema`, or None with ``table``.
+    :ivar keys: instead of a table: keys of the trigger itself.
+    :ivar events: the kinds of its events, where they are always the same.
+    :ivar schema: an `ISettingsSchema`, or None where there are neither ``table`` nor ``keys``.
     :ivar required_secrets: names that ``secrets`` must have; ``optional_secrets``: names it may have;
         ``one_of_secrets``: of these optional ones it must have one.
     """
@@ -81,3 +83,5 @@ class ProviderRules:
     required_secrets: tuple[str, ...] = ()
     optional_secrets: tuple[str, ...] = ()
     one_of_secrets: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from harn.manifest.settings import ORCHESTRATOR, OrchestratorSettings
 from harn.manifest.tables import Shape
 from harn.manifest.trigger import DEFAULT_KEYS
 from harn.manifest.validate import INCLUDE
-from harn.manifest.vocabulary import DEFAULTS, KINDS
+from harn.manifest.vocabulary import DEFAULTS, KINDS, ROUTE_KEYS, ROUTED
 from harn.model.quantities import format_duration
 
 _ID = "https://json-schema.org/draft/2020-12/schema"
@@ -101,9 +101,10 @@ def _trigger(rules: Mapping[str, ProviderRules]) -> JsonSchema:
         properties[key] = {"const": value, "description": "Not supported yet: this value alone."}
     # Tables are allowed here for any provider; the conditions below restrict them by provider.
     properties.update({rule.table: True for rule in rules.values() if rule.table is not None})
+    properties.update({key: True for rule in rules.values() for key in rule.keys})
     return {
         # Its kind, provider and handler may be defaults, which another file may have.
-        **_closed("One trigger.", properties, ("id", "match")),
+        **_closed("One trigger.", properties, ("id",)),
         "allOf": [_of_provider(rules[provider], rules) for provider in sorted(rules)],
     }
 
@@ -122,11 +123,20 @@ def _of_provider(rule: ProviderRules, rules: Mapping[str, ProviderRules]) -> Jso
     for other in rules.values():
         if other.table is not None and other.table != rule.table:
             properties[other.table] = False
+    then: dict[str, Any] = {"properties": properties, "required": []}
+    properties.update({key: False for other in rules.values() for key in other.keys if key not in rule.keys})
     if rule.table is not None and rule.schema is not None:
         properties[rule.table] = rule.schema.json_schema()
-    then: dict[str, Any] = {"properties": properties}
+    elif rule.schema is not None:
+        schema = rule.schema.json_schema()
+        properties.update(schema["properties"])
+        then["required"] += schema.get("required", [])
+    if any(kind in ROUTED for kind in rule.kinds):
+        then["required"].append("match")
+    else:
+        properties.update(dict.fromkeys(ROUTE_KEYS, False))
     if rule.required_secrets or rule.one_of_secrets:
-        then["required"] = ["secrets"]
+        then["required"].append("secrets")
     if rule.one_of_secrets:
         properties["secrets"]["anyOf"] = [{"required": [name]} for name in rule.one_of_secrets]
     return {"if": {"properties": {"provider": {"const": rule.provider}}, "required": ["provider"]}, "then": then}

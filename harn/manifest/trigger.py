@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from harn.manifest.diagnostics import Diagnostics, KeyPath, describe, parse_key, quote, suggest
+from harn.manifest.diagnostics import Diagnostics, KeyPath, parse_key, quote, suggest
 from harn.manifest.interfaces import PluginRules, ProviderRules, SchemeRules
 from harn.manifest.model import GROWING, MATCH, TRIGGER, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
 from harn.manifest.respond import USUAL_WAIT, RespondSpec
 from harn.manifest.tables import Table
+from harn.manifest.trigger_secrets import check_secrets
 from harn.manifest.vocabulary import (
     DEFAULTS,
     KINDS,
@@ -19,11 +20,13 @@ from harn.manifest.vocabulary import (
     LATER_KINDS,
     LATER_PROVIDERS,
     LATER_SCHEMES,
+    ROUTE_KEYS,
+    ROUTED,
     default_path,
     fault_of_path,
     instead,
 )
-from harn.model.references import LOCAL, parse_secret_reference, scheme_of
+from harn.model.references import LOCAL, scheme_of
 from harn.wire import canonical_json
 
 _FIELDS, _TABLES = TRIGGER.fields, TRIGGER.tables
@@ -52,7 +55,7 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
         trigger.problem("allow_from", "is empty: no address could send", "remove it to allow any address")
     kind = _check_kind(trigger, rule)
     _refuse_keys(trigger, rule, rules.providers)
-    events, path = _check_match(trigger, trigger_id)
+    events, path = _check_match(trigger, trigger_id, rule)
     return TriggerSpec(
         id=trigger_id,
         kind=kind,
@@ -65,7 +68,7 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
         dedupe_key=take("dedupe_key", _FIELDS["dedupe_key"]),
         retry=_check_retry(trigger),
         timeout=take("timeout", _FIELDS["timeout"], 30.0),
-        secrets=_check_secrets(trigger, rule),
+        secrets=check_secrets(trigger, rule),
         handler_secrets=take("handler_secrets", _FIELDS["handler_secrets"]),
         max_outstanding=take("max_outstanding", _FIELDS["max_outstanding"]),
         weight=take("weight", _FIELDS["weight"], 1),
@@ -197,10 +200,20 @@ def _check_kind(trigger: Table, rule: ProviderRules | None) -> str:
 
 
 def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str, ProviderRules]) -> None:
+    if rule is not None and not _has_route(rule):
+        for key in ROUTE_KEYS:
+            if key in trigger.raw:
+                trigger.problem(key, f"counts only for requests, and {quote(rule.provider)} gets none", "remove it")
     for key in trigger.raw.keys() - _KNOWN:
-        if rule is not None and key == rule.table:
+        if rule is not None and (key == rule.table or key in rule.keys):
             continue
         owner = next((other.provider for other in rules.values() if other.table == key), None)
+        owners = [quote(other.provider) for other in rules.values() if key in other.keys]
+        if owners and rule is not None:
+            trigger.problem(
+                key, f"is a key of provider {' or '.join(owners)}, not of {quote(rule.provider)}", "remove it"
+            )
+            continue
         if owner is not None:
             # The owner of a table cannot be checked while the provider itself is in doubt.
             if rule is not None:
@@ -212,12 +225,19 @@ def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str,
             if type(value) is not type(default) or value != default:
                 trigger.problem(key, "is not supported yet", "remove it")
         else:
-            own = (rule.table,) if rule is not None and rule.table is not None else ()
+            own = (*rule.keys, *filter(None, (rule.table,))) if rule is not None else ()
             trigger.problem(key, "unknown key", suggest(key, (*_KNOWN, *own)))
 
 
-def _check_match(trigger: Table, trigger_id: str) -> tuple[tuple[str, ...], str]:
-    """Return the patterns of events, and the path, which may be written in either of two places."""
+def _has_route(rule: ProviderRules) -> bool:
+    """Return whether a provider sends requests; an unusable one of no known kind counts as one that does."""
+    return not rule.kinds or any(kind in ROUTED for kind in rule.kinds)
+
+
+def _check_match(trigger: Table, trigger_id: str, rule: ProviderRules | None) -> tuple[tuple[str, ...], str]:
+    """Return the patterns of events, and the path, which may be written in either of two places; empty for none."""
+    if rule is not None and not _has_route(rule):
+        return _check_fixed_events(trigger, rule), ""
     path: str | None = trigger.take("path", _FIELDS["path"])
     if "match" not in trigger.raw:
         trigger.problem("match", "is missing", 'write for example match = { events = ["issues.*"] }, or events = []')
@@ -241,6 +261,27 @@ def _check_match(trigger: Table, trigger_id: str) -> tuple[tuple[str, ...], str]
     if trigger_id and fault_of_path(path) is not None:
         trigger.problem("path", f"is missing, and the default {quote(path)} is not usable", 'write path = "/..."')
     return events, path if trigger_id else ""
+
+
+def _check_fixed_events(trigger: Table, rule: ProviderRules) -> tuple[str, ...]:
+    """Return the patterns of events of a provider without a route, whose trigger may leave ``match`` out."""
+    match = trigger.table("match")
+    if match is None:
+        return ()
+    match.refuse_unknown(MATCH.fields)
+    if "path" in match.raw:
+        match.problem("path", f"counts only for requests, and {quote(rule.provider)} gets none", "remove it")
+    given: tuple[str, ...] = match.take("events", MATCH.fields["events"], ())
+    if not rule.events:
+        return given
+    # A kind may be written with its provider in front, as in cron.tick.
+    events = tuple(dict.fromkeys(each.removeprefix(f"{rule.provider}.") for each in given))
+    known = ", ".join(map(quote, rule.events))
+    for index, each in enumerate(events):
+        if each not in rule.events:
+            place: KeyPath = (*match.path, "events", index)
+            match.diagnostics.add(place, f"{quote(given[index])} never comes", f"known: {known}; or leave match out")
+    return events
 
 
 def _check_retry(trigger: Table) -> RetrySpec:
@@ -299,77 +340,15 @@ def _check_rollout(trigger: Table) -> RolloutSpec | None:
     return RolloutSpec(**{"percent": 0.0, **right})
 
 
-def _check_secrets(trigger: Table, rule: ProviderRules | None) -> dict[str, tuple[str, ...]]:
-    secrets = trigger.table("secrets") if "secrets" in trigger.raw else None
-    references = {name: _check_references(secrets, name, rule) for name in secrets.raw} if secrets is not None else {}
-    if rule is None:
-        return references
-    known = (*rule.required_secrets, *rule.optional_secrets)
-    for name in references:
-        if name not in known:
-            assert secrets is not None
-            secrets.problem(name, f"provider {quote(rule.provider)} has no such secret", suggest(name, known))
-    for name in rule.required_secrets:
-        if name not in references and (secrets is not None or "secrets" not in trigger.raw):
-            example = f'secrets = {{ {name} = "{rule.provider}/{name.replace("_", "-")}" }}'
-            path: KeyPath = (*trigger.path, "secrets", name)
-            trigger.diagnostics.add(
-                path, f"is missing: provider {quote(rule.provider)} requires it", f"write {example}"
-            )
-    _check_one_of(trigger, references, rule)
-    return references
-
-
-def _check_one_of(trigger: Table, references: Mapping[str, Any], rule: ProviderRules) -> None:
-    """Add a problem if a trigger has none of the secrets of which its provider requires one."""
-    if not rule.one_of_secrets or any(name in references for name in rule.one_of_secrets):
-        return
-    name = rule.one_of_secrets[0]
-    path: KeyPath = (*trigger.path, "secrets", name)
-    other = " or ".join(rule.one_of_secrets)
-    example = f'secrets = {{ {name} = "{rule.provider}/{name.replace("_", "-")}" }}'
-    trigger.diagnostics.add(path, f"is missing: provider {quote(rule.provider)} requires {other}", f"write {example}")
-
-
-def _check_references(secrets: Table, name: str, rule: ProviderRules | None) -> tuple[str, ...]:
-    value = secrets.raw[name]
-    if isinstance(value, str):
-        _check_reference(secrets, (name,), value, rule)
-        return (value,)
-    if not isinstance(value, list):
-        hint = f'write for example {name} = "github/webhook-secret"'
-        secrets.problem(name, f"must be a secret reference or an array of them, got {describe(value)}", hint)
-        return ()
-    if not value:
-        secrets.problem(name, "is empty", "name at least one secret")
-    for index, one in enumerate(value):
-        _check_reference(secrets, (name, index), one, rule)
-    return tuple(one for one in value if isinstance(one, str))
-
-
-def _check_reference(secrets: Table, key: KeyPath, value: Any, rule: ProviderRules | None) -> None:
-    """Check one reference. No message repeats it: the author may have written the secret itself."""
-    namespace = rule.provider if rule is not None else "github"
-    example = f"write namespace/name, for example {namespace}/webhook-secret"
-    place = (*secrets.path, *key)
-    if not isinstance(value, str):
-        secrets.diagnostics.add(place, f"must be a secret reference, got {describe(value)}", example)
-        return
-    try:
-        reference = parse_secret_reference(value)
-    except ValueError:
-        secrets.diagnostics.add(place, "must be a secret reference", example)
-        return
-    if rule is not None and reference.namespace != rule.provider:
-        message = f"must lie in the namespace of the provider, {quote(rule.provider)}"
-        secrets.diagnostics.add(place, message, f"write {rule.provider}/ and the secret's name")
-
-
 def _check_settings(trigger: Table, rule: ProviderRules | None) -> dict[str, Any] | None:
-    if rule is None or rule.table is None or rule.schema is None:
+    if rule is None or rule.schema is None:
         return None
-    raw = trigger.raw.get(rule.table, {})
-    table = Table.of(raw, (*trigger.path, rule.table), trigger.diagnostics)
+    if rule.table is None:
+        raw = {key: trigger.raw[key] for key in rule.keys if key in trigger.raw}
+        table: Table | None = trigger
+    else:
+        raw = trigger.raw.get(rule.table, {})
+        table = Table.of(raw, (*trigger.path, rule.table), trigger.diagnostics)
     if table is None:
         return None
     try:

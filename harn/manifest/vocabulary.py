@@ -28,11 +28,15 @@ _OURS = {
     "/metrics": "the metrics",
 }
 _OURS_AND_BELOW = {"/admin": "the admin API", "/console": "the console", "/mcp": "the MCP server"}
-KINDS = ("webhook", "a2a-push")
-"""Kinds of trigger that have a route: the kinds that this version supports."""
-LATER_KINDS = ("cron", "poll", "stream", "predicate")
+ROUTED = ("webhook", "a2a-push")
+"""Kinds of trigger that have a route."""
+KINDS = (*ROUTED, "cron")
+"""Kinds of trigger that this version supports."""
+ROUTE_KEYS = ("path", "allow_from", "respond", "respond_within")
+"""Keys that count only for requests."""
+LATER_KINDS = ("poll", "stream", "predicate")
 LATER_PROVIDERS = (
-    *("cron", "kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
+    *("kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
     *("github", "webhook", "a2a-push"),
 )
 LATER_SCHEMES = ("a2a", "worker", "persona")
@@ -48,7 +52,7 @@ DEFAULTS: dict[str, Any] = {
 """Keys that are accepted with these values only, which change nothing."""
 LATER = frozenset(DEFAULTS) | {
     *("when_budget", "budget", "concurrency", "throttle", "rate_limit", "debounce", "singleton", "batch", "window"),
-    *("sources", "schedule", "timezone", "catchup_mode", "poll", "monitor", "replay_grace_secs"),
+    *("sources", "poll", "monitor", "replay_grace_secs"),
     *("topic", "topics", "subject", "subjects", "slot", "address", "domain", "routing", "url"),
 }
 """Reserved keys that this version does not support: refused, since ignoring them would be worse."""

@@ -134,15 +134,24 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replay_of: str | None = None
 
 
+class Checkpoint(msgspec.Struct, frozen=True, gc=False):
+    """A JSON value to keep under a name, in place of the one before; see `harn.store.generations.ICheckpoints`."""
+
+    name: str
+    value: bytes
+
+
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     The deliveries of one request, stored as one durable unit, or not at all.
 
     :ivar guard: must be new, else the whole unit is refused with `harn.errors.ClaimTaken`.
+    :ivar checkpoint: kept in the same unit: how far the source of the events has come.
     """
 
     deliveries: tuple[NewDelivery, ...]
     guard: Claim | None = None
+    checkpoint: Checkpoint | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

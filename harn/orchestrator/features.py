@@ -16,6 +16,7 @@ from harn.options import ServeOptions
 from harn.orchestrator import maintenance, publish, recovery, status
 from harn.reload import feature as reload
 from harn.rollout import feature as rollout
+from harn.schedules import feature as schedules
 from harn.server import Server
 from harn.statistics import feature as statistics
 
@@ -36,6 +37,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield history.install
     yield deliveries.install
     yield circuits.install
+    yield partial(schedules.install, takes_over=takes_over)
     yield alerts.install
     yield recovery.install
     yield maintenance.install

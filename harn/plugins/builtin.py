@@ -8,6 +8,7 @@ from harn.connectors.any_hmac import HMAC
 from harn.connectors.any_token import TOKEN
 from harn.connectors.bitbucket import BITBUCKET
 from harn.connectors.cloudevents import CLOUDEVENTS
+from harn.connectors.cron import CronPlugin
 from harn.connectors.discord import DISCORD
 from harn.connectors.forgejo import FORGEJO
 from harn.connectors.gitea import GITEA
@@ -50,10 +51,12 @@ __all__ = [
     "TWILIO",
     "ZENDESK",
     "a2a_push",
+    "cron",
     "local",
     "webhook",
 ]
 
 webhook = WebhookPlugin()
 a2a_push = A2aPushPlugin()
+cron = CronPlugin()
 local = LocalPlugin()

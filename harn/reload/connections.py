@@ -101,7 +101,8 @@ class RunningConnector:
 
     def example(self) -> NormalizedEvent | None:
         """Return an event such as its provider sends, with its body; None where that is not known."""
-        return self.connector.example() if isinstance(self.connector, SignedConnector) else None
+        example = getattr(self.connector, "example", None)
+        return None if example is None else example()
 
 
 def configured(spec: TriggerSpec) -> list[Any]:

@@ -46,9 +46,9 @@ class CatalogTests(SynchronousTestCase):
         self.assertEqual(
             sorted(catalog.plugins),
             [
-                *("a2a-push", "basic", "bitbucket", "cloudevents", "discord", "forgejo", "gitea", "github", "gitlab"),
-                *("hmac", "linear", "notion", "pagerduty", "sendgrid", "sentry", "shopify", "slack", "standard"),
-                *("stripe", "token", "twilio", "webhook", "zendesk"),
+                *("a2a-push", "basic", "bitbucket", "cloudevents", "cron", "discord", "forgejo", "gitea", "github"),
+                *("gitlab", "hmac", "linear", "notion", "pagerduty", "sendgrid", "sentry", "shopify", "slack"),
+                *("standard", "stripe", "token", "twilio", "webhook", "zendesk"),
             ],
         )
         self.assertIs(catalog.plugin("github"), GITHUB)

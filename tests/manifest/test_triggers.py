@@ -107,9 +107,9 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(kind='"a2a-push"'), later.replace("cron", "a2a-push"))
         self.check(
             one(kind='"webhok"'),
-            'kind: "webhok" is not known; did you mean "webhook"? known: "webhook", "a2a-push"',
+            'kind: "webhok" is not known; did you mean "webhook"? known: "webhook", "a2a-push", "cron"',
         )
-        self.check(one(kind="1"), 'kind: must be a string, got an integer; write one of: "webhook", "a2a-push"')
+        self.check(one(kind="1"), 'kind: must be a string, got an integer; write one of: "webhook", "a2a-push", "cron"')
 
     def test_providers(self) -> None:
         """A provider must be installed; one that is planned says so."""

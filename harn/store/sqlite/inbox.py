@@ -14,6 +14,7 @@ from harn.store.sqlite import claims
 from harn.store.sqlite.batch import GroupedUnit
 from harn.store.sqlite.connection import LARGE, Session
 from harn.store.sqlite.executor import Idea
+from harn.store.sqlite.generations import put_all
 from harn.store.sqlite.settling import Death, mark_dead, mark_replayed
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Accept(GroupedUnit):
         large: list[tuple[Any, ...]] = []
         deliveries: list[Any] = []
         dead: list[Death] = []
+        checkpoints: dict[str, bytes | None] = {}
         owner, number = session.incarnation, session.numbers.delivery
         for unit in units:
             ids: list[int | None] = []
@@ -83,9 +85,13 @@ class Accept(GroupedUnit):
                 if new.dead is not None:
                     dead.append((number, new.dead, new.received_at))
             unit.value = Kept(ids)
+            if unit.acceptance.checkpoint is not None:
+                checkpoints[unit.acceptance.checkpoint.name] = unit.acceptance.checkpoint.value
         session.numbers.delivery = number
         _insert(session, events, large, deliveries)
         mark_dead(session, dead)
+        if checkpoints:
+            put_all(session, checkpoints)
         _link(session, units, now)
 
 

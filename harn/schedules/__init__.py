@@ -1,0 +1,1 @@
+"""Triggers that time starts: ticks of schedules. Public: `service`, `ticks`, `operations`, `feature`."""

@@ -1,0 +1,85 @@
+"""The times at which triggers are due, by the wall clock, with one timer for the earliest."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from harn.clocks import BackSteps, WallTime, sleep_until
+
+MOST = 100
+"""Triggers that one turn of the reactor deals with; at midnight thousands may be due at once."""
+DAY = 86400.0
+
+
+class Owner(Protocol):
+    """Whose triggers they are."""
+
+    def due(self, trigger_id: str) -> None:
+        """Called when a trigger's time has come; it is in the agenda again once it gets another time."""
+
+    def set_back(self) -> None:
+        """Called when the wall clock was set back by a day or more: it was wrong before, or is now."""
+
+
+class Agenda:
+    """The next time of each trigger; see `Owner` for what happens then."""
+
+    def __init__(self, clock: IReactorTime, wall: WallTime, owner: Owner) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._owner = owner
+        self._steps = BackSteps(clock, wall)
+        self._times: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []  # with entries that `_times` does not confirm, which do not count
+        self._timer: IDelayedCall | None = None
+        self._runs = False
+
+    def at(self, trigger_id: str) -> float | None:
+        """Return a trigger's next time (seconds, Unix), if it has one."""
+        return self._times.get(trigger_id)
+
+    def set(self, trigger_id: str, at: float | None) -> None:
+        """Set a trigger's next time (seconds, Unix); None for none."""
+        if at is None:
+            self._times.pop(trigger_id, None)
+            return
+        self._times[trigger_id] = at
+        heappush(self._heap, (at, trigger_id))
+        if self._heap[0] == (at, trigger_id):
+            self._set_timer()
+
+    def start(self) -> None:
+        """Begin to call the owner."""
+        self._runs = True
+        self._set_timer()
+
+    def stop(self) -> None:
+        """Call the owner no more."""
+        self._runs = False
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _set_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        while self._heap and self._times.get(self._heap[0][1]) != self._heap[0][0]:
+            heappop(self._heap)
+        if self._runs and self._heap:
+            self._timer = self._clock.callLater(sleep_until(self._heap[0][0], self._wall), self._look)
+
+    def _look(self) -> None:
+        if self._steps.look() >= DAY:
+            self._owner.set_back()
+        now, count = self._wall.seconds(), 0
+        while self._heap and self._heap[0][0] <= now and count < MOST:
+            at, trigger_id = heappop(self._heap)
+            if self._times.get(trigger_id) == at:
+                del self._times[trigger_id]
+                count += 1
+                self._owner.due(trigger_id)
+        self._set_timer()

@@ -1,0 +1,111 @@
+"""Operations on schedules: what is due next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+from msgspec import Meta
+
+from harn.clocks import rfc3339
+from harn.connectors.cron import CronSettings
+from harn.connectors.schedule import delay_of
+from harn.errors import RouteUnknown
+from harn.operations.model import Caller, Get, Result, Role, operation
+from harn.operations.parameters import Parameters
+from harn.schedules.upcoming import Timed, upcoming
+
+if TYPE_CHECKING:
+    from harn.schedules.service import Schedules
+
+MOST = 1000
+MOST_NAMED = 10
+
+
+class ListSchedule(Parameters, frozen=True, kw_only=True):
+    """Of which trigger, and how many."""
+
+    limit: Annotated[int, Meta(ge=1, le=MOST, description="So many at most.")] = 20
+    trigger: Annotated[str, Meta(min_length=1, description="Only of this trigger.")] | None = None
+
+
+class FiringInfo(Result, frozen=True, kw_only=True):
+    """One firing to come."""
+
+    trigger_id: str
+    at: Annotated[str, Meta(description="When it is due.")]
+    local_at: Annotated[str, Meta(description="The same in the zone of its schedule.")]
+    tick_at: Annotated[str, Meta(description="The time of the schedule: earlier where the trigger has a jitter.")]
+    schedule: str
+    timezone: str
+    last_fired_at: Annotated[str | None, Meta(description="The last tick that was fired.")] = None
+
+
+class ScheduleList(Result, frozen=True, kw_only=True):
+    """What is due next, in order; ``more``: there is more than this."""
+
+    firings: tuple[FiringInfo, ...]
+    more: bool
+
+
+@operation("schedule.list", role=Role.READ, route=Get("/schedule"))
+async def list_schedule(schedules: Schedules, caller: Caller, wanted: ListSchedule) -> ScheduleList:
+    """
+    List the next firings of all triggers with a schedule, in order.
+
+    :raises RouteUnknown: the trigger has no schedule.
+    """
+    found = {entry.trigger_id: entry.timed() for entry in schedules.entries.values()}
+    fired = {entry.trigger_id: entry.fired for entry in schedules.entries.values() if entry.fired is not None}
+    return describe(found, fired, wanted)
+
+
+def describe(timed: Mapping[str, Timed], fired: Mapping[str, float], wanted: ListSchedule) -> ScheduleList:
+    """
+    Return what is due next.
+
+    :param timed: by trigger id. ``fired``: the last tick that each fired (seconds, Unix).
+    :raises RouteUnknown: the trigger has no schedule.
+    """
+    chosen: Iterable[Timed] = timed.values()
+    if wanted.trigger is not None:
+        if wanted.trigger not in timed:
+            known = ", ".join(sorted(timed)[:MOST_NAMED]) or "none"
+            raise RouteUnknown(f"there is no schedule of a trigger {wanted.trigger!r}; triggers with one: {known}")
+        chosen = [timed[wanted.trigger]]
+    coming = list(islice(upcoming(chosen), wanted.limit + 1))
+    firings = []
+    for each in coming[: wanted.limit]:
+        schedule = timed[each.trigger_id]
+        last = fired.get(each.trigger_id)
+        firings.append(
+            FiringInfo(
+                trigger_id=each.trigger_id,
+                at=rfc3339(each.at),
+                local_at=datetime.fromtimestamp(each.at, ZoneInfo(schedule.timezone)).isoformat(timespec="seconds"),
+                tick_at=rfc3339(each.tick_at),
+                schedule=schedule.schedule,
+                timezone=schedule.timezone,
+                last_fired_at=None if last is None else rfc3339(last),
+            )
+        )
+    return ScheduleList(firings=tuple(firings), more=len(coming) > wanted.limit)
+
+
+def timed_of(trigger_id: str, settings: CronSettings, after: float) -> Timed:
+    """Return the schedule of a trigger, of which everything up to ``after`` (seconds, Unix) is dealt with."""
+    return Timed(
+        trigger_id=trigger_id,
+        times=settings.times(),
+        delay=delay_of(trigger_id, settings.longest_delay()),
+        after=after,
+        schedule=settings.schedule,
+        timezone=settings.timezone,
+    )
+
+
+OPERATIONS = (list_schedule,)
+"""The operations of `harn.schedules.service.Schedules`."""

@@ -1,0 +1,324 @@
+"""
+The schedules of a server: one for each live trigger of kind ``cron``, whose ticks become events.
+
+They belong to the trigger, not to a version: a reload that leaves a schedule as it is does not touch it. Each tick is
+accepted together with the note that it was fired, in one durable unit, under a dedupe key made of its time. So it is
+fired once, whatever restarts, upgrades and steps of the clock happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from attrs import define, field, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.clocks import WallTime, rfc3339
+from harn.connectors.cron import CRON, SKIP, CronSettings, make_tick
+from harn.connectors.interfaces import IEventSink, NormalizedEvent
+from harn.connectors.schedule import CronSchedule, delay_of
+from harn.errors import EventLogUnavailable, GateShut
+from harn.model.delivery import Checkpoint
+from harn.schedules.agenda import Agenda
+from harn.schedules.operations import timed_of
+from harn.schedules.ticks import Owed, Record, Span, begins_at, owed
+from harn.schedules.upcoming import Timed
+from harn.store.generations import ICheckpoints
+from harn.triggers.registry import Registry
+from harn.waiting import retry
+
+log = Logger(namespace="harn.schedules")
+
+GRACE = 60.0
+"""Seconds by which a tick may be late while the server runs; what is later counts as missed."""
+PAUSE = 5.0
+"""Seconds after which a tick that could not be kept is tried again."""
+PREFIX = "cron/"
+"""The names of the records in the store: followed by the trigger's id."""
+
+
+@frozen
+class Firing:
+    """
+    Events on their way to the store, with the note that they were fired.
+
+    :ivar covered: see `Owed.covered`.
+    """
+
+    events: tuple[NormalizedEvent, ...]
+    checkpoint: Checkpoint
+    covered: float
+    fired: float
+
+
+@define(eq=False)
+class Entry:
+    """
+    The schedule of one trigger.
+
+    :ivar covered: see `Record.covered`; so is ``fired``.
+    :ivar since: ticks from here on are on time, unless the server is late by more than `GRACE`.
+    :ivar firing: what is to be kept before anything else; ``is_taken``: the store has been asked to.
+    :ivar missed: how many times ticks were passed over since the server started.
+    """
+
+    trigger_id: str
+    settings: CronSettings
+    covered: float
+    since: float
+    fired: float | None = None
+    firing: Firing | None = None
+    is_taken: bool = False
+    missed: int = 0
+    times: CronSchedule = field(init=False)
+    delay: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.apply(self.settings)
+
+    def apply(self, settings: CronSettings) -> None:
+        """Put settings in force."""
+        self.settings = settings
+        self.times = settings.times()
+        self.delay = delay_of(self.trigger_id, settings.longest_delay())
+
+    def timed(self) -> Timed:
+        """Return what is due next of it."""
+        return timed_of(self.trigger_id, self.settings, self.covered)
+
+    def record(self, covered: float, fired: float | None) -> Record:
+        """Return the record with these times."""
+        return Record(covered=covered, fired=fired, schedule=self.settings.schedule, timezone=self.settings.timezone)
+
+
+class Schedules(Service):
+    """
+    Fires the ticks of schedules while it runs.
+
+    :param takes_over: the server takes the place of another program, which fires until it is paused: ticks from now on
+        are on time.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: WallTime,
+        checkpoints: ICheckpoints,
+        registry: Registry,
+        sink: IEventSink,
+        *,
+        takes_over: bool = False,
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._checkpoints = checkpoints
+        self._registry = registry
+        self._sink = sink
+        self._since = wall.seconds() if takes_over else None
+        self._agenda = Agenda(clock, wall, self)
+        self.entries: dict[str, Entry] = {}
+        self._is_loaded = False
+        self._loading: Deferred[None] | None = None
+        self._taking: set[Deferred[None]] = set()
+        self._has_failed = False
+
+    # Starting and ending
+
+    def startService(self) -> None:
+        """Read what earlier servers fired, then begin."""
+        Service.startService(self)
+        self._loading = Deferred.fromCoroutine(self._load())
+        self._loading.addErrback(_not_started)
+
+    def stopService(self) -> Deferred[None]:
+        """Fire nothing more; the result fires when what was fired is durable."""
+        Service.stopService(self)
+        self._agenda.stop()
+        if self._loading is not None:
+            self._loading.cancel()
+        return DeferredList(list(self._taking)).addCallback(lambda _: None)
+
+    def pause(self) -> None:
+        """Fire nothing more: the server ends, or another program has the schedules from now on."""
+        self._agenda.stop()
+
+    async def _load(self) -> None:
+        records = await retry(
+            self._clock,
+            lambda: self._checkpoints.beginning(PREFIX),
+            EventLogUnavailable,
+            lambda attempt: PAUSE,
+            lambda error: log.warn("the records of schedules cannot be read, trying again: {why}", why=str(error)),
+        )
+        self._is_loaded = True
+        now = self._wall.seconds()
+        for trigger_id in self._registry.active:
+            settings = self._settings_of(trigger_id)
+            if settings is not None:
+                self._begin(trigger_id, settings, Record.read(records.get(PREFIX + trigger_id)), now)
+        for name in records.keys() - {PREFIX + trigger_id for trigger_id in self.entries}:
+            self._put(name, None)
+        self._agenda.start()
+
+    def _begin(self, trigger_id: str, settings: CronSettings, record: Record | None, now: float) -> None:
+        """Begin a schedule; the agenda looks for its first tick, as of thousands that takes a while."""
+        since = now if self._since is None else self._since
+        entry = Entry(trigger_id, settings, begins_at(record, settings, now, since), since)
+        entry.fired = None if record is None else record.fired
+        self.entries[trigger_id] = entry
+        if record is None or (record.schedule, record.timezone) != (settings.schedule, settings.timezone):
+            self._note_beginning(entry)
+        self._agenda.set(trigger_id, now)
+
+    def _note_beginning(self, entry: Entry) -> None:
+        """Keep since when a schedule is in force, where a later server must know which ticks it has missed."""
+        if entry.settings.catchup_mode != SKIP:
+            self._put(PREFIX + entry.trigger_id, entry.record(entry.covered, entry.fired))
+
+    def _put(self, name: str, record: Record | None) -> None:
+        putting = self._checkpoints.put(name, None if record is None else msgspec.to_builtins(record))
+        putting.addErrback(lambda failure: log.warn("{name} is not kept: {why}", name=name, why=str(failure.value)))
+
+    # Reloads
+
+    def sync(self, trigger_ids: Iterable[str]) -> None:
+        """Follow what a reload, or the end of a ramp, has changed about these triggers."""
+        if not self._is_loaded:
+            return
+        for trigger_id in trigger_ids:
+            settings, entry = self._settings_of(trigger_id), self.entries.get(trigger_id)
+            if settings is None:
+                if entry is not None:
+                    del self.entries[trigger_id]
+                    self._agenda.set(trigger_id, None)
+                    self._put(PREFIX + trigger_id, None)
+            elif entry is None:
+                now = self._wall.seconds()
+                entry = self.entries[trigger_id] = Entry(trigger_id, settings, covered=now, since=now)
+                self._note_beginning(entry)
+                self._plan(entry)
+            elif settings != entry.settings:
+                self._change(entry, settings)
+
+    def _change(self, entry: Entry, settings: CronSettings) -> None:
+        """Put other settings in force: the old schedule counts up to now, the new one from now on."""
+        self.due(entry.trigger_id)
+        was = entry.settings
+        entry.apply(settings)
+        if msgspec.structs.replace(was, catchup_mode=settings.catchup_mode) != settings:
+            entry.covered = max(self._wall.seconds(), 0.0 if entry.firing is None else entry.firing.covered)
+        self._note_beginning(entry)
+        self._plan(entry)
+
+    def _settings_of(self, trigger_id: str) -> CronSettings | None:
+        """Return the settings of a live trigger; None unless it has a schedule."""
+        binding = self._registry.active.get(trigger_id)
+        if binding is None or binding.spec.kind != CRON or binding.spec.provider != CRON:
+            return None
+        return CronSettings.of(binding.spec.settings)
+
+    # Firing
+
+    def due(self, trigger_id: str) -> None:
+        """See `harn.schedules.agenda.Owner`."""
+        entry = self.entries.get(trigger_id)
+        if entry is None or entry.is_taken:
+            return
+        if entry.firing is None:
+            now = self._wall.seconds()
+            span = Span(
+                after=entry.covered,
+                until=now - entry.delay,
+                on_time_from=max(entry.since, now - GRACE) - entry.delay,
+            )
+            found = owed(entry.times, span, entry.settings.catchup_mode)
+            if found.passed_over is not None:
+                self._note_missed(entry, found)
+            if not found.ticks:
+                entry.covered = max(entry.covered, found.covered)
+                self._plan(entry)
+                return
+            entry.firing = _firing(entry, found)
+        self._take(entry, entry.firing)
+
+    def _take(self, entry: Entry, firing: Firing) -> None:
+        entry.is_taken = True
+        taking = self._sink.take_all(entry.trigger_id, firing.events, firing.checkpoint)
+        taking.addCallbacks(
+            lambda _: self._fired(entry, firing), lambda failure: self._not_fired(failure, entry, firing)
+        )
+        if not taking.called:
+            self._taking.add(taking)
+            taking.addBoth(lambda _: self._taking.discard(taking))
+
+    def _fired(self, entry: Entry, firing: Firing) -> None:
+        entry.firing, entry.is_taken = None, False
+        entry.covered, entry.fired = max(entry.covered, firing.covered), firing.fired
+        self._has_failed = False
+        self._plan(entry)
+
+    def _not_fired(self, failure: Failure, entry: Entry, firing: Firing) -> None:
+        entry.is_taken = False
+        if failure.check(EventLogUnavailable) is not None:
+            if not self._has_failed:
+                log.warn("ticks cannot be kept and are tried again: {why}", why=failure.getErrorMessage())
+            self._has_failed = True
+            if self.entries.get(entry.trigger_id) is entry:
+                self._agenda.set(entry.trigger_id, self._wall.seconds() + PAUSE)
+            return
+        if failure.check(GateShut) is None:
+            log.failure("a tick of {trigger} cannot be accepted", failure, trigger=entry.trigger_id)
+        self._fired(entry, firing)  # so that it does not fail again and again
+
+    def _plan(self, entry: Entry) -> None:
+        """Set when an entry is due next."""
+        if self.entries.get(entry.trigger_id) is entry and not entry.is_taken:
+            following = entry.times.following(entry.covered)
+            self._agenda.set(entry.trigger_id, None if following is None else following + entry.delay)
+
+    def _note_missed(self, entry: Entry, found: Owed) -> None:
+        entry.missed += 1
+        log.warn(
+            '{trigger}: ticks from {first} on were missed and are passed over (catchup_mode = "{mode}")',
+            trigger=entry.trigger_id,
+            first=rfc3339(found.passed_over or 0.0),
+            mode=entry.settings.catchup_mode,
+        )
+
+    def set_back(self) -> None:
+        """See `harn.schedules.agenda.Owner`: look for ticks from now on; a tick that has fired is a duplicate."""
+        now = self._wall.seconds()
+        for entry in self.entries.values():
+            if entry.covered > now:
+                entry.covered = entry.since = now
+                self._plan(entry)
+
+    # Looking
+
+    def next_of(self, trigger_id: str) -> float | None:
+        """Return when a trigger fires next (seconds, Unix)."""
+        return self._agenda.at(trigger_id)
+
+
+def _not_started(failure: Failure) -> None:
+    if failure.check(CancelledError) is None:
+        log.failure("the schedules cannot be started", failure)
+
+
+def _firing(entry: Entry, found: Owed) -> Firing:
+    """Return the events of ticks, and the note that they were fired."""
+    last = found.ticks[-1]
+    return Firing(
+        events=tuple(
+            make_tick(entry.trigger_id, entry.settings, at, is_late=index < found.late)
+            for index, at in enumerate(found.ticks)
+        ),
+        checkpoint=Checkpoint(PREFIX + entry.trigger_id, msgspec.json.encode(entry.record(last, last))),
+        covered=found.covered,
+        fired=last,
+    )

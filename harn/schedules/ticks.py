@@ -1,0 +1,110 @@
+"""Which ticks of a schedule are to be fired at a moment. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from harn.connectors.cron import LATEST, SKIP, CronSettings
+from harn.connectors.schedule import Schedule
+
+MOST = 100
+"""Ticks of one trigger that are fired at once; the others follow when these are durable."""
+DAY = 86400.0
+
+
+@frozen(kw_only=True)
+class Span:
+    """
+    The time whose ticks are looked for.
+
+    :ivar after: everything up to here is dealt with (seconds, Unix); ``until``: up to here a tick is due.
+    :ivar on_time_from: a tick up to here was missed.
+    """
+
+    after: float
+    until: float
+    on_time_from: float
+
+
+@frozen(kw_only=True)
+class Owed:
+    """
+    The ticks to be fired, in order, the late ones first.
+
+    :ivar late: how many of them were missed, and are made up for.
+    :ivar covered: once they are fired, everything up to here is dealt with (seconds, Unix).
+    :ivar passed_over: the first tick that is not fired since it was missed; None where each is.
+    """
+
+    ticks: tuple[float, ...] = ()
+    late: int = 0
+    covered: float
+    passed_over: float | None = None
+
+
+def owed(schedule: Schedule, span: Span, mode: str, most: int = MOST) -> Owed:
+    """
+    Return what is to be fired.
+
+    :param mode: what happens to missed ticks: ``skip``, ``latest`` (only the last one is fired) or ``all``.
+    """
+    ticks: list[float] = []
+    at, passed_over = span.after, None
+    missed_until = min(span.on_time_from, span.until)
+    first = schedule.following(at)
+    if first is not None and first <= missed_until and mode in (SKIP, LATEST):
+        newest = schedule.preceding(missed_until) if mode == LATEST else None
+        if newest is None:
+            at, passed_over = missed_until, first
+        else:
+            ticks.append(newest)
+            at, passed_over = newest, first if newest > first else None
+    while len(ticks) < most:
+        following = schedule.following(at)
+        if following is None or following > span.until:
+            at = max(at, span.until)
+            break
+        ticks.append(following)
+        at = following
+    late = sum(1 for tick in ticks if tick <= missed_until)
+    return Owed(ticks=tuple(ticks), late=late, covered=at, passed_over=passed_over)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the store keeps of a schedule.
+
+    :ivar covered: everything up to here was fired or passed over (seconds, Unix).
+    :ivar fired: the last tick that was fired; None for none.
+    :ivar schedule: as the trigger had it then, with ``timezone``.
+    """
+
+    covered: float
+    fired: float | None = None
+    schedule: str
+    timezone: str
+
+    @classmethod
+    def read(cls, value: Any) -> Record | None:
+        """Read what the store has; None for what is not a record."""
+        try:
+            return msgspec.convert(value, cls)
+        except msgspec.ValidationError:
+            return None
+
+
+def begins_at(record: Record | None, settings: CronSettings, now: float, since: float) -> float:
+    """
+    Return from when on a schedule's ticks are looked for, as a server starts (seconds, Unix).
+
+    :param since: from here on its ticks are on time: ``now``, or earlier where it takes the place of another program.
+    """
+    if record is None or (record.schedule, record.timezone) != (settings.schedule, settings.timezone):
+        return since
+    if record.covered > now:
+        # The clock was set back since: what has fired does not fire again. A clock that was days ahead was wrong.
+        return record.covered if record.covered - now <= DAY else since
+    return max(record.covered, since) if settings.catchup_mode == SKIP else record.covered

@@ -1,0 +1,273 @@
+"""Schedules over reloads, restarts, upgrades, steps of the clock and an event log that is away: each tick once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.clocks import rfc3339
+from harn.errors import RouteUnknown
+from harn.model.event import TriggerEvent, decode_envelope
+from harn.operations.model import Caller, Role
+from harn.schedules import feature
+from harn.schedules.operations import ListSchedule, list_schedule
+from harn.schedules.service import PREFIX, Schedules
+from harn.testing.clocks import START
+from tests.reload.world import World
+
+FIRST = START - START % 60 + 60
+"""The first full minute of a world's time (seconds, Unix)."""
+
+
+def cron(trigger_id: str = "t", schedule: str = "* * * * *", **more: Any) -> str:
+    """Write a trigger with a schedule."""
+    keys = "".join(f'{key} = "{value}"\n' for key, value in more.items())
+    return (
+        f'[[triggers]]\nid = "{trigger_id}"\nkind = "cron"\nprovider = "cron"\nschedule = "{schedule}"\n'
+        f'handler = "handlers:on_event"\n{keys}'
+    )
+
+
+class SchedulesCase(SynchronousTestCase):
+    """A world with schedules."""
+
+    def world(self, *triggers: str, before: World | None = None) -> World:
+        """Start a server; after ``before`` on its folder and store, at the time at which that ended."""
+        return self.serve(self.prepare(*triggers, before=before))
+
+    def prepare(self, *triggers: str, before: World | None = None, takes_over: bool = False) -> World:
+        """Make a server up to its first generation."""
+        world = World(Path(self.mktemp())) if before is None else before.restarted()
+        feature.install(world.server, takes_over=takes_over)
+        world.manifest(*triggers)
+        self.assertTrue(self.successResultOf(world.start()).ok)
+        return world
+
+    def serve(self, world: World) -> World:
+        """Begin to serve."""
+        world.server.background.startService()
+        return world
+
+    def stop(self, world: World) -> None:
+        """End the schedules of a server."""
+        self.successResultOf(world.server.background.stopService())
+
+    def pass_by(self, world: World, seconds: float, step: float = 10.0) -> None:
+        """Let time pass."""
+        for _ in range(int(seconds / step)):
+            world.clock.advance(step)
+
+    def ticks(self, world: World, trigger_id: str = "t") -> list[float]:
+        """Return the ticks that were accepted, in minutes since `FIRST`, by their dedupe keys."""
+        keys = [decode_envelope(row.envelope).dedupe_key for row in world.store.rows() if row.trigger_id == trigger_id]
+        return [(int(key.rpartition(":")[2]) - FIRST) / 60 for key in keys]
+
+
+class FiringTests(SchedulesCase):
+    """Ticks while a server runs."""
+
+    def test_tick(self) -> None:
+        """A tick is an event at its time, which says when that was, and is claimed by its time."""
+        world = self.world(cron(timezone="Europe/Berlin"))
+        self.pass_by(world, 70)
+        (row,) = world.store.rows()
+        event = TriggerEvent(decode_envelope(row.envelope), row.body)
+        self.assertEqual((event.kind, event.provider, event.occurred_at), ("tick", "cron", rfc3339(FIRST)))
+        self.assertEqual(event.dedupe_key, f"cron:t:{int(FIRST)}")
+        self.assertEqual(event.signature_status, {"state": "unsigned"})
+        payload = event.provider_payload
+        self.assertEqual((payload["cron_id"], payload["schedule"]), ("t", "* * * * *"))
+        self.assertEqual(payload["tick_at"], rfc3339(FIRST))
+        self.assertEqual(payload["raw"], {"catchup": False, "timezone": "Europe/Berlin"})
+        self.assertEqual(len(world.calls), 1)
+
+    def test_every_tick(self) -> None:
+        """Each minute has one tick, also of a schedule by seconds and of one with a jitter."""
+        world = self.world(cron(), cron("s", "*/20 * * * * *"), cron("j", jitter="50s"))
+        self.pass_by(world, 300, step=1.0)
+        self.assertEqual(self.ticks(world), [0.0, 1.0, 2.0, 3.0, 4.0])
+        self.assertEqual(len(self.ticks(world, "s")), 15)
+        self.assertEqual(self.ticks(world, "j")[:4], [0.0, 1.0, 2.0, 3.0])
+
+    def test_stall(self) -> None:
+        """A server that stood still for less than a minute fires each tick late; for longer it has missed them."""
+        world = self.world(cron("s", "*/20 * * * * *"))
+        world.clock.advance(FIRST - START - 1)
+        world.wall.step(45)
+        self.pass_by(world, 60, step=1.0)
+        before = self.ticks(world, "s")
+        self.assertEqual(before, sorted(set(before)))
+        self.assertEqual([each for each in before if each >= 0][:3], [0.0, 1 / 3, 2 / 3])
+        world.wall.step(3600)
+        self.pass_by(world, 61, step=1.0)
+        after = self.ticks(world, "s")[len(before) :]
+        self.assertGreater(after[0] - before[-1], 59)
+
+    def test_set_back(self) -> None:
+        """A tick that has fired does not fire again when the clock is set back; a clock ahead by days is forgiven."""
+        world = self.world(cron())
+        self.pass_by(world, 300)
+        count = len(self.ticks(world))
+        world.wall.step(-180)
+        self.pass_by(world, 170)
+        self.assertEqual(len(self.ticks(world)), count)
+        self.pass_by(world, 130)
+        self.assertEqual(len(self.ticks(world)), count + 2)
+        self.assertEqual(len(set(self.ticks(world))), count + 2)
+        world.wall.step(-30 * 86400)
+        self.pass_by(world, 180)
+        self.assertGreater(len(self.ticks(world)), count + 3)
+
+    def test_store_away(self) -> None:
+        """A tick that cannot be kept is fired once the event log is there again."""
+        world = self.world(cron())
+        world.clock.advance(FIRST - START - 1)
+        world.store.fail_writes = True
+        self.pass_by(world, 20)
+        self.assertEqual(self.ticks(world), [])
+        world.store.fail_writes = False
+        self.pass_by(world, 10)
+        self.assertEqual(self.ticks(world), [0.0])
+
+    def test_many_at_once(self) -> None:
+        """Hundreds that are due at one moment are fired, some in each turn of the reactor."""
+        world = self.world(*(cron(f"t{number}") for number in range(250)))
+        self.pass_by(world, 70)
+        self.assertEqual(len(world.store.rows()), 250)
+
+
+class ReloadTests(SchedulesCase):
+    """Schedules follow reloads."""
+
+    def test_unchanged(self) -> None:
+        """A reload of code or another trigger leaves a schedule alone; the next tick runs on the new version."""
+        world = self.world(cron())
+        self.pass_by(world, 70)
+        world.write("handlers.py", "def on_event(event):\n    return 2\n")
+        self.successResultOf(world.reload())
+        self.pass_by(world, 60)
+        self.assertEqual(self.ticks(world), [0.0, 1.0])
+        self.assertEqual([row.version for row in world.store.rows()], [1, 2])
+
+    def test_changed_added_removed(self) -> None:
+        """Another schedule counts from the reload on, as does a new one; a removed one fires no more."""
+        world = self.world(cron(), cron("gone"))
+        self.pass_by(world, 70)
+        world.manifest(cron(schedule="30 * * * * *"), cron("new"))
+        self.successResultOf(world.reload())
+        self.pass_by(world, 60)
+        self.assertEqual(self.ticks(world)[1:], [1.5])
+        self.assertEqual((self.ticks(world, "gone"), self.ticks(world, "new")), ([0.0], [1.0]))
+        world.manifest(cron("new"))
+        self.successResultOf(world.reload())
+        self.assertEqual(self.successResultOf(world.store.checkpoints.get(PREFIX + "t")), None)
+
+    def test_failed_reload(self) -> None:
+        """A reload that fails changes nothing."""
+        world = self.world(cron())
+        world.manifest(cron(schedule="61 * * * *"))
+        self.successResultOf(world.reload())
+        self.pass_by(world, 70)
+        self.assertEqual(self.ticks(world), [0.0])
+
+
+class RestartTests(SchedulesCase):
+    """Schedules over restarts."""
+
+    def missed(self, mode: str, **more: Any) -> list[float]:
+        """Return the ticks of a server that fires one, stands still for five minutes, and runs for one more."""
+        world = self.world(cron(catchup_mode=mode))
+        self.pass_by(world, 70)
+        self.stop(world)
+        world.clock.advance(300)
+        again = self.world(cron(catchup_mode=mode, **more), before=world)
+        self.pass_by(again, 60)
+        return self.ticks(again)
+
+    def test_catch_up(self) -> None:
+        """Of what was missed nothing, the last or everything is made up for; what fired before does not again."""
+        self.assertEqual(self.missed("skip"), [0.0, 6.0])
+        self.assertEqual(self.missed("latest"), [0.0, 5.0, 6.0])
+        self.assertEqual(self.missed("all"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+
+    def test_another_schedule(self) -> None:
+        """A schedule that was changed meanwhile has missed nothing."""
+        self.assertEqual(self.missed("all", timezone="Europe/Berlin"), [0.0, 6.0])
+
+    def test_never_fired(self) -> None:
+        """A schedule that ended before its first tick has missed it, where it says that it counts."""
+        world = self.world(cron(catchup_mode="all"))
+        self.stop(world)
+        world.clock.advance(120)
+        again = self.world(cron(catchup_mode="all"), before=world)
+        self.pass_by(again, 10)
+        self.assertEqual(self.ticks(again), [0.0, 1.0])
+        late = [
+            TriggerEvent(decode_envelope(row.envelope), row.body).provider_payload["raw"]["catchup"]
+            for row in again.store.rows()
+        ]
+        self.assertEqual(late, [True, True])
+
+    def test_many_missed(self) -> None:
+        """Hundreds of missed ticks are made up for, in parts, in order."""
+        world = self.world(cron(catchup_mode="all"))
+        self.stop(world)
+        world.clock.advance(60 * 250)
+        again = self.world(cron(catchup_mode="all"), before=world)
+        self.pass_by(again, 10, step=1.0)
+        found = self.ticks(again)
+        self.assertEqual(found[:250], [float(number) for number in range(250)])
+
+    def test_upgrade(self) -> None:
+        """A program that takes over fires what was due since it started, once, whoever fires it."""
+        for takes_over in (True, False):
+            world = self.world(cron())
+            world.clock.advance(FIRST - START - 10)
+            self.stop(world)
+            new = self.prepare(cron(), before=world, takes_over=takes_over)
+            new.clock.advance(20)  # in which the one takes over from the other
+            self.serve(new)
+            self.pass_by(new, 5, step=1.0)
+            self.assertEqual(self.ticks(new), [0.0] if takes_over else [])
+
+
+class ListTests(SchedulesCase):
+    """What is due next, for people."""
+
+    def listed(self, world: World, **wanted: Any) -> Any:
+        """Return what the operation answers."""
+        caller = Caller(actor="test", role=Role.READ)
+        answering = list_schedule.run(world.server[Schedules], caller, ListSchedule(**wanted))
+        return self.successResultOf(Deferred.fromCoroutine(answering))
+
+    def test_order(self) -> None:
+        """The firings of all triggers come in order, in their zones, with the last that was fired."""
+        world = self.world(cron(), cron("h", "0 9 * * *", timezone="America/New_York"))
+        self.pass_by(world, 70)
+        found = self.listed(world, limit=2)
+        self.assertEqual([each.trigger_id for each in found.firings], ["t", "t"])
+        self.assertTrue(found.more)
+        self.assertEqual(found.firings[0].at, rfc3339(FIRST + 60))
+        self.assertEqual(found.firings[0].last_fired_at, rfc3339(FIRST))
+        (only,) = self.listed(world, limit=1, trigger="h").firings
+        self.assertIn("T09:00:00-05:00", only.local_at)
+        self.assertEqual((only.timezone, only.last_fired_at), ("America/New_York", None))
+
+    def test_unknown(self) -> None:
+        """A trigger without a schedule is an error that names those with one."""
+        world = self.world(cron())
+        answering = list_schedule.run(
+            world.server[Schedules], Caller(actor="test", role=Role.READ), ListSchedule(trigger="x")
+        )
+        failure = self.failureResultOf(Deferred.fromCoroutine(answering), RouteUnknown)
+        self.assertIn("triggers with one: t", str(failure.value))
+
+    def test_metrics(self) -> None:
+        """The gauge shows when each trigger fires next."""
+        world = self.world(cron())
+        read = world.metrics.gauges["harn_schedule_next_timestamp_seconds"].read
+        self.pass_by(world, 10)
+        self.assertEqual(read(), {("t",): FIRST})
