@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import yaml
 from twisted.internet import reactor
@@ -135,6 +136,27 @@ class PageTests(DocumentationCase):
         )
         classes = [each.error_class for each in AttemptFailed.__subclasses__()]
         self.assertEqual([name for name in (*VIEWS, *reasons, *classes) if f"`{name}`" not in said], [])
+
+
+class PictureTests(DocumentationCase):
+    """The pictures."""
+
+    def test_pictures(self) -> None:
+        """Each is small, says what it shows, loads nothing, is made for both colour schemes, and is on a page."""
+        shown = "".join(page.read_text(encoding="utf-8") for page in pages())
+        found = sorted(DOCS.rglob("*.svg"))
+        self.assertEqual([path.name for path in found], ["delivery.svg", "reload.svg"])
+        for path in found:
+            text = path.read_text(encoding="utf-8")
+            root = ElementTree.fromstring(text)
+            names = {each.tag.rpartition("}")[2]: each for each in root}
+            labelled = [root.find(f"*[@id='{each}']") for each in root.attrib["aria-labelledby"].split()]
+            self.assertEqual(labelled, [names["title"], names["desc"]])
+            self.assertGreater(len(names["desc"].text or ""), 100)
+            self.assertNotRegex(text.replace('xmlns="http://www.w3.org/2000/svg"', ""), "https?:|href|<script|@import")
+            self.assertIn("prefers-color-scheme: dark", text)
+            self.assertLess(len(text), 8_000)
+            self.assertIn(f"]({path.name})", shown)
 
 
 class MessageTests(DocumentationCase):
