@@ -142,9 +142,10 @@ class Board:
         """Return an alert by its key."""
         return self._entries.get(key)
 
-    def has_alerts(self, trigger_id: str | None) -> bool:
-        """Return whether a trigger has alerts of its own; with None, whether there are any of all triggers."""
-        return trigger_id in self._scopes
+    @property
+    def scopes(self) -> Collection[str | None]:
+        """The triggers that have alerts of their own; and None, if there are any of all triggers."""
+        return self._scopes.keys()
 
     def take_changed(self) -> Sequence[Entry]:
         """Return those that changed since the last time."""
@@ -184,9 +185,9 @@ class Board:
             entry.silence.reconsider()
             entry.state = machine.changed(entry.state, {}, tuple(entry.state.subjects))
         entry.rule, entry.target = rule, target
-        if rule.spec.on == SILENT:
-            entry.silence = entry.silence or Silence()
-            entry.silence.watch(triggers, now)
+        if rule.spec.on == SILENT and entry.silence is None:
+            entry.silence = Silence()
+            entry.silence.watch(triggers, now)  # what is new later is added by `watch`
         if not is_new or entry.silence is not None:
             self._decide(entry, now)
 

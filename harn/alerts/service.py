@@ -133,10 +133,9 @@ class Watcher:
         self._triggers = manifest.triggers
         for trigger_id in plan.removed:
             self._board.adopt(trigger_id, (), (), now)
-        for trigger_id in changed:
-            alerts = manifest.triggers[trigger_id].alerts
-            if alerts or self._board.has_alerts(trigger_id):
-                self._adopt(trigger_id, alerts, (trigger_id,), now)
+        triggers, known = manifest.triggers, self._board.scopes
+        for trigger_id in [each for each in changed if triggers[each].alerts or each in known]:
+            self._adopt(trigger_id, triggers[trigger_id].alerts, (trigger_id,), now)
         self._adopt(None, settings.alerts, tuple(manifest.triggers) if settings.alerts else (), now)
         self._board.watch(plan.added, frozenset(plan.removed), now)
         if renewed:

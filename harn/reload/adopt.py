@@ -35,7 +35,7 @@ from harn.reload.targets import GenerationTargets
 from harn.triggers.binding import DRAINING, BindingVersion, Stage
 from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import SLICE, Registry
-from harn.triggers.routing import Ramp
+from harn.triggers.routing import Ramp, Route
 
 log = Logger(namespace="harn.reload")
 
@@ -60,6 +60,7 @@ class LiveGeneration:
         self._wall = wall
         self.current: Generation | None = None
         self._moving: deque[BindingVersion] = deque()
+        self._replaced_routes: list[Route] = []  # held by nothing else, and so freed as they are removed
         self.started_with: OrchestratorSettings | None = None
 
     @property
@@ -93,7 +94,10 @@ class LiveGeneration:
                 quiesce(shared.value)
         for shared in candidate.new_connectors:
             shared.value.gate.open(self._sink)
-        self.registry.adopt(generation.bindings, candidate.ended, self._wall.seconds(), generation.ramps)
+        if live is not None and len(candidate.ended) > SLICE:
+            self._replaced_routes = list(live.routes.values())
+        now = self._wall.seconds()
+        self.registry.adopt(generation.bindings, candidate.ended, now, generation.ramps, are_active=True)
         self._table.swap(generation.tree, generation.number)
         self.current = generation
         for shared in candidate.replaced_connectors:
@@ -103,16 +107,22 @@ class LiveGeneration:
             live.interpreter.release()
         self.started_with = self.started_with or generation.inputs.manifest.orchestrator
 
-    def settle(self, limit: int | None = None) -> bool:
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether an adopt has left something to `settle`."""
+        return bool(self._moving or self._replaced_routes) or self.registry.has_replaced
+
+    def settle(self, limit: int | None = None) -> None:
         """
-        Complete an adopt: point unchanged versions to the live interpreter, end replaced ones.
+        Complete an adopt: point unchanged versions to the live interpreter, end replaced ones, free their routes.
 
         :param limit: how many of each; None for all.
-        :return: whether some are left.
         """
         if self.current is not None:
             self._move(self.current.targets, limit)
-        return self.registry.check_replaced(limit) or bool(self._moving)
+        routes = self._replaced_routes
+        del routes[-len(routes) if limit is None else -limit :]
+        self.registry.check_replaced(limit)
 
     def _move(self, targets: GenerationTargets, limit: int | None) -> None:
         """Point versions to the interpreter of a generation; the one before ends when nothing points to it."""

@@ -36,6 +36,7 @@ from harn.reload.targets import GenerationTargets, Resolution, Targets
 from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
+from harn.triggers.registry import SLICE
 from harn.vm.bundle import Bundle, encode_bundle
 
 T = TypeVar("T")
@@ -84,6 +85,14 @@ class Builder:
         """Call a function that reads no file off the reactor thread."""
         called: Deferred[T] = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
         return called
+
+    async def beside(self, count: int, function: Callable[..., T], /, *arguments: Any) -> T:
+        """
+        Call a function that reads no file, off the reactor thread if it takes long there.
+
+        :param count: of how many triggers it looks at each.
+        """
+        return function(*arguments) if count <= SLICE else await self.in_thread(function, *arguments)
 
     async def files_now(self, inputs: Inputs) -> Mapping[str, str]:
         """Digest the files of ``inputs`` as they read now."""
@@ -184,8 +193,9 @@ class Builder:
         :raises ManifestInvalid: of stage ``resolve``.
         """
         interpreter = await self.resolution.resolve(inputs, stack, afresh=afresh, spare=spare)
-        definitions, plan = await self.in_thread(compare, inputs, {} if live is None else live.definitions)
-        return Prepared(inputs=inputs, interpreter=interpreter, definitions=definitions, plan=plan)
+        known = {} if live is None else live.definitions
+        definitions, plan, outside = await self.in_thread(compare, inputs, known)
+        return Prepared(inputs=inputs, interpreter=interpreter, definitions=definitions, plan=plan, outside=outside)
 
     async def connect(
         self, prepared: Prepared, live: Generation | None, stack: AsyncExitStack
@@ -196,7 +206,8 @@ class Builder:
         :raises StageFailed: of stage ``prepare``.
         """
         inputs = prepared.inputs
-        needing = needing_connectors(inputs, prepared.plan, None if live is None else live.inputs)
+        known = None if live is None else live.inputs
+        needing = await self.beside(len(inputs.manifest.triggers), needing_connectors, inputs, prepared.plan, known)
         if not self.external.with_secrets:
             needing = [trigger_id for trigger_id in needing if not inputs.manifest.triggers[trigger_id].secrets]
         return await self.connections.prepare(inputs, needing, stack)
@@ -207,7 +218,7 @@ class Builder:
 
         :raises StageFailed: of stage ``prepare``.
         """
-        return await self.targets.prepare(prepared.inputs, prepared.interpreter, stack)
+        return await self.targets.prepare(prepared.outside, prepared.inputs, prepared.interpreter, stack)
 
     async def reserve(
         self, generations: IGenerations, candidate: Candidate, text: bytes, live: Generation | None, changed: Plan

@@ -116,7 +116,8 @@ def make_candidate(parts: CandidateParts, table: IRouteTable) -> Candidate:
     plan, live, ramps = parts.plan, parts.live, generation.ramps
     bindings = generation.bindings
     fresh = [binding for binding in new.values() if bindings[binding.id] is binding]
-    for binding in fresh:
+    revived = [each.stable for each in parts.terms.revived.values() if each.share is None]
+    for binding in (*fresh, *revived):
         binding.become(Stage.ACTIVE)
     replaced = (*plan.removed, *parts.connectors)
     return Candidate(

@@ -69,10 +69,19 @@ def define(manifest: Manifest, bundle: Bundle, live: Mapping[str, Definition]) -
     return definitions
 
 
-def compare(inputs: Inputs, live: Mapping[str, Definition]) -> tuple[dict[str, Definition], Plan]:
-    """Define every trigger and reconcile with the live ones."""
+def compare(inputs: Inputs, live: Mapping[str, Definition]) -> tuple[dict[str, Definition], Plan, dict[str, str]]:
+    """Define every trigger, reconcile with the live ones, and find the `outside_targets`."""
     definitions = define(inputs.manifest, inputs.bundle, live)
-    return definitions, reconcile(live, definitions)
+    return definitions, reconcile(live, definitions), outside_targets(inputs.manifest)
+
+
+def outside_targets(manifest: Manifest) -> dict[str, str]:
+    """Return each handler that is not a local function, with the first trigger that names it."""
+    users: dict[str, str] = {}
+    for spec in manifest.triggers.values():
+        if "://" in spec.handler:
+            users.setdefault(spec.handler, spec.id)
+    return users
 
 
 def policy_of(spec: TriggerSpec, request: ReloadRequest) -> RolloutSpec | None:

@@ -199,11 +199,11 @@ class Coordinator:
         report: ReloadReport | None = None
         self._lifecycle.emit(ReloadBegan(request))
         try:
-            before = self.current
+            before = self.generation  # its number: what it replaces is freed in slices, and not held here
             report, stages = await self._run(request, start)
             self._remember(report)
             finished = Finished(report, dict(stages.durations), merged)
-            adopted = None if self.current is before else self.current
+            adopted = None if self.generation == before else self.current
             if self._waits and report.ok and adopted is not None:
                 self._first = adopted, request, finished
                 return report
@@ -253,12 +253,13 @@ class Coordinator:
                 # From here to the end of the step there is no await.
                 stack.pop_all()
                 self._adopt(result.candidate, request)
+                result = result.adopted()
         await self._settle()
         if request.dry_run:
             await self._pipeline.idle()
         elif result.ends_pin(request):
             self._end_pin()
-        status = None if result.candidate is None else self.rollouts.status()
+        status = self.rollouts.status() if result.is_adopted else None
         draining = self._live.registry.draining()
         return reports.ended(request, result, self.current, draining, self._live.started_with, status)
 
@@ -272,8 +273,9 @@ class Coordinator:
     async def _settle(self) -> None:
         """Complete an adopt of thousands of versions in later turns; at once when the server ends meanwhile."""
         with suppress(CancelledError):
-            while self._live.settle(SLICE):
-                await deferLater(self._clock, 0)
+            while self._live.is_unsettled:
+                await deferLater(self._clock, 0)  # the step itself has taken its turn
+                self._live.settle(SLICE)
         self._live.settle()
 
     def _end_pin(self) -> None:

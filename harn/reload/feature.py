@@ -113,6 +113,6 @@ def install_coordinator(server: Server) -> None:
 def count_triggers(server: Server, event: Adopted) -> None:
     """Begin the series of new triggers at 0."""
     candidate, counted = event.candidate, server.metrics.triggers
-    plan, bindings = candidate.plan, candidate.generation.bindings
-    for trigger_id in [each for each in (*plan.added, *plan.modified) if each not in counted]:
+    bindings = candidate.generation.bindings
+    for trigger_id in [each for each in candidate.plan.added if each not in counted]:
         server.metrics.trigger(trigger_id, bindings[trigger_id].spec.provider)

@@ -102,12 +102,17 @@ class Generation:
 
 @frozen(kw_only=True)
 class Prepared:
-    """The result of the stages up to ``resolve``: enough to describe what a reload would do."""
+    """
+    The result of the stages up to ``resolve``: enough to describe what a reload would do.
+
+    :ivar outside: the handlers that are not local functions, each with the first trigger that names it.
+    """
 
     inputs: Inputs
     interpreter: Shared[IInterpreter]
     definitions: Mapping[str, Definition]
     plan: Plan
+    outside: Mapping[str, str]
 
 
 @frozen(kw_only=True, eq=False)

@@ -32,7 +32,6 @@ from harn.reload.targets import GenerationTargets
 from harn.store.generations import IGenerations
 from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan, would_remove_most
-from harn.triggers.registry import SLICE
 
 log = Logger(namespace="harn.reload")
 
@@ -79,7 +78,7 @@ class ReloadPipeline:
         plan = prepared.plan
         if not run.may_remove_most and live is not None and would_remove_most(len(plan.removed), len(live.bindings)):
             return RunResult(plan=plan, read=read, held=True)
-        rollouts, warnings = self._plan_rollouts(run, prepared)
+        rollouts, warnings = await stages.run("resolve", self._plan_rollouts(run, prepared))
         connectors = await stages.run("prepare", self.builder.connect(prepared, live, run.stack))
         targets = await stages.run("prepare", self.builder.aim(prepared, run.stack))
         if request.dry_run:
@@ -139,13 +138,16 @@ class ReloadPipeline:
         work = self.builder.resolve(inputs, run.live, run.stack, afresh=afresh, spare=not request.dry_run)
         return await run.stages.run("resolve", work)
 
-    @staticmethod
-    def _plan_rollouts(run: PipelineRun, prepared: Prepared) -> tuple[Mapping[str, RolloutSpec], tuple[str, ...]]:
+    async def _plan_rollouts(
+        self, run: PipelineRun, prepared: Prepared
+    ) -> tuple[Mapping[str, RolloutSpec], tuple[str, ...]]:
         """Return the rollouts of modified triggers, and all warnings."""
-        inputs = prepared.inputs
+        inputs, plan = prepared.inputs, prepared.plan
         if run.live is None:
             return {}, inputs.warnings
-        rollouts, warnings = plan_rollouts(prepared.plan, run.live, inputs.manifest.triggers, run.request)
+        rollouts, warnings = await self.builder.beside(
+            len(plan.modified), plan_rollouts, plan, run.live, inputs.manifest.triggers, run.request
+        )
         return rollouts, (*inputs.warnings, *warnings)
 
     async def _describe(self, run: PipelineRun, prepared: Prepared, rollouts: Mapping[str, RolloutSpec]) -> ReloadPlan:
@@ -207,10 +209,8 @@ class ReloadPipeline:
         return candidate
 
     async def _put_together(self, parts: CandidateParts) -> Candidate:
-        """Make the candidate: one with many new versions in a thread."""
-        if len(parts.changed) <= SLICE:
-            return make_candidate(parts, self._table)
-        return await self.builder.in_thread(make_candidate, parts, self._table)
+        """Make the candidate. However little has changed, that copies what there is of each trigger."""
+        return await self.builder.beside(len(parts.prepared.definitions), make_candidate, parts, self._table)
 
     async def _since_last(self, run: PipelineRun, prepared: Prepared) -> Plan:
         """Compare what a start makes with the generation that served last, for the history."""

@@ -47,7 +47,7 @@ def ended(
         return held_back(request, result, live)
     plan, read = result.plan, result.read
     warnings = list(result.warnings)
-    if result.candidate is None and not request.dry_run and _has_terms(request):
+    if not result.is_adopted and not request.dry_run and _has_terms(request):
         warnings.append("nothing changed, so no probation and no ramp begins")
     settings = read.inputs.manifest.orchestrator
     status = status or RolloutStatus()

@@ -264,7 +264,9 @@ class RunResult:
     """
     The result of a run.
 
-    :ivar candidate: ready to be adopted; None where nothing is adopted.
+    :ivar candidate: ready to be adopted; None where nothing is adopted, and once that is done: what it replaces is
+        freed in slices.
+    :ivar is_adopted: that was done.
     :ivar held: nothing is adopted, since it would remove most triggers and no caller asked for the reload.
     :ivar changed_while_reading: files that were written meanwhile; nothing is adopted.
     :ivar details: of a dry run.
@@ -274,13 +276,18 @@ class RunResult:
     plan: Plan
     read: ContentRead
     candidate: Candidate | None = None
+    is_adopted: bool = False
     held: bool = False
     changed_while_reading: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     details: ReloadPlan | None = None
     renewed: tuple[str, ...] = ()
 
+    def adopted(self) -> RunResult:
+        """Return the result once its candidate was adopted."""
+        return evolve(self, candidate=None, is_adopted=True)
+
     def ends_pin(self, request: ReloadRequest) -> bool:
         """Return whether the pin ends: a caller asked for the files to be adopted, and they are what is live."""
-        unchanged = self.candidate is None and not self.held and not self.changed_while_reading
+        unchanged = not self.is_adopted and not self.held and not self.changed_while_reading
         return unchanged and request.source != UNASKED and request.recall is None

@@ -224,17 +224,18 @@ class Targets:
         self.pool: KeyedPool[Outside] = KeyedPool(self._close)
 
     async def prepare(
-        self, inputs: Inputs, interpreter: Shared[IInterpreter], stack: AsyncExitStack
+        self,
+        users: Mapping[str, str],
+        inputs: Inputs,
+        interpreter: Shared[IInterpreter],
+        stack: AsyncExitStack,
     ) -> GenerationTargets:
         """
         Return the destinations of a manifest; ``stack`` holds each that is not local once.
 
+        :param users: its handlers that are not local functions, each with the first trigger that names it.
         :raises StageFailed: of stage ``prepare``: one refused; the problem names the triggers that name it.
         """
-        users: dict[str, str] = {}
-        for spec in inputs.manifest.triggers.values():
-            if "://" in spec.handler:
-                users.setdefault(spec.handler, spec.id)
         outside: dict[str, Shared[Outside]] = {}
         for target, trigger_id in users.items():
             try:

@@ -8,7 +8,7 @@ version that was given up, by a probation or by a ramp, are tried again on the v
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 
 from attrs import define, evolve, field
 from msgspec import structs
@@ -152,18 +152,20 @@ class Probations:
         if ended is not None:
             self._lifecycle.emit(ProbationEnded(ended.probation, SUPERSEDED, actor))
 
-    def inherit(self, generation: int, bindings: Iterable[BindingVersion], active: Container[BindingVersion]) -> None:
+    def inherit(
+        self, generation: int, bindings: Iterable[BindingVersion], active: Mapping[str, BindingVersion]
+    ) -> None:
         """
         Continue the one under way for a generation that has no terms of its own.
 
         It does not end, since adopting another generation is not confirming the one before.
 
-        :param bindings: the new versions of the generation. ``active``: its versions in force; others are not watched
-            any more.
+        :param bindings: the new versions of the generation. ``active``: its versions in force by trigger id; others
+            are not watched any more.
         """
         ended, self.undoing = self._stop(), None
         if ended is not None:
-            watched = dict.fromkeys((*(binding for binding in ended.bindings if binding in active), *bindings))
+            watched = dict.fromkeys((*(each for each in ended.bindings if active.get(each.id) is each), *bindings))
             probation = evolve(ended.probation, generation=generation)
             self._begin(ActiveProbation(probation, tuple(watched), ended.tallies))
 

@@ -227,11 +227,11 @@ class Rollouts:
             self._resume(event)
             return
         settings = generation.inputs.manifest.orchestrator.reload
-        fresh = [generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified)]
+        fresh = (generation.bindings[trigger_id] for trigger_id in (*plan.added, *plan.modified))
         fallback = self.probations.fallback(event.previous)
         begun = terms(request, settings, generation.number, fallback, self._wall.seconds())
         if begun is None and request.recall is None:
-            self.probations.inherit(generation.number, fresh, frozenset(self._registry.active.values()))
+            self.probations.inherit(generation.number, fresh, generation.bindings)
         else:
             self.probations.adopted(begun, fresh, request.actor)
 

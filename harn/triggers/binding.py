@@ -7,6 +7,7 @@ down. Everything happens on the reactor thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum, auto
 from typing import Any, Protocol
 
@@ -175,12 +176,7 @@ class BindingVersion:
 
         :raises AssertionError: `MOVES` does not allow it.
         """
-        if self.stage not in _MAY_DRAIN:
-            self.become(Stage.DRAINING)  # nothing, or the error
-        self.stage = Stage.DRAINING
-        self.state = DRAINING
-        self.draining_since = now
-        self.registry = registry
+        drain_all((self,), registry, now)
 
     def lease(self, count: int = 1) -> None:
         """Hold the version ``count`` times more."""
@@ -194,3 +190,19 @@ class BindingVersion:
 
     def __repr__(self) -> str:
         return f"<BindingVersion {self.key} {self.state} in_flight={self.in_flight}>"
+
+
+def drain_all(bindings: Iterable[BindingVersion], registry: Registry, now: float) -> None:
+    """
+    Drain versions, as `BindingVersion.drain` says: of ten thousand in one step, without a call for each.
+
+    :raises AssertionError: `MOVES` does not allow it.
+    """
+    stage, may_drain = Stage.DRAINING, _MAY_DRAIN
+    for binding in bindings:
+        if binding.stage not in may_drain:
+            binding.become(stage)  # nothing, or the error
+        binding.stage = stage
+        binding.state = DRAINING
+        binding.draining_since = now
+        binding.registry = registry

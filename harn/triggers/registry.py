@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.observability.counts import NO_COUNTS
 from harn.observability.metrics import Metrics
-from harn.triggers.binding import DRAINING, BindingVersion, Stage
+from harn.triggers.binding import DRAINING, BindingVersion, Stage, drain_all
 from harn.triggers.routing import NO_RAMPS, Ramp, share_of
 
 SLICE = 250
@@ -35,6 +35,7 @@ class Registry:
         self.active: Mapping[str, BindingVersion] = {}
         self.ramps: dict[str, Ramp] = {}
         self._draining: dict[str, dict[int, BindingVersion]] = {}
+        self._replaced_last: dict[str, BindingVersion] = {}  # by the last adopt; these drain, too
         self.waiting: Counter[str] = Counter()
         self._replaced: deque[BindingVersion] = deque()
 
@@ -49,6 +50,7 @@ class Registry:
     def draining(self) -> list[BindingVersion]:
         """Return every draining version, the longest draining first."""
         found = [version for versions in self._draining.values() for version in versions.values()]
+        found += self._replaced_last.values()
         return sorted(found, key=lambda version: version.draining_since or 0.0)
 
     def get(self, trigger_id: str, version: int) -> BindingVersion | None:
@@ -59,6 +61,9 @@ class Registry:
         ramp = self.ramps.get(trigger_id)
         if ramp is not None and ramp.stable.version == version:
             return ramp.stable
+        replaced = self._replaced_last.get(trigger_id)
+        if replaced is not None and replaced.version == version:
+            return replaced
         return self._draining.get(trigger_id, {}).get(version)
 
     def newest(self, trigger_id: str) -> BindingVersion | None:
@@ -66,13 +71,13 @@ class Registry:
         live = self.active.get(trigger_id)
         if live is not None:
             return live
-        draining = self._draining.get(trigger_id, {}).values()
+        draining = self._draining_of(trigger_id)
         # What was moved on is there for what it runs at this moment alone: as after a ramp that was aborted.
         return max(draining, key=lambda version: (not version.is_closed, version.version), default=None)
 
     def versions(self, trigger_id: str) -> list[BindingVersion]:
         """Return every version of one trigger that is live or drains, the oldest first."""
-        found = list(self._draining.get(trigger_id, {}).values())
+        found = self._draining_of(trigger_id)
         live, ramp = self.active.get(trigger_id), self.ramps.get(trigger_id)
         if live is not None:
             found.append(live)
@@ -127,28 +132,40 @@ class Registry:
         replaced: Iterable[BindingVersion],
         now: float,
         ramps: Mapping[str, Ramp] = NO_RAMPS,
+        *,
+        are_active: bool = False,
     ) -> None:
         """
         Adopt the bindings of a new generation, in one step that cannot fail.
 
         :param replaced: live versions that are in it no more: they drain from now on (seconds, Unix).
         :param ramps: by trigger id, all that run from now on; each one's fresh version is in ``active``.
+        :param are_active: every version in ``active`` has that stage already; else each is looked at.
         """
         self.check_replaced()  # of the adopt before, if anything is left
-        previous = dict.fromkeys((*replaced, *self._left_behind(active, ramps)))
-        for binding in [each for each in active.values() if each.stage is not Stage.ACTIVE]:
+        previous = (*replaced, *self._left_behind(active, ramps))
+        for binding in () if are_active else [each for each in active.values() if each.stage is not Stage.ACTIVE]:
             binding.become(Stage.ACTIVE)
         for ramp in ramps.values():
             ramp.stable.become(Stage.ACTIVE)  # at a start it was revived
         self.active = active
         self.ramps = dict(ramps)  # a copy: thousands may end one by one
-        for binding in self.draining():
+        for binding in [each for drain in self._draining.values() for each in drain.values() if each.in_flight <= 0]:
             self.check(binding)  # a trigger that came back needs its last version's waiting retries there no more
-        for binding in previous:
-            self._begin_drain(binding, now)
+        drain_all(previous, self, now)
+        self._replaced_last = {binding.id: binding for binding in previous}
+        if len(self._replaced_last) < len(previous):  # both versions of a ramp
+            for binding in previous:
+                if self._replaced_last[binding.id] is not binding:
+                    self._enter(binding)
         self._replaced.extend(previous)
         if len(previous) <= SLICE:
             self.check_replaced()
+
+    @property
+    def has_replaced(self) -> bool:
+        """Whether the last adopt has left something to `check_replaced`."""
+        return bool(self._replaced)
 
     def check_replaced(self, limit: int | None = None) -> bool:
         """
@@ -157,9 +174,13 @@ class Registry:
         :param limit: how many to look at; None for all.
         :return: whether some are left.
         """
-        replaced = self._replaced
+        replaced, last = self._replaced, self._replaced_last
         for _ in range(len(replaced) if limit is None else min(limit, len(replaced))):
-            self.check(replaced.popleft())
+            binding = replaced.popleft()
+            self.check(binding)
+            if last.get(binding.id) is binding:  # it still drains
+                del last[binding.id]
+                self._enter(binding)
         return bool(replaced)
 
     def _left_behind(self, active: Mapping[str, BindingVersion], ramps: Mapping[str, Ramp]) -> list[BindingVersion]:
@@ -185,16 +206,31 @@ class Registry:
 
     def drain(self, binding: BindingVersion, now: float) -> None:
         """Drain a version: let it finish its deliveries, then end it."""
-        self._begin_drain(binding, now)
+        binding.drain(self, now)
+        self._enter(binding)
         self.check(binding)
 
-    def _begin_drain(self, binding: BindingVersion, now: float) -> None:
-        binding.drain(self, now)
-        versions = self._draining.get(binding.id)
-        if versions is None:
-            self._draining[binding.id] = {binding.version: binding}
-        else:
-            versions[binding.version] = binding
+    def _enter(self, binding: BindingVersion) -> None:
+        """Keep a version that drains."""
+        self._draining.setdefault(binding.id, {})[binding.version] = binding
+
+    def _drop(self, binding: BindingVersion) -> bool:
+        """Keep it no more; return whether it was kept."""
+        if self._replaced_last.get(binding.id) is binding:
+            del self._replaced_last[binding.id]
+            return True
+        versions = self._draining.get(binding.id, {})
+        if versions.pop(binding.version, None) is None:
+            return False
+        if not versions:
+            del self._draining[binding.id]
+        return True
+
+    def _draining_of(self, trigger_id: str) -> list[BindingVersion]:
+        """Return the draining versions of one trigger."""
+        found = list(self._draining.get(trigger_id, {}).values())
+        replaced = self._replaced_last.get(trigger_id)
+        return found if replaced is None else [*found, replaced]
 
     def check(self, binding: BindingVersion) -> None:
         """End a draining version if nothing needs it any more."""
@@ -211,11 +247,8 @@ class Registry:
 
     def terminate(self, binding: BindingVersion) -> None:
         """End a draining version: drop it, release its destination, emit `VersionEnded`."""
-        versions = self._draining.get(binding.id, {})
-        if versions.pop(binding.version, None) is None:
+        if not self._drop(binding):
             return
-        if not versions:
-            del self._draining[binding.id]
         binding.become(Stage.TERMINATED)
         binding.registry = None
         destination, binding.destination = binding.destination, None

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.triggers.binding import ACTIVE, DRAINING, BindingVersion
 from harn.triggers.registry import SLICE, Registry
+from harn.triggers.routing import Ramp
 from tests.triggers.examples import spec, version
 
 
@@ -57,3 +58,41 @@ class SliceTests(SynchronousTestCase):
         self.assertEqual(len(self.ended), len(self.old))
         self.registry.check_replaced()
         self.assertEqual((len(self.ended), self.registry.draining()), (2 * len(self.old), []))
+
+    def test_replaced_versions_are_found(self) -> None:
+        """Before its slice, and after it if something needs it, a replaced version is what its number names."""
+        busy = self.old[1]
+        busy.lease()
+        fresh = self.adopt(2, len(self.old))
+        for _ in range(2):
+            self.assertIs(self.registry.get("t1", 1), busy)
+            self.assertIs(self.registry.for_queued("t1", 1), busy)
+            self.assertEqual(self.registry.versions("t1"), [busy, fresh[1]])
+            self.registry.check_replaced()
+        self.assertFalse(self.registry.has_replaced)
+
+    def test_of_removed_triggers(self) -> None:
+        """The last version of a removed trigger is its newest, and waits for its retries, in its slice as later."""
+        self.registry.retry_waits("t3")
+        self.adopt(2, 1)
+        self.assertIs(self.registry.newest("t3"), self.old[3])
+        self.registry.check_replaced()
+        self.assertEqual(self.registry.draining(), [self.old[3]])
+        self.registry.retries_end("t3", None)
+        self.assertEqual((self.registry.draining(), self.registry.newest("t3")), ([], None))
+
+    def test_both_versions_of_a_ramp(self) -> None:
+        """Where a ramp's two versions are replaced, both drain."""
+        stable, fresh = self.old[0], version(2, spec("t0"))
+        stable.lease()
+        fresh.lease()
+        active = {**self.registry.active, "t0": fresh}
+        self.registry.adopt(active, [], 2.0, {"t0": Ramp(stable, fresh, 0.5)})
+        third = self.adopt(3, len(self.old))[0]
+        self.assertEqual(self.registry.versions("t0"), [stable, fresh, third])
+        for _ in range(2):
+            self.registry.check_replaced()
+            self.assertEqual(self.registry.draining(), [stable, fresh])
+        stable.release()
+        fresh.release()
+        self.assertEqual(self.registry.versions("t0"), [third])
