@@ -34,7 +34,7 @@ from collections.abc import Collection, Sequence
 from threading import Event, get_ident
 from types import FrameType
 
-from harn.vm.child.calls import CURRENT
+from harn.vm.child.calls import CURRENT, RunningCall
 from harn.vm.child.forks import abandon_loop, end_copy, watch_forks
 from harn.vm.child.guard import CONTROL, DATA
 from harn.vm.child.output import capture_output, capture_records
@@ -65,6 +65,7 @@ FAREWELL = 1.5
 """Seconds that the loop has to end without being killed once the server is gone."""
 
 _HANDLE_RUN = asyncio.events.Handle._run.__code__
+_CALL_START = RunningCall.start.__code__
 
 if __name__ == "__main__":
     for _root in _roots:
@@ -219,7 +220,8 @@ class LoopWatchdog:
 
 def find_culprit(frame: FrameType | None, paths: Collection[str]) -> tuple[int, str]:
     """
-    Return whose code a loop's thread runs, by the context of the handle that the loop is running.
+    Return whose code a loop's thread runs: of the call that is being started, or, by its context, of the handle that
+    the loop is running.
 
     This works for handlers, tasks and callbacks that they started alike. A handle's context is private to asyncio;
     without it, or outside any handle, the result is `BLOCKED_BY_NO_CALL`.
@@ -232,6 +234,8 @@ def find_culprit(frame: FrameType | None, paths: Collection[str]) -> tuple[int, 
     while frame is not None:
         if not where and frame.f_code.co_filename in paths:
             where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame.f_code is _CALL_START:
+            return frame.f_locals["self"].number, where
         if frame.f_code is _HANDLE_RUN:
             context = getattr(frame.f_locals.get("self"), "_context", None)
             call = None if context is None else context.get(CURRENT)

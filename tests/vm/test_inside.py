@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from email.utils import formatdate
+from types import SimpleNamespace
 from typing import Any, cast
 
 from twisted.internet.task import Clock
@@ -15,8 +16,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.handlers import LONGEST_WAIT, Context, Log, RetryAfter
 from harn.testing.calls import make_call
-from harn.vm.child.calls import CURRENT
+from harn.vm.calls import begin_frame
+from harn.vm.child.calls import CURRENT, FirstSteps, RunningCall
+from harn.vm.child.functions import UserFunction
 from harn.vm.child.output import BURST, RATE, Allowance
+from harn.vm.child.threads import Threads
 from harn.vm.child.tracebacks import LONGEST_LINE, LONGEST_TRACEBACK, one_line, user_traceback
 from harn.vm.frames import BLOCKED_BY_NO_CALL, Printed, Source
 from harn.vm.handler_output import Printing
@@ -164,6 +168,97 @@ class CulpritTests(SynchronousTestCase):
         self.assertRegex(found[1][1], r"test_inside\.py:\d+$")
         self.assertEqual(find_culprit(sys._getframe(), ())[0], BLOCKED_BY_NO_CALL)
         self.assertEqual(find_culprit(None, ()), (BLOCKED_BY_NO_CALL, ""))
+
+    def test_by_the_call_that_starts(self) -> None:
+        """In the first step of a call no handle is its own: it is found by its start."""
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+        found: list[Any] = []
+
+        async def on_event(event: object) -> None:
+            found.append(find_culprit(sys._getframe(), {__file__}))
+
+        session: Any = SimpleNamespace(
+            loop=loop, threads=Threads(1), first_steps=FirstSteps(loop), calls={}, paths=(), finish=lambda *_: None
+        )
+        function = UserFunction(on_event, wants_context=False, is_async=True)
+        begin = begin_frame(7, make_call("on_event"))
+        loop.call_soon(RunningCall(begin, function, None, session).start)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        self.assertEqual([culprit for culprit, _ in found], [7])
+        self.assertRegex(found[0][1], r"test_inside\.py:\d+$")
+
+
+class FirstStepTests(SynchronousTestCase):
+    """`FirstSteps`."""
+
+    def setUp(self) -> None:
+        """Make a loop."""
+        self.loop = asyncio.new_event_loop()
+        self.addCleanup(self.loop.close)
+        self.steps = FirstSteps(self.loop)
+        self.seen: list[Any] = []
+
+    def run_all(self, *works: Any) -> None:
+        """Begin each of these coroutines in one turn of the loop, and run it until none is left."""
+
+        def begin() -> None:
+            for work in works:
+                self.seen.append(self.steps.run(work))
+
+        self.loop.call_soon(begin)
+
+        async def ended() -> None:
+            while len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(ended())
+
+    def test_it_runs_at_once(self) -> None:
+        """What needs no waiting has ended when its task is returned, each within a task of its own."""
+        tasks: list[Any] = []
+
+        async def work(number: int) -> None:
+            tasks.append(asyncio.current_task())
+            self.seen.append(number)
+
+        self.run_all(work(1), work(2))
+        self.assertEqual(self.seen, [1, tasks[0], 2, tasks[1]])
+        self.assertTrue(all(task.done() for task in tasks))
+
+    def test_it_waits_as_any_task(self) -> None:
+        """What waits goes on in the same task, with its own context, its time-outs and its cancellation."""
+        number: ContextVar[int] = ContextVar("number")
+        tasks: list[Any] = []
+
+        async def work(each: int) -> None:
+            number.set(each)
+            tasks.append(asyncio.current_task())
+            async with asyncio.timeout(60.0 if each == 1 else 0.0):
+                await asyncio.sleep(0.001)
+            self.seen.append((number.get(), asyncio.current_task() is tasks[each - 1]))
+
+        self.run_all(work(1), work(2))
+        self.assertEqual(self.seen, [*tasks, (1, True)])
+        self.assertIsInstance(tasks[1].exception(), TimeoutError)
+
+    def test_other_calls(self) -> None:
+        """A call of a finalizer that runs while a task is made is the loop's, and a task factory has its way."""
+
+        async def work() -> None:
+            self.seen.append("ran")
+
+        taken = self.steps._take
+        self.loop.call_soon(lambda: taken(self.seen.append, "late"))
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+        self.assertEqual(self.seen, ["late"])
+        self.loop.set_task_factory(lambda loop, work, **more: asyncio.Task(work, loop=loop, **more))
+        self.run_all(work())
+        self.assertEqual((self.seen[0], self.seen[2]), ("late", "ran"))
 
 
 class ScopeTests(SynchronousTestCase):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from harn.handlers import SecretMissing
-from harn.vm.child.calls import RunningCall
+from harn.vm.child.calls import FirstSteps, RunningCall
 from harn.vm.child.forks import is_copy, write_raw
 from harn.vm.child.functions import START, Functions, ModuleHooks, Unusable
 from harn.vm.child.output import set_level
@@ -71,7 +71,7 @@ class ChildSession:
     """
     The calls of one interpreter. Everything except `ask_secret`, `log` and `call_soon` belongs to the loop's thread.
 
-    :ivar threads: threads for plain functions; None: run them on the loop.
+    :ivar threads: threads for plain functions; None: run them on the loop. ``first_steps``: makes tasks for the others.
     :ivar calls: the running calls, by number.
     :ivar paths: files of the bundle.
     """
@@ -91,6 +91,7 @@ class ChildSession:
         """
         self.loop = loop
         self.threads = threads
+        self.first_steps = FirstSteps(loop)
         self.calls: dict[int, RunningCall] = {}
         self.paths: frozenset[str] = frozenset()
         self.scope: Scope | None = None
@@ -176,6 +177,9 @@ class ChildSession:
     async def _begin_late(self, call: RunningCall) -> None:
         """Start a call of a module that was imported for it, after the start: its hooks run first."""
         await self._run_hooks(0, START, LATE)
+        self.loop.call_soon(self._start_late, call)
+
+    def _start_late(self, call: RunningCall) -> None:
         if call.number in self.calls:
             call.start()
 
