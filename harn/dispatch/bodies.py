@@ -40,14 +40,17 @@ class RunningBodies:
 
     def begin(self, delivery: Delivery) -> None:
         """Count a delivery that begins."""
-        self._large += delivery.large
-        self.bytes += delivery.size + delivery.large
+        self.bytes += delivery.size
+        if delivery.large:
+            self._large += delivery.large
+            self.bytes += delivery.large
 
     def end(self, delivery: Delivery) -> None:
         """Count a delivery no more, and hold its body no longer if that is large."""
-        self._large -= delivery.large
-        self.bytes -= delivery.size + delivery.large
+        self.bytes -= delivery.size
         if delivery.large:
+            self._large -= delivery.large
+            self.bytes -= delivery.large
             delivery.drop_body()
 
     def read(self, delivery: Delivery) -> Deferred[None] | None:

@@ -153,9 +153,10 @@ class Scheduler:
         self._bodies.end(delivery)
         if share.count and not share.is_listed:
             self.enlist(share)
-        for crowded in self._crowded:
-            self.enlist(crowded)
-        self._crowded.clear()
+        if self._crowded:
+            for crowded in self._crowded:
+                self.enlist(crowded)
+            self._crowded.clear()
         if delivery.large:
             for cramped in list(self._cramped):
                 self.enlist(cramped)

@@ -24,7 +24,7 @@ from harn.dispatch.settlements import cancelled, pause_after, refused, removed, 
 from harn.dispatch.writes import Writes
 from harn.errors import EventLogGone
 from harn.lifecycle import Lifecycle
-from harn.model.delivery import CANCELLED, DEAD, READY, WAITING, Settlement
+from harn.model.delivery import CANCELLED, DEAD, DONE, READY, WAITING, Settlement
 from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
@@ -124,8 +124,25 @@ class Settler:
         return written.addCallback(self._settled, [settling])
 
     def _settled(self, _: None, settling: Sequence[Settling]) -> Deferred[None] | None:
-        further = [each for each in [self._settled_one(*each) for each in settling] if each is not None]
+        further: list[Deferred[None]] = []
+        for delivery, settlement in settling:
+            if settlement.state is DONE:
+                self._done(delivery, settlement)
+                continue
+            again = self._settled_one(delivery, settlement)
+            if again is not None:
+                further.append(again)
         return _all_of(further) if further else None
+
+    def _done(self, delivery: Delivery, settlement: Settlement) -> None:
+        """Follow the success of a delivery, as nearly all settlements are."""
+        self.unsettled -= 1
+        settled = delivery.settled(settlement)
+        delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
+        delivery.queue.leave(delivery)
+        delivery.become(Phase.DONE)
+        self._lifecycle.emit(settled)
+        self._left(delivery, settlement)
 
     def _settled_one(self, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
         """Follow what is on disk now; return what fires when the delivery is settled once more, if it must be."""

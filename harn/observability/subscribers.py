@@ -25,7 +25,7 @@ from harn.lifecycle import (
     Settled,
     VersionEnded,
 )
-from harn.model.delivery import PREDICATE, UNFINISHED, counts_against_code
+from harn.model.delivery import PREDICATE, UNFINISHED, Attempt, counts_against_code
 from harn.model.event import decode_envelope
 from harn.model.references import LOCAL
 from harn.observability.counts import TriggerCounts
@@ -116,6 +116,12 @@ class Counting:
                 counts.skip(settlement.skip_reason)
             return
         version = self._versions.get(event.binding) or self._metrics.version(event.binding)
+        if attempt is not None and settlement.result is not None and event.handler_kind == LOCAL:  # as nearly all
+            version.attempted += 1
+            version.dispatched += 1
+            self._touched.add(trigger_id)
+            _succeeded(event, attempt, counts)
+            return
         counts.predicate_true += event.predicate_passed
         if attempt is not None:
             version.attempted += 1
@@ -125,17 +131,9 @@ class Counting:
             self._done(event, counts)
             return
         if attempt is not None:
-            is_failure = attempt.is_failure
-            if is_failure:
-                counts.last_failure = attempt.completed_at
-                self._touched.add(trigger_id)
+            self._ended_otherwise(event, attempt, counts)
             version.attempts_failed += counts_against_code(attempt)
-            version.failed += is_failure
-            counts.dispatched_failed += is_failure
-            counts.dispatched_again += not is_failure
-            counts.handler_seconds.observe(max(0.0, attempt.completed_at - attempt.started_at))
-            if event.handler_kind != LOCAL:
-                counts.sent[event.handler_kind, "failed" if is_failure else "retry_after"] += 1
+            version.failed += attempt.is_failure
         if settlement.dead is not None:
             version.dead += 1
             counts.dead(settlement.dead.reason)
@@ -143,6 +141,18 @@ class Counting:
             counts.skip(settlement.skip_reason)
         elif settlement.state in UNFINISHED:
             counts.retries += 1
+
+    def _ended_otherwise(self, event: Settled, attempt: Attempt, counts: TriggerCounts) -> None:
+        """Count an attempt that failed, or that its handler ended by ``RetryAfter``."""
+        is_failure = attempt.is_failure
+        if is_failure:
+            counts.last_failure = attempt.completed_at
+            self._touched.add(event.trigger_id)
+        counts.dispatched_failed += is_failure
+        counts.dispatched_again += not is_failure
+        counts.handler_seconds.observe(max(0.0, attempt.completed_at - attempt.started_at))
+        if event.handler_kind != LOCAL:
+            counts.sent[event.handler_kind, "failed" if is_failure else "retry_after"] += 1
 
     @staticmethod
     def _done(event: Settled, counts: TriggerCounts) -> None:
@@ -179,6 +189,15 @@ class Counting:
 
     def _interpreter_restarted(self, event: InterpreterRestarted) -> None:
         self._metrics.interpreter_restarts += 1
+
+
+def _succeeded(event: Settled, attempt: Attempt, counts: TriggerCounts) -> None:
+    """Count a handler that returned."""
+    counts.predicate_true += event.predicate_passed
+    counts.dispatched_ok += 1
+    ended_at = counts.last_success = attempt.completed_at
+    counts.handler_seconds.observe(max(0.0, ended_at - attempt.started_at))
+    counts.delivery_seconds.observe(max(0.0, ended_at - event.received_at))
 
 
 def log_deliveries(lifecycle: Lifecycle) -> None:

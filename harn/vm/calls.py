@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
-from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
 from harn.errors import (
@@ -62,8 +61,7 @@ class Runner(Protocol):
         """End a call as if its time had run out: its maker has cancelled it, and gets no answer any more."""
 
 
-@define(eq=False)
-class ActiveCall:
+class ActiveCall(msgspec.Struct, eq=False):
     """
     A call that has not ended.
 
