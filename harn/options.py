@@ -254,6 +254,14 @@ OPTIONS: tuple[Option, ...] = (
         metavar=None,
         help="Start from the last good generation if the manifest is invalid.",
     ),
+    Option(
+        name="no-console",
+        env="HARN_ORCHESTRATOR_NO_CONSOLE",
+        default="false",
+        read=read_switch,
+        metavar=None,
+        help="Serve no web console at /console/.",
+    ),
 )
 
 
@@ -269,6 +277,7 @@ class ServeOptions:
     :ivar log_format: `LOG_FORMATS`; ``vm``: `VMS`; ``role``: `ROLES`, as the state file and the records of the server's
         life name it.
     :ivar last_good: at a start: serve what served last when the files cannot be served.
+    :ivar no_console: there is no web console.
     """
 
     manifest: str
@@ -288,6 +297,7 @@ class ServeOptions:
     vm: str = "child"
     role: str = "single-tenant"
     last_good: bool = False
+    no_console: bool = False
 
     @classmethod
     def from_values(
@@ -326,6 +336,7 @@ class ServeOptions:
             vm=values["vm"],
             role=values["role"],
             last_good=values["last_good"],
+            no_console=values["no_console"],
         )
 
 

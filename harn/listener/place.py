@@ -29,11 +29,13 @@ class Place:
     :ivar challenge: the ``WWW-Authenticate`` line of its 401.
     :ivar answers_always: it answers also on a connection above the limit.
     :ivar outlives_client: `over` waits for the answer even if the client has disconnected.
+    :ivar checks_origin: it checks ``Origin`` itself, by a stricter rule than ``allowed_origins``.
     """
 
     challenge = b""
     answers_always = False
     outlives_client = False
+    checks_origin = False
 
     def endpoint(self, request: HarnRequest) -> str:
         """Return the path's name in the metrics; never a path chosen by the sender."""

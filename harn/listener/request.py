@@ -127,7 +127,7 @@ class HarnRequest:
         site, length = self.site, self.length
         if channel.is_surplus and not place.answers_always:
             raise Saturated("the server has as many connections as it may; send the request again", retry_after=1)
-        if site.origins is not None:
+        if site.origins is not None and not place.checks_origin:
             self._check_origin(site.origins)
         methods = place.methods(self)
         if self.method not in methods:

@@ -8,6 +8,7 @@ from functools import partial
 from harn.alerts import feature as alerts
 from harn.backup import feature as backup
 from harn.circuits import feature as circuits
+from harn.console import feature as console
 from harn.deliveries import feature as deliveries
 from harn.dispatch import feature as dispatch
 from harn.history import feature as history
@@ -50,3 +51,5 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Cal
     yield status.install
     yield dispatch.install_synthetic_events
     yield listener.install_admin
+    if not options.no_console:
+        yield console.install

@@ -1,0 +1,143 @@
+"""The routes of the console: from a path to its page or action."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate
+
+from klein import Klein
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.console import dead_letters, deliveries
+from harn.console.answers import see_other
+from harn.console.desk import Desk, Visit
+from harn.console.forms import read_checked_form, read_query
+from harn.console.reception import LOGIN, Reception
+from harn.console.sign_in import ROOT
+from harn.errors import EventLogUnavailable, Refused, RouteUnknown
+from harn.listener.admin_auth import shielded
+from harn.listener.klein_pages import make_app
+from harn.listener.problems import Response
+from harn.listener.web import WebRequest
+
+log = Logger(namespace="harn.console")
+
+
+async def show_first(desk: Desk, visit: Visit) -> Response:
+    """Send the browser to the deliveries."""
+    return see_other(f"{ROOT}/deliveries")
+
+
+async def show_unknown(desk: Desk, visit: Visit, path: str) -> Response:
+    """
+    Answer for every path that has no page.
+
+    :raises RouteUnknown: always.
+    """
+    raise RouteUnknown(f"the console has no page {path!r}")
+
+
+Page = Callable[Concatenate[Desk, Visit, ...], Awaitable[Response]]
+"""Answers a request of a user who has signed in; further arguments are those of the path."""
+
+GET: dict[str, Page] = {
+    "/": show_first,
+    "/deliveries": deliveries.show_list,
+    "/deliveries/<event_id>": deliveries.show_one,
+    "/deliveries/<event_id>/fixture.json": deliveries.export,
+    "/dead-letters": dead_letters.show_groups,
+    "/dead-letters/change": dead_letters.show_change,
+    "/<path:path>": show_unknown,
+}
+POST: dict[str, Page] = {
+    "/deliveries/<event_id>/replay": deliveries.replay,
+    "/deliveries/<event_id>/cancel": deliveries.cancel,
+    "/deliveries/<event_id>/discard": deliveries.discard,
+    "/dead-letters/change": dead_letters.change,
+    "/jobs/<int:job>/pause": dead_letters.pause_job,
+    "/jobs/<int:job>/resume": dead_letters.resume_job,
+    "/jobs/<int:job>/cancel": dead_letters.cancel_job,
+}
+
+
+def make_console_app(reception: Reception) -> Klein:
+    """Make the Klein app of the console."""
+    app = make_app()
+    _add_errors(app, reception)
+    _add_sign_in(app, reception)
+    for path, shows in GET.items():
+        _add_page(app, reception, path, shows)
+    for path, acts in POST.items():
+        _add_action(app, reception, path, acts)
+    return app
+
+
+def _add_page(app: Klein, reception: Reception, path: str, shows: Page) -> None:
+    @app.route(ROOT + path, methods=["GET"], endpoint=f"GET {path}")
+    async def get(web: WebRequest, **in_path: Any) -> None:
+        request = web.request
+        session = reception.door.session_of(request)
+        if session is None:
+            request.answer(reception.to_login(request))
+            return
+        visit = Visit(session=session, query=read_query(request))
+        request.answer(await shows(reception.desk, visit, **in_path))
+
+
+def _add_action(app: Klein, reception: Reception, path: str, acts: Page) -> None:
+    @app.route(ROOT + path, methods=["POST"], endpoint=f"POST {path}")
+    async def post(web: WebRequest, **in_path: Any) -> None:
+        request = web.request
+        session = reception.door.session_of(request)
+        if session is None:
+            request.answer(reception.to_login(request))
+            return
+        visit = Visit(session=session, form=read_checked_form(request, session))
+        request.answer(await shielded(acts(reception.desk, visit, **in_path)))
+
+
+def _add_sign_in(app: Klein, reception: Reception) -> None:
+    @app.route(ROOT, methods=["GET"])
+    def root(web: WebRequest) -> None:
+        web.request.answer(see_other(f"{ROOT}/"))
+
+    @app.route(LOGIN, methods=["GET"])
+    async def login_page(web: WebRequest) -> None:
+        web.request.answer(await reception.login_page(web.request))
+
+    @app.route(LOGIN, methods=["POST"])
+    async def log_in(web: WebRequest) -> None:
+        web.request.answer(await reception.log_in(web.request))
+
+    @app.route(f"{ROOT}/logout", methods=["POST"])
+    async def log_out(web: WebRequest) -> None:
+        request = web.request
+        session = reception.door.session_of(request)
+        if session is None:
+            request.answer(reception.to_login(request))
+            return
+        read_checked_form(request, session)
+        request.answer(await reception.log_out(request, session))
+
+    @app.route(f"{ROOT}/assets/<digest>/<name>", methods=["GET"])
+    def asset(web: WebRequest, digest: str, name: str) -> None:
+        web.request.answer(reception.assets.answer(name))
+
+
+def _add_errors(app: Klein, reception: Reception) -> None:
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # these requests are WebRequests
+    async def failed(web: WebRequest, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
+        error = failure.value
+        assert error is not None
+        request = web.request
+        if not isinstance(error, Refused | EventLogUnavailable):
+            log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+        try:
+            request.answer(await reception.problem(request, error))
+        except Exception:
+            log.failure("drawing the page of an error failed")
+            request.refuse(error)

@@ -1,0 +1,146 @@
+"""What the pages of the console share: the operations of the server, and answers to a signed-in user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from attrs import field, frozen
+from msgspec import Struct
+
+import harn
+from harn.clocks import WallTime
+from harn.console.answers import page, see_other
+from harn.console.rendering import Renderer
+from harn.console.sessions import Outcome, Session
+from harn.console.sign_in import caller_of
+from harn.errors import EventLogUnavailable, NotPermitted, Refused, RouteUnknown
+from harn.listener.problems import Response
+from harn.operations.model import Caller, Operation, Reply, Role
+from harn.operations.parameters import Parameters
+from harn.operations.registry import Operations
+from harn.waiting import InThread
+
+P = TypeVar("P", bound=Parameters)
+R = TypeVar("R", bound=Struct)
+
+OUTCOME = "outcome"
+"""The option of the query that names the outcome of an action."""
+PART = "part"
+"""The option of the query by which the script requests only what has changed of a page."""
+
+
+@frozen(kw_only=True)
+class Visit:
+    """
+    One request of a user who has signed in.
+
+    :ivar query: the fields of the query; ``form``: of a POST, whose token is checked already.
+    """
+
+    session: Session
+    query: Mapping[str, str] = field(factory=dict)
+    form: Mapping[str, str] = field(factory=dict, repr=False)
+
+    @property
+    def caller(self) -> Caller:
+        """Return the caller of operations."""
+        return caller_of(self.session)
+
+    @property
+    def is_part(self) -> bool:
+        """Return whether the script requests a part of the page."""
+        return PART in self.query
+
+    def may(self, role: str) -> bool:
+        """Return whether the user may do what needs this role."""
+        return self.caller.role.covers(Role(role))
+
+    def number(self, name: str) -> int:
+        """Return a whole number of the query, 0 where there is none."""
+        text = self.query.get(name, "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+@frozen(kw_only=True)
+class Desk:
+    """
+    Runs operations for pages, and makes answers.
+
+    :ivar operations: every operation of the server: the only way from a page into it.
+    """
+
+    operations: Operations
+    renderer: Renderer
+    wall: WallTime
+    in_thread: InThread
+
+    async def reply(self, visit: Visit, operation: Operation[Any, P, R], wanted: P) -> Reply[R]:
+        """
+        Run an operation as the user of the session.
+
+        :raises NotPermitted: the role of the key does not allow it.
+        :raises Refused, EventLogUnavailable: as the operation does.
+        """
+        return await self.operations.run(operation, visit.caller, wanted)
+
+    async def run(self, visit: Visit, operation: Operation[Any, P, R], wanted: P) -> R:
+        """Return the result of an operation; see `reply`."""
+        return (await self.reply(visit, operation, wanted)).result
+
+    async def named(self, visit: Visit, name: str, **values: Any) -> Any:
+        """
+        Return the result of an operation of a room above this one, which is found by its name.
+
+        :param values: its parameters.
+        :raises RouteUnknown: the server has no such operation.
+        """
+        for each in self.operations:
+            if each.name == name:
+                return await self.run(visit, each, each.parameters(**values))
+        raise RouteUnknown(f"this server has no operation {name}")
+
+    async def show(self, visit: Visit, template: str, *, status: int = 200, **values: Any) -> Response:
+        """Draw a page with what every page shows, off the reactor thread."""
+        outcome = visit.session.outcome(visit.query.get(OUTCOME, ""))
+        common = {
+            "visit": visit,
+            "caller": visit.caller,
+            "csrf": visit.session.csrf,
+            "outcome": outcome,
+            "now": self.wall.seconds(),
+            "version": harn.__version__,
+        }
+        return page(await self.in_thread(self.renderer.render, template, {**common, **values}), status)
+
+    def done(self, visit: Visit, location: str, outcome: Outcome) -> Response:
+        """Send the browser to a page that shows the outcome of its action."""
+        target, _, anchor = location.partition("#")
+        name = urlencode({OUTCOME: visit.session.keep(outcome)})
+        return see_other(f"{target}{'&' if '?' in target else '?'}{name}{'#' if anchor else ''}{anchor}")
+
+    async def act(self, visit: Visit, location: str, operation: Operation[Any, P, R], wanted: P, said: str) -> Response:
+        """
+        Run an operation that changes something, and send the browser to a page with its outcome.
+
+        :param said: one sentence about its success, with members of its result in braces.
+        :raises NotPermitted: the role of the key does not allow it.
+        """
+        try:
+            result = await self.run(visit, operation, wanted)
+        except NotPermitted:
+            raise
+        except (Refused, EventLogUnavailable) as error:
+            return self.done(visit, location, failed(error))
+        return self.done(visit, location, Outcome(text=said.format(result), result=result))
+
+
+def failed(error: Exception) -> Outcome:
+    """Return the outcome of an action that failed."""
+    why = "the event log cannot be written to; nothing was changed" if _is_of_store(error) else str(error)
+    return Outcome(text=why or type(error).__name__, is_bad=True)
+
+
+def _is_of_store(error: Exception) -> bool:
+    return isinstance(error, EventLogUnavailable)

@@ -1,0 +1,108 @@
+"""Forms: their fields, their token, and the parameters of an operation that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from harn.console.origins import check_origin
+from harn.console.sessions import Session
+from harn.errors import NotPermitted, PayloadInvalid
+from harn.listener.request import HarnRequest
+from harn.operations.model import Operation
+from harn.operations.parameters import Parameters
+
+P = TypeVar("P", bound=Parameters)
+
+CSRF = "csrf"
+"""The field with the token of the session."""
+_MOST_FIELDS = 64
+_URLENCODED = "application/x-www-form-urlencoded"
+
+
+def read_query(request: HarnRequest) -> dict[str, str]:
+    """
+    Return the query's fields; of a repeated one, the last value.
+
+    :raises PayloadInvalid: there are too many.
+    """
+    return _fields(request.query)
+
+
+def read_form(request: HarnRequest) -> dict[str, str]:
+    """
+    Return the fields of a form.
+
+    :raises PayloadInvalid: the body is something else, or has too many fields.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.body and kind != _URLENCODED:
+        raise PayloadInvalid(f"the body must be {_URLENCODED}, got {kind or 'no Content-Type'}")
+    return _fields(request.body)
+
+
+def read_checked_form(request: HarnRequest, session: Session) -> dict[str, str]:
+    """
+    Return the fields of a form that changes something.
+
+    :raises OriginRefused: a browser sent it for a page of another site.
+    :raises NotPermitted: it does not carry the token of this session.
+    :raises PayloadInvalid: see `read_form`.
+    """
+    check_origin(request)
+    form = read_form(request)
+    if not session.is_token(form.pop(CSRF, "")):
+        raise NotPermitted("the form must carry the token of this session; go back, load the page again and repeat it")
+    return form
+
+
+def _fields(text: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(text.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise PayloadInvalid(f"a form must have at most {_MOST_FIELDS} fields") from None
+    return dict(pairs)
+
+
+def parameters_in(operation: Operation[Any, P, Any], fields: Mapping[str, Any]) -> P:
+    """
+    Return the parameters of an operation; an empty field counts as left out, and others than its own are not read.
+
+    :raises PayloadInvalid: one is wrong or missing; says what it must be.
+    """
+    read: dict[str, Any] = {}
+    for each in operation.fields:
+        value = fields.get(each.key, "")
+        try:
+            if value != "":
+                read[each.name] = each.read_text(value) if isinstance(value, str) else each.read(value)
+            elif each.is_required:
+                raise ValueError(f"must be {each.expected}, got nothing")
+        except ValueError as wrong:
+            raise PayloadInvalid(f"{each.key}: {wrong}") from None
+    try:
+        return operation.parameters(**read)
+    except ValueError as wrong:
+        raise PayloadInvalid(str(wrong)) from None
+
+
+def read_json(text: str, what: str) -> Any:
+    """
+    Return the JSON value of a field.
+
+    :param what: its name, for the message.
+    :raises PayloadInvalid: it is not JSON.
+    """
+    try:
+        return msgspec.json.decode(text.encode("utf-8", "replace"))
+    except (msgspec.DecodeError, RecursionError) as wrong:
+        raise PayloadInvalid(f"{what}: must be JSON, got something else: {wrong}") from None
+
+
+def one_literal(text: str) -> str:
+    """Return a text as a literal of JMESPath."""
+    written = msgspec.json.encode(text).decode("utf-8").replace("`", "\\`")
+    return f"`{written}`"

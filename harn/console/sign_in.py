@@ -1,0 +1,119 @@
+"""Signing in and out: an API key makes a session, which every request shows again by its cookie."""
+
+from __future__ import annotations
+
+from attrs import frozen
+from msgspec import UNSET
+
+from harn.auth.authenticator import Identity
+from harn.clocks import WallTime
+from harn.console.attempts import MOST_FAILURES, Attempts
+from harn.console.origins import is_secure, network_of_sender
+from harn.console.sessions import LIFETIME, Session, Sessions
+from harn.errors import CredentialsRejected, RateExceeded
+from harn.listener.credentials import LiveCredentials
+from harn.listener.request import HarnRequest
+from harn.operations.model import Caller
+from harn.operations.registry import DONE, FAILED, TOPIC, AuditRecord, Records, new_record_id
+
+ROOT = "/console"
+SIGN_IN, SIGN_OUT = "console.sign_in", "console.sign_out"
+"""What audit records call them."""
+ANONYMOUS = "anonymous"
+"""The actor of a sign-in that failed."""
+
+
+@frozen(kw_only=True)
+class Door:
+    """
+    Lets users in.
+
+    :ivar credentials: those of the live generation: a reload replaces them.
+    :ivar cookie: the name of the cookie. Browsers send a cookie to every port of a host, so each server has its own.
+    """
+
+    wall: WallTime
+    credentials: LiveCredentials
+    records: Records
+    sessions: Sessions
+    attempts: Attempts
+    cookie: str
+
+    def session_of(self, request: HarnRequest) -> Session | None:
+        """Return the session of a request, if its key is still accepted; else it ends."""
+        session_id = self._cookie_of(request)
+        session = self.sessions.find(session_id) if session_id else None
+        if session is None:
+            return None
+        try:
+            session.identity = self._identity_of(session.key)
+        except CredentialsRejected:
+            self.sessions.end(session_id)
+            return None
+        return session
+
+    async def sign_in(self, request: HarnRequest, key: str) -> bytes:
+        """
+        Begin a session; return the header line that gives the browser its cookie.
+
+        :param key: as the form has it.
+        :raises RateExceeded: this address has failed too often; the key is not looked at.
+        :raises CredentialsRejected: it is not a key of this server.
+        """
+        address = network_of_sender(request)
+        wait = self.attempts.wait(address)
+        if wait:
+            raise RateExceeded(
+                f"{MOST_FAILURES} attempts from {address} have failed; try again in {wait} s", retry_after=wait
+            )
+        written = key.strip().encode("utf-8", "replace").decode("latin-1")  # as a header would have it
+        try:
+            identity = self._identity_of(written)
+        except CredentialsRejected as error:
+            self.attempts.failed(address)
+            await self._record(SIGN_IN, None, address, error="the key is not accepted")
+            raise CredentialsRejected("this key is not accepted") from error
+        session_id, _ = self.sessions.open(written, identity)
+        await self._record(SIGN_IN, identity, address)
+        return self._cookie_line(request, session_id, int(LIFETIME))
+
+    async def sign_out(self, request: HarnRequest, session: Session) -> bytes:
+        """End a session; return the header line that removes its cookie."""
+        self.sessions.end(self._cookie_of(request))
+        await self._record(SIGN_OUT, session.identity, network_of_sender(request))
+        return self._cookie_line(request, "", 0)
+
+    def _identity_of(self, key: str) -> Identity:
+        identity = self.credentials.admin_authenticator().authenticate_headers({"x-api-key": key}, self.wall.seconds())
+        assert isinstance(identity, Identity)  # a key is never a signature
+        return identity
+
+    def _cookie_of(self, request: HarnRequest) -> str:
+        from werkzeug.http import parse_cookie  # slow to import, and only a console needs it
+
+        found: str | None = parse_cookie(request.headers.get("cookie", "")).get(self.cookie)
+        return found or ""
+
+    def _cookie_line(self, request: HarnRequest, value: str, seconds: int) -> bytes:
+        secure = "; Secure" if is_secure(request) else ""
+        line = f"{self.cookie}={value}; Path={ROOT}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
+        return f"Set-Cookie: {line}\r\n".encode("ascii")
+
+    async def _record(self, operation: str, identity: Identity | None, address: str, error: str | None = None) -> None:
+        record = AuditRecord(
+            id=new_record_id(self.wall.seconds()),
+            actor=ANONYMOUS if identity is None else identity.actor,
+            role=UNSET if identity is None else identity.role.value,
+            operation=operation,
+            parameters={"address": address},
+            filter={},
+            outcome=DONE if error is None else FAILED,
+            counts={},
+            error=UNSET if error is None else error,
+        )
+        await self.records.note(TOPIC, operation, record)
+
+
+def caller_of(session: Session) -> Caller:
+    """Return the caller of the operations that a session's user asks for."""
+    return Caller(actor=session.identity.actor, role=session.identity.role)
