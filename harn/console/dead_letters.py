@@ -85,7 +85,7 @@ def _group(info: DeadGroupInfo) -> Group:
 
 
 async def show_change(desk: Desk, visit: Visit) -> Response:
-    """Say how many dead letters a replay or discard would change, and ask."""
+    """Show how many dead letters a replay or discard would change, with the form that does it."""
     name, group = visit.query.get("operation", ""), group_of(visit.query)
     operation = _operation(name)
     wanted = parameters_in(operation, _fields(group, visit.query.get("rate_limit", ""), dry_run="true"))

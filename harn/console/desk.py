@@ -1,4 +1,4 @@
-"""What the pages of the console share: the operations of the server, and answers to a signed-in user."""
+"""The common part of all pages: the operations of the server, and answers to a user who has signed in."""
 
 from __future__ import annotations
 

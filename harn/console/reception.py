@@ -1,4 +1,4 @@
-"""Who may use the console, and what its users see instead: the form for a key, and the pages of errors."""
+"""The door of the console: the form for a key, and the pages of errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions of the console: who has signed in, until when, and the outcomes of what they did, for their next page."""
+"""Sessions of the console: who has signed in, until when, and the outcomes of their actions, for their next page."""
 
 from __future__ import annotations
 

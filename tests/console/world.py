@@ -105,7 +105,7 @@ class Browser:
             self.cookies[name] = rest.partition(";")[0]
         return answer
 
-    def get(self, path: str, **headers: str) -> WireAnswer:
+    def get(self, path: str, **headers: Any) -> WireAnswer:
         """Send a GET to a page; ``path`` is below ``/console``."""
         return self.request("GET", f"/console{path}", **headers)
 
