@@ -78,7 +78,7 @@ class Edits:
     def _add(self) -> None:
         """Add a trigger of a name that there never was, and let it take part: so it has metrics."""
         self._extra_id = f"extra{self._count}"
-        self._extra = trigger_text(self._extra_id, path=f"/hooks/{self._extra_id}")
+        self._extra = trigger_text(self._extra_id, extra=f'path = "/hooks/{self._extra_id}"')
         self._edit_manifest()
         self._reload("added")
         for name in (self._extra_id, "t0"):

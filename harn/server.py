@@ -42,6 +42,8 @@ LONGEST_NOTE = 5.0
 
 T = TypeVar("T")
 
+Install = Callable[["Server"], None]
+"""Adds a feature to a server."""
 End = Callable[[], Awaitable[Any] | None]
 """Ends a part of the server; what it returns is waited for."""
 Check = Callable[[], bool]

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from twisted.application.internet import TimerService
@@ -78,15 +77,13 @@ class ServiceManager:
     """
     The service manager. Reloads are reported to it only between `ready` and `stopping`.
 
+    :param clock: the reactor, whose time is CLOCK_MONOTONIC; see `harn.clocks.use_monotonic_time`.
     :ivar address: the receiver's socket: a path, or ``@`` and an abstract name; None when there is no receiver.
     """
 
-    def __init__(
-        self, clock: IReactorTime, address: str | None, monotonic_ns: Callable[[], int] = time.monotonic_ns
-    ) -> None:
+    def __init__(self, clock: IReactorTime, address: str | None) -> None:
         self.address = address
         self._clock = clock
-        self._monotonic_ns = monotonic_ns
         self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
         self._second_try: IDelayedCall | None = None
         self._serves = False
@@ -114,7 +111,7 @@ class ServiceManager:
     def reloading(self) -> None:
         """Notify that a reload has begun; `reloaded` must follow."""
         if self._serves:
-            self._tell("RELOADING=1", f"MONOTONIC_USEC={self._monotonic_ns() // 1000}")
+            self._tell("RELOADING=1", f"MONOTONIC_USEC={int(self._clock.seconds() * 1e6)}")
 
     def reloaded(self, status: str | None) -> None:
         """Notify that the reload has ended, however it ended; ``status`` is None if it ended without a report."""

@@ -76,8 +76,8 @@ def makeService(options: Options) -> IService:
 
     from harn.clocks import use_monotonic_time
     from harn.orchestrator.process import hold_back
-    from harn.orchestrator.service import make_service
-    from harn.systemd import taken_by_twisted
+    from harn.orchestrator.service import Launch, make_service
+    from harn.systemd import ServiceManager, taken_by_twisted
 
     hold_back()
     use_monotonic_time(reactor)
@@ -86,7 +86,13 @@ def makeService(options: Options) -> IService:
     # Before twistd takes standard output for its log, and both for printed text.
     sinks = process_sinks(given.state_dir)
     add_logging(given.log_format, given.log_level, sinks, globalLogPublisher)
-    service = make_service(given, reactor, os.environ, passed=taken_by_twisted(reactor))
+    launch = Launch(
+        service_manager=ServiceManager.of(reactor, os.environ),
+        environ=os.environ,
+        passed=taken_by_twisted(reactor),
+        has_terminal=True,
+    )
+    service = make_service(given, reactor, launch)
     if report is not None:
         said = report
         service.started.addCallbacks(lambda _: said.ready(), lambda failure: said.failed(failure.getErrorMessage()))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.clocks import use_monotonic_time
 from harn.lifecycle import Lifecycle, ServerStarted
 from harn.orchestrator.publish import Notices, status_of
 from harn.reload.interfaces import ReloadBegan, ReloadEnded
@@ -41,7 +42,7 @@ class NotifyCase(SynchronousTestCase):
         self.path = os.path.join(directory, "notify")
         self.receiver = self.bind(self.path)
         self.addCleanup(os.unlink, self.path)
-        self.service_manager = ServiceManager(self.clock, self.path, lambda: 5_000_999)
+        self.service_manager = ServiceManager(self.clock, self.path)
         self.lifecycle = Lifecycle()
         Notices(self.service_manager, self.lifecycle)
         self.addCleanup(self.service_manager.close)
@@ -66,6 +67,7 @@ class NotifyCase(SynchronousTestCase):
 class ServiceManagerTests(NotifyCase):
     def test_messages(self) -> None:
         """Each message is one datagram, of the lines that sd_notify(3) names."""
+        self.clock.advance(0.0050009)
         self.service_manager.status("starting")
         self.lifecycle.emit(ServerStarted("http://127.0.0.1:1", 1))
         self.service_manager.reloading()
@@ -82,6 +84,7 @@ class ServiceManagerTests(NotifyCase):
 
     def test_reloads(self) -> None:
         """A reload is notified with its time in microseconds; ready follows, whether it went well, failed, or broke."""
+        self.clock.advance(0.0050009)
         self.service_manager.ready("x")
         self.heard()
         for ended, line in (
@@ -98,6 +101,7 @@ class ServiceManagerTests(NotifyCase):
 
     def test_time_is_that_of_the_system(self) -> None:
         """The time of a reload is CLOCK_MONOTONIC's."""
+        use_monotonic_time(self.clock)
         service_manager = ServiceManager(self.clock, self.path)
         service_manager.ready("x")
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from harn.server import Server
+    from harn.server import Install
     from harn.vm.spare import Spare
 
 _Result = TypeVar("_Result")
@@ -50,7 +50,7 @@ def serve(**given: Any) -> None:
 def run(
     options: ServeOptions,
     environ: Mapping[str, str] = os.environ,
-    further: Sequence[Callable[[Server], None]] = (),
+    further: Sequence[Install] = (),
 ) -> int:
     """
     Serve with these options; return the process's exit status.
@@ -60,8 +60,8 @@ def run(
     :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
     """
     from harn.store.lock import refuse_held
-    from harn.systemd import passed_descriptor
-    from harn.upgrade.program import Inheritance, Program
+    from harn.systemd import ServiceManager, passed_descriptor
+    from harn.upgrade.program import Inheritance, OldProcess, Program
 
     inheritance = Inheritance.taken_from(os.environ)
     if inheritance is None:
@@ -75,12 +75,19 @@ def run(
     use_monotonic_time(reactor)
     spare = start_spare(reactor) if options.vm == "child" else None
     from harn.observability.logs import process_sinks, start_logging
-    from harn.orchestrator.service import make_service
+    from harn.orchestrator.service import Launch, make_service
 
     program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
     start_logging(options.log_format, options.log_level, process_sinks(options.state_dir), globalLogBeginner)
-    service = make_service(options, reactor, environ, program, inheritance, passed, spare, further)
-    return run_service(service, reactor)
+    launch = Launch(
+        service_manager=ServiceManager.of(reactor, environ),
+        program=program,
+        environ=environ,
+        old_process=None if inheritance is None else OldProcess(reactor, inheritance),
+        passed=passed,
+        has_terminal=True,
+    )
+    return run_service(make_service(options, reactor, launch, spare, further), reactor)
 
 
 def start_spare(reactor: Any) -> Spare:

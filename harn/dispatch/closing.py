@@ -10,7 +10,7 @@ news of that unit was covered by it. Closed versions are recorded, for as long a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -148,7 +148,7 @@ class Closing:
             for queue in self._queues.held_by(binding):
                 moved += queue.unbegun
                 self._reopen(queue)
-            await self._insist(binding, partial(self.closed.add, binding.id, binding.version))
+            await self._note_closed(binding)
             return moved
         for queue in self._queues.held_by(binding):
             self._unload(queue)
@@ -235,7 +235,7 @@ class Closing:
         if queues:
             count = await self._give_up(binding, cancelled_letter(binding.key, "before it was done"))
             if not self._is_gone(binding):
-                await self._insist(binding, partial(self.closed.add, binding.id, binding.version))
+                await self._note_closed(binding)
         return count + self._settler.cancelled.pop(binding)
 
     def _end_unbegun(self, queue: Queue) -> None:
@@ -289,7 +289,7 @@ class Closing:
         self._leaving(queues, True)
         count = 0
         for version in versions:
-            buried = await self._insist(binding, partial(self._bury, binding, version, dead))
+            buried = await self._writes.insist(f"closing {binding.key}", partial(self._bury, binding, version, dead))
             of_it = [queue for queue in queues if version in (None, queue.version)]
             count += self._given_up(of_it, binding.id, binding, dead, buried)
         if is_last and self._is_gone(binding):
@@ -358,8 +358,9 @@ class Closing:
     def _is_gone(self, binding: BindingVersion) -> bool:
         return binding.id not in self._registry.active
 
-    async def _insist(self, binding: BindingVersion, write: Callable[[], Awaitable[T]]) -> T:
-        return await self._writes.insist(f"closing {binding.key}", write)
+    async def _note_closed(self, binding: BindingVersion) -> None:
+        """Write that the version is closed, for servers that come later."""
+        await self._writes.insist(f"closing {binding.key}", partial(self.closed.add, binding.id, binding.version))
 
 
 def _release(result: T, binding: BindingVersion) -> T:

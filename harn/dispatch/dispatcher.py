@@ -23,6 +23,7 @@ from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
 from harn.dispatch.parts import Limits, Parts
 from harn.dispatch.settler import Outcome
+from harn.dispatch.wakeups import Woken
 from harn.lifecycle import VersionEnded
 from harn.model.delivery import NewDelivery, StoredDelivery, Workload
 from harn.server import Server
@@ -53,7 +54,7 @@ class Dispatcher:
         lifecycle = server.lifecycle
         self._interpreters, self._deliveries = server.interpreters, server.store.deliveries
         self._registry = registry
-        parts = Parts(server.reactor, server.wall, server.store, registry, lifecycle, limits, self._woken)
+        parts = Parts(server.reactor, server.wall, server.store, registry, lifecycle, limits)
         self._attempts = Attempts(self, parts, server.random)
         self._wakeups, self._writes = parts.wakeups, parts.writes
         self._room, self._bodies = parts.room, parts.bodies
@@ -68,6 +69,7 @@ class Dispatcher:
         self._handed_over = 0
         self._left: int | None = None
         self._submitted_large: list[Delivery] = []
+        lifecycle.subscribe(Woken, lambda event: self._woken())
         lifecycle.subscribe(VersionEnded, lambda event: self._queues.version_ended(event.trigger_id, event.version))
 
     # What others ask of it

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
@@ -40,11 +38,7 @@ class Limits:
 
 
 class Parts:
-    """
-    Each part is made of those before it.
-
-    :param woken: called when a time has come at which something may be due, or may begin.
-    """
+    """Each part is made of those before it."""
 
     def __init__(
         self,
@@ -54,12 +48,11 @@ class Parts:
         registry: Registry,
         lifecycle: Lifecycle,
         limits: Limits,
-        woken: Callable[[], None],
     ) -> None:
         self.clock, self.wall = clock, wall
         self.registry, self.lifecycle = registry, lifecycle
         self.deliveries = deliveries = store.deliveries
-        self.wakeups = Wakeups(clock, wall, woken)
+        self.wakeups = Wakeups(clock, wall, lifecycle)
         self.writes = Writes(clock)
         self.gates = Gates()
         self.room = Room(limits.max_deliveries, limits.max_bytes)

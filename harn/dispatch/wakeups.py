@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from harn.clocks import WallTime, sleep_until
+from harn.lifecycle import Event, Lifecycle
+
+
+class Woken(Event, frozen=True, gc=False):
+    """A time has come at which something may be due, or may begin."""
 
 
 class Wakeups:
     """
-    Calls ``wake`` when the earliest noticed time has come, and at least once a minute until then.
+    Emits `Woken` when the earliest noticed time has come, and at least once a minute until then.
 
-    ``wake`` is called once for all that was noticed. It may be called early: it must look for itself what is due, and
+    It comes once for all that was noticed. It may come early: the subscriber must look for itself what is due, and
     notice what is due later.
     """
 
-    def __init__(self, clock: IReactorTime, wall: WallTime, wake: Callable[[], None]) -> None:
+    def __init__(self, clock: IReactorTime, wall: WallTime, lifecycle: Lifecycle) -> None:
         self._clock = clock
         self._wall = wall
-        self._wake = wake
+        self._lifecycle = lifecycle
         self._timer: IDelayedCall | None = None
         self._stopped = False
 
@@ -46,4 +49,4 @@ class Wakeups:
 
     def _fire(self) -> None:
         self._timer = None
-        self._wake()
+        self._lifecycle.emit(Woken())

@@ -8,7 +8,7 @@ Nothing starts here, no thread, child or socket: twistd forks after it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from secrets import token_bytes
 from typing import Any
@@ -38,7 +38,7 @@ from harn.reload.reader import FileReader
 from harn.reload.runs import Stages
 from harn.reload.targets import Resolution, Targets
 from harn.secrets.providers import SecretChain
-from harn.server import Runtime, Server, SettingsChanged
+from harn.server import Install, Runtime, Server, SettingsChanged
 from harn.store.lock import StateDirectoryLock, state_path
 from harn.store.sqlite.store import SQLiteStore
 from harn.systemd import ServiceManager
@@ -149,7 +149,7 @@ class Assembly:
     lock: StateDirectoryLock | None = None
     spare: Spare | None = None
     takes_over: bool = False
-    further: Sequence[Callable[[Server], None]] = ()
+    further: Sequence[Install] = ()
 
     def make(self) -> Server:
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from harn.alerts import feature as alerts
@@ -18,11 +18,11 @@ from harn.orchestrator import maintenance, publish, recovery, status
 from harn.reload import feature as reload
 from harn.rollout import feature as rollout
 from harn.schedules import feature as schedules
-from harn.server import Server
+from harn.server import Install
 from harn.statistics import feature as statistics
 
 
-def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Callable[[Server], None]]:
+def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Install]:
     """
     Yield the ``install`` function of each feature.
 

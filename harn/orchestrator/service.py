@@ -9,7 +9,7 @@ takes another's place, or hands its own over, begins and ends a little otherwise
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -45,11 +45,11 @@ from harn.orchestrator.steps import (
 )
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.server import Server, ended_in_time
+from harn.server import Install, Server, ended_in_time
 from harn.store.lock import StateDirectoryLock
 from harn.systemd import ServiceManager, Watchdog
 from harn.upgrade.interfaces import IServerLife
-from harn.upgrade.program import Inheritance, OldProcess, Program
+from harn.upgrade.program import OldProcess, Program
 from harn.upgrade.upgrade import NewProcess, Upgrade
 from harn.vm.spare import Spare
 
@@ -66,7 +66,7 @@ class Launch:
     The start of this program: its options and inheritance.
 
     :ivar program: how it was started; None when that is not known, and there is no upgrade in place.
-    :ivar environ: what a new program of an upgrade is started with.
+    :ivar environ: of the process; a new program of an upgrade is started with it.
     :ivar old_process: the program whose place it takes, if any.
     :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
     :ivar has_terminal: the process may have a terminal, with which it ends.
@@ -86,7 +86,6 @@ class Orchestrator(Service):
     The server, as a Twisted service.
 
     :param assembly: puts the parts together when the service starts, after any fork.
-    :param say_error: shows an operator why the server did not start.
     :param launch: how this program was started, and its options.
     :ivar exit_code: what the process should exit with.
     :ivar started: fires when it serves, with its URL; fails with `NotStarted`.
@@ -97,13 +96,11 @@ class Orchestrator(Service):
         reactor: Any,
         lock: StateDirectoryLock,
         assembly: Assembly,
-        say_error: Callable[[str], None],
         launch: Launch | None = None,
     ) -> None:
         self._reactor = reactor
         self._lock = lock
         self._assembly = assembly
-        self._say_error = say_error
         self._server: Server | None = None
         self._starting: Deferred[None] | None = None
         self._hung_up = False
@@ -290,8 +287,6 @@ class Orchestrator(Service):
         if not failure.check(HarnError, OSError):
             log.failure("the server cannot start", failure)
         self.exit_code = 1
-        for line in failure.getErrorMessage().splitlines():
-            self._say_error(line)
         self.started.addErrback(lambda _: None)
         self.started.errback(NotStarted(failure.getErrorMessage()))
         self._reactor.callWhenRunning(self._end_reactor)
@@ -341,44 +336,35 @@ def problems_of(report: ReloadReport) -> str:
 def make_service(
     options: ServeOptions,
     reactor: Any,
-    environ: Mapping[str, str],
-    program: Program | None = None,
-    inheritance: Inheritance | None = None,
-    passed: int | None = None,
+    launch: Launch,
     spare: Spare | None = None,
-    further: Sequence[Callable[[Server], None]] = (),
+    further: Sequence[Install] = (),
 ) -> Orchestrator:
     """
     Make the server as a service, for twistd and the command line; it is put together when it starts.
 
-    :param program: how it was started, if it may be upgraded in place; ``inheritance`` is of one that was upgraded.
-    :param passed: the descriptor of a listening socket that the service manager passed.
+    :param launch: how this program was started; its environment is the server's.
     :param spare: the spare interpreter, if it runs already.
     :param further: the ``install`` functions of features of one command.
     """
     lock = StateDirectoryLock(options.state_dir)
-    service_manager = ServiceManager.of(reactor, environ)
-    launch = Launch(
-        service_manager=service_manager,
-        program=program,
-        environ=environ,
-        old_process=None if inheritance is None else OldProcess(reactor, inheritance),
-        passed=passed,
-        has_terminal=True,
-    )
     assembly = Assembly(
         options=options,
         reactor=reactor,
-        environ=environ,
-        service_manager=service_manager,
+        environ=launch.environ,
+        service_manager=launch.service_manager,
         lock=lock,
         spare=spare,
-        takes_over=inheritance is not None,
+        takes_over=launch.old_process is not None,
         further=further,
     )
-    return Orchestrator(reactor, lock, assembly, print_error, launch)
+    service = Orchestrator(reactor, lock, assembly, launch)
+    service.started.addErrback(print_errors)
+    return service
 
 
-def print_error(message: str) -> None:
-    """Show an operator an error, whatever is logged."""
-    print(visible(f"error: {message}"), file=sys.stderr, flush=True)  # noqa: T201
+def print_errors(failure: Failure) -> Failure:
+    """Show an operator why the server did not start, whatever is logged; return ``failure``."""
+    for line in failure.getErrorMessage().splitlines():
+        print(visible(f"error: {line}"), file=sys.stderr, flush=True)  # noqa: T201
+    return failure

@@ -7,13 +7,13 @@ hundred schedules restarts one, and a rotated secret replaces just those that us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -187,10 +187,10 @@ class Connections:
                 raise TypeError(f"its plugin must make an IConnector, got {made!r}")
             return RunningConnector.of(spec.id, made, gate, plugin.authentication)
 
-        running: RunningConnector = await self._ask("prepare", spec.id, make, inputs)
+        running: RunningConnector = await self._result("prepare", spec.id, ask(make), inputs)
         shared = self.pool.add(key, running)
         try:
-            await self._ask("prepare", spec.id, lambda: running.connector.prepare(), inputs)
+            await self._result("prepare", spec.id, ask(lambda: running.connector.prepare()), inputs)
         except BaseException:
             shared.release()
             raise
@@ -204,11 +204,15 @@ class Connections:
         """
         for trigger_id, shared in connectors.items():
             if shared.holders == 1:
-                await self._ask("activate", trigger_id, partial(_activate, shared.value), inputs)
+                await self._result("activate", trigger_id, ask(partial(_activate, shared.value)), inputs)
 
-    async def _ask(self, stage: str, trigger_id: str, question: Callable[[], Any], inputs: Inputs) -> Any:
-        """Call into a plugin, whatever it returns or raises."""
-        (outcome,) = await ask(question)
+    async def _result(self, stage: str, trigger_id: str, asked: Deferred[tuple[Any]], inputs: Inputs) -> Any:
+        """
+        Return the result of a plugin that was asked for something with `ask`.
+
+        :raises StageFailed: it raised anything.
+        """
+        (outcome,) = await asked
         if not isinstance(outcome, Failure):
             return outcome
         error = outcome.value

@@ -12,7 +12,7 @@ it was resolved is its destination.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -270,10 +270,10 @@ class Targets:
                 raise TypeError(f"its plugin must make an IDestination, got {made!r}")
             return made
 
-        outside = Outside(target, await self._ask(target, make), self._reactor)
+        outside = Outside(target, await self._result(target, ask(make)), self._reactor)
         shared = self.pool.add(target, outside)
         try:
-            await self._ask(target, lambda: outside.destination.prepare())
+            await self._result(target, ask(lambda: outside.destination.prepare()))
         except BaseException:
             shared.release()
             raise
@@ -299,9 +299,13 @@ class Targets:
             await self._close(shared.value)
         await self.pool.idle()
 
-    async def _ask(self, target: str, question: Callable[[], Any]) -> Any:
-        """Call into a plugin, whatever it returns or raises."""
-        (outcome,) = await ask(question)
+    async def _result(self, target: str, asked: Deferred[tuple[Any]]) -> Any:
+        """
+        Return the result of a plugin that was asked for something with `ask`.
+
+        :raises StageFailed: it raised anything.
+        """
+        (outcome,) = await asked
         if not isinstance(outcome, Failure):
             return outcome
         error = outcome.value

@@ -137,6 +137,18 @@ def load_fixture(path: str | os.PathLike[str]) -> TriggerEvent:
             raise ValueError(f"{os.fspath(path)}: not a fixture: {error}") from error
 
 
+@frozen(kw_only=True)
+class DeliveryContext:
+    """
+    What `harn.handlers.Context` says of the delivery of an attempt.
+
+    :ivar replay_of: id of the event that it replays, or None.
+    """
+
+    trigger_id: str = "test"
+    replay_of: str | None = None
+
+
 def run_handler(
     handler: str | Callable[..., Any],
     event: TriggerEvent,
@@ -145,8 +157,7 @@ def run_handler(
     attempt: int = 1,
     timeout: float = 30.0,
     secrets: Mapping[str, str] = {},
-    trigger_id: str = "test",
-    replay_of: str | None = None,
+    delivery: DeliveryContext = DeliveryContext(),
 ) -> HandlerRun:
     """
     Run one attempt of a handler, and return how it ended. What the handler raises is in the answer, and not raised.
@@ -157,17 +168,18 @@ def run_handler(
     :param timeout: seconds until ``context.deadline``; an ``async`` handler is cancelled then, of any other the outcome
         is ``timeout`` when it has returned.
     :param secrets: by reference what ``context.secret`` returns; any other one is missing.
+    :param delivery: what the context says of the delivery.
     :raises ValueError: a function is missing, or cannot be called with an event; the message says what to write.
     """
     function = function_of(handler)
     predicate = None if when is None else function_of(when)
     log: list[LoggedRecord] = []
     context = Context(
-        binding=f"{trigger_id}@v1",
-        trigger_id=trigger_id,
+        binding=f"{delivery.trigger_id}@v1",
+        trigger_id=delivery.trigger_id,
         attempt=attempt,
         deadline=time.time() + timeout,
-        replay_of=replay_of,
+        replay_of=delivery.replay_of,
         log=Log(lambda level, message, fields: log.append(LoggedRecord(level, message, fields))),
         ask=lambda reference: _secret(secrets, reference),
     )

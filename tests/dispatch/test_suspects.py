@@ -12,7 +12,7 @@ from harn.dispatch.queue import Room
 from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.suspects import ALONE_FROM, LONGEST_HOLD, LONGEST_WAIT, MOST_AT_ONCE
-from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.wakeups import Wakeups, Woken
 from harn.lifecycle import Lifecycle
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.registry import Registry
@@ -25,11 +25,13 @@ class SuspectsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.calls = 0
-        self.registry = Registry(Lifecycle())
+        lifecycle = Lifecycle()
+        lifecycle.subscribe(Woken, lambda event: self.woken())
+        self.registry = Registry(lifecycle)
         self.registry.adopt({"gh": version(1)}, [], 0.0)
         store = PumpedStore(self.clock)
         store.open()
-        wakeups = Wakeups(self.clock, self.clock, self.woken)
+        wakeups = Wakeups(self.clock, self.clock, lifecycle)
         self.queues = Queues(self.registry, Room(1000, 1000), Gates(), wakeups)
         self.scheduler = Scheduler(self.clock, self.registry, self.queues, RunningBodies(store.deliveries), wakeups)
         self.scheduler.max_outstanding = 1000

@@ -9,9 +9,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.clocks import LONGEST_SLEEP
-from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.wakeups import Wakeups, Woken
 from harn.dispatch.writes import Writes
 from harn.errors import EventLogUnavailable
+from harn.lifecycle import Lifecycle
 from harn.testing.clocks import SteppedWall
 
 
@@ -20,7 +21,9 @@ class WakeupsTests(SynchronousTestCase):
         self.clock = Clock()
         self.wall = SteppedWall(self.clock, ahead=1000.0)
         self.woken: list[float] = []
-        self.wakeups = Wakeups(self.clock, self.wall, lambda: self.woken.append(self.clock.seconds()))
+        self.lifecycle = Lifecycle()
+        self.lifecycle.subscribe(Woken, lambda event: self.woken.append(self.clock.seconds()))
+        self.wakeups = Wakeups(self.clock, self.wall, self.lifecycle)
 
     def test_the_earliest_counts(self) -> None:
         """However many times are noticed, there is one timer, for the earliest; then none."""
@@ -55,13 +58,12 @@ class WakeupsTests(SynchronousTestCase):
     def test_noticing_while_woken(self) -> None:
         """Who is woken may notice the next time."""
 
-        def wake() -> None:
-            self.woken.append(self.clock.seconds())
+        def wake(event: Woken) -> None:
             if len(self.woken) == 1:
-                wakeups.notice(1008.0)
+                self.wakeups.notice(1008.0)
 
-        wakeups = Wakeups(self.clock, self.wall, wake)
-        wakeups.notice(1002.0)
+        self.lifecycle.subscribe(Woken, wake)
+        self.wakeups.notice(1002.0)
         self.clock.pump([1.0] * 8)
         self.assertEqual((self.woken, self.clock.getDelayedCalls()), ([2.0, 8.0], []))
 

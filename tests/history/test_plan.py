@@ -227,7 +227,7 @@ class SurroundingsTests(PlanCase):
         self.folder.write(handlers="def on_event(event): pass\ndef other(event): pass\n")
         following = self.folder.read(
             trigger_text("came"),
-            trigger_text("moves", path="/elsewhere", events=("push",)),
+            trigger_text("moves", extra='path = "/elsewhere"', events=("push",)),
             trigger_text("kept", handler="handlers:other"),
             trigger_text("table", provider="webhook", secret="key", extra=webhook.format("slack")),
             previous=live,
@@ -260,9 +260,8 @@ class SurroundingsTests(PlanCase):
             st.just("a"),
             handler=st.sampled_from(["handlers:on_event", "handlers.on_event"]),
             events=st.sampled_from([(), ("push",)]),
-            path=st.sampled_from([None, "/other"]),
             secret=st.sampled_from(["webhook-secret", "other"]),
-            extra=st.sampled_from(["", 'timeout = "5s"']),
+            extra=st.sampled_from(["", 'timeout = "5s"', 'path = "/other"', 'path = "/other"\ntimeout = "5s"']),
         )
         rotated = data.draw(st.booleans())
         live = self.folder.read(data.draw(triggers))

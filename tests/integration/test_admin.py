@@ -104,7 +104,7 @@ class GenerationTests(ServerCase):
         server = self.serve()
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))
         self.wait_begun("d1")
-        self.write_manifest(trigger_text("gh", handler="handlers:held", path="/other"), trigger_text("new"))
+        self.write_manifest(trigger_text("gh", handler="handlers:held", extra='path = "/other"'), trigger_text("new"))
         answer = server.reload()
         report = self.assert_reloaded(answer, added=["new"], modified=["gh"], removed=["gone"])
         self.assertEqual(set(report), REPORT)

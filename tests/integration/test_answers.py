@@ -35,9 +35,9 @@ class AnswerTests(SharedServerCase):
     def test_shared_path(self) -> None:
         """One request is for every trigger of its path, each by its own rules; the answer lists them."""
         self.write_manifest(
-            trigger_text("all", path="/in", events=()),
-            trigger_text("opened", path="/in", events=("issues.opened",)),
-            trigger_text("pushed", path="/in", events=("push",)),
+            trigger_text("all", extra='path = "/in"', events=()),
+            trigger_text("opened", extra='path = "/in"', events=("issues.opened",)),
+            trigger_text("pushed", extra='path = "/in"', events=("push",)),
         )
         server = self.serve()
         answer = server.deliver("/in", b'{"action": "opened"}', delivery="d1").json()

@@ -132,7 +132,9 @@ class ContentTests(PlanCase):
         server = self.serve()
         secret.write_text("second-value\n")
         self.write("deep.py", "VALUE = 2\n")
-        gh = trigger_text("gh", secret="rotating", path="/hooks/gh", extra='timeout = "7s"\n[triggers.retry]\nmax = 3')
+        gh = trigger_text(
+            "gh", secret="rotating", extra='path = "/hooks/gh"\ntimeout = "7s"\n[triggers.retry]\nmax = 3'
+        )
         head = '[orchestrator]\nrecover = "manual"\npumps.max_outstanding = 8\n'
         self.write_manifest(gh, other, trigger_text("new"), head=head)
         done = self.orchestrator("plan")
@@ -233,7 +235,7 @@ class ProblemTests(PlanCase):
         server = self.serve()
         self.write_manifest(
             trigger_text("gh", extra='filtre = "x"'),
-            trigger_text("two", path="/health"),
+            trigger_text("two", extra='path = "/health"'),
             trigger_text("three", extra='timeout = "soon"'),
         )
         done = self.orchestrator("plan")

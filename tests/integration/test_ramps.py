@@ -129,7 +129,8 @@ class ShareTests(RampCase):
         self.assertEqual(self.ramp(server, "three", "?ramp=40%25")["stable"], "gh@v1")
         self.assertEqual(self.post(server, keys), {key: b.replace("v2", "v3") for key, b in taken.items()})
         # A path is known before the key is: a change of it cannot be shared.
-        self.write_manifest(trigger_text("gh", path="/elsewhere"), trigger_text("more", handler="apart:on_event"))
+        moved = trigger_text("gh", extra='path = "/elsewhere"')
+        self.write_manifest(moved, trigger_text("more", handler="apart:on_event"))
         report = server.reload("?ramp=40%25").json()
         self.assertIn("gh is not ramped, its new version takes all deliveries: its path changed", report["warnings"])
         answer = server.deliver("/elsewhere", delivery="last")

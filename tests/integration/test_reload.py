@@ -104,12 +104,12 @@ class ChangeTests(ServerCase):
 
     def test_added_modified_removed_unchanged(self) -> None:
         """Routes follow: a new one answers, a moved one answers at its new path alone, a removed one is gone."""
-        same, moved, gone = trigger_text("same"), trigger_text("moved", path="/old"), trigger_text("gone")
+        same, moved, gone = trigger_text("same"), trigger_text("moved", extra='path = "/old"'), trigger_text("gone")
         self.write_manifest(same, moved, gone)
         server = self.serve()
         connection = server.connect()
         self.assert_accepted(connection.deliver("/triggers/gone", delivery="d1"), "gone")
-        self.write_manifest(same, trigger_text("moved", path="/new"), trigger_text("added"))
+        self.write_manifest(same, trigger_text("moved", extra='path = "/new"'), trigger_text("added"))
         expected = {"added": ["added"], "modified": ["moved"], "removed": ["gone"], "unchanged": ["same"]}
         report = self.assert_reloaded(server.reload(), **expected)
         self.assertEqual(report["changes"], {"moved": ["path"]})

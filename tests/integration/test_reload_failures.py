@@ -148,10 +148,11 @@ class AuthorTests(FailureCase):
         self.write("dies.py", "import os\nos._exit(3)\n")
         self.write("syntax.py", "def on_event(:\n")
         self.write("plain.py", "on_event = 7\n")
-        clash = trigger_text("a", path="/same") + "\n" + trigger_text("b", path="/same", secret="another-secret")
+        same = 'path = "/same"'
+        clash = trigger_text("a", extra=same) + "\n" + trigger_text("b", extra=same, secret="another-secret")
         cases = (
             *(("parse", "nonsense ["), ("validate", trigger_text("gh", extra='filtre = "x"'))),
-            *(("validate", trigger_text("gh", path="/health")), ("validate", clash)),
+            *(("validate", trigger_text("gh", extra='path = "/health"')), ("validate", clash)),
             *(("validate", trigger_text("gh") + "\n" + trigger_text("gh")), ("validate", '[package]\nname = "x"')),
             ("validate", trigger_text("gh", extra="filter = 'event.('")),
             *(
@@ -176,7 +177,8 @@ class AuthorTests(FailureCase):
     def test_path_clash_names_both(self) -> None:
         """Two triggers on one path that verify requests differently: the problem names both."""
         server = self.serve()
-        self.write_manifest(trigger_text("a", path="/same"), trigger_text("b", path="/same", secret="another-secret"))
+        same = 'path = "/same"'
+        self.write_manifest(trigger_text("a", extra=same), trigger_text("b", extra=same, secret="another-secret"))
         report = self.assert_failed(server.reload(), "validate")
         text = str(report["problems"])
         for name in ("a", "b", "/same"):

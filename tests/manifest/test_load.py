@@ -74,7 +74,7 @@ class ResultTests(SynchronousTestCase):
                 str(problem),
                 f"harn.toml:{line + 4}: triggers[1] (t1): handler: there is no module handlers; write it",
             )
-            self.assertEqual(loaded.problem("t1", "secrets.signing_secret[1]", "x").line, line + 6)
+            self.assertEqual(loaded.problem("t1", "secrets.signing_secret[1]", "x").line, line + 5)
             self.assertEqual(loaded.problem("t1", "when", "x").line, line - 1)
 
     def test_uses(self) -> None:
@@ -180,7 +180,8 @@ class ReuseTests(SynchronousTestCase):
     def test_a_twin_of_a_kept_trigger(self) -> None:
         """A new trigger with the id of a kept one is found out."""
         old = load(trigger_text("a"))
-        error = self.assertRaises(ManifestInvalid, load, trigger_text("a") + trigger_text("a", path="/b"), old)
+        twins = trigger_text("a") + trigger_text("a", extra='path = "/b"')
+        error = self.assertRaises(ManifestInvalid, load, twins, old)
         self.assertIn('"a" is also the id of triggers[0] (a) on line 2', str(error))
 
     def test_windows_line_ends(self) -> None:

@@ -15,6 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from harn.options import ServeOptions
@@ -90,9 +91,15 @@ class ServiceCase(TestCase):
         """Make a server, which is stopped after the test."""
         options = evolve(self.options, **more)
         assembly = Assembly(options=options, reactor=self.reactor, environ=self.environ)
-        service = Orchestrator(self.reactor, StateDirectoryLock(options.state_dir), assembly, self.errors.append)
+        service = Orchestrator(self.reactor, StateDirectoryLock(options.state_dir), assembly)
+        service.started.addErrback(self.not_started)
         self.addCleanup(lambda: service.stopService() if service.running else None)
         return service
+
+    def not_started(self, failure: Failure) -> Failure:
+        """Note what an operator is shown."""
+        self.errors.append(failure.getErrorMessage())
+        return failure
 
     async def started(self, **more: Any) -> Orchestrator:
         """Start a server."""
