@@ -28,7 +28,6 @@ from harn.connectors.receivers import ConfiguredProvider
 from harn.deliveries import change_operations, job_operations
 from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
-from harn.dispatch import pause_operations
 from harn.dispatch.feature import add_gauges as add_dispatch_gauges
 from harn.history import operations as history_operations
 from harn.listener.feature import add_gauges as add_edge_gauges
@@ -474,7 +473,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *server_operations.OPERATIONS,
     *backup_operations.OPERATIONS,
     *dispatch_operations.OPERATIONS,
-    *pause_operations.OPERATIONS,
+    *dispatch_operations.PAUSE_OPERATIONS,
     *delivery_operations.OPERATIONS,
     *delivery_operations.IMPORTING,
     *change_operations.OPERATIONS,

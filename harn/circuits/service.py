@@ -17,7 +17,7 @@ from zope.interface import implementer
 from harn.circuits.circuit import KEPT_UNUSED, Circuit, CircuitState, Outcome, restored
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
-from harn.dispatch.interfaces import Held, IGate
+from harn.dispatch.gates import Held, IGate
 from harn.errors import HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settled
 from harn.manifest.model import DEAD_LETTER, CircuitSpec

@@ -13,8 +13,7 @@ import click
 import msgspec
 
 from harn.cli.client import ask
-from harn.cli.data import DataWrong, read_data, shortened
-from harn.cli.options import parameters_from, with_json, with_parameters, with_place
+from harn.cli.options import DataWrong, parameters_from, read_data, shortened, with_json, with_parameters, with_place
 from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import format_value, print_json
 from harn.cli.sources import find_source

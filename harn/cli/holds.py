@@ -26,7 +26,7 @@ from harn.cli.completion import complete_triggers
 from harn.cli.options import option, with_json, with_place
 from harn.cli.place import ServerLocation, ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
-from harn.dispatch.pause_operations import (
+from harn.dispatch.operations import (
     Paused,
     PauseServer,
     PauseTrigger,

@@ -6,12 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from harn.errors import HarnError
-from harn.model.references import parse_function_reference
+from harn.model.references import FunctionReference, SecretReference, parse_function_reference
+from harn.secrets.providers import variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,19 @@ USUAL_SENDER = "github"
 USUAL_HANDLER = "handlers:on_event"
 TAKEN = ("harn", "test_handlers")
 """Modules that a handler cannot be in: those of harn, and the tests."""
+
+SCHEMA = "harn.schema.json"
+"""The file that `manifest` names in its first line."""
+
+IGNORED = """\
+# State, logs and demo secrets of a server that is started in this folder.
+.harn/
+# Secrets.
+.env
+__pycache__/
+_trial_temp*/
+.pytest_cache/
+"""
 
 
 class CannotBegin(HarnError):
@@ -101,8 +116,6 @@ def make_files(plugin: IConnectorPlugin, name: str, handler: str, schema: str) -
 
     :raises click.UsageError: the handler is not ``module:function``.
     """
-    from harn.cli import starter
-
     try:
         function = parse_function_reference(handler)
     except ValueError as wrong:
@@ -111,12 +124,12 @@ def make_files(plugin: IConnectorPlugin, name: str, handler: str, schema: str) -
     if first in TAKEN or first in sys.stdlib_module_names:
         raise click.UsageError(f"--handler must be in a module of its own, got {first!r}, which {handler_clash(first)}")
     return {
-        "harn.toml": starter.manifest(plugin, name, str(function)),
-        starter.SCHEMA: schema,
-        f"{function.module.replace('.', '/')}.py": starter.handler(function.function, plugin.provider),
-        "test_handlers.py": starter.test(plugin.provider, function),
-        ".env.example": starter.environment(plugin),
-        ".gitignore": starter.IGNORED,
+        "harn.toml": manifest_text(plugin, name, str(function)),
+        SCHEMA: schema,
+        f"{function.module.replace('.', '/')}.py": handler_text(function.function, plugin.provider),
+        "test_handlers.py": test_text(plugin.provider, function),
+        ".env.example": environment_text(plugin),
+        ".gitignore": IGNORED,
     }
 
 
@@ -165,3 +178,88 @@ def show_next(directory: str, plugin: IConnectorPlugin, name: str, files: list[s
     ]
     for command, about in steps:
         click.echo(f"  {command:<20} # {about}" if about else f"  {command}")
+
+
+def secrets_of(plugin: IConnectorPlugin) -> dict[str, SecretReference]:
+    """Return the secrets that a trigger of a provider names, by their names."""
+    one_of = tuple(getattr(plugin, "one_of_secrets", ()))
+    names = (*plugin.required_secrets, *one_of[:1])
+    return {name: SecretReference(plugin.provider, name.replace("_", "-")) for name in names}
+
+
+def manifest_text(plugin: IConnectorPlugin, name: str, handler: str) -> str:
+    """Return the manifest of one trigger."""
+    lines = [
+        f"#:schema ./{SCHEMA}",
+        "# The line above lets editors complete and check this file; `harn check` checks it whole.",
+        "",
+        "[[triggers]]",
+        f"id = {_toml(name)}",
+        'kind = "webhook"',
+        f"provider = {_toml(plugin.provider)}",
+        'match = { events = [] } # all kinds of events; for example ["issues.*"] takes some',
+        f"handler = {_toml(handler)}",
+        'dedupe_key = "event.dedupe_key" # an event that is sent again is handled once',
+        'retry = { max = 5, backoff = "exponential" }',
+    ]
+    secrets = secrets_of(plugin)
+    if secrets:
+        named = ", ".join(f"{key} = {_toml(str(reference))}" for key, reference in secrets.items())
+        lines.append(f"secrets = {{ {named} }} # values come from the environment: see .env.example")
+    settings = getattr(plugin, "example_settings", None)
+    if settings and plugin.table is not None:
+        lines += ["", f"[triggers.{plugin.table}]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Write a text, number, boolean or list of these as TOML, which is JSON for them."""
+    return msgspec.json.encode(value).decode()
+
+
+def handler_text(function: str, provider: str) -> str:
+    """Return a module with a handler that says what it gets."""
+    return f'''"""What happens with events; harn.toml names these functions."""
+
+from harn.handlers import Context, TriggerEvent
+
+
+async def {function}(event: TriggerEvent, context: Context) -> dict:
+    """Handle one event of {provider}; what is returned is kept as the result of the delivery."""
+    context.log.info("received an event", kind=event.kind)
+    # The body of the request, parsed, is event.provider_payload["raw"].
+    # An exception fails this attempt, and the next one comes later, as `retry` in harn.toml says.
+    return {{"kind": event.kind}}
+'''
+
+
+def test_text(provider: str, handler: FunctionReference) -> str:
+    """Return a test of the handler, for unittest, pytest or trial."""
+    return f'''"""Tests of the handlers, without a server: python -m unittest, pytest, or trial."""
+
+import unittest
+
+from harn.testing.handlers import example, run_handler
+
+
+class HandlerTests(unittest.TestCase):
+    def test_example(self):
+        event = example("{provider}")
+        run = run_handler("{handler}", event)
+        self.assertEqual(run.outcome, "success", run)
+        self.assertEqual(run.result, {{"kind": event.kind}})
+'''
+
+
+def environment_text(plugin: IConnectorPlugin) -> str:
+    """Return the variables that a server needs, without their values."""
+    lines = [
+        "# Copy this file to .env, fill in the values, and load them into the shell that starts the server:",
+        "#   set -a; . ./.env; set +a; harn serve",
+        "# `harn dev` has demo values for those that are not set.",
+        "",
+    ]
+    for key, reference in secrets_of(plugin).items():
+        lines += [f"# {key} of {plugin.provider}", f"{variable_name(reference)}="]
+    lines += ["# Keys for the admin API from other machines, separated by commas.", "#HARN_ORCHESTRATOR_API_KEYS="]
+    return "\n".join(lines) + "\n"

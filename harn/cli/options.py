@@ -7,12 +7,15 @@ Each value is read strictly, and refused with a sentence that says what it must 
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harn.errors import HarnError
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameter, Parameters
 from harn.options import MANIFEST, STATE_DIR, Option
@@ -206,3 +209,35 @@ def parameters_from(operation: Operation[Any, P, Any], given: Mapping[str, Any],
         return operation.parameters(**{**values, **fixed})
     except ValueError as wrong:
         raise click.UsageError(str(wrong)) from None
+
+
+LONGEST_QUOTED = 60
+"""Characters of a text that a message quotes."""
+
+
+class DataWrong(HarnError):
+    """A value of ``--data`` that a command cannot send."""
+
+
+def read_data(given: str) -> bytes:
+    """
+    Return the bytes that ``TEXT``, ``@FILE`` or ``-`` stand for; ``@-`` is standard input, too.
+
+    :raises DataWrong: the file cannot be read.
+    """
+    if given in ("-", "@-"):
+        return sys.stdin.buffer.read()
+    if not given.startswith("@"):
+        return os.fsencode(given)
+    path = given[1:]
+    try:
+        with open(path, "rb") as file:  # a pipe, as of <(...) in a shell, is as good as a file
+            return file.read()
+    except (OSError, ValueError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise DataWrong(f"--data: {path or 'the file after @'} cannot be read: {why}") from None
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a text, for a message."""
+    return text if len(text) <= LONGEST_QUOTED else text[:LONGEST_QUOTED] + " ..."

@@ -18,9 +18,8 @@ from attrs import field, frozen
 
 from harn.cli.client import ServerUnreachable, fault_of_url
 from harn.cli.completion import complete_triggers
-from harn.cli.data import read_data
 from harn.cli.demo_secret import derive_demo_pair, read_demo_secret
-from harn.cli.options import Seconds, WholeNumber, with_json, with_place
+from harn.cli.options import Seconds, WholeNumber, read_data, with_json, with_place
 from harn.cli.output import print_error
 from harn.cli.place import ServerLocation
 from harn.cli.rows import print_json

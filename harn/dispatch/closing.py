@@ -25,7 +25,7 @@ from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.settlements import cancelled_letter
 from harn.dispatch.settler import Settler
-from harn.dispatch.writes import Writes
+from harn.dispatch.timers import Writes
 from harn.lifecycle import DeadLettered, Lifecycle, Redriven, VersionClosed
 from harn.model.delivery import RETRY_EXHAUSTED, DeadLetter, Settlement
 from harn.store.deliveries import REMOVED, GivenUp

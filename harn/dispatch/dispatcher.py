@@ -23,7 +23,7 @@ from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
 from harn.dispatch.parts import Limits, Parts
 from harn.dispatch.settler import Outcome
-from harn.dispatch.wakeups import Woken
+from harn.dispatch.timers import Woken
 from harn.lifecycle import VersionEnded
 from harn.model.delivery import NewDelivery, StoredDelivery, Workload
 from harn.server import Server

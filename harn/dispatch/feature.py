@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harn.connectors.interfaces import IEventSink, IExamples
-from harn.dispatch import operations, pause_operations
+from harn.dispatch import operations
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.emissions import Emissions
 from harn.dispatch.failure_log import FailureLog
@@ -29,7 +29,7 @@ def install(server: Server, limits: Limits = Limits()) -> None:  # noqa: B008  #
     server.add(dispatcher, Dispatcher, IVersionDeliveries)
     pauses = server.add(Pauses(server.wall, server.store.checkpoints, registry, dispatcher))
     dispatcher.gates.add(pauses)
-    server.operations.add(pauses, *pause_operations.OPERATIONS)
+    server.operations.add(pauses, *operations.PAUSE_OPERATIONS)
     intake = server.add(Intake(server.reactor, server.store.inbox, dispatcher, lifecycle))
     emissions = Emissions(wall=server.wall, registry=registry, intake=intake, lifecycle=lifecycle)
     server.add(emissions, IEventSink)

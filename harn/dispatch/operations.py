@@ -1,4 +1,4 @@
-"""Operations on dispatching: to send a synthetic event to a trigger."""
+"""Operations on dispatching: to send a synthetic event; to pause triggers, or the whole server, and resume them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from harn.clocks import rfc3339
 from harn.model.delivery import DEAD
+from harn.model.quantities import parse_duration
 from harn.operations.model import Caller, Post, Result, Role, operation
 from harn.operations.parameters import SECRET, Parameters, shown_as
 
 if TYPE_CHECKING:
+    from harn.dispatch.pauses import Pauses
     from harn.dispatch.settler import Outcome
     from harn.dispatch.synthetic import SyntheticEvents
+    from harn.store.holds import Pause
 
 
 LONGEST_KIND = 200
@@ -93,3 +97,151 @@ def describe_outcome(outcome: Outcome) -> Fired:
 
 OPERATIONS = (fire,)
 """Those of `SyntheticEvents`."""
+
+
+FOR = Meta(description="How long, for example 1h; until it is resumed when left out.")
+RATE = Meta(description="What was held begins at this rate, for example 10/s; all at once when left out.")
+LOWEST_RATE = 1.0 / 86400.0
+"""One a day: less is a mistake."""
+_PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class PauseServer(Parameters, frozen=True, kw_only=True, rename={"duration": "for"}):
+    """The time for which nothing begins."""
+
+    duration: Annotated[str | None, FOR, shown_as("DUR")] = None
+
+    def __post_init__(self) -> None:
+        """
+        Check the duration.
+
+        :raises ValueError: it is not a duration.
+        """
+        if self.duration is None:
+            return
+        try:
+            seconds = parse_duration(self.duration)
+        except ValueError as wrong:
+            raise ValueError(f"for: {wrong}") from wrong
+        if not seconds:
+            raise ValueError(f"for: must be longer than nothing, got {self.duration!r}")
+
+
+class PauseTrigger(PauseServer, frozen=True, kw_only=True, rename={"duration": "for"}):
+    """Which trigger to pause, and how long."""
+
+    trigger: Annotated[str, Meta(description="The trigger's id.")]
+
+
+class ResumeServer(Parameters, frozen=True, kw_only=True):
+    """The rate at which held deliveries begin."""
+
+    rate: Annotated[str | None, RATE, shown_as("N/s")] = None
+
+    def __post_init__(self) -> None:
+        """
+        Check the rate.
+
+        :raises ValueError: it is not a rate.
+        """
+        if self.rate is not None:
+            try:
+                parse_rate(self.rate)
+            except ValueError as wrong:
+                raise ValueError(f"rate: {wrong}") from wrong
+
+
+class ResumeTrigger(ResumeServer, frozen=True, kw_only=True):
+    """Which trigger to resume, and how fast."""
+
+    trigger: Annotated[str, Meta(description="The trigger's id.")]
+
+
+class Paused(Result, frozen=True, kw_only=True):
+    """A pause; ``trigger_id`` is null for the whole server, ``until`` where only a resume ends it."""
+
+    trigger_id: str | None
+    paused: bool
+    until: str | None
+
+
+class Resumed(Result, frozen=True, kw_only=True):
+    """The end of a pause; ``was_paused`` is false where there was none."""
+
+    trigger_id: str | None
+    paused: bool
+    was_paused: bool
+
+
+def parse_rate(text: str) -> float:
+    """
+    Return how many a second ``text`` names, for example ``10/s`` or ``90/m``.
+
+    :raises ValueError: it is not a number with a unit (s, m, h), or less than `LOWEST_RATE`.
+    """
+    count, _, unit = text.partition("/")
+    try:
+        found = float(count) / _PER[unit.strip() or "s"]
+    except (ValueError, KeyError):
+        found = 0.0
+    if not LOWEST_RATE <= found < 1e6:
+        raise ValueError(f'must be a rate, got {text!r}; write a number and /s, /m or /h, for example "10/s"')
+    return found
+
+
+@operation("triggers.pause", role=Role.OPERATE, route=Post("/triggers/{trigger}/pause"), audit=lambda _: {"paused": 1})
+async def pause_trigger(pauses: Pauses, caller: Caller, wanted: PauseTrigger) -> Paused:
+    """
+    Pause a trigger: its events are accepted and kept, and none begins. What runs goes on.
+
+    :raises RouteUnknown: there is no such trigger.
+    """
+    return await _pause(pauses, caller, wanted.trigger, wanted.duration)
+
+
+@operation("pause", role=Role.OPERATE, route=Post("/pause"), audit=lambda _: {"paused": 1})
+async def pause_server(pauses: Pauses, caller: Caller, wanted: PauseServer) -> Paused:
+    """Pause every trigger of the server: events are accepted and kept, and none begins. What runs goes on."""
+    return await _pause(pauses, caller, None, wanted.duration)
+
+
+@operation(
+    "triggers.resume",
+    role=Role.OPERATE,
+    route=Post("/triggers/{trigger}/resume"),
+    audit=lambda done: {"resumed": int(done.was_paused)},
+)
+async def resume_trigger(pauses: Pauses, caller: Caller, wanted: ResumeTrigger) -> Resumed:
+    """
+    Resume a trigger that was paused; where the whole server is paused, it stays so.
+
+    :raises RouteUnknown: there is no such trigger.
+    """
+    return await _resume(pauses, wanted.trigger, wanted.rate)
+
+
+@operation("resume", role=Role.OPERATE, route=Post("/resume"), audit=lambda done: {"resumed": int(done.was_paused)})
+async def resume_server(pauses: Pauses, caller: Caller, wanted: ResumeServer) -> Resumed:
+    """Resume the server after it was paused; triggers that are paused themselves stay so."""
+    return await _resume(pauses, None, wanted.rate)
+
+
+async def _pause(pauses: Pauses, caller: Caller, trigger_id: str | None, duration: str | None) -> Paused:
+    seconds = None if duration is None else parse_duration(duration)
+    pause = await pauses.pause(trigger_id, seconds, caller.actor)
+    return Paused(trigger_id=trigger_id, paused=True, until=shown_until(pause))
+
+
+async def _resume(pauses: Pauses, trigger_id: str | None, rate: str | None) -> Resumed:
+    was_paused = await pauses.resume(trigger_id, None if rate is None else parse_rate(rate))
+    still = pauses.of_server if trigger_id is None else pauses.of(trigger_id)
+    return Resumed(trigger_id=trigger_id, paused=still is not None, was_paused=was_paused)
+
+
+def shown_until(pause: Pause) -> str | None:
+    """Return when a pause ends by itself, as people read it."""
+    return None if pause.until is None else rfc3339(pause.until)
+
+
+PAUSE_OPERATIONS = (pause_trigger, pause_server, resume_trigger, resume_server)
+"""Those of `Pauses`."""

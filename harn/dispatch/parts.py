@@ -16,8 +16,7 @@ from harn.dispatch.refill import Refill
 from harn.dispatch.retries import Retries
 from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.settler import Interruptions, Settler
-from harn.dispatch.wakeups import Wakeups
-from harn.dispatch.writes import Writes
+from harn.dispatch.timers import Wakeups, Writes
 from harn.lifecycle import Lifecycle
 from harn.store.interfaces import IStore
 from harn.triggers.registry import Registry

@@ -13,9 +13,9 @@ from attrs import asdict
 from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
-from harn.clocks import WallTime, rfc3339
+from harn.clocks import WallTime
 from harn.dispatch.dispatcher import Dispatcher
-from harn.dispatch.interfaces import Held, IGate
+from harn.dispatch.gates import Held, IGate
 from harn.errors import RouteUnknown
 from harn.model.display import describe_unknown
 from harn.store.generations import ICheckpoints
@@ -129,8 +129,3 @@ class Pauses:
         if trigger_id is None or trigger_id in self._registry.active or self._registry.versions(trigger_id):
             return
         raise RouteUnknown(describe_unknown(trigger_id, self._registry.active))
-
-
-def shown_until(pause: Pause) -> str | None:
-    """Return when a pause ends by itself, as people read it."""
-    return None if pause.until is None else rfc3339(pause.until)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from harn.dispatch.delivery import Delivery, Phase
-from harn.dispatch.interfaces import Held
+from harn.dispatch.gates import Held
 from harn.model.delivery import DeadLetter
 from harn.triggers.binding import BindingVersion
 

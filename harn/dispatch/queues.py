@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harn.dispatch.delivery import Delivery
 from harn.dispatch.gates import Gates
 from harn.dispatch.queue import Queue, Room, Share
-from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.timers import Wakeups
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 

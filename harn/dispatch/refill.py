@@ -18,7 +18,7 @@ from harn.dispatch.delivery import Delivery
 from harn.dispatch.queue import Queue
 from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
-from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.timers import Wakeups
 from harn.model.delivery import StoredDelivery
 from harn.store.deliveries import IDeliveries
 

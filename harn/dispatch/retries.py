@@ -17,8 +17,7 @@ from twisted.python.failure import Failure
 
 from harn.clocks import BackSteps, WallTime
 from harn.dispatch.queues import Queues
-from harn.dispatch.wakeups import Wakeups
-from harn.dispatch.writes import INTERVAL, Writes
+from harn.dispatch.timers import INTERVAL, Wakeups, Writes
 from harn.errors import EventLogUnavailable
 from harn.store.deliveries import DueDelivery, IDeliveries
 from harn.triggers.registry import Registry

@@ -19,7 +19,7 @@ from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.queue import UNLIMITED, Pace, Queue, Share
 from harn.dispatch.queues import Queues
 from harn.dispatch.suspects import Suspects
-from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.timers import Wakeups
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 

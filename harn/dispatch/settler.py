@@ -21,7 +21,7 @@ from harn.dispatch.queues import Queues
 from harn.dispatch.retries import Retries
 from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.settlements import cancelled, pause_after, refused, removed, skipped
-from harn.dispatch.writes import Writes
+from harn.dispatch.timers import Writes
 from harn.errors import EventLogGone
 from harn.lifecycle import Lifecycle
 from harn.model.delivery import CANCELLED, DEAD, DONE, READY, WAITING, Settlement

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.queue import Queue
-from harn.dispatch.wakeups import Wakeups
+from harn.dispatch.timers import Wakeups
 
 ALONE_FROM = 3
 """Crashes from which on a delivery runs alone, behind all others."""

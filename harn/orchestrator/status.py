@@ -35,7 +35,7 @@ from harn.triggers.registry import Registry
 from harn.triggers.routing import NO_RAMPS, Ramp, share_of
 
 if TYPE_CHECKING:
-    from harn.orchestrator.state_lines import StateLines
+    from harn.orchestrator.publish import StateLines
 
 LIFECYCLE = "orchestrator.lifecycle"
 """The topic of a server's start and end."""

@@ -12,7 +12,7 @@ from harn.dispatch.queue import Room
 from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.suspects import ALONE_FROM, LONGEST_HOLD, LONGEST_WAIT, MOST_AT_ONCE
-from harn.dispatch.wakeups import Wakeups, Woken
+from harn.dispatch.timers import Wakeups, Woken
 from harn.lifecycle import Lifecycle
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.registry import Registry

@@ -8,8 +8,8 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.observability.counts import VersionCounts
-from harn.orchestrator import state_lines
-from harn.orchestrator.state_lines import StateLines
+from harn.orchestrator import publish
+from harn.orchestrator.publish import StateLines
 from harn.orchestrator.status import ServerState, describe, entry_of
 from harn.statistics.figures import Figures, StoredTotals
 from harn.store.holds import ALL
@@ -27,7 +27,7 @@ class LinesTests(SynchronousTestCase):
             self.made.append(of.key)
             return entry_of(state, of, paused)
 
-        self.patch(state_lines, "entry_of", counting)
+        self.patch(publish, "entry_of", counting)
         self.lines = StateLines()
         self.first, self.second = binding("a", 1, ACTIVE), binding("b", 1, ACTIVE)
         self.counts: dict[str, VersionCounts] = {}

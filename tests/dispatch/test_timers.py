@@ -9,8 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.clocks import LONGEST_SLEEP
-from harn.dispatch.wakeups import Wakeups, Woken
-from harn.dispatch.writes import Writes
+from harn.dispatch.timers import Wakeups, Woken, Writes
 from harn.errors import EventLogUnavailable
 from harn.lifecycle import Lifecycle
 from harn.testing.clocks import SteppedWall
