@@ -13,28 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.connectors.github import GITHUB
 from harn.connectors.interfaces import NormalizedEvent
 from harn.errors import MediaTypeUnsupported, PayloadInvalid, SignatureMismatch
-from harn.model.event import Envelope, TriggerEvent
 from harn.testing.signers import github_headers
 from harn.wire import digest_bytes
+from tests.connectors.declared import seen
 from tests.connectors.examples import NOW, SECRET, binding, connector, request
-
-
-def seen_by_handler(event: NormalizedEvent, body: bytes) -> dict[str, Any]:
-    """Return the provider's payload as a handler sees it."""
-    envelope = Envelope(
-        id="trigger_evt_1",
-        provider="github",
-        kind=event.kind,
-        received_at="2026-01-02T03:04:05.000Z",
-        dedupe_key=event.dedupe_key,
-        trace_id="trace_1",
-        headers={},
-        signature_status=event.signature_status,
-        payload=event.payload,
-        lifted=event.lifted,
-        body_format=event.body_format,
-    )
-    return TriggerEvent(envelope, body).provider_payload
 
 
 class GithubTests(SynchronousTestCase):
@@ -77,7 +59,7 @@ class GithubTests(SynchronousTestCase):
         body = json.dumps(
             {"action": "created", "issue": {"n": 1}, "comment": {"n": 2}, "installation": {"id": 42}}
         ).encode()
-        payload = seen_by_handler(self.normalize(body, "issue_comment", X_GitHub_Delivery="d-1"), body)
+        payload = seen(self.normalize(body, "issue_comment", X_GitHub_Delivery="d-1"), body)
         self.assertEqual(
             payload,
             {
@@ -94,7 +76,7 @@ class GithubTests(SynchronousTestCase):
 
     def test_fields_of_an_unknown_event(self) -> None:
         """An event that we know nothing about has the common fields; what the body lacks is None."""
-        payload = seen_by_handler(self.normalize(b"{}", "sponsorship"), b"{}")
+        payload = seen(self.normalize(b"{}", "sponsorship"), b"{}")
         self.assertEqual((payload["event"], payload["action"], payload["installation_id"]), ("sponsorship", None, None))
 
     def test_form(self) -> None:
@@ -102,7 +84,7 @@ class GithubTests(SynchronousTestCase):
         body = urlencode({"payload": '{"action": "opened", "title": "caf\u00e9 & co"}'}).encode()
         event = self.normalize(body, Content_Type="application/x-www-form-urlencoded; charset=utf-8")
         self.assertEqual((event.kind, event.body_format), ("issues.opened", "form"))
-        self.assertEqual(seen_by_handler(event, body)["raw"]["title"], "caf\u00e9 & co")
+        self.assertEqual(seen(event, body)["raw"]["title"], "caf\u00e9 & co")
 
     def test_form_that_is_none(self) -> None:
         """A form without the field, or with something else in it, is refused."""
@@ -145,11 +127,11 @@ class GithubTests(SynchronousTestCase):
         for body in (b'{"action": "opened", "t": "cut \\ud83d"}', b'\xef\xbb\xbf{"action": "opened"}'):
             event = self.normalize(body)
             self.assertEqual(event.kind, "issues.opened")
-            raw = seen_by_handler(event, body)["raw"]
+            raw = seen(event, body)["raw"]
             self.assertEqual((raw["action"], raw.get("t", "cut \ufffd")), ("opened", "cut \ufffd"))
         form = urlencode({"payload": '\ufeff{"action": "opened", "t": "\\udc00"}'}).encode()
         event = self.normalize(form, Content_Type="application/x-www-form-urlencoded")
-        self.assertEqual(seen_by_handler(event, form)["raw"], {"action": "opened", "t": "\ufffd"})
+        self.assertEqual(seen(event, form)["raw"], {"action": "opened", "t": "\ufffd"})
 
     def test_charset(self) -> None:
         """A charset that is not UTF-8 is refused, unless the bytes are the same in it."""
@@ -209,4 +191,4 @@ class GithubTests(SynchronousTestCase):
             read = json.dumps(json.loads(body.removeprefix(b"\xef\xbb\xbf")), ensure_ascii=False)
             # Half a surrogate pair is read as U+FFFD; the other parser keeps it.
             whole = read.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            self.assertEqual(seen_by_handler(event, body)["raw"], json.loads(whole))
+            self.assertEqual(seen(event, body)["raw"], json.loads(whole))

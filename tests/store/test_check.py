@@ -137,14 +137,7 @@ class CheckStoreTests(SQLiteTestCase):
 class CompactTests(SQLiteTestCase):
     def test_a_file_becomes_small_and_shrinks_from_then_on(self) -> None:
         """A file that cannot shrink by itself is rewritten: everything is there, and later it gives pages back."""
-        self.result_of(self.store.close())
-        for suffix in ("", ".mark"):
-            os.unlink(self.path + suffix)
-        connection = sqlite3.connect(self.path, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.close()
-        self.store = self.make_store()
-        self.result_of(self.store.open())
+        self.open_one_that_keeps_its_size()
         for number in range(30):
             self.settle(self.accept_one(f"e{number}", body=b"x" * 200_000))
         kept = self.accept_one("kept")

@@ -1,7 +1,6 @@
 """The file of a database becomes smaller once retention has emptied it."""
 
 import os
-import sqlite3
 
 from harn.store.retention import RetentionPolicy
 from harn.store.sqlite.retention import KEPT, SHARE
@@ -47,14 +46,7 @@ class ShrinkingTests(SQLiteTestCase):
 
     def test_file_of_an_earlier_version(self) -> None:
         """A file that was made without it goes on as before: nothing is given back, and nothing fails."""
-        self.result_of(self.store.close())
-        for suffix in ("", ".mark"):
-            os.unlink(self.path + suffix)
-        connection = sqlite3.connect(self.path, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.close()
-        self.store = self.make_store()
-        self.result_of(self.store.open())
+        self.open_one_that_keeps_its_size()
         self.fill(30)
         self.trim_all(NOTHING, NOW + 1)
         self.assertGreater(self.pages()[1], KEPT)
