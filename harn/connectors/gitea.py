@@ -1,4 +1,4 @@
-"""Gitea: webhooks of repositories, organizations and the whole instance."""
+"""Gitea, and Forgejo (so Codeberg, too): webhooks of repositories, organizations and the whole instance."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def forge(provider: str, home: str, name: str) -> SignedProvider:
 
 
 GITEA = forge("gitea", __name__, "Gitea")
-SIGNATURE = GITEA.scheme
+FORGEJO = forge("forgejo", __name__, "Forgejo")

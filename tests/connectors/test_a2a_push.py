@@ -12,8 +12,8 @@ from harn.connectors.interfaces import CREDENTIALS, NormalizedEvent
 from harn.errors import PayloadInvalid
 from harn.model.event import UNSIGNED
 from harn.wire import digest_bytes
+from tests.connectors.declared import seen
 from tests.connectors.examples import binding, connector, request
-from tests.connectors.test_github import seen_by_handler
 
 
 class A2aPushTests(SynchronousTestCase):
@@ -29,8 +29,8 @@ class A2aPushTests(SynchronousTestCase):
     def payload(self, document: Any) -> tuple[Any, ...]:
         """Return what a handler sees of a notification: kind, task, state, artifact, sender."""
         body = json.dumps(document).encode()
-        seen = seen_by_handler(self.normalize(body), body)
-        return tuple(seen[name] for name in ("kind", "task_id", "task_state", "artifact", "sender"))
+        payload = seen(self.normalize(body), body)
+        return tuple(payload[name] for name in ("kind", "task_id", "task_state", "artifact", "sender"))
 
     def test_credentials(self) -> None:
         """Our own credentials are asked for, so the event is not signed by its provider."""

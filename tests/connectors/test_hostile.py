@@ -12,14 +12,11 @@ from hypothesis import strategies as st
 from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.any_basic import BASIC
-from harn.connectors.any_hmac import HMAC
-from harn.connectors.any_token import TOKEN
+from harn.connectors.any_sender import BASIC, HMAC, TOKEN
 from harn.connectors.bitbucket import BITBUCKET
 from harn.connectors.cloudevents import CLOUDEVENTS
 from harn.connectors.discord import DISCORD
-from harn.connectors.forgejo import FORGEJO
-from harn.connectors.gitea import GITEA
+from harn.connectors.gitea import FORGEJO, GITEA
 from harn.connectors.gitlab import GITLAB
 from harn.connectors.interfaces import Events, Respond
 from harn.connectors.linear import LINEAR

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from harn.connectors.any_basic import BASIC
-from harn.connectors.any_hmac import HMAC
-from harn.connectors.any_token import TOKEN
+from harn.connectors.any_sender import BASIC, HMAC, TOKEN
 from harn.connectors.bitbucket import BITBUCKET
 from harn.connectors.cloudevents import CLOUDEVENTS
 from harn.connectors.discord import DISCORD
-from harn.connectors.forgejo import FORGEJO
-from harn.connectors.gitea import GITEA
+from harn.connectors.gitea import FORGEJO, GITEA
 from harn.connectors.gitlab import GITLAB
 from harn.connectors.linear import LINEAR
 from harn.connectors.notion import NOTION

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.any_basic import BASIC
+from harn.connectors.any_sender import BASIC
 from harn.connectors.discord import DISCORD
 from harn.connectors.interfaces import ConnectorBinding, IConnectorPlugin
 from harn.connectors.receivers import ConfiguredProvider

@@ -1,4 +1,7 @@
-"""Any sender that signs by an HMAC: the manifest says what is signed, and where the signature is."""
+"""
+Any sender that signs by an HMAC (the manifest says what is signed, and where the signature is), that sends a token in a
+header or in the query of the URL, or that sends a user and a password (HTTP's Basic authentication).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from harn.auth.credentials import TOLERANCE
+from harn.connectors.credentials import BasicScheme, TokenScheme
 from harn.connectors.places import Name, Places
 from harn.connectors.receivers import ConfiguredProvider, Example, Message, SignedProvider
 from harn.connectors.request_hmac import KeyEncoding, RequestHmac, read_template
@@ -85,3 +89,65 @@ class HmacSettings(Places, frozen=True, kw_only=True):
 HMAC = ConfiguredProvider(
     provider="hmac", home=__name__, settings=HmacSettings, example_settings={"header": "X-Signature"}
 )
+
+
+BASIC_SECRETS = ("user", "password")
+
+
+class BasicSettings(Places, frozen=True, kw_only=True):
+    """``[triggers.basic]``."""
+
+    def declared(self) -> SignedProvider:
+        """Return the declaration."""
+        return SignedProvider(
+            provider="basic",
+            home=__name__,
+            scheme=BasicScheme(),
+            secrets=BASIC_SECRETS,
+            read=Message.any_of,
+            kind=self.kind_fact(),
+            identity=self.identity_fact(),
+            headers={"content_type": "content-type"},
+            # For senders that send the password only when they are asked for it.
+            final=b'WWW-Authenticate: Basic realm="harn"\r\n',
+            example=Example(body=b'{"type": "example", "id": "1"}'),
+        )
+
+
+BASIC = ConfiguredProvider(provider="basic", home=__name__, settings=BasicSettings, required_secrets=BASIC_SECRETS)
+
+
+class TokenSettings(Places, frozen=True, kw_only=True):
+    """``[triggers.token]``."""
+
+    header: Annotated[
+        Name | None,
+        Meta(
+            description="The header with the token, with or without `Bearer` before it; default: `Authorization`,"
+            " unless `query` is given.",
+        ),
+    ] = None
+    query: Annotated[
+        Name | None,
+        Meta(
+            description="The parameter of the URL with the token; what stands in a URL is logged by proxies.",
+        ),
+    ] = None
+
+    def declared(self) -> SignedProvider:
+        """Return the declaration."""
+        header = self.header if self.header is not None or self.query is not None else "Authorization"
+        return SignedProvider(
+            provider="token",
+            home=__name__,
+            scheme=TokenScheme(header=header, query=self.query),
+            secrets=("token",),
+            read=Message.any_of,
+            kind=self.kind_fact(),
+            identity=self.identity_fact(),
+            headers={"content_type": "content-type"},
+            example=Example(body=b'{"type": "example", "id": "1"}'),
+        )
+
+
+TOKEN = ConfiguredProvider(provider="token", home=__name__, settings=TokenSettings, required_secrets=("token",))
