@@ -73,7 +73,7 @@ class IRetention(Interface):
 
 
 class IRetentionRules(Interface):
-    """What is kept, and for how long."""
+    """The source of the policy of retention, which a reload may change."""
 
     def policy() -> RetentionPolicy:
         """Return the policy in force: the next slice is trimmed by it."""

@@ -140,7 +140,7 @@ def load_fixture(path: str | os.PathLike[str]) -> TriggerEvent:
 @frozen(kw_only=True)
 class DeliveryContext:
     """
-    What `harn.handlers.Context` says of the delivery of an attempt.
+    The delivery of an attempt, as `harn.handlers.Context` describes it.
 
     :ivar replay_of: id of the event that it replays, or None.
     """

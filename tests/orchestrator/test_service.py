@@ -97,7 +97,7 @@ class ServiceCase(TestCase):
         return service
 
     def not_started(self, failure: Failure) -> Failure:
-        """Note what an operator is shown."""
+        """Record the text for the operator."""
         self.errors.append(failure.getErrorMessage())
         return failure
 
