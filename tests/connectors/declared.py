@@ -42,11 +42,11 @@ def only(answer: Events | Respond) -> NormalizedEvent:
     return event
 
 
-def seen(event: NormalizedEvent, body: bytes) -> dict[str, Any]:
+def seen(event: NormalizedEvent, body: bytes, provider: str = "p") -> dict[str, Any]:
     """Return the provider's payload as a handler sees it."""
     envelope = Envelope(
         id="trigger_evt_1",
-        provider="p",
+        provider=provider,
         kind=event.kind,
         received_at="2026-01-02T03:04:05.000Z",
         dedupe_key=event.dedupe_key,

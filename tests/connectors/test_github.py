@@ -59,7 +59,7 @@ class GithubTests(SynchronousTestCase):
         body = json.dumps(
             {"action": "created", "issue": {"n": 1}, "comment": {"n": 2}, "installation": {"id": 42}}
         ).encode()
-        payload = seen(self.normalize(body, "issue_comment", X_GitHub_Delivery="d-1"), body)
+        payload = seen(self.normalize(body, "issue_comment", X_GitHub_Delivery="d-1"), body, "github")
         self.assertEqual(
             payload,
             {
