@@ -30,6 +30,7 @@ from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
 from harn.dispatch.feature import add_gauges as add_dispatch_gauges
 from harn.history import operations as history_operations
+from harn.keys import operations as key_operations
 from harn.listener.feature import add_gauges as add_edge_gauges
 from harn.manifest.json_schema import manifest_json_schema
 from harn.manifest.model import RetrySpec
@@ -472,6 +473,7 @@ DECLARED: tuple[Operation[Any, Any, Any], ...] = (
     *reload_operations.DRAIN_OPERATIONS,
     *server_operations.OPERATIONS,
     *backup_operations.OPERATIONS,
+    *key_operations.OPERATIONS,
     *dispatch_operations.OPERATIONS,
     *dispatch_operations.PAUSE_OPERATIONS,
     *delivery_operations.OPERATIONS,

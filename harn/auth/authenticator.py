@@ -20,6 +20,7 @@ from harn.auth.credentials import (
     parse_signed_header,
     request_digest,
 )
+from harn.auth.keys import KeyRing
 from harn.errors import CredentialsRejected, SignatureMismatch
 from harn.model.delivery import Claim
 from harn.model.display import REDACTED
@@ -33,7 +34,8 @@ class Identity:
     """
     An authenticated sender.
 
-    :ivar actor: ``key:`` and the first 8 hexadecimal digits of the key's SHA-256, ``hmac``, or ``token``.
+    :ivar actor: ``key:`` and the name of a named key; ``key:`` and the first 8 hexadecimal digits of the SHA-256 of a
+        key of the environment; ``hmac``; or ``token``.
     :ivar guard: a claim that the caller must make durable before it acts; if it is taken, the request is a replay
         (`harn.errors.SignatureReplayed`). None where a repeated request is harmless.
     :ivar role: the permissions of the credential.
@@ -51,8 +53,21 @@ class Authenticator:
     Keys are compared as digests, always with all of them, so that timing shows neither their lengths nor a near match.
     """
 
-    def __init__(self, credentials: Credentials, token: bytes | None = None) -> None:
-        """:param token: a key beside the configured ones; see `harn.auth.credentials.write_token`."""
+    def __init__(
+        self,
+        credentials: Credentials,
+        token: bytes | None = None,
+        ring: KeyRing | None = None,
+        *,
+        accepts_named: bool = True,
+    ) -> None:
+        """
+        :param token: a key beside the configured ones; see `harn.auth.credentials.write_token`.
+        :param ring: the named keys, which change while this is in use.
+        :param accepts_named: False: they are only recognized, and taken out of headers that are stored.
+        """
+        self._ring = KeyRing() if ring is None else ring
+        self._accepts_named = accepts_named
         self._digests = [hashlib.sha256(key).digest() for key in credentials.keys]
         self._secret = credentials.hmac_secret
         self._token = None if token is None else hashlib.sha256(token).digest()
@@ -114,8 +129,8 @@ class Authenticator:
     def without_ours(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """
         Return the headers with every credential of this server replaced, so that they may be stored; else the same
-        mapping. Replaced are the current keys, in the headers that this class reads, and any signature in the form of
-        `SCHEME`.
+        mapping. Replaced are the current keys, with named ones, in the headers that this class reads, and any signature
+        in the form of `SCHEME`.
 
         :param headers: as in `authenticate`.
         """
@@ -130,10 +145,9 @@ class Authenticator:
     def _is_ours(self, name: str, value: str) -> bool:
         """Return whether a header's value is a credential that `authenticate_headers` would accept."""
         try:
-            if name == "x-api-key":
-                self._holder(name, value)
+            scheme, _, rest = ("", "", value) if name == "x-api-key" else value.strip().partition(" ")
+            if self._ring.holder(_digest(rest).hex()) is not None:
                 return True
-            scheme, _, rest = value.strip().partition(" ")
             if scheme.upper() == SCHEME and self._secret is not None:
                 parse_signed_header(rest)
             else:
@@ -144,16 +158,24 @@ class Authenticator:
 
     def _holder(self, header: str, key: str) -> Identity:
         """Return the identity of a key's holder, in constant time."""
-        given = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
+        given = _digest(key)
+        named = self._ring.holder(given.hex())
+        if named is not None and self._accepts_named:
+            return Identity(named.actor, role=named.role)
         found = False
         for digest in self._digests:
             found |= compare_digest(digest, given)
         if self._token is not None and compare_digest(self._token, given):
             return Identity("token")
         if not found:
-            more = "" if self._token is None else ", nor the token in the state directory"
+            more = "" if self._token is None else ", nor a named key, nor the token in the state directory"
             raise CredentialsRejected(f"the key in {header} is not one of {API_KEYS}{more}")
         return Identity("key:" + given.hex()[:8])
+
+
+def _digest(key: str) -> bytes:
+    """Return the SHA-256 of a key as a header has it."""
+    return hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
 
 
 def _guard(signature: bytes, timestamp: int) -> Claim:

@@ -63,6 +63,7 @@ ORCHESTRATOR: Mapping[str, Place] = {
     "import": Place("harn.cli.fixtures:import_", REPAIR, "Send a fixture as a new delivery"),
     "circuits": Place("harn.cli.holds:circuits", REPAIR, "List circuits; close an open one"),
     "recover": Place("harn.cli.unfinished:recover", REPAIR, "Take up what an earlier server left"),
+    "keys": Place("harn.cli.keys:keys", REPAIR, "Make, list, revoke keys of the admin API"),
     "backup": Place("harn.cli.maintenance:backup", REPAIR, "Write a backup of a running server"),
     "restore": Place("harn.cli.maintenance:restore", REPAIR, "Make a state directory of a backup"),
     "compact": Place("harn.cli.maintenance:compact", REPAIR, "Make the event log's file smaller"),

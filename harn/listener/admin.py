@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harn.errors import CredentialsRejected, NotPermitted
 from harn.listener.admin_auth import AdminAuth, shielded
+from harn.listener.admin_refusals import AdminRefusals
 from harn.listener.place import KleinPlace
 from harn.listener.push import CHALLENGE
 from harn.listener.request import JSON, HarnRequest
 from harn.listener.web import render
 from harn.operations.http import Arguments, read_parameters
-from harn.operations.model import Operation, Reply
-from harn.operations.registry import Operations
+from harn.operations.model import Caller, Operation, Reply
+from harn.operations.registry import Operations, check_role
 
 if TYPE_CHECKING:
     from klein import Klein
@@ -34,8 +36,9 @@ class Admin(KleinPlace):
 
     challenge = CHALLENGE
 
-    def __init__(self, auth: AdminAuth, operations: Operations) -> None:
+    def __init__(self, auth: AdminAuth, operations: Operations, refusals: AdminRefusals) -> None:
         self._auth = auth
+        self._refusals = refusals
         self._operations = operations
         self._endpoints = frozenset("/".join((ROOT + each.route.path).split("/")[:3]) for each in operations)
 
@@ -59,7 +62,11 @@ class Admin(KleinPlace):
         """
         from harn.listener.klein_pages import methods_of
 
-        self._auth.check_headers(request)
+        try:
+            self._auth.check_headers(request)
+        except CredentialsRejected as error:
+            self._refusals.note(request, error)
+            raise
         return methods_of(self.app, request)
 
     def body_limit(self, request: HarnRequest) -> int:
@@ -72,9 +79,29 @@ class Admin(KleinPlace):
 
     async def _answer(self, request: HarnRequest, operation: Operation[Any, Any, Any], path: dict[str, str]) -> None:
         """Authenticate, read the parameters, run the operation, send its result."""
-        caller = await self._auth.identify(request)
+        caller = await self._permitted(request, operation)
         arguments = Arguments(path=path, query=request.query_options(), headers=request.headers, body=request.body)
         wanted = read_parameters(operation, arguments)
         reply: Reply[Any] = await shielded(self._operations.run(operation, caller, wanted))
         headers = b"" if reply.etag is None else b"ETag: " + reply.etag.encode("latin-1", "replace") + b"\r\n"
         request.send(reply.status, _encode(reply.result), JSON, headers)
+
+    async def _permitted(self, request: HarnRequest, operation: Operation[Any, Any, Any]) -> Caller:
+        """
+        Return the caller, if its role allows the operation.
+
+        :raises CredentialsRejected: or one of its classes.
+        :raises NotPermitted: names the role that it needs.
+        :raises EventLogUnavailable: a signature cannot be claimed.
+        """
+        try:
+            caller = await self._auth.identify(request)
+        except CredentialsRejected as error:
+            self._refusals.note(request, error)
+            raise
+        try:
+            check_role(operation, caller)
+        except NotPermitted as error:
+            self._refusals.note(request, error, caller)
+            raise
+        return caller

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from harn.auth.credentials import read_token, write_token
+from harn.auth.keys import KeyRing
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
 from harn.lifecycle import HandshakeCaptured
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
+from harn.listener.admin_refusals import AdminRefusals
 from harn.listener.admission import Admission
 from harn.listener.credentials import LiveCredentials
 from harn.listener.endpoint import Bind
@@ -37,7 +39,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     """
     options = server.options
     token = (read_token(options.state_dir) if takes_over else None) or write_token(options.state_dir)
-    credentials = server.add(LiveCredentials(token))
+    credentials = server.add(LiveCredentials(token, server[KeyRing]))
     dispatcher, intake = server[Dispatcher], server[Intake]
     admission = server.add(Admission(server.reactor, **admission_defaults(server.environ), dispatcher=dispatcher))
     edge = (server.reactor, intake, admission, server.lifecycle, server.in_thread, credentials)
@@ -67,7 +69,9 @@ def install_admin(server: Server) -> None:
     operations = server.operations
     operations.add(operations, show_api)
     auth = AdminAuth(wall=server.wall, credentials=server[LiveCredentials], inbox=server.store.inbox)
-    server[HarnSite].mount("/admin", server.add(Admin(auth, operations)))
+    server[HarnSite].mount(
+        "/admin", server.add(Admin(auth, operations, AdminRefusals(server.reactor, server.wall, server)))
+    )
 
 
 def add_gauges(metrics: Metrics, readiness: Readiness, port: ServerPort) -> None:

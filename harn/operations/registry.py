@@ -101,6 +101,16 @@ class Audit:
         await self.records.note(TOPIC, operation.recorded_as, record)
 
 
+def check_role(operation: Operation[Any, Any, Any], caller: Caller) -> None:
+    """
+    Check that a caller may run an operation.
+
+    :raises NotPermitted: its role does not allow it; names the one that it needs.
+    """
+    if not caller.role.covers(operation.role):
+        raise NotPermitted(f"{operation.name}: your role must be {operation.role.value}, got {caller.role.value}")
+
+
 class Operations:
     """
     The operations of one server, in the order in which they were added.
@@ -144,8 +154,7 @@ class Operations:
         :raises NotPermitted: the caller's role does not allow it.
         :raises Refused, EventLogUnavailable: as the operation does.
         """
-        if not caller.role.covers(operation.role):
-            raise NotPermitted(f"{operation.name}: your role must be {operation.role.value}, got {caller.role.value}")
+        check_role(operation, caller)
         is_recorded = operation.audit is not None and not getattr(wanted, "dry_run", False)
         try:
             found = await operation.run(self._services[operation.name], caller, wanted)

@@ -24,6 +24,7 @@ from zope.interface import implementer
 from harn.circuits.service import Circuits
 from harn.dispatch.pauses import Pauses
 from harn.errors import HarnError, ShuttingDown
+from harn.keys.service import NamedKeys
 from harn.lifecycle import ServerStarted
 from harn.listener.descriptors import raise_open_files
 from harn.listener.port import ServerPort
@@ -218,6 +219,7 @@ class Orchestrator(Service):
         await server.store.open()
         await server[Pauses].load()
         await server[Circuits].load()
+        await server[NamedKeys].load()
         report = await build_first_generation(server)
         if not report.ok:
             raise NotStarted(problems_of(report))

@@ -20,6 +20,7 @@ from harn.circuits.service import Circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.pauses import Pauses
 from harn.errors import EventLogUnavailable
+from harn.keys.service import NamedKeys
 from harn.listener.credentials import LiveCredentials
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite
@@ -224,14 +225,15 @@ class UpgradableServer:
         except (EventLogUnavailable, TimeoutError) as error:
             why = str(error) or f"it took longer than {PATIENCE:g} s"
             log.warn(
-                "pauses and circuits cannot be read again, and are as they were when this program started: {why};"
-                " look at `harn orchestrator inspect`",
+                "pauses, circuits and named keys cannot be read again, and are as they were when this program"
+                " started: {why}; look at `harn orchestrator inspect`",
                 why=why,
             )
 
     async def _load_gates(self) -> None:
         await self.server[Pauses].load()
         await self.server[Circuits].load()
+        await self.server[NamedKeys].load()
 
     async def read_rollouts(self) -> None:
         """See `INewServer.read_rollouts`."""

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from harn.auth.credentials import Credentials
+from harn.auth.keys import KeyRing
 from harn.connectors.interfaces import CREDENTIALS, PUBLIC, Events, IReceiver, NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
@@ -21,6 +22,7 @@ from harn.errors import PayloadInvalid, SignatureMismatch, SignatureMissing
 from harn.lifecycle import Lifecycle
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
+from harn.listener.admin_refusals import AdminRefusals
 from harn.listener.admission import Admission
 from harn.listener.credentials import LiveCredentials
 from harn.listener.ingest import Ingest
@@ -183,7 +185,8 @@ class World:
         self.intake = Intake(self.clock, self.store.inbox, cast("Dispatcher", self), self.lifecycle)
         self.threads: list[Callable[[], None]] = []
         self.reloader = StubReloader()
-        self.credentials = LiveCredentials(None)
+        self.ring = KeyRing()
+        self.credentials = LiveCredentials(None, self.ring)
         self.credentials.replace(Credentials(keys=(KEY.encode(),), hmac_secret=b"hmac-secret"))
         self.readiness = Readiness()
         self.readiness.phase = None
@@ -214,7 +217,7 @@ class World:
     def mount_admin(self) -> None:
         """Mount the admin API, with the operations that there are by now."""
         auth = AdminAuth(wall=self.wall, credentials=self.credentials, inbox=self.store.inbox)
-        self.site.mount("/admin", Admin(auth, self.operations))
+        self.site.mount("/admin", Admin(auth, self.operations, AdminRefusals(self.clock, self.wall, self)))
 
     async def note(self, topic: str, kind: str, payload: Struct) -> None:
         self.recorded.append((topic, kind, to_builtins(payload)))

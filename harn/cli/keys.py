@@ -1,0 +1,180 @@
+"""``harn orchestrator keys``: named keys of the admin API, of a running server or of a state directory."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+from msgspec import to_builtins
+
+from harn.auth.keys import KEYS, NamedKey, digest_key, make_key, read_keys, with_key, without_key
+from harn.cli.client import ask
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place
+from harn.cli.place import ServerTarget, with_server
+from harn.cli.rows import Column, Rows, draw, print_json
+from harn.keys.operations import (
+    CreateKey,
+    KeyCreated,
+    KeyList,
+    KeyRevoked,
+    ListKeys,
+    create_key,
+    describe_keys,
+    list_keys,
+    revoke_key,
+)
+from harn.model.display import visible
+from harn.operations.model import Operation, Role
+from harn.operations.parameters import Parameters, given
+from harn.operations.registry import DONE, TOPIC, AuditRecord, new_record_id
+
+OFFLINE_ACTOR = "state-directory"
+"""The actor of a change that is made while no server runs: whoever may write to the state directory."""
+COLUMNS = (
+    Column("Name", lambda key: key.name),
+    Column("Role", lambda key: key.role, styles={"admin": "red", "operate": "yellow", "read": "green"}),
+    Column("Made at", lambda key: key.made_at),
+    Column("Made by", lambda key: key.made_by, drop=1),
+)
+
+Change = Callable[[Sequence[NamedKey]], Sequence[NamedKey]]
+"""Returns from the keys that there are those that there are to be."""
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke named keys of the admin API, each with a role."""
+
+
+@keys.command("create")
+@with_place
+@with_parameters(create_key, arguments=("name",))
+@with_server
+@with_json
+def create(target: ServerTarget, as_json: bool, **wanted: Any) -> None:
+    """
+    Make the key NAME with a role, and print it: this once, since only its digest is kept.
+
+    It counts at once, also where a server runs: Authorization: Bearer KEY, or X-API-Key: KEY.
+    """
+    parameters = parameters_from(create_key, wanted)
+    client = target.client_if_any()
+    if client is None:
+        made = create_offline(target.location.state_dir, parameters, time.time())
+    else:
+        made = ask(client, create_key, parameters).result
+    if as_json:
+        print_json(to_builtins(made))
+        return
+    click.echo(f"key {made.name} made, with the role {made.role}; it is not shown again:", err=True)
+    click.echo(made.key)
+
+
+@keys.command("list")
+@with_place
+@with_server
+@with_json
+def list_(target: ServerTarget, as_json: bool) -> None:
+    """List the named keys; those of the environment are not among them."""
+    client = target.client_if_any()
+    found = stored_keys(target.location.state_dir) if client is None else ask(client, list_keys, ListKeys()).result
+    if as_json:
+        print_json(to_builtins(found))
+    else:
+        draw(Rows(title="Keys:", columns=COLUMNS, rows=found.keys, none="no named keys; `keys create` makes one"))
+
+
+@keys.command("revoke")
+@with_place
+@with_parameters(revoke_key, arguments=("name",))
+@with_server
+@with_json
+def revoke(target: ServerTarget, as_json: bool, **wanted: Any) -> None:
+    """Refuse the key NAME from now on; a running server does so at once."""
+    parameters = parameters_from(revoke_key, wanted)
+    client = target.client_if_any()
+    if client is None:
+        change_offline(
+            target.location.state_dir,
+            revoke_key,
+            parameters,
+            lambda found: without_key(found, parameters.name),
+            {"revoked": 1},
+            time.time(),
+        )
+        done = KeyRevoked(name=parameters.name)
+    else:
+        done = ask(client, revoke_key, parameters).result
+    print_json(to_builtins(done)) if as_json else click.echo(f"key {visible(done.name)} revoked")
+
+
+def stored_keys(state_dir: str) -> KeyList:
+    """
+    Return the keys of a state directory.
+
+    :raises StateDirectoryUnusable: there is no database, or it is not harn's.
+    """
+    from harn.cli.sources import open_store
+    from harn.store.sqlite.generations import SQLiteCheckpoints
+
+    with open_store(state_dir) as store:
+        return describe_keys(read_keys(store.ask(SQLiteCheckpoints.get, KEYS)))
+
+
+def create_offline(state_dir: str, wanted: CreateKey, now: float) -> KeyCreated:
+    """
+    Make a key while no server runs.
+
+    :param now: seconds, Unix.
+    :raises WrongState: there is one of that name, or there are too many.
+    :raises StateDirectoryUnusable: a server holds the directory, or none has run on it.
+    """
+    key, role = make_key(), Role(wanted.role)
+    made = NamedKey(name=wanted.name, role=role, digest=digest_key(key), made_at=now, made_by=OFFLINE_ACTOR)
+    change_offline(state_dir, create_key, wanted, lambda found: with_key(found, made), {"created": 1}, now)
+    return KeyCreated(name=made.name, role=role.value, key=key)
+
+
+def change_offline(
+    state_dir: str,
+    operation: Operation[Any, Any, Any],
+    wanted: Parameters,
+    change: Change,
+    counts: Mapping[str, int],
+    now: float,
+) -> None:
+    """
+    Change the keys of a state directory on which no server runs, with the audit record of it, in one transaction.
+
+    :param now: seconds, Unix.
+    :raises StateDirectoryUnusable: a server holds it, or none has run on it.
+    """
+    from harn.cli.sources import DATABASE
+    from harn.store.lock import StateDirectoryLock
+    from harn.store.sqlite.generations import SQLiteCheckpoints
+    from harn.store.sqlite.offline import append_record, put_checkpoint, write_offline
+
+    parameters = {each.key: value for each, value in given(operation.fields, wanted)}
+    record = AuditRecord(
+        id=new_record_id(now),
+        actor=OFFLINE_ACTOR,
+        role=Role.ADMIN.value,
+        operation=operation.recorded_as,
+        parameters=parameters,
+        filter={},
+        outcome=DONE,
+        counts=dict(counts),
+    )
+    path = os.path.join(state_dir, DATABASE)
+    lock = StateDirectoryLock(state_dir)
+    lock.acquire()
+    try:
+        with write_offline(path) as session:
+            found = read_keys(SQLiteCheckpoints.get.query(None, session.connection, KEYS))  # type: ignore[arg-type]
+            put_checkpoint(session, KEYS, to_builtins(tuple(change(found))) or None)
+            append_record(session, TOPIC, operation.recorded_as, record, now)
+    finally:
+        lock.release()

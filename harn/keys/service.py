@@ -1,0 +1,79 @@
+"""The named keys of a server, in the store and in force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import to_builtins
+from twisted.internet.defer import DeferredLock
+from twisted.logger import Logger
+
+from harn.auth.keys import KEYS, KeyRing, NamedKey, digest_key, make_key, read_keys, with_key, without_key
+from harn.clocks import WallTime
+from harn.operations.model import Role
+from harn.store.generations import ICheckpoints
+
+log = Logger(namespace="harn.keys")
+
+
+class NamedKeys:
+    """
+    Makes and revokes keys.
+
+    :ivar ring: those in force; requests are checked against it.
+    """
+
+    def __init__(self, wall: WallTime, checkpoints: ICheckpoints, ring: KeyRing) -> None:
+        self._wall = wall
+        self._checkpoints = checkpoints
+        self.ring = ring
+        self._lock = DeferredLock()
+
+    async def load(self) -> None:
+        """
+        Put the keys of the store in force, before anything is served; an upgrade reads them once more.
+
+        :raises EventLogUnavailable: they cannot be read; those in force stay.
+        """
+        kept = await self._checkpoints.get(KEYS)
+        found = read_keys(kept)
+        if kept and len(found) < len(kept):
+            log.error(
+                "{count} named keys have damaged records and are not accepted; make them again (`harn orchestrator"
+                " keys list` shows those that are)",
+                count=len(kept) - len(found),
+            )
+        self.ring.replace(found)
+
+    async def create(self, name: str, role: Role, actor: str) -> tuple[NamedKey, str]:
+        """
+        Make a key that counts from now on; return its record, and the key itself, which is not kept.
+
+        :raises WrongState: there is one of that name, or there are too many.
+        :raises EventLogUnavailable: it could not be recorded; nothing has changed.
+        """
+        key = make_key()
+        made = NamedKey(name=name, role=role, digest=digest_key(key), made_at=self._wall.seconds(), made_by=actor)
+        await self._lock.acquire()
+        try:
+            await self._put(with_key(tuple(self.ring), made))
+        finally:
+            self._lock.release()
+        return made, key
+
+    async def revoke(self, name: str) -> None:
+        """
+        Refuse a key from now on.
+
+        :raises RouteUnknown: there is none of that name.
+        :raises EventLogUnavailable: it could not be recorded; nothing has changed.
+        """
+        await self._lock.acquire()
+        try:
+            await self._put(without_key(tuple(self.ring), name))
+        finally:
+            self._lock.release()
+
+    async def _put(self, keys: Sequence[NamedKey]) -> None:
+        await self._checkpoints.put(KEYS, to_builtins(keys) or None)
+        self.ring.replace(keys)
