@@ -151,7 +151,7 @@ class AddressRefused(Refused):
 
 
 class OriginRefused(Refused):
-    """The ``Origin`` header is not on the allow list."""
+    """The ``Origin`` header is not allowed, or the ``Host``: a page of another site may have sent the request."""
 
 
 class NotPermitted(Refused):

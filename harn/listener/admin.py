@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harn.errors import CredentialsRejected, NotPermitted
+from harn.errors import CredentialsRejected, NotPermitted, Refused
 from harn.listener.admin_auth import AdminAuth, shielded
 from harn.listener.admin_refusals import AdminRefusals
 from harn.listener.place import KleinPlace
@@ -57,14 +57,16 @@ class Admin(KleinPlace):
         """
         Return the methods of the path's routes.
 
+        :raises OriginRefused: a browser sends it for a page of another site.
         :raises CredentialsRejected: the headers show no credentials.
         :raises RouteUnknown: no operation has this path.
         """
         from harn.listener.klein_pages import methods_of
 
         try:
+            request.check_own()
             self._auth.check_headers(request)
-        except CredentialsRejected as error:
+        except Refused as error:
             self._refusals.note(request, error)
             raise
         return methods_of(self.app, request)

@@ -71,6 +71,15 @@ class Exposition(Page):
         self._metrics = metrics
         self._in_thread = in_thread
 
+    def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
+        """
+        Allow reading only, and only to scrapers and pages of this server.
+
+        :raises OriginRefused: a browser sends it for a page of another site.
+        """
+        request.check_own()
+        return super().methods(request)
+
     def serve(self, request: HarnRequest) -> None:
         """Read the gauges now, render them in a thread."""
 

@@ -61,6 +61,7 @@ class ServerPort:
             self._tls = TlsContext(certificate)
         limit = self._site.connection_limit
         self.listening = listen(self._reactor, self._asked, self._site, self._tls, inherited, limit=limit)
+        self._site.listens_on(self.listening.bind.host)
         files = open_file_limit()
         limit.allow(connections_within(files, open_files()))
         if limit.most < FEW:

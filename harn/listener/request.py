@@ -247,6 +247,14 @@ class HarnRequest:
             raise PayloadInvalid("the query has more than 32 options") from None
         return {name: ",".join(values) for name, values in parsed.items()}
 
+    def check_own(self) -> None:
+        """
+        Check that a request to one of the server's own pages was not sent by a browser for a page of another site.
+
+        :raises OriginRefused: it may have been.
+        """
+        self.site.own_hosts.check(self.headers.get("host"), self.headers.get("origin"))
+
     def problem(self, error: BaseException) -> Response:
         """Return the problem document of an error, which is the answer; a 401 has a challenge."""
         answer = problem_of(error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
@@ -23,6 +23,7 @@ from harn.clocks import WallTime
 from harn.connectors.interfaces import CREDENTIALS
 from harn.listener.channel import HarnChannel
 from harn.listener.connection_limit import ConnectionLimit
+from harn.listener.hosts import OwnHosts, is_loopback
 from harn.listener.phases import IDLE, Limits
 from harn.listener.place import EMPTY, Place, Tree
 from harn.listener.problems import unknown_path
@@ -76,6 +77,7 @@ class HarnSite(ServerFactory):
     :ivar wall: the time of day: for stamps, and for the freshness of signatures.
     :ivar tree: the current route table; assigned, never changed.
     :ivar origins: allowed values of ``Origin``; None for any.
+    :ivar own_hosts: the hosts that requests to the server's own pages may name.
     :ivar max_body_bytes: of an ingest request.
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
     :ivar connection_limit: the limit of open connections.
@@ -107,6 +109,7 @@ class HarnSite(ServerFactory):
         self.origins: frozenset[bytes] | None = None
         self.max_body_bytes = 10_485_760
         self.trusted_proxies: tuple[Network, ...] = ()
+        self.own_hosts = OwnHosts()
         self.unverified = UnverifiedBodies(clock, AdmissionSettings().max_unverified_bytes)
         self.channels: set[HarnChannel] = set()
         self.refusals = Refusals(clock)
@@ -149,8 +152,14 @@ class HarnSite(ServerFactory):
         self.origins = None if not origins or b"*" in origins else origins
         self.max_body_bytes = settings.max_body_bytes
         self.trusted_proxies = read_networks(settings.trusted_proxies)
+        allowed = frozenset(name.lower() for name in settings.admin_hosts)
+        self.own_hosts = evolve(self.own_hosts, allowed=allowed)
         self.connection_limit.apply(settings.admission.max_connections)
         self.unverified.apply(settings.admission.max_unverified_bytes, settings.max_body_bytes)
+
+    def listens_on(self, host: str) -> None:
+        """Called with the address of the open port: on a loopback address only names of that are accepted."""
+        self.own_hosts = evolve(self.own_hosts, is_local=is_loopback(host))
 
     def mount(self, prefix: str, place: Place) -> None:
         """Serve ``prefix`` and every path under it, for example ``/admin``, with ``place``."""

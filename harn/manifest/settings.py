@@ -15,6 +15,7 @@ from harn.model.networks import fault_of_network
 from harn.observability.log_limits import DEFAULT, LEVELS
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", re.ASCII)
 _YEARS = 10 * 366 * 86400
 
 
@@ -22,6 +23,12 @@ def _fault_of_origin(text: str) -> tuple[str, str] | None:
     if not text.strip() or text in ("*", "null") or _ORIGIN.fullmatch(text):
         return None
     return f"must be an origin, got {quote(text)}", "write scheme://host[:port] in lower case without a path, or *"
+
+
+def _fault_of_host(text: str) -> tuple[str, str] | None:
+    if _HOST.fullmatch(text):
+        return None
+    return f"must be the name or address of a host, got {quote(text)}", 'write it without port, "harn.example.org"'
 
 
 def fault_of_glob(text: str) -> tuple[str, str] | None:
@@ -128,6 +135,13 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
         Texts(
             "Networks of proxies whose X-Forwarded-For says who the sender is, for allow_from of triggers.",
             Text("", fault_of_network),
+        ),
+    ] = ()
+    admin_hosts: Annotated[
+        tuple[str, ...],
+        Texts(
+            "Further names that requests to /admin, /metrics and /console may have as Host, or as their Origin.",
+            Text("", _fault_of_host),
         ),
     ] = ()
     max_body_bytes: Annotated[int, Integer("The biggest request body, in bytes.", 1, 2**31)] = 10_485_760

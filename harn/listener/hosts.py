@@ -1,0 +1,81 @@
+"""
+Hosts and origins of requests to the server's own pages: a page of another site must not reach them through a browser.
+
+Such a page has a name of its own resolve to the address of this machine (DNS rebinding), and its requests then carry
+that name as ``Host``; or it sends them to the server's own name, and they carry its ``Origin``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from harn.errors import OriginRefused
+from harn.listener.problems import shown
+
+_LOCAL_NAMES = ("localhost", "ip6-localhost")
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
+ADVICE = "name it in admin_hosts of [orchestrator], if it is meant"
+
+
+@frozen(kw_only=True)
+class OwnHosts:
+    """
+    The hosts that requests to the server's own pages may name.
+
+    :ivar is_local: the server listens on a loopback address alone; without that, any ``Host`` is accepted.
+    :ivar allowed: further names, in lower case: as a proxy on this machine passes them on.
+    """
+
+    is_local: bool = False
+    allowed: frozenset[str] = frozenset()
+
+    def check(self, host: str | None, origin: str | None) -> None:
+        """
+        Check the two headers of a request; None for one that is absent.
+
+        :raises OriginRefused: a browser may send it for a page of another site.
+        """
+        if host is not None and self.is_local:
+            name = name_of(host)
+            if not is_loopback(name) and name not in self.allowed:
+                raise OriginRefused(
+                    f"the host must be a loopback address or name, since the server listens on one alone, got"
+                    f" {shown(host)!r}; {ADVICE}"
+                )
+        if origin is not None and not self._is_own(origin, host or ""):
+            raise OriginRefused(f"the origin must be the server's own, got {shown(origin)!r}; {ADVICE}")
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Return whether an origin is that of the host, or has an allowed name."""
+        try:
+            parts = urlsplit(origin)
+            name = parts.hostname or ""
+        except ValueError:
+            return False
+        if not name or parts.scheme not in _USUAL_PORTS:
+            return False
+        usual = _USUAL_PORTS[parts.scheme]
+        own = host.strip().lower().removesuffix(usual)
+        return parts.netloc.lower().removesuffix(usual) == own or name in self.allowed
+
+
+def name_of(host: str) -> str:
+    """Return the name or address of a ``Host`` header, in lower case, without port and brackets."""
+    text = host.strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.rpartition(":")[0] if text.count(":") == 1 else text
+
+
+def is_loopback(name: str) -> bool:
+    """Return whether a name or an address, in lower case, leads to this machine alone."""
+    plain = name.rstrip(".")
+    if plain in _LOCAL_NAMES or plain.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(plain.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
