@@ -10,7 +10,7 @@ Everything happens on the reactor thread. A field ``binding`` is a binding versi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -73,10 +73,10 @@ class Backpressure(Event, frozen=True, gc=False):
 
 
 class Appended(Event, frozen=True, gc=False):
-    """A unit is on disk; ``seconds`` is how long its writer waited."""
+    """Units are on disk, those of one commit; ``waits``: for each, how long its writer waited (seconds)."""
 
     topic: str
-    seconds: float
+    waits: Sequence[float]
 
 
 class Dropped(Event, frozen=True, gc=False):
@@ -94,12 +94,28 @@ class Dropped(Event, frozen=True, gc=False):
     duplicates: int = 0
 
 
-class Accepted(Event, frozen=True, gc=False):
-    """A delivery is on disk; with ``delivery.dead`` it is a dead letter from the start."""
+class AcceptedDelivery(msgspec.Struct, frozen=True, gc=False):
+    """A delivery that is on disk; with ``delivery.dead`` it is a dead letter from the start."""
 
     binding: str
     delivery_id: int
     delivery: NewDelivery
+
+
+class Accepted(Event, frozen=True, gc=False):
+    """
+    Deliveries are on disk: those that one commit brought, by id. Under load that are some thirty.
+
+    :ivar dead: those of them that are dead letters from the start: few look at more than these.
+    """
+
+    deliveries: Sequence[AcceptedDelivery]
+    dead: Sequence[AcceptedDelivery] = ()
+
+    @classmethod
+    def of(cls, deliveries: Sequence[AcceptedDelivery]) -> Accepted:
+        """Return the event of these deliveries."""
+        return cls(deliveries, [each for each in deliveries if each.delivery.dead is not None])
 
 
 class Begun(Event, frozen=True, gc=False):

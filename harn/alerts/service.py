@@ -171,11 +171,13 @@ class Watcher:
     # Deliveries
 
     def _accepted(self, event: Accepted) -> None:
-        new = event.delivery
-        if new.dead is not None:
+        for each in event.dead:
+            new = each.delivery
+            assert new.dead is not None
             self._died(new.trigger_id, new.dead, new.event_id)
-        if new.replay_of is None and self._board.concerned(kinds.SILENT, new.trigger_id):
-            self._pass(partial(self._board.accepted, new.trigger_id, self._wall.seconds()))
+        for trigger_id in {each.delivery.trigger_id for each in event.deliveries if each.delivery.replay_of is None}:
+            if self._board.concerned(kinds.SILENT, trigger_id):
+                self._pass(partial(self._board.accepted, trigger_id, self._wall.seconds()))
 
     def _settled(self, event: Settled) -> None:
         if event.settlement.dead is not None:

@@ -118,7 +118,7 @@ class Stream:
                 show("there is no delivery to send again yet; in a second terminal: harn send TRIGGER", "yellow")
 
     def _accepted(self, event: Accepted) -> None:
-        self._last = event.delivery.event_id
+        self._last = event.deliveries[-1].delivery.event_id
 
     def _settled(self, event: Settled) -> None:
         """Print how a delivery ended; a failed attempt has a line in the log, with its traceback."""

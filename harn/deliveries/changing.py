@@ -19,7 +19,7 @@ from harn.clocks import WallTime
 from harn.deliveries.selection import DeliveryReader, describe_state, gone, is_cancelled, refusal
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import WrongState
-from harn.lifecycle import Accepted, DeadLettersEnded, Lifecycle
+from harn.lifecycle import Accepted, AcceptedDelivery, DeadLettersEnded, Lifecycle
 from harn.model.delivery import DISCARDED, REPLAYED, NewDelivery, StoredDelivery
 from harn.model.references import new_event_id
 from harn.store.deliveries import ListedDelivery
@@ -229,12 +229,18 @@ class Replayer:
             if each.replayed_as is not None and each.delivery_id in done.dead
         )
         new = {row.event_id: row for row in done.deliveries}
+        replays: list[tuple[StoredDelivery, BindingVersion]] = []
         for event_id, binding in targets.items():
             row = new.get(event_id)
             if row is None:
                 binding.release()
                 continue
-            self.lifecycle.emit(Accepted(binding.key, row.delivery_id, accepted(row)))
+            replays.append((row, binding))
+        replays.sort(key=lambda replay: replay[0].delivery_id)
+        if replays:
+            emitted = [AcceptedDelivery(binding.key, row.delivery_id, accepted(row)) for row, binding in replays]
+            self.lifecycle.emit(Accepted.of(emitted))
+        for row, binding in replays:
             self.dispatcher.submit_row(row, binding)
         self.dispatcher.turn()
         for (trigger_id, provider), count in ended.items():

@@ -19,7 +19,7 @@ from twisted.logger import Logger, LogLevel
 from harn.clocks import rfc3339
 from harn.dispatch.settlements import allowed_attempts
 from harn.errors import HandlerRetryAfter
-from harn.lifecycle import Accepted, DeadLettered, Lifecycle, Settled
+from harn.lifecycle import Accepted, AcceptedDelivery, DeadLettered, Lifecycle, Settled
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import Attempt, DeadLetter
 from harn.model.display import visible
@@ -105,10 +105,10 @@ def dead_letter_line(event: Settled, dead: DeadLetter) -> Line:
     return _dead_letter(ids, dead, event.settlement.attempts)
 
 
-def refused_by_filter_line(event: Accepted, dead: DeadLetter) -> Line:
+def refused_by_filter_line(accepted: AcceptedDelivery, dead: DeadLetter) -> Line:
     """Return the line of an event that was a dead letter from the start."""
-    new = event.delivery
-    return _dead_letter(_ids(new.event_id, new.trigger_id, event.binding, new.envelope), dead, 0)
+    new = accepted.delivery
+    return _dead_letter(_ids(new.event_id, new.trigger_id, accepted.binding, new.envelope), dead, 0)
 
 
 def bulk_line(event: DeadLettered) -> Line:
@@ -268,13 +268,13 @@ class FailureLog:
         return attempt_line(event, attempt, retry, None if target is None else f"v{target.version}")
 
     def _accepted(self, event: Accepted) -> None:
-        new = event.delivery
-        if new.dead is None:
-            return
-        if self._takes_dead(new.trigger_id):
-            write(refused_by_filter_line(event, new.dead))
-        else:
-            self._left_out_of(new.trigger_id, new.event_id).dead[new.dead.reason] += 1
+        for each in event.dead:
+            new = each.delivery
+            assert new.dead is not None
+            if self._takes_dead(new.trigger_id):
+                write(refused_by_filter_line(each, new.dead))
+            else:
+                self._left_out_of(new.trigger_id, new.event_id).dead[new.dead.reason] += 1
 
     def _dead_lettered(self, event: DeadLettered) -> None:
         if not event.count:

@@ -9,23 +9,23 @@ the dispatcher in memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.clocks import rfc3339
 from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.settlements import shortened
-from harn.lifecycle import Accepted, Appended, Chosen, DeadLettersEnded, Dropped, Lifecycle
+from harn.lifecycle import Accepted, AcceptedDelivery, Appended, Chosen, DeadLettersEnded, Dropped, Lifecycle
 from harn.model.delivery import FILTER_ERROR, REPLAYED, Acceptance, Checkpoint, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
 from harn.model.references import new_event_id, new_trace_id
-from harn.store.inbox import IInbox, Kept
+from harn.store.inbox import IInbox, KeepingEnded, Kept
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import Ignored, Matched
 from harn.triggers.routing import Ramp
@@ -33,6 +33,8 @@ from harn.triggers.routing import Ramp
 DAY = 86400.0
 INBOX_TOPIC = "trigger.inbox.envelopes"
 """What the metrics call the inbox."""
+
+log = Logger(namespace="harn.dispatch")
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -66,16 +68,6 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     bindings: tuple[str, ...] = ()
 
 
-class Taker(Protocol):
-    """A waiter for the events that `Intake.begin` takes; one of its methods is called, once."""
-
-    def taken(self, taken: Taken) -> None:
-        """Called when everything that is kept is on disk."""
-
-    def not_taken(self, error: Exception) -> None:
-        """Called when nothing was kept; ``error`` is one that `Intake.take` raises."""
-
-
 class Decided(msgspec.Struct, frozen=True, gc=False):
     """
     The decision of a binding's rules: the events to keep, and how many did not match or were filtered out.
@@ -93,6 +85,34 @@ class Decided(msgspec.Struct, frozen=True, gc=False):
     holders: tuple[BindingVersion, ...]
     reached: frozenset[BindingVersion] = frozenset()
     checkpoint: Checkpoint | None = None
+
+
+class Taking:
+    """
+    The events of one request on their way to the disk; subclasses say what follows. `taken` or `not_taken` is called,
+    once.
+
+    :ivar began_at: when they were handed to the inbox (reactor's seconds); set by `Intake.begin`.
+    """
+
+    __slots__ = ("began_at", "binding", "decided")
+    began_at: float
+
+    def __init__(self, binding: BindingVersion, decided: Decided) -> None:
+        self.binding = binding
+        self.decided = decided
+
+    def taken(self, taken: Taken) -> None:
+        """Called when everything that is kept is on disk. Raises nothing."""
+        raise NotImplementedError
+
+    def not_taken(self, error: Exception) -> None:
+        """Called when nothing was kept; ``error`` is one that `Intake.take` raises. Raises nothing."""
+        raise NotImplementedError
+
+
+New = tuple[int, BindingVersion, NewDelivery]
+"""A delivery that has become durable: its id, and the version that it is for."""
 
 
 def decide(
@@ -241,21 +261,44 @@ class Intake:
 
     def keep(self, binding: BindingVersion, decided: Decided) -> Deferred[Taken]:
         """Accept what was decided to be kept, as `take` does."""
-        waiting = _Firing()
-        self.begin(binding, decided, waiting)
+        waiting = _Firing(binding, decided)
+        self.begin(waiting)
         return waiting.deferred
 
-    def begin(self, binding: BindingVersion, decided: Decided, taker: Taker) -> None:
-        """Accept what was decided to be kept, as `take` does, and call ``taker``, perhaps before this returns."""
-        deliveries, ignored = decided.deliveries, self._count(binding, decided)
+    def begin(self, taking: Taking) -> None:
+        """Accept what was decided to be kept, as `take` does, and call ``taking``, perhaps before this returns."""
+        decided = taking.decided
+        deliveries, ignored = decided.deliveries, self._count(taking.binding, decided)
         if not deliveries and decided.guard is None and decided.checkpoint is None:
-            taker.taken(Taken((), 0, ignored))
+            taking.taken(Taken((), 0, ignored))
             return
         for holder in decided.holders:
-            holder.lease()
+            holder.in_flight += 1  # a lease
+        taking.began_at = self._clock.seconds()
         acceptance = Acceptance(deliveries=deliveries, guard=decided.guard, checkpoint=decided.checkpoint)
-        self._inbox.keep(acceptance, Taking(self, binding, decided, self._clock.seconds(), taker))
+        self._inbox.keep(acceptance, taking, self)
         self._dispatcher.handed_over()
+
+    def keepings_ended(self, ended: Sequence[KeepingEnded]) -> None:
+        """See `harn.store.inbox.Keepings`: submit what is new of one commit, then tell the requests how they ended."""
+        now = self._clock.seconds()
+        new: list[New] = []
+        kept: list[tuple[Taking, Taken]] = []
+        for taking, result in ended:
+            if isinstance(result, Exception):
+                for holder in taking.decided.holders:
+                    holder.release()
+                taking.not_taken(result)
+                continue
+            try:
+                kept.append((taking, self._sorted(result, taking.binding, taking.decided, new)))
+            except Exception as error:
+                taking.not_taken(error)
+        if kept:
+            self._lifecycle.emit(Appended(INBOX_TOPIC, [now - taking.began_at for taking, _ in kept]))
+            self._submit(new)
+        for taking, taken in kept:
+            taking.taken(taken)
 
     def keep_shared(self, decisions: Sequence[tuple[BindingVersion, Decided]]) -> Deferred[tuple[Taken, ...]]:
         """
@@ -295,14 +338,16 @@ class Intake:
         self, kept: Kept, decisions: Sequence[tuple[BindingVersion, Decided]], began_at: float
     ) -> tuple[Taken, ...]:
         """Submit the new deliveries of each trigger."""
-        self._lifecycle.emit(Appended(INBOX_TOPIC, self._clock.seconds() - began_at))
+        self._lifecycle.emit(Appended(INBOX_TOPIC, [self._clock.seconds() - began_at]))
+        new: list[New] = []
         taken, begin = [], 0
         for binding, decided in decisions:
             end = begin + len(decided.deliveries)
             own = Kept(kept[begin:end])
             own.repeats = {each: kept.repeats[each] for each in own if each is not None and each in kept.repeats}
-            taken.append(self._submit(own, binding, decided))
+            taken.append(self._sorted(own, binding, decided, new))
             begin = end
+        self._submit(new)
         return tuple(taken)
 
     @staticmethod
@@ -312,36 +357,45 @@ class Intake:
             holder.release()
         return failure
 
-    def accepted(self, kept: Kept, taking: Taking) -> Taken:
-        """Submit new deliveries."""
-        self._lifecycle.emit(Appended(INBOX_TOPIC, self._clock.seconds() - taking.began_at))
-        return self._submit(kept, taking.binding, taking.decided)
-
-    def _submit(self, kept: Kept, binding: BindingVersion, decided: Decided) -> Taken:
-        """Submit new deliveries; release the leases of duplicates."""
-        emit, submit = self._lifecycle.emit, self._dispatcher.submit
+    def _sorted(self, kept: Kept, binding: BindingVersion, decided: Decided, new: list[New]) -> Taken:
+        """Add the deliveries that are on disk to ``new``, and release the leases of duplicates."""
         event_ids: list[str] = []
         bindings: list[str] = []
         duplicates = dead = 0
-        for delivery_id, new, holder in zip(kept, decided.deliveries, decided.holders, strict=True):
+        for delivery_id, delivery, holder in zip(kept, decided.deliveries, decided.holders, strict=True):
             if delivery_id is None:
                 duplicates += 1
                 holder.release()
                 continue
             if kept.repeats and delivery_id in kept.repeats:
-                new = structs.replace(new, replay_of=kept.repeats[delivery_id])
-            event_ids.append(new.event_id)
-            bindings.append(holder.key)
-            emit(Accepted(holder.key, delivery_id, new))
-            if new.dead is not None:
+                delivery = structs.replace(delivery, replay_of=kept.repeats[delivery_id])
+            if delivery.dead is not None:
                 dead += 1
-                holder.release()
-            else:
-                submit(delivery_id, holder, new)
-        self._dispatcher.turn()
+            event_ids.append(delivery.event_id)
+            bindings.append(holder.key)
+            new.append((delivery_id, holder, delivery))
         if kept.repeats or duplicates:
             self._left_out(binding, len(kept.repeats), duplicates)
         return Taken(tuple(event_ids), duplicates, decided.ignored + decided.filtered, dead, tuple(bindings))
+
+    def _submit(self, new: Sequence[New]) -> None:
+        """
+        Report deliveries that are on disk, and hand them over to the dispatcher.
+
+        Nothing that fails here is an answer to their requests: the next server runs what this one does not.
+        """
+        if new:
+            accepted = [AcceptedDelivery(holder.key, delivery_id, delivery) for delivery_id, holder, delivery in new]
+            self._lifecycle.emit(Accepted.of(accepted))
+        try:
+            for delivery_id, holder, delivery in new:
+                if delivery.dead is not None:
+                    holder.release()
+                else:
+                    self._dispatcher.submit(delivery_id, holder, delivery)
+            self._dispatcher.turn()
+        except Exception:
+            log.failure("dispatching failed")
 
     def _left_out(self, binding: BindingVersion, repeats: int, duplicates: int) -> None:
         """Report dead letters that were sent again, and duplicates."""
@@ -351,44 +405,13 @@ class Intake:
             self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, duplicates=duplicates))
 
 
-class Taking:
-    """
-    The events of one request on their way to the disk: what the inbox calls when they are there.
+class _Firing(Taking):
+    """Fires a Deferred."""
 
-    :ivar began_at: when they were handed to the inbox (reactor's seconds).
-    """
+    __slots__ = ("deferred",)
 
-    __slots__ = ("began_at", "binding", "decided", "intake", "taker")
-
-    def __init__(
-        self, intake: Intake, binding: BindingVersion, decided: Decided, began_at: float, taker: Taker
-    ) -> None:
-        self.intake = intake
-        self.binding = binding
-        self.decided = decided
-        self.began_at = began_at
-        self.taker = taker
-
-    def kept(self, kept: Kept) -> None:
-        """See `harn.store.inbox.Waiting.kept`."""
-        try:
-            taken = self.intake.accepted(kept, self)
-        except Exception as error:
-            self.taker.not_taken(error)
-        else:
-            self.taker.taken(taken)
-
-    def not_kept(self, error: Exception) -> None:
-        """See `harn.store.inbox.Waiting.not_kept`: release the leases."""
-        for holder in self.decided.holders:
-            holder.release()
-        self.taker.not_taken(error)
-
-
-class _Firing:
-    """A `Taker` that fires a Deferred."""
-
-    def __init__(self) -> None:
+    def __init__(self, binding: BindingVersion, decided: Decided) -> None:
+        super().__init__(binding, decided)
         self.deferred: Deferred[Taken] = Deferred()
 
     def taken(self, taken: Taken) -> None:

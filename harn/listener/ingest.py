@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.connectors.interfaces import Events, Normalized, Reject, Respond
-from harn.dispatch.intake import Arrival, Decided, Intake, Taken, decide
+from harn.dispatch.intake import Arrival, Decided, Intake, Taken, Taking, decide
 from harn.errors import BodyTimedOut, ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
 from harn.lifecycle import Backpressure, Chosen, HandshakeCaptured, Lifecycle, Received, RequestRefused, Settled
 from harn.listener.addresses import check_address
@@ -240,7 +240,7 @@ class Ingest(Place):
         if route.others or route.responds:
             self._keep_shared(request, route, examined)
             return
-        self._intake.begin(route.binding, examined.decided, Answering(self, request, examined.normalized))
+        self._intake.begin(Answering(self, request, route.binding, examined))
 
     def answer(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
         """Answer, now that the events are on disk."""
@@ -328,25 +328,27 @@ def _route(request: HarnRequest) -> Route:
     return route
 
 
-class Answering:
-    """A request whose events are on their way to the disk: what the intake calls when they are there."""
+class Answering(Taking):
+    """Answers a request when its events are on disk."""
 
     __slots__ = ("ingest", "normalized", "request")
 
-    def __init__(self, ingest: Ingest, request: HarnRequest, normalized: Events | Respond) -> None:
+    def __init__(self, ingest: Ingest, request: HarnRequest, binding: BindingVersion, examined: Examined) -> None:
+        self.binding = binding
+        self.decided = examined.decided
         self.ingest = ingest
         self.request = request
-        self.normalized = normalized
+        self.normalized = examined.normalized
 
     def taken(self, taken: Taken) -> None:
-        """See `harn.dispatch.intake.Taker.taken`."""
+        """See `Taking.taken`."""
         try:
             self.ingest.answer(taken, self.normalized, self.request)
         except Exception:
             self.ingest.stumbled(Failure(), self.request)
 
     def not_taken(self, error: Exception) -> None:
-        """See `harn.dispatch.intake.Taker.not_taken`."""
+        """See `Taking.not_taken`."""
         try:
             self.ingest.not_taken(error, self.request)
         except Exception:

@@ -148,11 +148,11 @@ class Metrics:
             counts = self.versions[binding] = VersionCounts()
         return counts
 
-    def accepted(self, delivery_id: int) -> None:
-        """Record the id of a delivery that was accepted."""
+    def accepted(self, first_id: int, last_id: int) -> None:
+        """Record the ids of the first and the last delivery that a commit has brought."""
         if self.first_delivery_id is None:
-            self.first_delivery_id = delivery_id
-        self.last_delivery_id = max(self.last_delivery_id, delivery_id)
+            self.first_delivery_id = first_id
+        self.last_delivery_id = max(self.last_delivery_id, last_id)
 
     def remove_version(self, binding: str) -> None:
         """Remove the counts of a binding version that has ended."""

@@ -91,19 +91,24 @@ class Counting:
         counts.deduped += event.duplicates
 
     def _appended(self, event: Appended) -> None:
-        (self._metrics.appends.get(event.topic) or self._metrics.appends_of(event.topic)).observe(event.seconds)
+        observe = self._metrics.appends_of(event.topic).observe
+        for seconds in event.waits:
+            observe(seconds)
 
     def _accepted(self, event: Accepted) -> None:
-        delivery = event.delivery
-        trigger_id = delivery.trigger_id
-        counts = self._triggers.get(trigger_id) or self._metrics.trigger(trigger_id, delivery.provider)
-        counts.accepted += 1
-        self._touched.add(trigger_id)
-        self._metrics.accepted(event.delivery_id)
-        if delivery.dead is not None:
-            counts.last_failure = delivery.received_at
-            counts.dead(delivery.dead.reason)
-            self._metrics.version(event.binding).dead += 1
+        for each in event.deliveries:
+            new = each.delivery
+            counts = self._triggers.get(new.trigger_id) or self._metrics.trigger(new.trigger_id, new.provider)
+            counts.accepted += 1
+            self._touched.add(new.trigger_id)
+        self._metrics.accepted(event.deliveries[0].delivery_id, event.deliveries[-1].delivery_id)
+        for each in event.dead:
+            new = each.delivery
+            assert new.dead is not None
+            counts = self._metrics.trigger(new.trigger_id, new.provider)
+            counts.last_failure = new.received_at
+            counts.dead(new.dead.reason)
+            self._metrics.version(each.binding).dead += 1
 
     def _settled(self, event: Settled) -> None:
         settlement = event.settlement
@@ -207,14 +212,16 @@ def log_deliveries(lifecycle: Lifecycle) -> None:
 
 
 def _accepted(event: Accepted) -> None:
-    if deliveries.active:
-        new = event.delivery
+    if not deliveries.active:
+        return
+    for each in event.deliveries:
+        new = each.delivery
         deliveries.note(
             "trigger event accepted",
             component="listener",
             trace_id=decode_envelope(new.envelope).trace_id,
             trigger_id=new.trigger_id,
-            binding=event.binding,
+            binding=each.binding,
             event_id=new.event_id,
         )
 

@@ -155,8 +155,8 @@ class Backlogs(Service):
     # Between two looks
 
     def _accepted(self, event: Accepted) -> None:
-        if event.delivery.dead is not None:
-            self.dead[event.delivery.trigger_id] += 1
+        for each in event.dead:
+            self.dead[each.delivery.trigger_id] += 1
 
     def _settled(self, event: Settled) -> None:
         if event.settlement.dead is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from zope.interface import Interface
 
@@ -24,22 +24,23 @@ class Kept(tuple[int | None, ...]):
     repeats: Mapping[int, str] = MappingProxyType({})
 
 
-class Waiting(Protocol):
-    """A waiter for an acceptance that was begun with `IInbox.keep`; one of its methods is called, once."""
+KeepingEnded: TypeAlias = tuple[Any, Kept | Exception]
+"""What was passed to `IInbox.keep` with an acceptance, and what was kept, or the error that `IInbox.accept` raises."""
 
-    def kept(self, kept: Kept) -> None:
-        """Called when the acceptance is on disk."""
 
-    def not_kept(self, error: Exception) -> None:
-        """Called when nothing of it was kept; ``error`` is one that `IInbox.accept` raises."""
+class Keepings(Protocol):
+    """Takes the ends of acceptances that were begun with `IInbox.keep`, each of them once."""
+
+    def keepings_ended(self, ended: Sequence[KeepingEnded]) -> None:
+        """Called with acceptances that are on disk, or of which nothing was kept: those of one commit together."""
 
 
 class IInbox(Interface):
     """Accepts events, each at most once for a dedupe key."""
 
-    def keep(acceptance: Acceptance, waiting: Waiting) -> None:
+    def keep(acceptance: Acceptance, waiting: Any, keepings: Keepings) -> None:
         """
-        Keep an acceptance as `accept` does, and call ``waiting`` instead of firing a Deferred.
+        Keep an acceptance as `accept` does, and call ``keepings`` with ``waiting`` instead of firing a Deferred.
 
         It may be called before this returns. Thousands of requests come each second: they need no chain of callbacks.
         """

@@ -270,4 +270,5 @@ class ManyTests(SynchronousTestCase):
         dead = self.server.bad_deploy(2)
         self.server.many(replay_many, state="dead")
         self.server.turns()
-        self.assertEqual([each.delivery.replay_of for each in found[2:]], dead)
+        accepted = [each.delivery for event in found for each in event.deliveries]
+        self.assertEqual([each.replay_of for each in accepted[2:]], dead)

@@ -143,8 +143,9 @@ class World:
         return {reason: count for (of, reason), count in self.dead.items() if of == trigger_id}
 
     def _accepted(self, event: Accepted) -> None:
-        if event.delivery.dead is not None:
-            self.dead[event.delivery.trigger_id, event.delivery.dead.reason] += 1
+        for each in event.dead:
+            assert each.delivery.dead is not None
+            self.dead[each.delivery.trigger_id, each.delivery.dead.reason] += 1
 
     def _settled(self, event: Settled) -> None:
         if event.settlement.dead is not None:

@@ -139,7 +139,7 @@ class TriggerTests(CountingCase):
 
     def test_of_the_whole_server(self) -> None:
         """Appends, back pressure and restarts of interpreters are of no trigger."""
-        self.lifecycle.emit(Appended("inbox", 0.2))
+        self.lifecycle.emit(Appended("inbox", [0.2]))
         self.lifecycle.emit(Backpressure("ingest", "reject"))
         self.lifecycle.emit(InterpreterRestarted())
         self.assertEqual(sum(self.metrics.appends["inbox"].counts), 1)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.lifecycle import Accepted, RequestRefused, Settled
+from harn.lifecycle import Accepted, AcceptedDelivery, RequestRefused, Settled
 from harn.model.delivery import DONE, WAITING, Settlement
 from harn.statistics import totals as module
 from harn.statistics.totals import PAUSE, REREAD, TotalsFlusher, TriggerTotals
@@ -37,7 +37,7 @@ class TotalsCase(SynchronousTestCase):
             new = new_delivery(f"e{number}", trigger_id=trigger_id)
             (delivery_id,) = self.successResultOf(self.server.store.inbox.accept(accept_of(new)))
             assert delivery_id is not None
-            self.server.lifecycle.emit(Accepted(f"{trigger_id}@v1", delivery_id, new))
+            self.server.lifecycle.emit(Accepted.of([AcceptedDelivery(f"{trigger_id}@v1", delivery_id, new)]))
 
     def refuse(self, status: int = 401) -> None:
         """Refuse a request to ``gh``."""
@@ -171,7 +171,7 @@ class CountedTests(TotalsCase):
     def test_dead_from_the_start(self) -> None:
         """A filter that fails is a failure of its trigger."""
         new = new_delivery("e1", dead=dead_letter("no"), received_at=NOW)
-        self.server.lifecycle.emit(Accepted("gh@v1", 1, new))
+        self.server.lifecycle.emit(Accepted.of([AcceptedDelivery("gh@v1", 1, new)]))
         self.assertEqual(self.totals.of("gh").last_failure, NOW)
 
     def test_trigger_that_came_back(self) -> None:

@@ -1,6 +1,6 @@
 """Each operation of a store's interface, on a world in which it has something to do; for tests of failures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -11,7 +11,7 @@ from zope.interface.interface import Method
 
 from harn.model.delivery import DEAD, DONE, REJECTED, RETRY_EXHAUSTED, WAITING, Acceptance, DeadLetter
 from harn.store.deliveries import DeliveryFilter
-from harn.store.inbox import Kept
+from harn.store.inbox import KeepingEnded, Kept
 from harn.store.interfaces import IStore
 from harn.store.jobs import ItemOutcome, JobFilter, JobState, NewJob, ReplayOrder
 from harn.store.retention import RetentionPolicy
@@ -109,26 +109,20 @@ def fired(deferred: Deferred[Any]) -> Any:
 POLICY = RetentionPolicy(events=DAY, dead=DAY)
 
 
-class _Fired:
-    """Fires a Deferred for a waiter of the inbox."""
+class _Firing:
+    """Fires the Deferreds that wait for an acceptance."""
 
-    def __init__(self) -> None:
-        self.deferred: Deferred[Kept] = Deferred()
-
-    def kept(self, kept: Kept) -> None:
-        """See `harn.store.inbox.Waiting`."""
-        self.deferred.callback(kept)
-
-    def not_kept(self, error: Exception) -> None:
-        """See `harn.store.inbox.Waiting`."""
-        self.deferred.errback(error)
+    def keepings_ended(self, ended: Sequence[KeepingEnded]) -> None:
+        """See `harn.store.inbox.Keepings`."""
+        for waiting, result in ended:
+            waiting.errback(result) if isinstance(result, Exception) else waiting.callback(result)
 
 
 def keep(world: World, acceptance: Acceptance) -> Deferred[Kept]:
-    """Keep an acceptance for a waiter."""
-    waiting = _Fired()
-    world.store.inbox.keep(acceptance, waiting)
-    return waiting.deferred
+    """Keep an acceptance without a Deferred of the store's."""
+    waiting: Deferred[Kept] = Deferred()
+    world.store.inbox.keep(acceptance, waiting, _Firing())
+    return waiting
 
 
 WRITES: dict[str, Callable[[World], Any]] = {

@@ -6,12 +6,17 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 from harn.errors import EventLogGone, HarnError, StoreError
 from harn.store.sqlite.connection import Session
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+log = Logger(namespace="harn.store")
+
+WAITER_FAILED = "what waited for a write failed; the other writes of its batch are not affected"
 _ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
@@ -34,14 +39,23 @@ class Unit:
         self.error: Exception | None = None
         self.deferred: Deferred[Any] | None = None
 
-    def end(self, error: Exception | None) -> None:
-        """Report that it is on disk, or why it is not. Called once, in the reactor's thread."""
+    def end(self) -> None:
+        """Report its value, now that it is on disk, or its error. Called once, in the reactor's thread."""
         if self.deferred is None:
             return
-        if error is None:
+        if self.error is None:
             self.deferred.callback(self.value)
         else:
-            self.deferred.errback(error)
+            self.deferred.errback(self.error)
+
+    @staticmethod
+    def end_all(units: Sequence[Any]) -> None:
+        """End units of this class that came one after the other in a batch; one that raises delays no other."""
+        for unit in units:
+            try:
+                unit.end()
+            except Exception:
+                log.failure(WAITER_FAILED)
 
 
 class GroupedUnit(Unit):

@@ -9,9 +9,9 @@ from zope.interface import implementer
 
 from harn.errors import ClaimTaken
 from harn.model.delivery import Acceptance, Claim, NewDelivery
-from harn.store.inbox import IInbox, Kept, Waiting
+from harn.store.inbox import IInbox, KeepingEnded, Keepings, Kept
 from harn.store.sqlite import claims
-from harn.store.sqlite.batch import GroupedUnit
+from harn.store.sqlite.batch import WAITER_FAILED, GroupedUnit, log
 from harn.store.sqlite.connection import LARGE, Session
 from harn.store.sqlite.executor import Idea
 from harn.store.sqlite.generations import put_all
@@ -30,27 +30,45 @@ _NAME_REPEATED = "UPDATE deliveries SET replay_of = ? WHERE id = ?"
 
 
 class Accept(GroupedUnit):
-    """Keep deliveries with their claims; ``size``: bytes of their bodies. ``waiting`` is called when that has ended."""
+    """
+    Keep deliveries with their claims; ``size``: bytes of their bodies.
 
-    __slots__ = ("acceptance", "size", "waiting")
+    :ivar keepings: called with ``waiting`` when that has ended, see `IInbox.keep`; None where a Deferred is fired.
+    """
 
-    def __init__(self, acceptance: Acceptance, waiting: Waiting | None = None) -> None:
+    __slots__ = ("acceptance", "keepings", "size", "waiting")
+
+    def __init__(self, acceptance: Acceptance, waiting: Any = None, keepings: Keepings | None = None) -> None:
         self.value = self.error = self.deferred = None  # as the base class does: thousands are made a second
         self.acceptance = acceptance
         self.waiting = waiting
-        size = 0
-        for delivery in acceptance.deliveries:
-            size += len(delivery.body)
-        self.size = size
+        self.keepings = keepings
+        self.size = sum([len(delivery.body) for delivery in acceptance.deliveries])
 
-    def end(self, error: Exception | None) -> None:
+    def end(self) -> None:
         """See `Unit.end`."""
-        if self.waiting is None:
-            super().end(error)
-        elif error is None:
-            self.waiting.kept(self.value)
+        if self.keepings is None:
+            super().end()
         else:
-            self.waiting.not_kept(error)
+            self.keepings.keepings_ended([(self.waiting, self.value if self.error is None else self.error)])
+
+    @staticmethod
+    def end_all(units: Sequence[Accept]) -> None:
+        """End acceptances that came one after the other: one call for all that ask for one."""
+        together: dict[Keepings, list[KeepingEnded]] = {}
+        alone = []
+        for unit in units:
+            if unit.keepings is None:
+                alone.append(unit)
+            else:
+                ended = (unit.waiting, unit.value if unit.error is None else unit.error)
+                together.setdefault(unit.keepings, []).append(ended)
+        for keepings, each in together.items():
+            try:
+                keepings.keepings_ended(each)
+            except Exception:
+                log.failure(WAITER_FAILED)
+        GroupedUnit.end_all(alone)
 
     @staticmethod
     def write_all(session: Session, units: Sequence[Accept], now: float) -> None:
@@ -150,9 +168,9 @@ class SQLiteInbox(Idea):
         """See `IInbox.accept`."""
         return self._executor.writer.write(Accept(acceptance))
 
-    def keep(self, acceptance: Acceptance, waiting: Waiting) -> None:
+    def keep(self, acceptance: Acceptance, waiting: Any, keepings: Keepings) -> None:
         """See `IInbox.keep`."""
-        self._executor.writer.add(Accept(acceptance, waiting))
+        self._executor.writer.add(Accept(acceptance, waiting, keepings))
 
     def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
         """See `IInbox.claim`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -93,11 +94,10 @@ class Writer:
 
     def add(self, unit: Unit) -> None:
         """Write ``unit`` with the batch of this turn; end it when it is on disk, or at once where that cannot be."""
-        if self._closed:
-            unit.end(EventLogUnavailable(f"the event log {self._database.name} is closed"))
-            return
-        if self._gone:
-            unit.end(self._away())
+        if self._closed or self._gone:
+            closed = EventLogUnavailable(f"the event log {self._database.name} is closed")
+            unit.error = closed if self._closed else self._away()
+            unit.end()
             return
         self._pending.append(unit)
         self._bytes += unit.size
@@ -162,11 +162,11 @@ class Writer:
         elif self.available:
             log.error("the event log cannot be written: {reason}", reason=str(failure))
         self.available = failure is None and not self._gone
-        for unit in units:
-            try:
-                unit.end(unit.error if failure is None else type(failure)(str(failure)))
-            except Exception:
-                log.failure("what waited for a write failed; the other writes of its batch are not affected")
+        if failure is not None:
+            for unit in units:
+                unit.error = type(failure)(str(failure))
+        for kind, together in groupby(units, type):
+            kind.end_all(list(together))
         if self._pending:
             # After what else this turn brings, the answers' consequences included.
             self._worker.soon(self._hand_over)
