@@ -50,17 +50,14 @@ _OVERLAP = 512
 _NOT_READABLE = (ValueError, RecursionError)
 
 
-class Document:
+class Document(msgspec.Struct, frozen=True, eq=False, gc=False):
     """
     One JSON value. Of a large one only the members that `at` returns are built.
 
     :ivar value: plain values; of a large one the JSON text (`msgspec.Raw`).
     """
 
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    value: Any
 
     @property
     def is_object(self) -> bool:
@@ -222,16 +219,14 @@ def _content_type(text: str) -> tuple[str, str | None]:
 
 def word(value: Any) -> str | None:
     """Return a string that is neither empty nor longer than `LONGEST_WORD`; None for anything else."""
-    if isinstance(value, str) and value and len(value) <= LONGEST_WORD:
-        return value
-    return None
+    return value if type(value) is str and value and len(value) <= LONGEST_WORD else None
 
 
 def identifier(value: Any) -> str | None:
     """Return a string as `word` does, or a whole number in decimal digits; None for anything else."""
-    if type(value) is int and abs(value) < _LEAST_TOO_LONG:
-        return str(value)
-    return word(value)
+    if type(value) is str:
+        return value if value and len(value) <= LONGEST_WORD else None
+    return str(value) if type(value) is int and abs(value) < _LEAST_TOO_LONG else None
 
 
 def occurred_at(value: Any) -> str | None:

@@ -58,7 +58,8 @@ class ConnectorContext:
     wall: WallTime = field(factory=WallClock)
 
 
-@frozen(kw_only=True)
+# Without slots: setting the fields of a frozen class with slots takes a call each, and each event is one of these.
+@frozen(kw_only=True, slots=False)
 class NormalizedEvent:
     """
     An event in the provider's words, before harn gives it an id.
@@ -80,7 +81,7 @@ class NormalizedEvent:
     body: bytes | None = None
 
 
-@frozen
+@frozen(slots=False)
 class Events:
     """
     Store these events; answer when they are durable. An empty tuple: there is nothing to store, answer ``ignored``.

@@ -259,6 +259,8 @@ class SignedConnector(Receiver):
         self.scheme: Scheme = declared.scheme
         self.sent_at = declared.sent_at
         self._named = tuple(declared.headers.items())
+        # Each message is one event, and the answer is harn's own, as with most providers.
+        self._is_plain = declared.sent_at is None and declared.handshake is declared.acknowledgement is nothing
         self.final_headers: bytes = declared.final
         self.credential_headers: tuple[str, ...] = getattr(declared.scheme, "credential_headers", ())
 
@@ -301,6 +303,8 @@ class SignedConnector(Receiver):
         message = declared.read(inbound.headers, inbound.body)
         if isinstance(message, tuple):
             return Events(tuple(self._event(each, each.body or b"") for each in message))
+        if self._is_plain:
+            return Events((self._event(message, inbound.body),))
         if declared.sent_at is not None:
             self._check_sent(declared.sent_at(message), inbound.received_at)
         answer = None if declared.handshake is nothing else declared.handshake(message)
@@ -337,15 +341,16 @@ class SignedConnector(Receiver):
 
         :raises PayloadInvalid: it has no kind.
         """
-        declared, headers, word = self._declared, message.headers, bodies.word
-        kind = word(declared.kind(message))
+        declared, headers = self._declared, message.headers
+        kind = bodies.word(declared.kind(message))
         if kind is None:
             raise PayloadInvalid(f"the body has no kind of event; is this a webhook of {declared.provider}?")
         payload: dict[str, Any] = {"event": kind}
         if declared.values is not no_values:
             payload = {**declared.values(message), "event": kind}
         for name, each in self._named:
-            payload[name] = word(headers.get(each))
+            value = headers.get(each)
+            payload[name] = value if value and len(value) <= bodies.LONGEST_WORD else None
         occurred_at = None if declared.occurred_at is nothing else declared.occurred_at(message)
         fields = declared.fields(message)
         return NormalizedEvent(

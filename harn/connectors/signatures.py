@@ -149,14 +149,19 @@ class HmacScheme:
         self, keys: Sequence[bytes], headers: Headers, body: bytes, now: float, tolerance: int = TOLERANCE
     ) -> None:
         """See `IScheme`."""
-        timestamp, candidates = self._given(headers, now, tolerance)
+        given = headers.get(self._given_in)
+        if given and self._stands_alone and self._signs_body_alone:  # as most senders sign
+            signed, candidates = body, [given.encode("utf-8", "replace")]
+        else:
+            timestamp, texts = self._given(headers, now, tolerance)
+            signed = body if self._signs_body_alone else self._parts(timestamp, body)
+            candidates = [text.encode("utf-8", "replace") for text in texts]
         # All pairs are compared, whatever matches on the way, as in `any_equal`.
         found = False
-        signed = body if self._signs_body_alone else self._parts(timestamp, body)
         for key in keys:
             expected = self._written(key, signed)
             for candidate in candidates:
-                found |= compare_digest(expected, candidate.encode("utf-8", "replace"))
+                found |= compare_digest(expected, candidate)
         if not found:
             raise self._mismatch()
 
@@ -199,8 +204,6 @@ class HmacScheme:
         :raises SignatureMismatch: the header is malformed.
         """
         given = headers.get(self._given_in, "")
-        if given and self._stands_alone:
-            return None, (given,)
         self.check_headers(headers)
         timestamp = None if self._timed_in is None else headers[self._timed_in]
         candidates: Sequence[str] = (given,)
@@ -245,7 +248,7 @@ class HmacScheme:
         """Return the digest of ``signed``, as it is written in the header."""
         digest = hmac.digest(key, signed, self.algorithm)
         if self.encoding is Encoding.HEX:
-            return self._written_before + digest.hex().encode("ascii")
+            return self._written_before + binascii.hexlify(digest)
         if self.encoding is Encoding.BASE64:
             return self._written_before + base64.b64encode(digest)
         return self._written_before + base64.urlsafe_b64encode(digest).rstrip(b"=")

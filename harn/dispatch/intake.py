@@ -130,14 +130,9 @@ def decide(
     :param ramp: chooses for each event whose rules are applied: those of ``binding``, its fresh version, or of the
         stable one.
     """
+    if ramp is None and len(events) == 1:
+        return _decide_one(binding, arrival, events[0], always_claim)
     trace_id = new_trace_id(arrival.received_at)
-    if ramp is None and len(events) == 1:  # as most requests are
-        envelope = _envelope_of(binding, arrival, events[0], trace_id)
-        new = _apply(binding, arrival, envelope, _body_of(arrival, events[0]), always_claim)
-        if isinstance(new, NewDelivery):
-            return Decided((new,), 0, 0, arrival.guard, (binding,))
-        is_filtered = new.stage == "filter"
-        return Decided((), int(not is_filtered), int(is_filtered), arrival.guard, ())
     kept: list[NewDelivery] = []
     holders: list[BindingVersion] = []
     reached: frozenset[BindingVersion] = frozenset()
@@ -159,6 +154,20 @@ def decide(
     return Decided(tuple(kept), ignored, filtered, arrival.guard, tuple(holders), reached)
 
 
+def _decide_one(binding: BindingVersion, arrival: Arrival, event: NormalizedEvent, always_claim: bool) -> Decided:
+    """Decide on the only event of a request, as nearly all have one; an event of another kind gets no envelope."""
+    rules = binding.rules
+    if not rules.match(event.kind):
+        return Decided((), 1, 0, arrival.guard, ())
+    envelope = _envelope_of(binding, arrival, event, new_trace_id(arrival.received_at))
+    if rules.is_by_kind and not always_claim:
+        return Decided((_new(binding, arrival, envelope, _body_of(arrival, event)),), 0, 0, arrival.guard, (binding,))
+    found = _apply(binding, arrival, envelope, _body_of(arrival, event), always_claim)
+    if isinstance(found, NewDelivery):
+        return Decided((found,), 0, 0, arrival.guard, (binding,))
+    return Decided((), 0, 1, arrival.guard, ())
+
+
 def _body_of(arrival: Arrival, normalized: NormalizedEvent) -> bytes:
     """Return the body of an event: its own, or the request's."""
     return arrival.body if normalized.body is None else normalized.body
@@ -174,7 +183,7 @@ def _envelope_of(binding: BindingVersion, arrival: Arrival, normalized: Normaliz
         occurred_at=normalized.occurred_at,
         dedupe_key=normalized.dedupe_key,
         trace_id=trace_id,
-        headers=dict(arrival.headers),
+        headers=arrival.headers if type(arrival.headers) is dict else dict(arrival.headers),
         signature_status=normalized.signature_status,
         payload=normalized.payload,
         lifted=normalized.lifted,
@@ -200,6 +209,18 @@ def _apply(
         return verdict
     else:
         dead = DeadLetter(reason=FILTER_ERROR, error_class=FILTER_ERROR, error=shortened(verdict.error))
+    return _new(binding, arrival, envelope, body, claim, dead)
+
+
+def _new(
+    binding: BindingVersion,
+    arrival: Arrival,
+    envelope: Envelope,
+    body: bytes,
+    claim: Claim | None = None,
+    dead: DeadLetter | None = None,
+) -> NewDelivery:
+    """Return what is to be kept of an event."""
     return NewDelivery(
         event_id=envelope.id,
         trigger_id=binding.id,

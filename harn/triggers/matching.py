@@ -13,7 +13,7 @@ from typing import Any
 
 import jmespath
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from harn.manifest.model import TriggerSpec
 from harn.model.event import TriggerEvent
@@ -104,11 +104,31 @@ def compile_expression(text: str) -> CompiledExpression:
 
 @frozen
 class Rules:
-    """The compiled rules of one binding version."""
+    """
+    The compiled rules of one binding version.
+
+    :ivar events: patterns of kinds, see `matches`.
+    :ivar is_by_kind: there is neither a filter nor a dedupe key: nothing of an event is looked at but its kind.
+    """
 
     events: tuple[str, ...]
     filter: CompiledExpression | None
     dedupe_key: CompiledExpression | None
+    is_by_kind: bool = field(init=False)
+    _kinds: frozenset[str] = field(init=False)
+    _families: tuple[str, ...] = field(init=False)
+
+    @is_by_kind.default
+    def _looks_at_kind_alone(self) -> bool:
+        return self.filter is None and self.dedupe_key is None
+
+    @_kinds.default
+    def _exact_patterns(self) -> frozenset[str]:
+        return frozenset(self.events)
+
+    @_families.default
+    def _beginnings(self) -> tuple[str, ...]:
+        return tuple(pattern[:-1] for pattern in self.events if pattern.endswith(".*"))
 
     @classmethod
     def of(cls, spec: TriggerSpec) -> Rules:
@@ -119,15 +139,19 @@ class Rules:
             None if spec.dedupe_key is None else compile_expression(spec.dedupe_key),
         )
 
+    def match(self, kind: str) -> bool:
+        """Return whether ``events`` match a kind, as `matches` says, in one step however many patterns there are."""
+        return not self.events or kind in self._kinds or kind.startswith(self._families)
+
     def decide(self, event: TriggerEvent, *, always_claim: bool = False) -> Decision:
         """
         Decide on one event.
 
         :param always_claim: claim the provider's own key if the trigger has none (cron ticks, ``jti``).
         """
-        if self.events and not matches(self.events, event.kind):
+        if not self.match(event.kind):
             return Ignored("match")
-        if self.filter is None and self.dedupe_key is None and not always_claim:
+        if self.is_by_kind and not always_claim:
             return _MATCHED
         try:
             if self.filter is not None and not is_truthy(self.filter(event)):
