@@ -90,7 +90,7 @@ class Admission:
         )
         self._global, self._each = self._defaults
         self._levels: dict[str, Level] = {}
-        self._settings = AdmissionSettings()
+        self._use(AdmissionSettings())
         self.pending_bytes = 0
         self.pending_events = 0
         self.rejected = 0
@@ -106,7 +106,7 @@ class Admission:
 
         :param trigger_ids: of all triggers in force; tested once for each bucket.
         """
-        self._settings = settings
+        self._use(settings)
         global_default, each_default = self._defaults
         previous = self._global, self._each
         self._global = global_default if settings.global_rate is None else _rate(settings.global_rate, None)
@@ -119,6 +119,11 @@ class Admission:
                 kept[key] = level_at(level_at(level, old, now), new, now)
         self._levels = kept
 
+    def _use(self, settings: AdmissionSettings) -> None:
+        self._settings = settings
+        # Up to here there is room whatever the dispatcher holds: see `_fits`.
+        self._ample = settings.max_pending_bytes - settings.max_pending_bytes // 2
+
     def admit(self, trigger_id: str, length: int) -> None:
         """
         Decide when the headers are in.
@@ -127,8 +132,9 @@ class Admission:
         :raises RateExceeded: the trigger is over its rate.
         :raises Saturated: the server is over its own, or holds too much that is not durable.
         """
-        settings = self._settings
-        if self.pending_events >= settings.max_pending_events or not self._fits(length):
+        if self.pending_events >= self._settings.max_pending_events or (
+            self.pending_bytes + length > self._ample and not self._fits(length)
+        ):
             self._refuse_saturated()
         if self._each is not None:
             wait = self._take(trigger_id, self._each)
@@ -153,8 +159,9 @@ class Admission:
 
         :raises Saturated: there is no room for it.
         """
-        settings = self._settings
-        if self.pending_events >= settings.max_pending_events or not self._fits(length):
+        if self.pending_events >= self._settings.max_pending_events or (
+            self.pending_bytes + length > self._ample and not self._fits(length)
+        ):
             self._refuse_saturated()
         self.pending_bytes += length
         self.pending_events += 1
@@ -172,11 +179,8 @@ class Admission:
         half, and they must never keep every new request out.
         """
         bound = self._settings.max_pending_bytes
-        free = bound - self.pending_bytes - length
-        if free >= bound // 2:
-            return True
         held = 0 if self._dispatcher is None else self._dispatcher.bytes_in_hand
-        return free >= min(held, bound // 2)
+        return bound - self.pending_bytes - length >= min(held, bound // 2)
 
     def _take(self, key: str, rate: Rate) -> float:
         now = self._clock.seconds()

@@ -205,29 +205,34 @@ class HarnChannel(PhasedChannel):
         except Refused as error:
             self._refuse_head(error)
             return b""
-        self._begin(head)
-        return found[1]
+        return self._begin(head, found[1])
 
-    def _begin(self, head: RequestHead) -> None:
-        """Accept or refuse the request; a refused request that waits for ``100 Continue`` never gets it."""
+    def _begin(self, head: RequestHead, rest: bytes) -> bytes:
+        """
+        Accept or refuse the request; a refused request that waits for ``100 Continue`` never gets it.
+
+        :param rest: what follows the head. What follows the body, if that has come with it, is returned.
+        """
         self._head = None
         if self.unverified:
             self.site.unverified.release(self)
         headers = head.headers
-        self.persistent = not self.is_surplus and is_persistent(head.version, headers.get("connection"))
+        self.persistent = not self.is_surplus and is_persistent(head.line.version, headers.get("connection"))
         request = self._request = HarnRequest(self, head)
         request.begin()
         if self.phase is CLOSING:
-            return
-        self.phase = BODY
+            return rest
         self._is_timed = False
-        if request.length == 0:
-            self._complete(request)
-            return
+        length = request.length
+        if length == 0 or (length is not None and len(rest) >= length and "expect" not in headers):  # most come whole
+            self._complete(request, rest[:length])
+            return rest[length:]
+        self.phase = BODY
         if head.size > LARGE_HEAD and request.answered is None:
             self._count_head(request, head.size)
         if "expect" in headers and request.answered is None:
-            self._continue(headers["expect"], head.version)
+            self._continue(headers["expect"], head.line.version)
+        return rest
 
     def _continue(self, expected: str, version: bytes) -> None:
         """Send ``100 Continue`` for a request that is wanted, if its client waits for that."""
@@ -248,8 +253,7 @@ class HarnChannel(PhasedChannel):
         if body is None:
             length = request.length
             if length is not None and len(data) >= length:  # most come in one piece
-                request.receive_whole(data[:length])
-                self._complete(request)
+                self._complete(request, data[:length])
                 return data[length:]
             body = self._body = ChunkedBody() if length is None else SizedBody(length)
         try:
@@ -262,15 +266,19 @@ class HarnChannel(PhasedChannel):
             self._complete(request)
         return rest
 
-    def _complete(self, request: HarnRequest) -> None:
-        """Serve the request: the client's time stops."""
+    def _complete(self, request: HarnRequest, body: bytes | None = None) -> None:
+        """
+        Serve the request: the client's time stops.
+
+        :param body: all of it, where it has come in one piece.
+        """
         self._body = None
         if self.phase is not CLOSING:
             self.phase = HANDLING
             self.deadline = inf
             if self._is_timed:  # the body came later than the headers
                 request.received_at = self.site.wall.seconds()
-            request.complete()
+            request.complete(body)
 
     def _discard(self, length: int) -> None:
         """Discard bytes that come after the last answer, up to a time and a size."""

@@ -12,6 +12,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
+from msgspec import Struct
+
 from harn.errors import CodingUnsupported, MessageMalformed, Refused
 
 # RFC 3986, 3.2.2 and 3.2.3: a name, an address of IPv4, or one of IPv6 or later in brackets; then a port. The name may
@@ -26,24 +28,52 @@ _FOLDS = (b" ", b"\t")
 _TWO_LENGTHS = "the length of the body must be given once, by one Content-Length or by Transfer-Encoding: chunked"
 _NO_REQUEST = "the first line must be that of an HTTP/1.1 request: method, target and version"
 _SHOWN = 80
+_LONGEST_KEPT = 512  # bytes
 
 Field = tuple[bytes, bytes]
 """A header as it came: its name, and its value, which may end with space."""
 
 
-def first_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+class RequestLine(Struct, frozen=True, gc=False):
     """
-    Return method, target and version of a request line; the target may have characters that `check_head` refuses.
+    The first line of a request.
 
-    :raises MessageMalformed: it has not these three parts, with one space between them.
+    :ivar path: of the target; ``query``: what follows the first ``?`` in it.
+    :ivar is_visible: the target is of visible ASCII characters, as `check_head` requires.
     """
+
+    method: bytes
+    target: bytes
+    version: bytes
+    path: bytes
+    query: bytes
+    is_visible: bool
+
+
+def first_line(line: bytes) -> RequestLine:
+    """
+    Read a request line; the target may have characters that `check_head` refuses.
+
+    Senders repeat theirs with each request, so the latest ones are kept; long ones are not, which would use memory.
+
+    :raises MessageMalformed: it has not three parts, with one space between them.
+    """
+    return _kept_line(line) if len(line) <= _LONGEST_KEPT else _read_line(line)
+
+
+def _read_line(line: bytes) -> RequestLine:
+    """See `first_line`."""
     parts = line.split(b" ")
     if len(parts) != 3:
         raise MessageMalformed(_NO_REQUEST)
     method, target, version = parts
     if version not in _VERSIONS or not target or not _is_token(method):
         raise MessageMalformed(_NO_REQUEST)
-    return method, target, version
+    path, _, query = target.partition(b"?")
+    return RequestLine(method, target, version, path, query, _TARGET.fullmatch(target) is not None)
+
+
+_kept_line = lru_cache(maxsize=1024)(_read_line)
 
 
 def field_of(line: bytes) -> Field:
@@ -82,7 +112,7 @@ def _is_host(text: str) -> bool:
     return _HOST.fullmatch(text) is not None
 
 
-def check_head(target: bytes, version: bytes, headers: Mapping[str, str], fields: Collection[Field]) -> int | None:
+def check_head(line: RequestLine, headers: Mapping[str, str], fields: Collection[Field]) -> int | None:
     """
     Check the head of a request whose lines are well-formed.
 
@@ -92,18 +122,18 @@ def check_head(target: bytes, version: bytes, headers: Mapping[str, str], fields
     :raises MessageMalformed: two servers could read it differently.
     :raises CodingUnsupported: its body has a transfer coding that is not supported.
     """
-    if not _TARGET.fullmatch(target):
+    if not line.is_visible:
         raise MessageMalformed("the request target must be of visible ASCII characters; percent-encode the others")
     host = headers.get("host")
     if host is None:
-        if version == b"HTTP/1.1":
+        if line.version == b"HTTP/1.1":
             raise MessageMalformed("the header Host is missing; HTTP/1.1 requires it")
     elif not _is_host(host):  # two of them, joined with a space, do not match
         hosts = _values(fields, "host")
         if len(hosts) != 1:
             raise MessageMalformed(f"there must be one header Host, got {len(hosts)}")
         raise MessageMalformed(f"the header Host must be a name or an address and a port, got {_shown(hosts[0])}")
-    return body_length(version, headers, fields)
+    return body_length(line.version, headers, fields)
 
 
 def body_length(version: bytes, headers: Mapping[str, str], fields: Collection[Field]) -> int | None:

@@ -16,7 +16,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from msgspec import Struct
 
 from harn.errors import HeadersTooLarge, MessageMalformed, TargetTooLong
-from harn.listener.framing import Field, body_length, field_of, first_line, has_bare_end, lower
+from harn.listener.framing import Field, RequestLine, body_length, field_of, first_line, has_bare_end, lower
 
 MAX_LINE = 16 * 1024
 """Bytes of the request line, and of each header."""
@@ -39,9 +39,7 @@ class RequestHead(Struct, frozen=True, gc=False):
     :ivar size: bytes.
     """
 
-    method: bytes
-    target: bytes
-    version: bytes
+    line: RequestLine
     headers: Mapping[str, str]
     fields: Collection[Field]
     size: int
@@ -49,9 +47,10 @@ class RequestHead(Struct, frozen=True, gc=False):
 
 def split_head(data: bytes) -> tuple[bytes, bytes] | None:
     """Return the head at the beginning of ``data``, and what follows it; None if it is not complete."""
-    start = 2 if data.startswith(_END_OF_LINE) else 0  # RFC 9112, 2.2: one empty line before a request is ignored
-    end = data.find(_END, start)
-    return None if end < 0 else (data[start : end + 4], data[end + 4 :])
+    if data.startswith(_END_OF_LINE):
+        data = data[2:]  # RFC 9112, 2.2: one empty line before a request is ignored
+    head, end, rest = data.partition(_END)
+    return (head + end, rest) if end else None
 
 
 def parse_head(data: bytes) -> RequestHead:
@@ -67,7 +66,7 @@ def parse_head(data: bytes) -> RequestHead:
     if count > MAX_HEADERS or len(data) > MAX_LINE:
         _check_sizes(data)
     end = data.find(_END_OF_LINE)
-    method, target, version = first_line(data[:end])
+    line = first_line(data[:end])
     found: dict[bytes, bytes] = {}
     try:
         # A dictionary's own method receives the headers, which takes no frame of Python's for each.
@@ -75,13 +74,13 @@ def parse_head(data: bytes) -> RequestHead:
     except HttpParserUpgrade:
         pass  # the offer of another protocol is ignored (RFC 9110, 7.8)
     except HttpParserError:
-        return _read_lines(method, target, version, data)
+        return _read_lines(line, data)
     headers = dict(zip(map(lower, found), map(_text, found.values()), strict=True))
     if b" \r" in data or b"\t\r" in data:  # llhttp leaves the space behind a value
         headers = {name: value.rstrip(" \t") for name, value in headers.items()}
     if len(headers) != count:  # a header is repeated: `setdefault` has kept one value of it
-        return _read_lines(method, target, version, data)
-    return RequestHead(method, target, version, headers, found.items(), len(data))
+        return _read_lines(line, data)
+    return RequestHead(line, headers, found.items(), len(data))
 
 
 class _Completion:
@@ -98,14 +97,13 @@ class _Completion:
         self.is_complete = True
 
 
-def _read_lines(method: bytes, target: bytes, version: bytes, data: bytes) -> RequestHead:
+def _read_lines(line: RequestLine, data: bytes) -> RequestHead:
     """
     Read a head line by line: one with repeated headers, and one that llhttp refuses, to say what is wrong with it.
 
     :raises MessageMalformed: a line is malformed, or llhttp refuses it.
     """
-    lines = data[: -len(_END)].split(_END_OF_LINE)[1:]
-    fields = [field_of(line) for line in lines]
+    fields = [field_of(each) for each in data[: -len(_END)].split(_END_OF_LINE)[1:]]
     headers: dict[str, str] = {}
     for name, value in fields:
         key, text = lower(name), value.decode("latin-1")
@@ -117,9 +115,9 @@ def _read_lines(method: bytes, target: bytes, version: bytes, data: bytes) -> Re
         pass
     except HttpParserError as error:
         if not completion.is_complete:
-            body_length(version, headers, fields)
+            body_length(line.version, headers, fields)
             raise MessageMalformed(f"the headers are malformed: {error}") from None
-    return RequestHead(method, target, version, headers, fields, len(data))
+    return RequestHead(line, headers, fields, len(data))
 
 
 def _check_sizes(data: bytes) -> None:

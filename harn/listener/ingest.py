@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from harn.connectors.interfaces import Events, Normalized, Reject, Respond
 from harn.dispatch.intake import Arrival, Decided, Intake, Taken, Taking, decide
 from harn.errors import BodyTimedOut, ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
-from harn.lifecycle import Backpressure, Chosen, HandshakeCaptured, Lifecycle, Received, RequestRefused, Settled
+from harn.lifecycle import Backpressure, Chosen, HandshakeCaptured, Lifecycle, RequestRefused, Settled
 from harn.listener.addresses import check_address
 from harn.listener.admission import Admission
 from harn.listener.answers import Answers, Expected, fixed_answer, handler_answer, shared_answer, usual_answer
@@ -97,11 +97,10 @@ class Ingest(Place):
         """Acquire the lease, unless the server is going down or at its limits."""
         route = request.route
         assert route is not None
-        binding, provider = route.binding, route.binding.spec.provider
-        self._lifecycle.emit(Received(binding.id, provider, binding.key if route.ramp is None else None))
+        binding = route.binding
+        self._lifecycle.emit(route.received)
         for other in route.others:
-            each = other.binding
-            self._lifecycle.emit(Received(each.id, provider, each.key if other.ramp is None else None))
+            self._lifecycle.emit(other.received)
         try:
             if request.site.quiescing:
                 raise ShuttingDown("the server is shutting down; send the request again")
@@ -122,7 +121,9 @@ class Ingest(Place):
 
         :raises CredentialsRejected: or one of its classes.
         """
-        check = getattr(_route(request).receiver.value, "check_headers", None)
+        route = request.route
+        assert route is not None
+        check = getattr(route.receiver.value, "check_headers", None)
         if check is None:
             return
         try:
@@ -134,7 +135,8 @@ class Ingest(Place):
 
     def over(self, request: HarnRequest, status: int | None) -> None:
         """Release the lease, and the counts."""
-        self._leave(request)
+        if request.entered is not None:
+            self._leave(request)
         route = request.route
         assert route is not None
         # The answer of a handler is not a refusal, whatever its status is.
@@ -186,15 +188,13 @@ class Ingest(Place):
             body=request.body,
             received_at=request.received_at,
         )
+        headers = self._credentials.authenticator().without_ours(request.headers)
         hidden: tuple[str, ...] = getattr(route.receiver.value, "credential_headers", ())
-        arrival = Arrival(
-            headers=without(hidden, self._credentials.authenticator().without_ours(inbound.headers)),
-            body=inbound.body,
-            received_at=inbound.received_at,
-            guard=guard,
-        )
+        if hidden:
+            headers = without(hidden, headers)
+        arrival = Arrival(headers=headers, body=request.body, received_at=request.received_at, guard=guard)
         limit = request.site.max_body_bytes
-        if len(inbound.body) > request.site.limits.threaded_body or "content-encoding" in inbound.headers:
+        if request.received > request.site.limits.threaded_body or "content-encoding" in inbound.headers:
             self._examine_in_thread(request, partial(_examine, route, inbound, arrival, limit))
             return
         try:
@@ -244,9 +244,11 @@ class Ingest(Place):
 
     def answer(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
         """Answer, now that the events are on disk."""
+        route = request.route
+        assert route is not None
         if type(normalized) is Respond and normalized.captured is not None:
-            self._captured(_route(request), normalized.captured)
-        request.send(*usual_answer(taken, normalized, _route(request).binding.id))
+            self._captured(route, normalized.captured)
+        request.send(*usual_answer(taken, normalized, route.binding.id))
 
     def _keep_shared(self, request: HarnRequest, route: Route, examined: Examined) -> None:
         """Store the events of a path that several triggers share, or of a trigger that gives the answer itself."""
@@ -379,17 +381,18 @@ def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int
     """
     receiver = route.receiver.value
     receiver.verify(inbound, inbound.received_at)
-    codings = codings_of(inbound.headers)
+    codings = codings_of(inbound.headers) if "content-encoding" in inbound.headers else ()
     grown = 0
     if codings:
         body = decode(inbound.body, codings, limit)
         grown = len(body) - len(inbound.body)
         inbound, arrival = structs.replace(inbound, body=body), structs.replace(arrival, body=body)
     normalized: Normalized = receiver.normalize(inbound)
-    if isinstance(normalized, Reject):
-        return normalized
-    if not isinstance(normalized, _STORED):
-        raise TypeError(f"normalize must return Events, Respond or Reject, got {type(normalized).__name__}")
+    if type(normalized) is not Events:
+        if isinstance(normalized, Reject):
+            return normalized
+        if not isinstance(normalized, _STORED):
+            raise TypeError(f"normalize must return Events, Respond or Reject, got {type(normalized).__name__}")
     claims = getattr(receiver, "always_claim", False)
     decided = decide(route.binding, arrival, normalized.events, always_claim=claims, ramp=route.ramp)
     if not route.others:

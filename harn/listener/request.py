@@ -96,9 +96,11 @@ class HarnRequest:
         self.site = channel.site
         self._head = head
         self.headers: Mapping[str, str] = head.headers
-        self.method = head.method
-        self.uri = head.target
-        self.path, _, self.query = head.target.partition(b"?")
+        line = head.line
+        self.method = line.method
+        self.uri = line.target
+        self.path = line.path
+        self.query = line.query
 
     # Called by the channel
 
@@ -110,7 +112,7 @@ class HarnRequest:
         tree = self.tree = site.tree
         route = self.route = tree.find(self.path)
         try:
-            self.length = check_head(head.target, head.version, head.headers, head.fields)
+            self.length = check_head(head.line, head.headers, head.fields)
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -142,12 +144,6 @@ class HarnRequest:
         place.admit(self, length or 0)
         self._admitted = True
         site.in_flight += 1
-
-    def receive_whole(self, body: bytes) -> None:
-        """Keep the body, which has come in one piece, and is within the limit by its length."""
-        if self.answered is None:
-            self.received = len(body)
-            self.body = body
 
     def receive(self, data: bytes) -> None:
         """Keep a piece of the body, unless it will not be read."""
@@ -194,16 +190,22 @@ class HarnRequest:
         """Called when the sender is verified: stop counting the body, if it is ``unverified``."""
         self.site.unverified.release(self)
 
-    def complete(self) -> None:
-        """Serve the request, now that its body is complete."""
+    def complete(self, body: bytes | None = None) -> None:
+        """
+        Serve the request, now that its body is complete.
+
+        :param body: all of it, where it has come in one piece: it is within the limit by its length.
+        """
         self._is_complete = True
         if self.answered is not None:
             self._done()
             return
+        if body is not None:
+            self.body, self.received = body, len(body)
+        elif self._pieces is not None:
+            self.body, self._pieces = bytes(self._pieces), None
         if self.unverified:
             self.site.unverified.complete(self)
-        if self._pieces is not None:
-            self.body, self._pieces = bytes(self._pieces), None
         self._serving = True
         assert self.place is not None
         try:
@@ -288,9 +290,11 @@ class HarnRequest:
         """
         if self.answered is not None:
             return
-        site, channel = self.site, self.channel
+        self.answered = status
+        site, channel, place = self.site, self.channel, self.place
         now = site.clock.seconds()
-        self._count(status, now)
+        endpoint = site.unknown_endpoint if place is None else place.endpoint(self)
+        site.metrics.http_request(endpoint, self.method.decode("latin-1"), status, now - self.began_at, self.received)
         if channel is not None:
             if site.closes:
                 channel.persistent = False
@@ -301,7 +305,7 @@ class HarnRequest:
             channel.write(
                 b"%b%b%b%b%b%b%b%b"
                 % (
-                    self._head.version,
+                    self._head.line.version,
                     _STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status,
                     site.date_header(now),
                     b"" if self.route is None else self.tree.header,
@@ -343,13 +347,6 @@ class HarnRequest:
 
     def _refuse_size(self) -> None:
         raise BodyTooLarge(f"the body is larger than {self._limit} bytes")
-
-    def _count(self, status: int, now: float) -> None:
-        """Count the answer in the metrics."""
-        self.answered = status
-        site, place = self.site, self.place
-        endpoint = site.unknown_endpoint if place is None else place.endpoint(self)
-        site.metrics.http_request(endpoint, self.method.decode("latin-1"), status, now - self.began_at, self.received)
 
     def _done(self) -> None:
         """End a request that is complete and answered."""

@@ -62,15 +62,6 @@ class EndpointStats:
         self.seconds = Histogram(SECONDS)
         self.body_bytes = Histogram(BYTES)
 
-    def observe(self, key: tuple[str, int], seconds: float, body_bytes: int) -> None:
-        """Count one request; its steps are written out, as every request passes here."""
-        requests, times, sizes = self.requests, self.seconds, self.body_bytes
-        requests[key] = requests.get(key, 0) + 1
-        times.counts[bisect_left(times.bounds, seconds)] += 1
-        times.total += seconds
-        sizes.counts[bisect_left(sizes.bounds, body_bytes)] += 1
-        sizes.total += body_bytes
-
 
 class AlertCounts:
     """Messages of alerts of one kind and way: those sent, and the tries that failed."""
@@ -172,7 +163,7 @@ class Metrics:
 
     def http_request(self, endpoint: str, method: str, status: int, seconds: float, body_bytes: int) -> None:
         """
-        Count one answered request.
+        Count one answered request. Its steps are written out, as every request passes here.
 
         :param endpoint: the path of the route, or `UNKNOWN_ENDPOINT`; never a path chosen by the sender.
         :param seconds: from the end of its headers to the answer.
@@ -180,7 +171,13 @@ class Metrics:
         found = self.endpoints.get(endpoint)
         if found is None:
             found = self.endpoints[endpoint] = EndpointStats()
-        found.observe((method if method in METHODS else OTHER, status), seconds, body_bytes)
+        key = (method if method in METHODS else OTHER, status)
+        requests, times, sizes = found.requests, found.seconds, found.body_bytes
+        requests[key] = requests.get(key, 0) + 1
+        times.counts[bisect_left(times.bounds, seconds)] += 1
+        times.total += seconds
+        sizes.counts[bisect_left(sizes.bounds, body_bytes)] += 1
+        sizes.total += body_bytes
 
     def backpressure(self, dimension: str, action: str) -> None:
         """Count one decision of ``ingest`` (``admit``, ``reject``) or of a ``circuit``."""

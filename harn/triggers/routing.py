@@ -18,6 +18,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen, setters
 from attrs.validators import ge, le
 
+from harn.lifecycle import Received
 from harn.triggers.binding import ACTIVE, BindingVersion
 from harn.triggers.pool import Shared
 
@@ -85,6 +86,7 @@ class Route:
         receives all deliveries.
     :ivar others: the routes of further triggers on the same path, ordered by id; they verify requests alike.
     :ivar responds: a trigger of the path gives the answer itself.
+    :ivar received: what is emitted for each request, of this trigger.
     :ivar authentication: ``public`` (the provider's signature decides) or ``credentials`` (the server's own, checked
         first).
     """
@@ -96,6 +98,12 @@ class Route:
     ramp: Ramp | None = None
     others: tuple[Route, ...] = ()
     responds: bool = field(init=False)
+    received: Received = field(init=False)
+
+    @received.default
+    def _received(self) -> Received:
+        binding = self.binding
+        return Received(binding.id, binding.spec.provider, binding.key if self.ramp is None else None)
 
     @responds.default
     def _responds(self) -> bool:

@@ -50,7 +50,9 @@ class ParseTests(SynchronousTestCase):
     def test_value(self) -> None:
         """A head has method, target, version and its headers, without the space around their values."""
         head = parse_head(HEAD)
-        self.assertEqual((head.method, head.target, head.version), (b"POST", b"/x?y", b"HTTP/1.1"))
+        line = head.line
+        self.assertEqual((line.method, line.target, line.version), (b"POST", b"/x?y", b"HTTP/1.1"))
+        self.assertEqual((line.path, line.query), (b"/x", b"y"))
         self.assertEqual(head.headers, {"host": "h", "x-a": "one", "content-length": "7"})
         self.assertEqual(head.size, len(HEAD))
 
@@ -63,7 +65,7 @@ class ParseTests(SynchronousTestCase):
     def test_methods(self) -> None:
         """A method is any token: which ones there are is for the path to decide."""
         for method in (b"GET", b"get", b"BREW", b"CONNECT", b"PRI", b"X" * 40):
-            self.assertEqual(parse_head(method + b" /x HTTP/1.1\r\nHost: h\r\n\r\n").method, method)
+            self.assertEqual(parse_head(method + b" /x HTTP/1.1\r\nHost: h\r\n\r\n").line.method, method)
 
     @settings(max_examples=500, deadline=None)
     @given(LINES)
