@@ -131,7 +131,7 @@ def _ends_of(noise: bytes) -> list[str]:
     random_bits = int.from_bytes(_RANDOM_BITS * count, "big")
     fixed_bits = int.from_bytes(_FIXED_BITS * count, "big")
     number = int.from_bytes(noise, "big") & random_bits | fixed_bits
-    return _GROUPS.sub(r"\1-\2-\3 ", number.to_bytes(len(noise), "big").hex()).split()
+    return list(map("-".join, _GROUPS.findall(number.to_bytes(len(noise), "big").hex())))
 
 
 @lru_cache(maxsize=64)
