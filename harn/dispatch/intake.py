@@ -289,9 +289,11 @@ class Intake:
     def begin(self, taking: Taking) -> None:
         """Accept what was decided to be kept, as `take` does, and call ``taking``, perhaps before this returns."""
         decided = taking.decided
-        deliveries, ignored = decided.deliveries, self._count(taking.binding, decided)
+        deliveries = decided.deliveries
+        if decided.ignored or decided.filtered or decided.reached:
+            self._count(taking.binding, decided)
         if not deliveries and decided.guard is None and decided.checkpoint is None:
-            taking.taken(Taken((), 0, ignored))
+            taking.taken(Taken((), 0, decided.ignored + decided.filtered))
             return
         for holder in decided.holders:
             holder.in_flight += 1  # a lease
@@ -380,6 +382,11 @@ class Intake:
 
     def _sorted(self, kept: Kept, binding: BindingVersion, decided: Decided, new: list[New]) -> Taken:
         """Add the deliveries that are on disk to ``new``, and release the leases of duplicates."""
+        if len(kept) == 1 and kept[0] is not None and not kept.repeats:  # one event, and it is new: as most requests
+            delivery, holder = decided.deliveries[0], decided.holders[0]
+            new.append((kept[0], holder, delivery))
+            dead = 0 if delivery.dead is None else 1
+            return Taken((delivery.event_id,), 0, decided.ignored + decided.filtered, dead, (holder.key,))
         event_ids: list[str] = []
         bindings: list[str] = []
         duplicates = dead = 0

@@ -136,7 +136,8 @@ class Ingest(Place):
     def over(self, request: HarnRequest, status: int | None) -> None:
         """Release the lease, and the counts."""
         if request.entered is not None:
-            self._leave(request)
+            self._admission.release(request.entered)
+            request.entered = None
         route = request.route
         assert route is not None
         # The answer of a handler is not a refusal, whatever its status is.
@@ -144,12 +145,6 @@ class Ingest(Place):
         if is_refused or route.ramp is not None or route.others:
             self._refused(route, request.reached, status if is_refused else None)
         route.release()
-
-    def _leave(self, request: HarnRequest) -> None:
-        """Release the counts of a request, if it is counted."""
-        if request.entered is not None:
-            self._admission.release(request.entered)
-            request.entered = None
 
     def _refused(self, route: Route, reached: frozenset[BindingVersion], status: int | None) -> None:
         """
@@ -193,12 +188,12 @@ class Ingest(Place):
         if hidden:
             headers = without(hidden, headers)
         arrival = Arrival(headers=headers, body=request.body, received_at=request.received_at, guard=guard)
-        limit = request.site.max_body_bytes
-        if request.received > request.site.limits.threaded_body or "content-encoding" in inbound.headers:
-            self._examine_in_thread(request, partial(_examine, route, inbound, arrival, limit))
+        site = request.site
+        if request.received > site.limits.threaded_body or "content-encoding" in request.headers:
+            self._examine_in_thread(request, partial(_examine_coded, route, inbound, arrival, site.max_body_bytes))
             return
         try:
-            self._examined(_examine(route, inbound, arrival, limit), request)
+            self._examined(_examine(route, inbound, arrival), request)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # third-party code may raise anything; only this request fails
@@ -226,7 +221,7 @@ class Ingest(Place):
             return
         if request.unverified:
             request.verified()
-        length = len(request.body) + max(0, examined.grown)
+        length = request.received + max(0, examined.grown)
         try:
             self._admission.enter(length)
         except Saturated as error:
@@ -278,7 +273,9 @@ class Ingest(Place):
             request.send(*fixed_answer(members, request.reached, normalized, usual))
             return
         # Its events are durable: a slow handler must not keep the requests of others out.
-        self._leave(request)
+        if request.entered is not None:
+            self._admission.release(request.entered)
+            request.entered = None
         request.body = b""
         waiting = expected.wait(self._clock)
         waiting.addCallback(lambda ended: request.send(*handler_answer(ended, normalized, usual)))
@@ -371,22 +368,32 @@ class Examined(msgspec.Struct, frozen=True, gc=False):
     others: tuple[tuple[BindingVersion, Decided], ...] = ()
 
 
-def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int) -> Reject | Examined:
+def _examine(route: Route, inbound: InboundRequest, arrival: Arrival) -> Reject | Examined:
+    """Run the connector and the rules on a request whose body has no content coding. Pure computation."""
+    route.receiver.value.verify(inbound, inbound.received_at)
+    return _examine_verified(route, inbound, arrival)
+
+
+def _examine_coded(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int) -> Reject | Examined:
     """
-    Run the connector and the rules. Pure computation, so it may run in a thread.
+    Run the connector and the rules. Pure computation, to be done in a thread.
 
     The signature is of the bytes as received; every later step sees the body without its content coding.
 
     :param limit: the most bytes of the decoded body.
     """
+    route.receiver.value.verify(inbound, inbound.received_at)
+    codings = codings_of(inbound.headers)
+    if not codings:
+        return _examine_verified(route, inbound, arrival)
+    body = decode(inbound.body, codings, limit)
+    grown = len(body) - len(inbound.body)
+    return _examine_verified(route, structs.replace(inbound, body=body), structs.replace(arrival, body=body), grown)
+
+
+def _examine_verified(route: Route, inbound: InboundRequest, arrival: Arrival, grown: int = 0) -> Reject | Examined:
+    """Run the rest of the connector and the rules; ``grown``: see `Examined`."""
     receiver = route.receiver.value
-    receiver.verify(inbound, inbound.received_at)
-    codings = codings_of(inbound.headers) if "content-encoding" in inbound.headers else ()
-    grown = 0
-    if codings:
-        body = decode(inbound.body, codings, limit)
-        grown = len(body) - len(inbound.body)
-        inbound, arrival = structs.replace(inbound, body=body), structs.replace(arrival, body=body)
     normalized: Normalized = receiver.normalize(inbound)
     if type(normalized) is not Events:
         if isinstance(normalized, Reject):

@@ -136,9 +136,9 @@ class PhasedChannel(Protocol):
         """Begin a phase that may take so many seconds."""
         self.phase = phase
         self._is_timed = True
-        self.since = self.site.clock.seconds()
-        is_short = self.is_surplus or self.site.quiescing
-        self.deadline = self.since + (self._limited(seconds) if is_short else seconds)
+        site = self.site
+        now = self.since = site.clock.seconds()
+        self.deadline = now + (self._limited(seconds) if self.is_surplus or site.quiescing else seconds)
 
     def _limited(self, seconds: float) -> float:
         """Return the limit of a phase: less on a surplus connection, or when the server goes down."""

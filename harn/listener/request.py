@@ -8,6 +8,7 @@ It is a plain object: an ingest request needs nothing of ``twisted.web``. `harn.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -41,6 +42,19 @@ if TYPE_CHECKING:
 JSON = b"application/json"
 _BODILESS = frozenset((204, 304))
 _STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSES.items()}
+
+
+@lru_cache(maxsize=256)
+def _first_line(version: bytes, status: int) -> bytes:
+    """Return the first line of an answer."""
+    return version + (_STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status)
+
+
+@lru_cache(maxsize=256)
+def _about(content_type: bytes, length: int) -> bytes:
+    """Return the header lines about a body; most answers have bodies of the same length."""
+    return b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, length)
+
 
 log = Logger(namespace="harn.listener")
 
@@ -300,13 +314,12 @@ class HarnRequest:
                 channel.persistent = False
             about, sent = b"", b""
             if status not in _BODILESS:
-                about = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, len(body))
+                about = _about(content_type, len(body))
                 sent = b"" if self.method == b"HEAD" else body
             channel.write(
-                b"%b%b%b%b%b%b%b%b"
+                b"%b%b%b%b%b%b%b"
                 % (
-                    self._head.line.version,
-                    _STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status,
+                    _first_line(self._head.line.version, status),
                     site.date_header(now),
                     b"" if self.route is None else self.tree.header,
                     headers,

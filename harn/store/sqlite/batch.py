@@ -124,6 +124,10 @@ def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
 
 
 def _write_grouped(session: Session, units: Sequence[Unit], now: float) -> None:
+    kinds = set(map(type, units))
+    if len(kinds) == 1 and issubclass(only := kinds.pop(), GroupedUnit):  # as most batches are
+        only.write_all(session, units, now)
+        return
     groups: dict[type[GroupedUnit], list[GroupedUnit]] = {}
 
     def write() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from harn.errors import ClaimTaken
-from harn.model.delivery import Acceptance, Claim, NewDelivery
+from harn.model.delivery import Acceptance, Claim
 from harn.store.inbox import IInbox, KeepingEnded, Keepings, Kept
 from harn.store.sqlite import claims
 from harn.store.sqlite.batch import WAITER_FAILED, GroupedUnit, log
@@ -43,7 +43,8 @@ class Accept(GroupedUnit):
         self.acceptance = acceptance
         self.waiting = waiting
         self.keepings = keepings
-        self.size = sum([len(delivery.body) for delivery in acceptance.deliveries])
+        deliveries = acceptance.deliveries
+        self.size = len(deliveries[0].body) if len(deliveries) == 1 else sum([len(each.body) for each in deliveries])
 
     def end(self) -> None:
         """See `Unit.end`."""
@@ -99,7 +100,8 @@ class Accept(GroupedUnit):
                     large.append((number, new.envelope, new.body, True))
                 else:
                     events += (number, new.envelope, new.body)
-                deliveries += _row(number, owner, new)
+                deliveries += (number, new.event_id, new.trigger_id, new.version, new.provider, new.kind)
+                deliveries += (owner, new.received_at, new.replay_of)
                 if new.dead is not None:
                     dead.append((number, new.dead, new.received_at))
             unit.value = Kept(ids)
@@ -111,21 +113,6 @@ class Accept(GroupedUnit):
         if checkpoints:
             put_all(session, checkpoints)
         _link(session, units, now)
-
-
-def _row(number: int, owner: int, new: NewDelivery) -> tuple[Any, ...]:
-    """Return the values of `_INSERT_DELIVERIES`."""
-    return (
-        number,
-        new.event_id,
-        new.trigger_id,
-        new.version,
-        new.provider,
-        new.kind,
-        owner,
-        new.received_at,
-        new.replay_of,
-    )
 
 
 def _insert(session: Session, events: list[Any], large: list[tuple[Any, ...]], deliveries: list[Any]) -> None:

@@ -165,8 +165,9 @@ class Writer:
         if failure is not None:
             for unit in units:
                 unit.error = type(failure)(str(failure))
-        for kind, together in groupby(units, type):
-            kind.end_all(list(together))
+        for _, group in groupby(units, type):
+            together = list(group)
+            together[0].end_all(together)
         if self._pending:
             # After what else this turn brings, the answers' consequences included.
             self._worker.soon(self._hand_over)
