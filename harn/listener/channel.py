@@ -225,7 +225,9 @@ class HarnChannel(PhasedChannel):
         self._is_timed = False
         length = request.length
         if length == 0 or (length is not None and len(rest) >= length and "expect" not in headers):  # most come whole
-            self._complete(request, rest[:length])
+            self.phase = HANDLING
+            self.deadline = inf
+            request.complete(rest[:length])
             return rest[length:]
         self.phase = BODY
         if head.size > LARGE_HEAD and request.answered is None:

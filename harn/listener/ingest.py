@@ -237,14 +237,6 @@ class Ingest(Place):
             return
         self._intake.begin(Answering(self, request, route.binding, examined))
 
-    def answer(self, taken: Taken, normalized: Events | Respond, request: HarnRequest) -> None:
-        """Answer, now that the events are on disk."""
-        route = request.route
-        assert route is not None
-        if type(normalized) is Respond and normalized.captured is not None:
-            self._captured(route, normalized.captured)
-        request.send(*usual_answer(taken, normalized, route.binding.id))
-
     def _keep_shared(self, request: HarnRequest, route: Route, examined: Examined) -> None:
         """Store the events of a path that several triggers share, or of a trigger that gives the answer itself."""
         for _, decided in examined.others:
@@ -262,7 +254,7 @@ class Ingest(Place):
         """Answer, now or when the handler has, or after the time for that."""
         request.is_taken = True
         if isinstance(normalized, Respond) and normalized.captured is not None:
-            self._captured(_route(request), normalized.captured)
+            self.captured(_route(request), normalized.captured)
         members = _route(request).members
         usual = usual_answer(taken[0], normalized, members[0].binding.id)
         if len(members) > 1 and isinstance(normalized, Events):
@@ -281,7 +273,7 @@ class Ingest(Place):
         waiting.addCallback(lambda ended: request.send(*handler_answer(ended, normalized, usual)))
         waiting.addErrback(self.stumbled, request)
 
-    def _captured(self, route: Route, secret: str) -> None:
+    def captured(self, route: Route, secret: str) -> None:
         """Report the secret that a handshake has brought."""
         spec = route.binding.spec
         self._lifecycle.emit(HandshakeCaptured(spec.id, spec.provider, secret))
@@ -341,8 +333,11 @@ class Answering(Taking):
 
     def taken(self, taken: Taken) -> None:
         """See `Taking.taken`."""
+        normalized = self.normalized
         try:
-            self.ingest.answer(taken, self.normalized, self.request)
+            if type(normalized) is Respond and normalized.captured is not None:
+                self.ingest.captured(_route(self.request), normalized.captured)
+            self.request.send(*usual_answer(taken, normalized, self.binding.id))
         except Exception:
             self.ingest.stumbled(Failure(), self.request)
 
