@@ -9,6 +9,7 @@ from benchmarks.cores import keep_off
 
 NAMES = (
     "ingest",
+    "steps",
     "reload",
     "storm",
     "race",

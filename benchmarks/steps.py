@@ -1,0 +1,230 @@
+"""
+Steps of a delivery: how many functions of harn it calls, and how many instructions of the interpreter these run.
+
+Counts are the same on every machine, whatever else runs there. A server in this process serves one trigger, without
+sockets and threads: 32 connections send a signed delivery of 4 KB each, then the store writes what came, then each is
+answered, as in one turn of a busy server. What Twisted and the libraries do is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.task import Clock
+
+import harn
+from benchmarks.figures import Goals, Table
+from benchmarks.traffic import request_parts
+from harn.auth.credentials import Credentials
+from harn.connectors.github import GITHUB
+from harn.connectors.interfaces import PUBLIC, ConnectorBinding, ConnectorContext
+from harn.destinations.targets import LocalFunctions
+from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.feature import install as install_dispatch
+from harn.dispatch.intake import Intake
+from harn.dispatch.parts import Limits
+from harn.listener.admission import Admission
+from harn.listener.credentials import LiveCredentials
+from harn.listener.ingest import Ingest
+from harn.listener.site import HarnSite, Places
+from harn.manifest.model import TriggerSpec
+from harn.model.exchange import Returned
+from harn.observability.subscribers import log_deliveries
+from harn.testing.clients import Wire, parse_answers
+from harn.testing.clocks import START
+from harn.testing.kit import KitServer, ScriptedInterpreter
+from harn.testing.server import GITHUB_SECRET
+from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.pool import KeyedPool
+from harn.triggers.registry import Registry
+from harn.triggers.routing import Route
+from harn.vm.interfaces import IInterpreter
+
+CONNECTIONS = 32
+PATH = "/hooks/t0"
+SHOWN = 0.5
+"""Instructions for each delivery below which a function is not shown."""
+
+_HOME = str(Path(harn.__file__).parent)
+_OURS = (_HOME, "<attrs generated methods harn.")
+_NOT_OURS = str(Path(_HOME, "testing"))
+
+
+@define
+class Counts:
+    """Calls and instructions by function, since they were last emptied."""
+
+    calls: Counter[CodeType] = field(factory=Counter)
+    instructions: Counter[CodeType] = field(factory=Counter)
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what the calling thread runs of harn meanwhile."""
+        sys.settrace(self._called)
+        try:
+            yield
+        finally:
+            sys.settrace(None)
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> Callable[..., Any] | None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_OURS) or name.startswith(_NOT_OURS):
+            return None
+        self.calls[frame.f_code] += 1
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._ran
+
+    def _ran(self, frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
+        if event == "opcode":
+            self.instructions[frame.f_code] += 1
+        return self._ran
+
+
+class Subject:
+    """
+    A server with one trigger of GitHub.
+
+    :param places: handlers that run at once; with one, deliveries are accepted and wait.
+    """
+
+    def __init__(self, places: int, dedupe_key: str | None) -> None:
+        self.clock = Clock()
+        self.clock.advance(START)
+        self.server = server = KitServer(self.clock)
+        install_dispatch(server, Limits(max_outstanding=places))
+        log_deliveries(server.lifecycle)
+        self.interpreter = ScriptedInterpreter()
+        credentials = LiveCredentials(None)
+        credentials.replace(Credentials())
+        admission = Admission(self.clock, dispatcher=server[Dispatcher])
+        ingest = Ingest(self.clock, server[Intake], admission, server.lifecycle, server.in_thread, credentials)
+        self.site = HarnSite(self.clock, server.metrics, Places(public=ingest, credentials=ingest), wall=server.wall)
+        self.site.doStart()
+        self.site.swap(self.site.build({PATH: self._route(dedupe_key)}), 1)
+        self.wires = [Wire(self.site) for _ in range(CONNECTIONS)]
+        self._before, self._after = request_parts(PATH, "127.0.0.1:8080")
+        self._sent = 0
+
+    def _route(self, dedupe_key: str | None) -> Route:
+        """Make the trigger, and put it in force."""
+        server = self.server
+        events = ("issues.opened", "issues.closed")
+        spec = TriggerSpec(
+            id="t0", kind="webhook", provider="github", path=PATH, handler="m:f", events=events, dedupe_key=dedupe_key
+        )
+        binding = BindingVersion(Definition.of(spec, "spec", "handler", None), 1, "sha256:bundle")
+        interpreters: KeyedPool[IInterpreter] = KeyedPool(lambda interpreter: interpreter.close())
+        binding.destination = LocalFunctions(interpreters.add("bundle", self.interpreter)).retain()
+        server[Registry].adopt({spec.id: binding}, [], self.clock.seconds())
+        seen = ConnectorBinding(
+            trigger_id=spec.id,
+            provider=spec.provider,
+            kind=spec.kind,
+            path=PATH,
+            events=events,
+            settings=None,
+            secrets={"signing_secret": (GITHUB_SECRET,)},
+        )
+        connector = GITHUB.connector(
+            ConnectorContext(clock=self.clock, binding=seen, emit=lambda *_: None, wall=server.wall)
+        )
+        connector.prepare()
+        receivers: KeyedPool[Any] = KeyedPool(lambda receiver: receiver.close())
+        return Route(path=PATH, binding=binding, receiver=receivers.add("t0", connector), authentication=PUBLIC)
+
+    def send(self) -> None:
+        """Send a request on each connection."""
+        for wire in self.wires:
+            self._sent += 1
+            wire.send(b"%b%d%b" % (self._before, self._sent, self._after))
+
+    def check_answers(self) -> None:
+        """Check that each connection has been answered 200."""
+        for wire in self.wires:
+            (answer,) = parse_answers(wire.raw())
+            assert answer.status == 200, answer
+
+    def end_calls(self) -> None:
+        """End the handlers that run, as an interpreter does that has finished them meanwhile."""
+        calls = list(self.interpreter.calls)
+        self.interpreter.calls.clear()
+        calls[0].endings.ended([(each.attempt, Returned(b"null")) for each in calls])
+
+
+def turn(subject: Subject, phases: dict[str, Counts], *, settles: bool) -> None:
+    """Let each connection send one delivery, and follow all of them to their answers, or until they are settled."""
+    writer = subject.server.store.writer
+    writer.held = True
+    with phases["request read, until it is handed to the store"].counting():
+        subject.send()
+    with phases["written"].counting():
+        writer.run()
+    with phases["on disk, until it is answered"].counting():
+        writer.deliver()
+    subject.check_answers()
+    if settles:
+        with phases["handled, until it is settled"].counting():
+            subject.end_calls()
+            writer.run()
+            writer.deliver()
+
+
+def count(places: int, turns: int, dedupe_key: str | None = None, *, settles: bool = False) -> dict[str, Counts]:
+    """Count so many turns, after two that fill what is kept."""
+    subject = Subject(places, dedupe_key)
+    names = ("request read, until it is handed to the store", "written", "on disk, until it is answered")
+    if settles:
+        names = (*names, "handled, until it is settled")
+    for _ in range(2):
+        turn(subject, {name: Counts() for name in names}, settles=settles)
+    phases = {name: Counts() for name in names}
+    for _ in range(turns):
+        turn(subject, phases, settles=settles)
+    return phases
+
+
+def show(case: str, phases: dict[str, Counts], deliveries: int, functions: bool) -> float:
+    """Print the counts for each delivery; return its instructions."""
+    table = Table(case, ("from, to", "functions called", "instructions"))
+    calls, instructions = Counter[CodeType](), Counter[CodeType]()
+    for name, found in phases.items():
+        calls += found.calls
+        instructions += found.instructions
+        table.add(name, f"{found.calls.total() / deliveries:,.1f}", f"{found.instructions.total() / deliveries:,.0f}")
+    table.add("all", f"{calls.total() / deliveries:,.1f}", f"{instructions.total() / deliveries:,.0f}")
+    table.show()
+    if functions:
+        each = Table(f"{case}: functions", ("instructions", "calls", "function"))
+        for code, found_here in instructions.most_common():
+            if found_here / deliveries >= SHOWN:
+                where = code.co_filename.removeprefix(_HOME)
+                name = f"{where}:{code.co_firstlineno} {code.co_qualname}"
+                each.add(f"{found_here / deliveries:,.1f}", f"{calls[code] / deliveries:,.2f}", name)
+        each.show()
+    return instructions.total() / deliveries
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Count, print, and give how many goals were missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks steps", description=__doc__)
+    parser.add_argument("--turns", type=int, default=4, help="turns of 32 deliveries")
+    parser.add_argument("--functions", action="store_true", help="show the functions too")
+    options = parser.parse_args(arguments)
+    deliveries = options.turns * CONNECTIONS
+    accepted = show("accepted", count(1, options.turns), deliveries, options.functions)
+    claims = count(1, options.turns, "event.dedupe_key")
+    show("accepted, claimed by a dedupe key", claims, deliveries, options.functions)
+    settled = count(64, options.turns, settles=True)
+    show("accepted, handled, settled", settled, deliveries, options.functions)
+    goals = Goals()
+    goals.at_most("instructions for an accepted delivery", 2_200, [accepted], 0)
+    goals.show()
+    return goals.missed
