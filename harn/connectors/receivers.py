@@ -1,9 +1,8 @@
 """
 Connectors for incoming requests: the base of all, and the shared code of providers that are declared.
 
-Each such provider is a module of declarations, without code. A declaration says how a request of the provider is
-verified, and where its fields are. This module verifies, reads the body, refuses unreadable requests, and implements
-the plugin's interface.
+Each such provider is a module of declarations: how its requests are verified, and where their fields are. This module
+verifies, reads the body, refuses unreadable requests, and implements the plugin's interface.
 """
 
 from __future__ import annotations
@@ -259,7 +258,6 @@ class SignedConnector(Receiver):
         self.scheme: Scheme = declared.scheme
         self.sent_at = declared.sent_at
         self._named = tuple(declared.headers.items())
-        # Each message is one event, and the answer is harn's own, as with most providers.
         self._is_plain = declared.sent_at is None and declared.handshake is declared.acknowledgement is nothing
         self.final_headers: bytes = declared.final
         self.credential_headers: tuple[str, ...] = getattr(declared.scheme, "credential_headers", ())
@@ -303,15 +301,14 @@ class SignedConnector(Receiver):
         message = declared.read(inbound.headers, inbound.body)
         if isinstance(message, tuple):
             return Events(tuple(self._event(each, each.body or b"") for each in message))
-        if self._is_plain:
+        if self._is_plain:  # no time in it, no answer but harn's own, as with most providers
             return Events((self._event(message, inbound.body),))
         if declared.sent_at is not None:
             self._check_sent(declared.sent_at(message), inbound.received_at)
-        answer = None if declared.handshake is nothing else declared.handshake(message)
-        if answer is not None:
+        if (answer := declared.handshake(message)) is not None:
             return answer
         event = self._event(message, inbound.body)
-        answer = None if declared.acknowledgement is nothing else declared.acknowledgement(message)
+        answer = declared.acknowledgement(message)
         return Events((event,)) if answer is None else evolve(answer, events=(event,))
 
     def example(self) -> NormalizedEvent | None:
@@ -322,8 +319,7 @@ class SignedConnector(Receiver):
         headers = {name.lower(): value for name, value in given.headers.items()}
         message = self._declared.read(headers, given.body)
         first = message[0] if isinstance(message, tuple) else message
-        body = first.body or given.body
-        return evolve(self._event(first, body), body=body)
+        return evolve(self._event(first, first.body or given.body), body=first.body or given.body)
 
     def _check_sent(self, sent_at: Any, now: float) -> None:
         """
@@ -349,8 +345,7 @@ class SignedConnector(Receiver):
         if declared.values is not no_values:
             payload = {**declared.values(message), "event": kind}
         for name, each in self._named:
-            value = headers.get(each)
-            payload[name] = value if value and len(value) <= bodies.LONGEST_WORD else None
+            payload[name] = value if (value := headers.get(each)) and len(value) <= bodies.LONGEST_WORD else None
         occurred_at = None if declared.occurred_at is nothing else declared.occurred_at(message)
         fields = declared.fields(message)
         return NormalizedEvent(

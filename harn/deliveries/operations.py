@@ -228,7 +228,7 @@ class FixtureImporter:
         :raises PayloadInvalid: the trigger gets events of another provider.
         :raises EventLogUnavailable: nothing is kept.
         """
-        from harn.dispatch.intake import Decided
+        from harn.dispatch.decisions import Decided
 
         binding = self.registry.active.get(trigger_id)
         if binding is None:

@@ -11,7 +11,8 @@ from zope.interface import implementer
 
 from harn.clocks import WallTime
 from harn.connectors.interfaces import IEventSink, NormalizedEvent
-from harn.dispatch.intake import Arrival, Intake
+from harn.dispatch.decisions import Arrival
+from harn.dispatch.intake import Intake
 from harn.errors import GateShut
 from harn.lifecycle import Lifecycle, Received
 from harn.model.delivery import Checkpoint

@@ -11,8 +11,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime
 from harn.connectors.interfaces import IExamples, NormalizedEvent
+from harn.dispatch.decisions import Arrival
 from harn.dispatch.dispatcher import Dispatcher
-from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.dispatch.intake import Intake, Taken
 from harn.dispatch.settler import Outcome
 from harn.errors import RouteUnknown
 from harn.manifest.model import TriggerSpec

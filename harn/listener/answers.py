@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from harn.connectors.interfaces import Events, Respond
-from harn.dispatch.intake import Decided, Taken
+from harn.dispatch.decisions import Decided
+from harn.dispatch.intake import Taken
 from harn.lifecycle import Settled
 from harn.listener.request import JSON
 from harn.model.delivery import Settlement, State

@@ -208,11 +208,7 @@ class HarnChannel(PhasedChannel):
         return self._begin(head, found[1])
 
     def _begin(self, head: RequestHead, rest: bytes) -> bytes:
-        """
-        Accept or refuse the request; a refused request that waits for ``100 Continue`` never gets it.
-
-        :param rest: what follows the head. What follows the body, if that has come with it, is returned.
-        """
+        """Accept or refuse the request; return what of ``rest`` follows its body, if that has come with the head."""
         self._head = None
         if self.unverified:
             self.site.unverified.release(self)
@@ -269,11 +265,7 @@ class HarnChannel(PhasedChannel):
         return rest
 
     def _complete(self, request: HarnRequest, body: bytes | None = None) -> None:
-        """
-        Serve the request: the client's time stops.
-
-        :param body: all of it, where it has come in one piece.
-        """
+        """Serve the request: the client's time stops. ``body``: all of it, where it has come in one piece."""
         self._body = None
         if self.phase is not CLOSING:
             self.phase = HANDLING

@@ -18,7 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.connectors.interfaces import Events, Normalized, Reject, Respond
-from harn.dispatch.intake import Arrival, Decided, Intake, Taken, Taking, decide
+from harn.dispatch.decisions import Arrival, Decided, decide
+from harn.dispatch.intake import Intake, Taken, Taking
 from harn.errors import BodyTimedOut, ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
 from harn.lifecycle import Backpressure, Chosen, HandshakeCaptured, Lifecycle, RequestRefused, Settled
 from harn.listener.addresses import check_address
@@ -121,9 +122,7 @@ class Ingest(Place):
 
         :raises CredentialsRejected: or one of its classes.
         """
-        route = request.route
-        assert route is not None
-        check = getattr(route.receiver.value, "check_headers", None)
+        check = getattr(_route(request).receiver.value, "check_headers", None)
         if check is None:
             return
         try:
@@ -188,11 +187,12 @@ class Ingest(Place):
         if hidden:
             headers = without(hidden, headers)
         arrival = Arrival(headers=headers, body=request.body, received_at=request.received_at, guard=guard)
-        site = request.site
-        if request.received > site.limits.threaded_body or "content-encoding" in request.headers:
-            self._examine_in_thread(request, partial(_examine_coded, route, inbound, arrival, site.max_body_bytes))
+        if request.received > request.site.limits.threaded_body or "content-encoding" in request.headers:
+            limit = request.site.max_body_bytes
+            self._examine_in_thread(request, partial(_examine_coded, route, inbound, arrival, limit))
             return
         try:
+            route.receiver.value.verify(inbound, inbound.received_at)
             self._examined(_examine(route, inbound, arrival), request)
         except KeyboardInterrupt:
             raise
@@ -363,15 +363,9 @@ class Examined(msgspec.Struct, frozen=True, gc=False):
     others: tuple[tuple[BindingVersion, Decided], ...] = ()
 
 
-def _examine(route: Route, inbound: InboundRequest, arrival: Arrival) -> Reject | Examined:
-    """Run the connector and the rules on a request whose body has no content coding. Pure computation."""
-    route.receiver.value.verify(inbound, inbound.received_at)
-    return _examine_verified(route, inbound, arrival)
-
-
 def _examine_coded(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int) -> Reject | Examined:
     """
-    Run the connector and the rules. Pure computation, to be done in a thread.
+    Verify a request, decode its body, and examine it. Pure computation, to be done in a thread.
 
     The signature is of the bytes as received; every later step sees the body without its content coding.
 
@@ -380,14 +374,14 @@ def _examine_coded(route: Route, inbound: InboundRequest, arrival: Arrival, limi
     route.receiver.value.verify(inbound, inbound.received_at)
     codings = codings_of(inbound.headers)
     if not codings:
-        return _examine_verified(route, inbound, arrival)
+        return _examine(route, inbound, arrival)
     body = decode(inbound.body, codings, limit)
     grown = len(body) - len(inbound.body)
-    return _examine_verified(route, structs.replace(inbound, body=body), structs.replace(arrival, body=body), grown)
+    return _examine(route, structs.replace(inbound, body=body), structs.replace(arrival, body=body), grown)
 
 
-def _examine_verified(route: Route, inbound: InboundRequest, arrival: Arrival, grown: int = 0) -> Reject | Examined:
-    """Run the rest of the connector and the rules; ``grown``: see `Examined`."""
+def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, grown: int = 0) -> Reject | Examined:
+    """Run connector and rules on a verified request without a content coding; ``grown``: see `Examined`."""
     receiver = route.receiver.value
     normalized: Normalized = receiver.normalize(inbound)
     if type(normalized) is not Events:

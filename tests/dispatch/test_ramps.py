@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.interfaces import NormalizedEvent
-from harn.dispatch.intake import Arrival, Taken, decide
+from harn.dispatch.decisions import Arrival, decide
+from harn.dispatch.intake import Taken
 from harn.errors import EventLogUnavailable
 from harn.manifest.model import RetrySpec, TriggerSpec
 from harn.model.event import decode_envelope

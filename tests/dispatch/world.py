@@ -11,9 +11,10 @@ from twisted.internet.task import Clock
 
 from harn.connectors.interfaces import NormalizedEvent
 from harn.destinations.targets import LocalFunctions
+from harn.dispatch.decisions import Arrival
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
-from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.dispatch.intake import Intake, Taken
 from harn.dispatch.parts import Limits
 from harn.dispatch.pauses import Pauses
 from harn.lifecycle import Accepted, DeadLettered, Settled, VersionEnded

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.interfaces import IExamples, NormalizedEvent
-from harn.dispatch.intake import Arrival
+from harn.dispatch.decisions import Arrival
 from harn.dispatch.operations import Fire, fire
 from harn.dispatch.synthetic import PATIENCE, SyntheticEvents, synthetic_kind
 from harn.errors import HandlerRejected, HandlerRetryAfter, RouteUnknown

@@ -15,7 +15,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from harn.connectors.interfaces import NormalizedEvent
-from harn.dispatch.intake import Arrival
+from harn.dispatch.decisions import Arrival
 from harn.errors import EventLogUnavailable, HandlerRaised, HandlerRejected
 from harn.reload.report import PREVIOUS, ReloadReport
 from harn.store.retention import RetentionPolicy

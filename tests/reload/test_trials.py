@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 
 from harn.connectors.interfaces import NormalizedEvent
-from harn.dispatch.intake import Arrival
+from harn.dispatch.decisions import Arrival
 from harn.errors import EventLogUnavailable, ShuttingDown
 from harn.model.quantities import FailureLimit
 from harn.reload.report import PREVIOUS

@@ -17,9 +17,10 @@ from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import NormalizedEvent
 from harn.destinations.catalog import DestinationCatalog
 from harn.dispatch import feature as dispatch
+from harn.dispatch.decisions import Arrival
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.failure_log import FailureLog
-from harn.dispatch.intake import Arrival, Intake, Taken
+from harn.dispatch.intake import Intake, Taken
 from harn.lifecycle import VersionEnded
 from harn.orchestrator.recovery import RecoveryService
 from harn.reload import feature as reload
