@@ -6,6 +6,8 @@ sockets and threads: 32 connections send a signed delivery of 4 KB each, then th
 answered, as in one turn of a busy server. What Twisted and the libraries do is not counted.
 """
 
+# Twisted's factories are not typed.
+# mypy: allow-untyped-calls
 from __future__ import annotations
 
 import argparse
@@ -180,9 +182,9 @@ def turn(subject: Subject, phases: dict[str, Counts], *, settles: bool) -> None:
 def count(places: int, turns: int, dedupe_key: str | None = None, *, settles: bool = False) -> dict[str, Counts]:
     """Count so many turns, after two that fill what is kept."""
     subject = Subject(places, dedupe_key)
-    names = ("request read, until it is handed to the store", "written", "on disk, until it is answered")
+    names = ["request read, until it is handed to the store", "written", "on disk, until it is answered"]
     if settles:
-        names = (*names, "handled, until it is settled")
+        names.append("handled, until it is settled")
     for _ in range(2):
         turn(subject, {name: Counts() for name in names}, settles=settles)
     phases = {name: Counts() for name in names}
