@@ -252,7 +252,7 @@ def connectors_part() -> str:
 
 
 VERIFIED_BY = {
-    "a2a-push": "harn's own credentials",
+    "a2a-push": "`Authorization` with a JSON Web Token, the agreed token, or harn's own credentials",
     "cron": "nothing is received",
     "basic": "`Authorization`: user and password",
     "cloudevents": "`Authorization`, or as `standard`",
@@ -264,7 +264,7 @@ VERIFIED_BY = {
     "webhook": "by `signature_scheme`",
 }
 WINDOWS = {
-    "a2a-push": "",
+    "a2a-push": "`exp`, a day at most",
     "cron": "",
     "hmac": "`timestamp_tolerance_secs`, where a time is signed",
     "webhook": "`timestamp_tolerance_secs`, where a time is signed",

@@ -70,7 +70,7 @@ def make_tick(trigger_id: str, settings: CronSettings, at: float, *, is_late: bo
     Return the event of one tick.
 
     :param at: when the schedule says (seconds, Unix), whenever it is fired.
-    :param is_late: it was missed, and is made up for.
+    :param is_late: it had been missed.
     """
     return NormalizedEvent(
         kind=TICK,
@@ -106,7 +106,7 @@ class CronConnector(Idle):
     """Stands for the schedule of one trigger."""
 
     def example(self) -> NormalizedEvent:
-        """Return a tick of now."""
+        """Return a tick of the current second."""
         binding = self._context.binding
         settings = CronSettings.of(binding.settings)
         return make_tick(binding.trigger_id, settings, float(int(self._context.wall.seconds())))

@@ -19,7 +19,7 @@ from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
 from harn.clocks import WallClock, WallTime
-from harn.model.delivery import Checkpoint
+from harn.model.delivery import Checkpoint, Claim
 from harn.model.event import VERIFIED
 from harn.model.exchange import InboundRequest
 
@@ -119,6 +119,8 @@ Normalized = Events | Respond | Reject
 Headers = Mapping[str, str]
 PUBLIC = "public"
 CREDENTIALS = "credentials"
+VERIFIED_HERE = "verified"
+"""As `PUBLIC`, for a connector that fetches the sender's keys: see `IKeyedReceiver`."""
 
 
 class IConnector(Interface):
@@ -167,6 +169,18 @@ class IEarlyReceiver(IReceiver):
         :param headers: names in lower case.
         :raises CredentialsRejected: one of its classes.
         """
+
+
+class IKeyedReceiver(IEarlyReceiver):
+    """A receiver that may have to fetch keys of its sender first, and to which each proof counts once."""
+
+    authentication: str = Attribute("`VERIFIED_HERE`, or that of its plugin.")
+
+    def look_for_keys(headers: Mapping[str, str]) -> Deferred[None] | None:
+        """Return None where `verify` can be called now; else a Deferred that fires when it can."""
+
+    def claim_of(headers: Mapping[str, str]) -> Claim | None:
+        """Return the claim that must be new for a verified request to count; None for none."""
 
 
 class IConnectorPlugin(IPlugin):

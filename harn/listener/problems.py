@@ -11,6 +11,7 @@ from attrs import frozen
 from twisted.web.http import RESPONSES
 
 from harn import errors
+from harn.connectors.fetching import NotFetched
 from harn.errors import (
     ClaimTaken,
     EventLogUnavailable,
@@ -57,6 +58,7 @@ _TABLE: dict[type[BaseException], Status] = {
     errors.RateExceeded: Status(429, "Rate exceeded"),
     errors.CodingUnsupported: Status(501, "Transfer coding not supported"),
     errors.Saturated: Status(503, "Saturated"),
+    NotFetched: Status(503, "Not fetched yet"),
     errors.ShuttingDown: Status(503, "Shutting down"),
     errors.EventLogUnavailable: Status(503, "Event log unavailable"),
     errors.ClaimTaken: Status(401, "Signature used before"),

@@ -1,10 +1,17 @@
-"""Routes whose senders use the server's own credentials, such as a2a-push: a Klein app, then ingest."""
+"""
+Routes of a2a-push: a Klein app, then ingest. Senders use the server's own credentials, or what their connector checks,
+with keys that may have to be fetched first.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harn.errors import Refused
+from harn.connectors.interfaces import VERIFIED_HERE, Events
+from harn.dispatch.intake import Taken
+from harn.errors import ClaimTaken, Refused
+from harn.lifecycle import Dropped
+from harn.listener.answers import usual_answer
 from harn.listener.ingest import Ingest
 from harn.listener.place import KleinPlace
 from harn.listener.request import HarnRequest
@@ -35,6 +42,9 @@ class Push(Ingest, KleinPlace):
 
     def _check_sender(self, request: HarnRequest) -> None:
         """Refuse a sender by the headers alone, before a body is read."""
+        if _verifies(request):
+            super()._check_sender(request)
+            return
         self._credentials.authenticator().authenticate_headers(request.headers, request.received_at)
 
     def serve(self, request: HarnRequest) -> None:
@@ -42,13 +52,40 @@ class Push(Ingest, KleinPlace):
         render(request)
 
     def push(self, request: HarnRequest) -> None:
-        """Authenticate, then ingest; a signature is used up in the same durable unit as its event."""
+        """Authenticate, then ingest; a signature or token is used up in the same durable unit as its event."""
+        if _verifies(request):
+            self._push_verified(request)
+            return
         try:
             guard = self._authenticate(request)
         except Refused as error:
             request.refuse(error)
             return
         self.receive(request, guard)
+
+    def _push_verified(self, request: HarnRequest) -> None:
+        """Pass the request on once the keys that it needs are there; the connector verifies it with them."""
+        keyed = _keyed(request)
+        try:
+            waiting = keyed.look_for_keys(request.headers)
+            guard = keyed.claim_of(request.headers)
+        except Exception as error:
+            self._failed(error, request)
+            return
+        if waiting is None:
+            self.receive(request, guard)
+            return
+        waiting.addCallback(lambda _: self.receive(request, guard))
+        waiting.addErrback(self.stumbled, request)
+
+    def _failed(self, error: BaseException, request: HarnRequest) -> None:
+        """Answer with the problem document of an error; a token that was used before is a duplicate of its event."""
+        if isinstance(error, ClaimTaken) and _verifies(request):
+            binding = request.route.binding  # type: ignore[union-attr]  # it has one
+            self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, duplicates=1))
+            request.send(*usual_answer(Taken((), 1, 0), Events(()), binding.id))
+            return
+        super()._failed(error, request)
 
     def _authenticate(self, request: HarnRequest) -> Claim | None:
         identity = self._credentials.authenticator().authenticate(
@@ -60,3 +97,15 @@ class Push(Ingest, KleinPlace):
         )
         guard: Claim | None = identity.guard
         return guard
+
+
+def _keyed(request: HarnRequest) -> Any:
+    """Return the `IKeyedReceiver` of a request's route; None for another connector."""
+    assert request.route is not None
+    return getattr(request.route.receiver.value, "keyed", None)
+
+
+def _verifies(request: HarnRequest) -> bool:
+    """Return whether the connector of a request's route proves senders, and not the server's own credentials."""
+    keyed = _keyed(request)
+    return keyed is not None and keyed.authentication == VERIFIED_HERE

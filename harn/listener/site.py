@@ -20,7 +20,7 @@ from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from harn.clocks import WallTime
-from harn.connectors.interfaces import CREDENTIALS
+from harn.connectors.interfaces import CREDENTIALS, VERIFIED_HERE
 from harn.listener.channel import HarnChannel
 from harn.listener.connection_limit import ConnectionLimit
 from harn.listener.hosts import OwnHosts, is_loopback
@@ -173,7 +173,7 @@ class HarnSite(ServerFactory):
 
     def place_of_route(self, route: Route) -> Place:
         """Return the resource of a trigger's route."""
-        return self._credentials if route.authentication == CREDENTIALS else self._public
+        return self._credentials if route.authentication in (CREDENTIALS, VERIFIED_HERE) else self._public
 
     def place_of(self, request: HarnRequest) -> Place:
         """

@@ -26,6 +26,7 @@ from harn.connectors.interfaces import (
     ConnectorContext,
     IConnector,
     IEarlyReceiver,
+    IKeyedReceiver,
     IReceiver,
     Normalized,
     NormalizedEvent,
@@ -53,6 +54,7 @@ class RunningConnector:
 
     :ivar takes_requests: it is a receiver: requests are passed to `verify` and `normalize`.
     :ivar checks_headers: it refuses requests before their body is read.
+    :ivar keyed: the connector, where the keys of its sender are fetched.
     :ivar always_claim: the provider's own key is claimed where the trigger names none.
     :ivar final_headers: header lines of answers that sending again would not change; each ends in CRLF.
     :ivar credential_headers: headers, in lower case, that are a secret of the trigger themselves; not stored.
@@ -64,6 +66,7 @@ class RunningConnector:
     authentication: str
     takes_requests: bool = False
     checks_headers: bool = False
+    keyed: Any = None
     always_claim: bool = False
     final_headers: bytes = b""
     credential_headers: tuple[str, ...] = ()
@@ -77,12 +80,13 @@ class RunningConnector:
             trigger_id=trigger_id,
             connector=connector,
             gate=gate,
-            authentication=authentication,
+            authentication=getattr(connector, "authentication", authentication),
             takes_requests=True,
             checks_headers=IEarlyReceiver.providedBy(connector),
+            keyed=connector if IKeyedReceiver.providedBy(connector) else None,
             always_claim=bool(getattr(connector, "always_claim", False)),
             final_headers=connector.final_headers if isinstance(connector, SignedConnector) else b"",
-            credential_headers=connector.credential_headers if isinstance(connector, SignedConnector) else (),
+            credential_headers=tuple(getattr(connector, "credential_headers", ())),
         )
 
     def verify(self, inbound: InboundRequest, now: float) -> None:

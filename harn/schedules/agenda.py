@@ -15,7 +15,7 @@ DAY = 86400.0
 
 
 class Owner(Protocol):
-    """Whose triggers they are."""
+    """The service that the triggers belong to."""
 
     def due(self, trigger_id: str) -> None:
         """Called when a trigger's time has come; it is in the agenda again once it gets another time."""

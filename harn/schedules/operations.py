@@ -26,7 +26,7 @@ MOST_NAMED = 10
 
 
 class ListSchedule(Parameters, frozen=True, kw_only=True):
-    """Of which trigger, and how many."""
+    """The trigger, and the number of firings."""
 
     limit: Annotated[int, Meta(ge=1, le=MOST, description="So many at most.")] = 20
     trigger: Annotated[str, Meta(min_length=1, description="Only of this trigger.")] | None = None
@@ -45,7 +45,7 @@ class FiringInfo(Result, frozen=True, kw_only=True):
 
 
 class ScheduleList(Result, frozen=True, kw_only=True):
-    """What is due next, in order; ``more``: there is more than this."""
+    """The next firings, in order; ``more``: there are more than these."""
 
     firings: tuple[FiringInfo, ...]
     more: bool

@@ -34,7 +34,7 @@ class Owed:
     """
     The ticks to be fired, in order, the late ones first.
 
-    :ivar late: how many of them were missed, and are made up for.
+    :ivar late: how many of them had been missed.
     :ivar covered: once they are fired, everything up to here is dealt with (seconds, Unix).
     :ivar passed_over: the first tick that is not fired since it was missed; None where each is.
     """
@@ -75,7 +75,7 @@ def owed(schedule: Schedule, span: Span, mode: str, most: int = MOST) -> Owed:
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What the store keeps of a schedule.
+    The record of a schedule in the store.
 
     :ivar covered: everything up to here was fired or passed over (seconds, Unix).
     :ivar fired: the last tick that was fired; None for none.

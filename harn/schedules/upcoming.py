@@ -1,4 +1,4 @@
-"""What is due next, of many schedules. Pure."""
+"""The next firings of many schedules. Pure."""
 
 from __future__ import annotations
 

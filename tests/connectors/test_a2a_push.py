@@ -8,12 +8,14 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.a2a_push import A2aPushPlugin
+from harn.connectors.fetching import fault_of_document_url
 from harn.connectors.interfaces import CREDENTIALS, NormalizedEvent
 from harn.errors import PayloadInvalid
 from harn.model.event import UNSIGNED
 from harn.wire import digest_bytes
 from tests.connectors.declared import seen
 from tests.connectors.examples import binding, connector, request
+from tests.connectors.tokens import SETTINGS, key_set
 
 
 class A2aPushTests(SynchronousTestCase):
@@ -67,11 +69,32 @@ class A2aPushTests(SynchronousTestCase):
             with self.assertRaises(PayloadInvalid):
                 self.normalize(body)
 
-    def test_verifier_is_not_ignored(self) -> None:
-        """Every key of a verifier is refused: a check that is configured and not made would be worse than none."""
-        schema = A2aPushPlugin().schema
-        settings, problems = schema.check({"expected_iss": "x", "jwks_url": "y"})
-        self.assertIsNone(settings)
-        self.assertEqual([problem.key for problem in problems], ["expected_iss", "jwks_url"])
-        self.assertIn("not supported yet", problems[0].message)
-        self.assertEqual(schema.check({}), ({}, ()))
+    def test_settings(self) -> None:
+        """A verifier that lacks something is refused: a check that is not made would be worse than none."""
+        for table, keys in (
+            ({"expected_iss": "x"}, ["expected_iss"]),
+            ({"jwks_url": "https://a/jwks"}, ["expected_iss", "expected_aud"]),
+            ({**SETTINGS, "jwks_url": "http://a/jwks"}, ["jwks_url"]),
+            ({**SETTINGS, "jwks_url": "https://user@a/jwks"}, ["jwks_url"]),
+            ({**SETTINGS, "inline_jwks": key_set("ec-1")}, ["inline_jwks"]),
+            ({**SETTINGS, "audience": "y"}, ["audience"]),
+            ({**SETTINGS, "leeway": "1h"}, ["leeway"]),
+            ({"inline_jwks": {"keys": []}, "expected_iss": "x", "audience": "y"}, ["inline_jwks"]),
+            ({"jwks": "x"}, ["jwks"]),
+        ):
+            settings, problems = A2aPushPlugin().schema.check(table)
+            self.assertIsNone(settings)
+            self.assertEqual([problem.key for problem in problems], keys, table)
+        for table in ({}, SETTINGS, {"inline_jwks": key_set("ec-1"), "expected_iss": "x", "audience": "y"}):
+            self.assertEqual(A2aPushPlugin().schema.check(table)[1], [])
+        self.assertEqual(fault_of_document_url("http://127.0.0.1:9/x"), None)
+
+    def test_states(self) -> None:
+        """The states of the protocol's versions have one spelling in kinds."""
+        for state, kind in (
+            ("TASK_STATE_INPUT_REQUIRED", "a2a.task.input-required"),
+            ("TASK_STATE_CANCELLED", "a2a.task.canceled"),
+            ("input-required", "a2a.task.input-required"),
+        ):
+            document = {"task": {"id": "t", "status": {"state": state}}}
+            self.assertEqual(self.payload(document)[0], kind)

@@ -1,4 +1,4 @@
-"""Schedules over reloads, restarts, upgrades, steps of the clock and an event log that is away: each tick once."""
+"""Schedules over reloads, restarts, upgrades, steps of the clock and an unavailable event log: each tick once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SchedulesCase(SynchronousTestCase):
         self.successResultOf(world.server.background.stopService())
 
     def pass_by(self, world: World, seconds: float, step: float = 10.0) -> None:
-        """Let time pass."""
+        """Move the clock on in steps."""
         for _ in range(int(seconds / step)):
             world.clock.advance(step)
 
@@ -188,7 +188,7 @@ class RestartTests(SchedulesCase):
         return self.ticks(again)
 
     def test_catch_up(self) -> None:
-        """Of what was missed nothing, the last or everything is made up for; what fired before does not again."""
+        """Of what was missed nothing, the last or everything is fired late; what fired before does not again."""
         self.assertEqual(self.missed("skip"), [0.0, 6.0])
         self.assertEqual(self.missed("latest"), [0.0, 5.0, 6.0])
         self.assertEqual(self.missed("all"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
@@ -212,7 +212,7 @@ class RestartTests(SchedulesCase):
         self.assertEqual(late, [True, True])
 
     def test_many_missed(self) -> None:
-        """Hundreds of missed ticks are made up for, in parts, in order."""
+        """Hundreds of missed ticks are fired late, in parts, in order."""
         world = self.world(cron(catchup_mode="all"))
         self.stop(world)
         world.clock.advance(60 * 250)
