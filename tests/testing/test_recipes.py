@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -65,6 +66,7 @@ class RecipeTests(SynchronousTestCase):
         """Each manifest has no problem, bounds its handler's secrets, and names functions that there are."""
         names = sorted(each.name for each in RECIPES.iterdir())
         self.assertEqual(names, ["deploy", "github-issue", "postgresql", "slack"])
+        page = (ROOT / "docs" / "howto" / "recipes.md").read_text("utf-8")
         for name in names:
             path = RECIPES / name / "harn.toml"
             loaded = check_document(read_manifest(str(path)), None, installed_rules())
@@ -72,6 +74,11 @@ class RecipeTests(SynchronousTestCase):
             for spec in loaded.manifest.triggers.values():
                 self.assertIsNotNone(spec.handler_secrets, name)
                 self.assertIsNotNone(spec.dedupe_key, name)
+                sent = re.search(
+                    rf"^harn send {spec.id} --kind (\S+) --data @event.json +# {name}$", page, re.MULTILINE
+                )
+                assert sent is not None, name
+                self.assertTrue(any(fnmatchcase(sent[1], each) for each in spec.events), (name, sent[1]))
             wanted = re.findall(r'^(?:handler|when) = "handlers:(\w+)"', path.read_text("utf-8"), re.MULTILINE)
             self.assertTrue(wanted, name)
             self.assertEqual([each for each in wanted if f"\ndef {each}(" not in code], [], name)

@@ -1,5 +1,6 @@
 """Run by `python -m unittest` in this folder: the handler with scripts of the test."""
 
+import json
 import tempfile
 import unittest
 from pathlib import Path
@@ -7,6 +8,8 @@ from unittest import mock
 
 from harn.testing.handlers import github, run_handler
 
+EVENT = json.loads((Path(__file__).parent / "event.json").read_text())
+"""What `harn send` posts, too."""
 COMMIT = "6dcb09b5b57875f334f61aebed695e2e4193db5e"
 
 
@@ -17,7 +20,7 @@ class DeployTests(unittest.TestCase):
         path = Path(folder.name) / "deploy.sh"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        push = {**github("push").provider_payload["raw"], **changes}
+        push = {**EVENT, **changes}
         with mock.patch("handlers.SCRIPT", path):
             return run_handler("handlers:deploy", github("push", body=push), when="handlers:is_main", timeout=20.0)
 

@@ -5,11 +5,14 @@ import threading
 import time
 import unittest
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from unittest import mock
 
 from harn.testing.handlers import run_handler, sentry
 
 PATH = "/repos/octo-org/hello-world/issues"
+EVENT = Path(__file__).parent / "event.json"
+"""What `harn send` posts, too."""
 
 
 class GitHub(BaseHTTPRequestHandler):
@@ -54,7 +57,9 @@ class OpenIssueTests(unittest.TestCase):
         self.addCleanup(patch.stop)
 
     def run_open(self, **options):
-        return run_handler("handlers:open_issue", sentry(), secrets={"github/token": "t0ken"}, timeout=20.0, **options)
+        return run_handler(
+            "handlers:open_issue", sentry(body=EVENT), secrets={"github/token": "t0ken"}, timeout=20.0, **options
+        )
 
     def test_opens(self):
         run = self.run_open()

@@ -5,6 +5,7 @@ The statement is one that SQLite takes, too, so the rules of the mirror are test
 PostgreSQL in `RECIPE_POSTGRESQL`, and psycopg, the same tests run there, in a schema of their own.
 """
 
+import json
 import os
 import re
 import sqlite3
@@ -15,7 +16,10 @@ from unittest import mock
 
 from harn.testing.handlers import github, run_handler
 
-SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
+HERE = Path(__file__).parent
+SCHEMA = (HERE / "schema.sql").read_text()
+EVENT = json.loads((HERE / "event.json").read_text())
+"""What `harn send` posts, too."""
 
 
 class Lite:
@@ -58,9 +62,8 @@ class MirrorTests(unittest.TestCase):
         yield self.database
 
     def handle(self, action, at, **changes):
-        body = dict(github("issues.opened").provider_payload["raw"])
-        body["action"] = action
-        body["issue"] = {**body["issue"], "updated_at": f"2026-11-20T09:{at:02}:00Z", **changes}
+        body = {**EVENT, "action": action}
+        body["issue"] = {**EVENT["issue"], "updated_at": f"2026-11-20T09:{at:02}:00Z", **changes}
         run = run_handler(
             "handlers:mirror", github(f"issues.{action}", body=body), secrets={"postgresql/url": "postgresql://db/x"}
         )

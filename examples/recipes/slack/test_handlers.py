@@ -4,8 +4,12 @@ import json
 import threading
 import unittest
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 from harn.testing.handlers import github, run_handler
+
+EVENT = Path(__file__).parent / "event.json"
+"""What `harn send` posts, too."""
 
 
 class Slack(BaseHTTPRequestHandler):
@@ -37,7 +41,10 @@ class ForwardTests(unittest.TestCase):
     def run_forward(self, event=None):
         url = f"http://127.0.0.1:{self.slack.server_address[1]}/services/T0/B0/x"
         return run_handler(
-            "handlers:forward", event or github("issues.opened"), secrets={"slack/webhook-url": url}, timeout=20.0
+            "handlers:forward",
+            event or github("issues.opened", body=EVENT),
+            secrets={"slack/webhook-url": url},
+            timeout=20.0,
         )
 
     def test_forwards(self):
