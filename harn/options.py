@@ -135,6 +135,16 @@ def read_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def read_admin_address(text: str) -> tuple[str, int] | str:
+    """Read ``host:port``, or the path of a UNIX socket after ``unix:``."""
+    if not text.startswith("unix:"):
+        return read_address(text)
+    path = text.removeprefix("unix:")
+    if not path or "\0" in path or path.endswith("/"):
+        raise ValueError(f"must have the path of a socket after unix:, got {text!r}; write unix:/run/harn/admin.sock")
+    return path
+
+
 MANIFEST = Option(
     name="config",
     aliases=("manifest",),
@@ -163,6 +173,13 @@ OPTIONS: tuple[Option, ...] = (
         read=read_address,
         metavar="HOST:PORT",
         help="Where to listen; port 0 picks a free one.",
+    ),
+    Option(
+        name="admin-bind",
+        env="HARN_ORCHESTRATOR_ADMIN_BIND",
+        read=read_admin_address,
+        metavar="HOST:PORT|unix:PATH",
+        help="Where admin, metrics and console are served, and nowhere else; by default where triggers are.",
     ),
     Option(
         name="cert",
@@ -271,6 +288,7 @@ class ServeOptions:
     The options that ``serve`` was given. Paths are absolute; ``manifest_name`` is the manifest's as given, for
     messages.
 
+    :ivar admin_bind: host and port, or the path of a UNIX socket; None where admin is on the address of triggers.
     :ivar shutdown_timeout: seconds, at least 1.
     :ivar drain_max_items: None leaves it to the manifest; so do ``drain_deadline`` (seconds), ``pump_max_outstanding``
         (at least 1) and ``log_level`` (`LEVELS`).
@@ -285,6 +303,7 @@ class ServeOptions:
     state_dir: str
     host: str
     port: int
+    admin_bind: tuple[str, int] | str | None = None
     cert: str | None = None
     key: str | None = None
     shutdown_timeout: float = 30.0
@@ -318,12 +337,14 @@ class ServeOptions:
             raise ValueError("--key requires --cert: give both, or neither")
         base = os.getcwd() if directory is None else directory
         host, port = values["bind"]
+        admin = values["admin_bind"]
         return cls(
             manifest=absolute(base, values["config"]),
             manifest_name=values["config"],
             state_dir=absolute(base, values["state_dir"]),
             host=host,
             port=port,
+            admin_bind=absolute(base, admin) if isinstance(admin, str) else admin,
             cert=None if cert is None else absolute(base, cert),
             key=None if key is None else absolute(base, key),
             shutdown_timeout=values["shutdown_timeout"],

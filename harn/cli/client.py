@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -77,8 +79,28 @@ class ServerAnswer:
         raise RequestRefused(f"the server answered {self.status}: {said or self.document}", self.status)
 
 
+UNIX = "unix:"
+"""How the URL of a UNIX socket begins."""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to a UNIX socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 def fault_of_url(url: str) -> str:
-    """Return what keeps ``url`` from being ``http[s]://HOST[:PORT][/PATH]``, empty when nothing does."""
+    """Return what keeps ``url`` from being ``http[s]://HOST[:PORT][/PATH]`` or ``unix:PATH``; empty for nothing."""
+    if url.startswith(UNIX):
+        return "" if os.path.isabs(url.removeprefix(UNIX)) else "it must name the absolute path of a socket"
     if not url.isascii() or not url.isprintable() or " " in url:
         return "it must consist of printable ASCII characters without spaces"
     try:
@@ -100,7 +122,8 @@ class AdminClient:
     """
     Asks one server.
 
-    :ivar url: ``http://host:port`` or ``https://host:port``; a path in it comes before every target.
+    :ivar url: ``http://host:port``, ``https://host:port`` or ``unix:PATH``; a path of the first two comes before every
+        target.
     :ivar timeout: seconds that each read may take.
     :ivar cacert: path of the certificates to trust; None for the system's.
     """
@@ -144,7 +167,7 @@ class AdminClient:
         :raises SecretUnavailable: there are no credentials to show.
         """
         parts = urlsplit(self.url)
-        target = parts.path.rstrip("/") + target
+        target = target if self.url.startswith(UNIX) else parts.path.rstrip("/") + target
         signed = authorization(self.credentials, method, target, body, time.time())
         connection = self._connection()
         try:
@@ -184,6 +207,8 @@ class AdminClient:
 
         :raises ServerUnreachable: the file of certificates cannot be used.
         """
+        if self.url.startswith(UNIX):
+            return UnixConnection(self.url.removeprefix(UNIX), self.timeout)
         parts = urlsplit(self.url)
         host, port = parts.hostname or "", parts.port
         if parts.scheme == "http":

@@ -114,6 +114,16 @@ class ServerLocation:
             "name the other server's state directory with --state-dir"
         )
 
+    def needed_listener(self) -> str:
+        """
+        Return the URL at which senders reach the server that runs here.
+
+        :raises NoServer, OtherManifest: as `needed_url` does.
+        """
+        url = self.needed_url()
+        listener = (read_state(self.state_dir) or {}).get("listener_url")
+        return listener if isinstance(listener, str) else url
+
     def needed_url(self) -> str:
         """
         Return the URL of the server that runs here.

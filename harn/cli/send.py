@@ -61,7 +61,7 @@ def send(trigger: str, count: int, as_json: bool, **given: Any) -> None:
     has an id of its own. Prints status and answer; the exit status is 1 unless all are answered with 2xx.
     """
     location = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
-    base = given["url"] or location.needed_url()
+    base = given["url"] or location.needed_listener()
     wrong = fault_of_url(base)
     if wrong:
         raise click.UsageError(f"--url is not the URL of a server: {wrong}")

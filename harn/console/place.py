@@ -23,6 +23,7 @@ class Console(KleinPlace):
     """The place of ``/console`` and every path under it."""
 
     checks_origin = True
+    is_own = True
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception

@@ -35,6 +35,7 @@ class Admin(KleinPlace):
     """
 
     challenge = CHALLENGE
+    is_own = True
 
     def __init__(self, auth: AdminAuth, operations: Operations, refusals: AdminRefusals) -> None:
         self._auth = auth

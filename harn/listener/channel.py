@@ -43,11 +43,13 @@ class HarnChannel(PhasedChannel):
     A connection of `harn.listener.site.HarnSite`.
 
     :ivar persistent: whether it may stay open after the present request.
+    :ivar is_own: whether it came to the listener of the server's own pages alone; see `harn.listener.admin_port`.
     :ivar unverified: bytes of an incomplete head, counted by `harn.listener.unverified`.
     """
 
     persistent = True
     unverified = 0
+    is_own = False
 
     _request: HarnRequest | None = None
     _head: PartialHead | None = None
@@ -91,7 +93,7 @@ class HarnChannel(PhasedChannel):
         self._enter(IDLE, site.limits.idle)
         self.owes_nothing = site.quiescing
         site.channels.add(self)
-        if not site.connection_limit.admit():
+        if not self.is_own and not site.connection_limit.admit():
             self.is_surplus = True
             self._enter(IDLE, site.limits.grace)
 

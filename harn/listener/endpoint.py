@@ -208,7 +208,7 @@ def _open(bind: Bind) -> socket.socket:
     except OSError as error:
         if opened is not None:
             opened.close()
-        raise ListenerUnusable(_why(bind, error)) from None
+        raise ListenerUnusable(why_unusable(bind, error)) from None
     return opened
 
 
@@ -227,14 +227,14 @@ def _unfit(descriptor: int, why: str) -> ListenerUnusable:
     )
 
 
-def _why(bind: Bind, error: OSError) -> str:
-    """Return why a port cannot be opened, and what to do."""
+def why_unusable(bind: Bind, error: OSError, option: str = "--bind") -> str:
+    """Return why a port cannot be opened, and what to do with the option that names it."""
     host = bind.host or "every address"
     code = error.errno
     if code == errno.EADDRINUSE:
-        return f"port {bind.port} on {host} is in use; choose another with --bind"
+        return f"port {bind.port} on {host} is in use; choose another with {option}"
     if code in (errno.EACCES, errno.EPERM):
-        return f"port {bind.port} on {host} is not allowed to this user; choose one above 1023 with --bind"
+        return f"port {bind.port} on {host} is not allowed to this user; choose one above 1023 with {option}"
     if code == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine; choose another with --bind"
-    return f"cannot listen on {bind}: {error}; choose another address with --bind"
+        return f"{host} is not an address of this machine; choose another with {option}"
+    return f"cannot listen on {bind}: {error}; choose another address with {option}"

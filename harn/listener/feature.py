@@ -11,6 +11,7 @@ from harn.dispatch.intake import Intake
 from harn.lifecycle import HandshakeCaptured
 from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
+from harn.listener.admin_port import make_admin_port
 from harn.listener.admin_refusals import AdminRefusals
 from harn.listener.admission import Admission
 from harn.listener.credentials import LiveCredentials
@@ -48,7 +49,8 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     site = HarnSite(server.reactor, server.metrics, places, wall=server.wall)
     server.add(site, HarnSite, IRouteTable)
     server.services.add_closing(site.refusals.close)
-    port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site))
+    admin = make_admin_port(server.reactor, options.admin_bind, site, takes_over=takes_over)
+    port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site, admin))
     server.services.add_closing(port.close)
     add_gauges(server.metrics, server.readiness, port)
 

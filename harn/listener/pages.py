@@ -65,6 +65,7 @@ class Exposition(Page):
     """
 
     outlives_client = True
+    is_own = True
 
     def __init__(self, name: str, metrics: Metrics, in_thread: InThread) -> None:
         super().__init__(name, lambda request: Response(200, metrics.render(), CONTENT_TYPE))

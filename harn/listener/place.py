@@ -28,12 +28,14 @@ class Place:
 
     :ivar challenge: the ``WWW-Authenticate`` line of its 401.
     :ivar answers_always: it answers also on a connection above the limit.
+    :ivar is_own: it is for operators and their programs: where these have a listener of their own, it is there alone.
     :ivar outlives_client: `over` waits for the answer even if the client has disconnected.
     :ivar checks_origin: it checks ``Origin`` itself, by a stricter rule than ``allowed_origins``.
     """
 
     challenge = b""
     answers_always = False
+    is_own = False
     outlives_client = False
     checks_origin = False
 

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
+from harn.listener.admin_port import IAdminPort
 from harn.listener.descriptors import connections_within, open_file_limit, open_files
 from harn.listener.endpoint import Bind, Listening, listen
 from harn.listener.site import HarnSite
@@ -25,13 +26,15 @@ class ServerPort:
     Serves a site on one address.
 
     :param bind: the address that was asked for.
+    :param admin: the listener of the server's own pages, if they have one; it is opened, paused and closed with this.
     :ivar listening: the open port; None until `open`.
     """
 
-    def __init__(self, reactor: Any, bind: Bind, site: HarnSite) -> None:
+    def __init__(self, reactor: Any, bind: Bind, site: HarnSite, admin: IAdminPort | None = None) -> None:
         self._reactor = reactor
         self._asked = bind
         self._site = site
+        self._admin = admin
         self._tls: TlsContext | None = None
         self.listening: Listening | None = None
 
@@ -39,6 +42,11 @@ class ServerPort:
     def bind(self) -> Bind:
         """Return the address on which it listens, or which was asked for."""
         return self._asked if self.listening is None else self.listening.bind
+
+    @property
+    def admin_url(self) -> str | None:
+        """The URL of the listener of the server's own pages; None where this one serves them."""
+        return None if self._admin is None else self._admin.url
 
     @property
     def has_tls(self) -> bool:
@@ -62,6 +70,8 @@ class ServerPort:
         limit = self._site.connection_limit
         self.listening = listen(self._reactor, self._asked, self._site, self._tls, inherited, limit=limit)
         self._site.listens_on(self.listening.bind.host)
+        if self._admin is not None:
+            self._admin.open(self._tls)
         files = open_file_limit()
         limit.allow(connections_within(files, open_files()))
         if limit.most < FEW:
@@ -82,19 +92,27 @@ class ServerPort:
         """Leave connections to the socket's queue, or to another process that has it."""
         if self.listening is not None:
             self.listening.pause()
+        if self._admin is not None:
+            self._admin.pause()
 
     def resume(self) -> None:
         """Accept connections again."""
         if self.listening is not None:
             self.listening.resume()
+        if self._admin is not None:
+            self._admin.resume()
 
     def retire(self, limit: float) -> Deferred[None]:
         """Leave new connections to another process; fire when the present ones have ended, or after ``limit`` s."""
         self.pause()
+        if self._admin is not None:
+            self._admin.close()  # a paused one would go on to get some of the connections
         return self._site.retire(min(LONGEST_FAREWELL, limit))
 
     def close(self) -> Deferred[Any] | None:
         """Stop listening."""
+        if self._admin is not None:
+            self._admin.close()
         if self.listening is None:
             return None
         return maybeDeferred(self.listening.port.stopListening)

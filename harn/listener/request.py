@@ -124,7 +124,7 @@ class HarnRequest:
         assert channel is not None
         self.began_at, self.received_at = site.clock.seconds(), site.wall.seconds()
         tree = self.tree = site.tree
-        route = self.route = tree.find(self.path)
+        route = self.route = None if channel.is_own else tree.find(self.path)
         try:
             self.length = check_head(head.line, head.headers, head.fields)
         except Refused as error:

@@ -82,6 +82,7 @@ class HarnSite(ServerFactory):
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
     :ivar connection_limit: the limit of open connections.
     :ivar refusals: the log of refused requests.
+    :ivar is_divided: whether the server's own pages have a listener of their own, and are not served on the other one.
     :ivar in_flight: requests whose headers were in and which have no answer yet.
     :ivar quiescing: whether the server is going down.
     :ivar retiring: whether another process accepts new connections, and this one finishes those that it has.
@@ -115,6 +116,7 @@ class HarnSite(ServerFactory):
         self.refusals = Refusals(clock)
         self.connection_limit = ConnectionLimit(clock, self.channels, AdmissionSettings().max_connections)
         self.in_flight = 0
+        self.is_divided = False
         self.quiescing = False
         self.retiring = False
         self.closes = False
@@ -183,9 +185,12 @@ class HarnSite(ServerFactory):
         """
         path = request.path
         place = self._pages.get(path)
-        if place is not None:
+        hides = self.is_divided and not (request.channel is not None and request.channel.is_own)
+        if place is not None and not (hides and place.is_own):
             return place
         for prefix, place in self._prefixes.items():
+            if hides and place.is_own:
+                continue
             if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/"):
                 return place
         if path[:4].lower() == b"http":
@@ -200,7 +205,8 @@ class HarnSite(ServerFactory):
         if not separator or scheme.lower() not in (b"http", b"https"):
             raise unknown_path(request)
         request.path = b"/" + rest.partition(b"/")[2]
-        route = request.route = request.tree.find(request.path)
+        is_own = request.channel is not None and request.channel.is_own
+        route = request.route = None if is_own else request.tree.find(request.path)
         if route is not None:
             return self.place_of_route(route)
         if request.path[:4].lower() == b"http":

@@ -51,7 +51,7 @@ class ServerFacts:
     """
     The constant facts of a running server.
 
-    :ivar host: the bound address, and ``port`` the real port.
+    :ivar host: the bound address, and ``port`` the real port; ``admin_url``: of the listener for admin alone, if any.
     :ivar manifest_path: absolute; so is ``state_dir``.
     :ivar started_at: seconds, Unix.
     :ivar secret_provider_chain: for example ``env -> keyring``.
@@ -69,6 +69,7 @@ class ServerFacts:
     event_log_backend: str
     event_log_location: str | None
     role: str
+    admin_url: str | None = None
 
 
 @frozen(kw_only=True)
@@ -106,6 +107,7 @@ class StateHead(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     bind: str
     listener_url: str
+    admin_url: str | msgspec.UnsetType = msgspec.UNSET
     manifest_path: str
     state_dir: str
     started_at: str
@@ -160,6 +162,7 @@ def head_of(facts: ServerFacts, state: ServerState, bindings: Iterable[BindingVe
         pid=facts.pid,
         bind=str(bind),
         listener_url=bind.url(tls=facts.tls),
+        admin_url=facts.admin_url or msgspec.UNSET,
         manifest_path=facts.manifest_path,
         state_dir=facts.state_dir,
         started_at=rfc3339(facts.started_at),
@@ -364,6 +367,7 @@ class ServerStatus:
             event_log_backend=server.store.backend,
             event_log_location=server.store.location,
             role=options.role,
+            admin_url=port.admin_url,
         )
         state = ServerState(
             generation=coordinator.generation,

@@ -348,7 +348,7 @@ def read_state(state_dir: str) -> dict[str, Any] | None:
 
 def running_url(state_dir: str) -> str | None:
     """
-    Return the URL of the server that runs on ``state_dir``, None when there is none.
+    Return the URL of the admin API of the server that runs on ``state_dir``, None when there is none.
 
     A server that was killed leaves a file that says it runs, and its number may be another process's by now: the lock
     decides. It is checked last, when it is most likely held, so that looking does not keep a server from taking it.
@@ -356,7 +356,7 @@ def running_url(state_dir: str) -> str | None:
     state = read_state(state_dir)
     if state is None or state.get("status") != RUNNING:
         return None
-    pid, url = state.get("pid"), state.get("listener_url")
+    pid, url = state.get("pid"), state.get("admin_url") or state.get("listener_url")
     if not isinstance(pid, int) or not isinstance(url, str) or not is_alive(pid) or holder(state_dir) is None:
         return None
     return url

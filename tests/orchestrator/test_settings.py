@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.errors import RateExceeded, Saturated
+from harn.keys.feature import install as install_keys
 from harn.listener.admission import Admission
 from harn.listener.credentials import LiveCredentials
 from harn.listener.feature import REMEMBERED
@@ -54,6 +55,7 @@ class SettingsWorld:
         level: Any = SimpleNamespace(change=self.levels.append)
         follow_log_level(self.server, level)
         install_dispatch(self.server)
+        install_keys(self.server)
         install_listener(self.server)
         apply_settings(self.server)
         self.dispatcher, self.admission = self.server[Dispatcher], self.server[Admission]
@@ -186,6 +188,12 @@ PROOFS = {
         'trusted_proxies = ["10.0.0.0/8", "192.0.2.1"]',
         lambda server: [str(network) for network in server.site.trusted_proxies],
         (["10.0.0.0/8"], ["10.0.0.0/8", "192.0.2.1/32"]),
+    ),
+    "admin_hosts": Proof(
+        'admin_hosts = ["a.test"]',
+        'admin_hosts = ["B.test"]',
+        lambda server: server.site.own_hosts.allowed,
+        ({"a.test"}, {"b.test"}),
     ),
     "max_body_bytes": Proof(
         "max_body_bytes = 5", "max_body_bytes = 6", lambda server: server.site.max_body_bytes, (5, 6)

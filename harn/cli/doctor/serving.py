@@ -175,8 +175,8 @@ EXPIRES_SOON = 21 * 86400.0
 def check_certificate(subject: Subject) -> Iterator[Row]:
     """Check the certificate that the server shows, or that a server would."""
     cert, key = subject.options.cert, subject.options.key
-    url = subject.serving.url
-    if url is not None and url.startswith("https:"):
+    url = (subject.state or {}).get("listener_url") if subject.pid is not None else None
+    if isinstance(url, str) and url.startswith("https:"):
         expires_at = expiry_of_server(url)
         if expires_at is None:
             yield failure(CERTIFICATE, f"{url} shows none", "look at the server's log")

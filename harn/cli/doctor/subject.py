@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from harn.cli.client import ask
+from harn.cli.client import UNIX, UnixConnection, ask
 from harn.cli.place import ServerLocation, ServerTarget
 from harn.errors import HarnError, ManifestInvalid
 from harn.manifest.load import check_document
@@ -147,7 +147,9 @@ def read_readiness(url: str) -> tuple[int, str] | None:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     connection: http.client.HTTPConnection
-    if parts.scheme == "https":
+    if url.startswith(UNIX):
+        connection = UnixConnection(url.removeprefix(UNIX), PATIENCE)
+    elif parts.scheme == "https":
         connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE, context=unverified())
     else:
         connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
