@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 
 from harn.errors import ListenerUnusable
+from harn.listener.readers import Readers, ReadTogether
 from harn.listener.tls import TlsContext, TlsFactory
 
 BACKLOG = 1024
@@ -96,10 +98,12 @@ class LimitedPort(Port):
     (when no descriptor is left, for example). Otherwise the reactor would poll it in a busy loop.
 
     :ivar limit: how many more connections may be accepted now.
+    :ivar readers: read its connections; None where there is no epoll, and the reactor does.
     """
 
     reactor: Any
     limit: IRoom
+    readers: Readers | None = None
     _is_paused = False
     _rest: IDelayedCall | None = None
 
@@ -163,6 +167,8 @@ def listen(
         # As the reactor's ``adoptStreamPort`` does, with a port of our own.
         port = LimitedPort._fromListeningDescriptor(reactor, listening.fileno(), listening.family, served)
         port.limit = _Unlimited() if limit is None else limit
+        if hasattr(select, "epoll"):
+            port.readers, port.transport = Readers(reactor), ReadTogether
         port.startListening()
     # A socket that we opened has the requested host; an inherited one has only its address.
     real = Bind(bind.host if inherited is None else host, number)

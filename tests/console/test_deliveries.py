@@ -8,7 +8,7 @@ from typing import Any
 from harn.connectors.interfaces import NormalizedEvent
 from harn.console.deliveries import PER_PAGE
 from harn.console.forms import one_literal
-from harn.dispatch.intake import Arrival
+from harn.dispatch.decisions import Arrival
 from harn.errors import HandlerRejected
 from harn.model.display import REDACTED
 from tests.console.test_sign_in import ConsoleCase
