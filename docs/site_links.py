@@ -17,6 +17,8 @@ from mkdocs.structure.files import File
 from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).parent.parent
+README = "README.md"
+"""A page of this name would take the place of `index.md`; a link to it is reported as one that leads nowhere."""
 OUTSIDE = re.compile(r"(?<=\]\()(?P<path>\.\./[^)#\s]*)")
 
 
@@ -32,7 +34,7 @@ def on_files(files: Any, config: Any) -> Any:
     for page in files.documentation_pages():
         for found in OUTSIDE.finditer(page.content_string):
             path = outside(page.src_uri, found["path"])
-            if path is not None and (ROOT / path).is_file():
+            if path not in (None, README) and (ROOT / path).is_file():
                 linked.add(path)
     for path in sorted(linked):
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
