@@ -104,7 +104,7 @@ class AdminAddress:
             opened.bind((host, self._bind.port))
         except OSError as error:
             opened.close()
-            raise ListenerUnusable(why_unusable(self._bind, error, OPTION)) from None
+            raise ListenerUnusable(why_unusable(self._bind, error).replace("--bind", OPTION)) from None
         except ListenerUnusable:
             opened.close()
             raise

@@ -233,14 +233,14 @@ def _unfit(descriptor: int, why: str) -> ListenerUnusable:
     )
 
 
-def why_unusable(bind: Bind, error: OSError, option: str = "--bind") -> str:
-    """Return why a port cannot be opened, and what to do with the option that names it."""
+def why_unusable(bind: Bind, error: OSError) -> str:
+    """Return why a port cannot be opened, and what to do."""
     host = bind.host or "every address"
     code = error.errno
     if code == errno.EADDRINUSE:
-        return f"port {bind.port} on {host} is in use; choose another with {option}"
+        return f"port {bind.port} on {host} is in use; choose another with --bind"
     if code in (errno.EACCES, errno.EPERM):
-        return f"port {bind.port} on {host} is not allowed to this user; choose one above 1023 with {option}"
+        return f"port {bind.port} on {host} is not allowed to this user; choose one above 1023 with --bind"
     if code == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine; choose another with {option}"
-    return f"cannot listen on {bind}: {error}; choose another address with {option}"
+        return f"{host} is not an address of this machine; choose another with --bind"
+    return f"cannot listen on {bind}: {error}; choose another address with --bind"

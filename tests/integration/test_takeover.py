@@ -138,7 +138,7 @@ class StandingTests(TakeoverCase):
         with self.open_socket(server) as asking:
             key = self.environ["HARN_ORCHESTRATOR_API_KEYS"].encode()
             asking.sendall(
-                b"POST /admin/confirm HTTP/1.1\r\nHost: x\r\nX-API-Key: %b\r\nContent-Length: 0\r\n\r\n" % key
+                b"POST /admin/confirm HTTP/1.1\r\nHost: localhost\r\nX-API-Key: %b\r\nContent-Length: 0\r\n\r\n" % key
             )
             # This was sent later, and is answered.
             self.assertEqual(server.generation()["probation"]["generation"], 2)

@@ -11,6 +11,7 @@ from harn.circuits.feature import install as install_circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.pauses import Pauses
+from harn.keys.feature import install as install_keys
 from harn.orchestrator.steps import PATIENCE, UpgradableServer
 from harn.store.holds import ALL
 from harn.testing.kit import KitServer
@@ -25,6 +26,7 @@ class GatesTests(SynchronousTestCase):
         self.new = KitServer(self.clock)
         install_dispatch(self.new)
         install_circuits(self.new)
+        install_keys(self.new)
         old = Pauses(self.new.wall, self.new.store.checkpoints, self.new[Registry], self.new[Dispatcher])
         self.successResultOf(Deferred.fromCoroutine(old.pause(None, None, "me")))
         self.assertEqual(self.new[Pauses].names(), frozenset())
