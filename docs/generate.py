@@ -254,6 +254,7 @@ def connectors_part() -> str:
 VERIFIED_BY = {
     "a2a-push": "`Authorization` with a JSON Web Token, the agreed token, or harn's own credentials",
     "cron": "nothing is received",
+    "poll": "nothing is received",
     "basic": "`Authorization`: user and password",
     "cloudevents": "`Authorization`, or as `standard`",
     "gitlab": "`X-Gitlab-Token`, or as `standard`",
@@ -266,6 +267,7 @@ VERIFIED_BY = {
 WINDOWS = {
     "a2a-push": "`exp`, a day at most",
     "cron": "",
+    "poll": "",
     "hmac": "`timestamp_tolerance_secs`, where a time is signed",
     "webhook": "`timestamp_tolerance_secs`, where a time is signed",
     "cloudevents": "300 s where it is signed",
@@ -366,7 +368,7 @@ def metrics_part() -> str:
     add_trigger_gauges(metrics, unread, unread)
     add_disk_gauges(metrics, unread)
     add_alert_gauges(metrics, unread)
-    add_schedule_gauges(metrics, unread)
+    add_schedule_gauges(metrics, unread, unread)
     add_circuit_gauge(metrics, unread)
     rows = []
     for family in Scrape(Metrics()).collect():

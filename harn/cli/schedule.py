@@ -15,10 +15,12 @@ from harn.cli.options import parameters_from, with_json, with_parameters, with_p
 from harn.cli.place import ServerLocation, ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.connectors.cron import CRON, CronSettings
+from harn.connectors.poll import POLL, PollSettings
 from harn.errors import StateDirectoryUnusable
 from harn.manifest.model import Manifest
-from harn.schedules.operations import ListSchedule, ScheduleList, describe, list_schedule, timed_of
-from harn.schedules.service import PREFIX
+from harn.schedules.operations import ListSchedule, ScheduleList, describe, list_schedule
+from harn.schedules.polls import timed_of as timed_poll
+from harn.schedules.service import PREFIX, timed_of
 from harn.schedules.ticks import Record
 
 COLUMNS = (
@@ -76,6 +78,7 @@ def stored_schedule(place: ServerLocation, wanted: ListSchedule, now: float) -> 
             raise
     specs = (manifest or read_manifest_file(place)).triggers.values()
     timed = {each.id: timed_of(each.id, CronSettings.of(each.settings), now) for each in specs if each.kind == CRON}
+    timed |= {each.id: timed_poll(each.id, PollSettings.of(each.settings), now) for each in specs if each.kind == POLL}
     read = {name.removeprefix(PREFIX): Record.read(value) for name, value in records.items()}
     fired = {name: each.fired for name, each in read.items() if each is not None and each.fired is not None}
     return describe(timed, fired, wanted)

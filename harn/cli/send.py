@@ -173,6 +173,8 @@ def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) ->
     spec = triggers.get(trigger)
     if spec is None:
         raise RouteUnknown(describe_unknown(trigger, triggers))
+    if not spec.path:
+        raise CannotSend(f"trigger {trigger!r} is of kind {spec.kind!r} and gets no requests; try: harn fire {trigger}")
     try:
         plugin = plugin_of(given["sender"] or spec.provider)
     except ValueError as wrong:

@@ -25,7 +25,7 @@ from harn.triggers.registry import Registry
 
 PATIENCE = 30.0
 """Seconds for which an outcome is awaited beyond the handler's own time-out."""
-KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received", "cron": "tick"}
+KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received", "cron": "tick", "poll": "poll"}
 """Kind of a synthetic event by kind of trigger, where the trigger names none."""
 
 

@@ -173,6 +173,10 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Function("A Python function that decides first, in the same version, whether to handle the event."),
     ] = None
+    poll: Annotated[
+        str | None,
+        Function("Of kind poll: the Python function that looks for news, as module:function."),
+    ] = None
     filter: Annotated[
         str | None, Expression("JMESPath over {event: ...}; an event is kept when the value is truthy.")
     ] = None
@@ -232,6 +236,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
             digest = digest_value([digest, {"circuit": self.circuit}])
         if self.allow_from:
             digest = digest_value([digest, {"allow_from": self.allow_from}])
+        if self.poll is not None:
+            digest = digest_value([digest, {"poll": self.poll}])
         if self.respond is not None or self.respond_within != USUAL_WAIT:
             digest = digest_value([digest, {"respond": self.respond, "respond_within": self.respond_within}])
         return digest
@@ -251,6 +257,13 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
         if self.handler_kind != LOCAL:
             return None
         module, _, function = self.handler.partition(":")
+        return FunctionReference(module, function)
+
+    def poll_reference(self) -> FunctionReference | None:
+        """Return the function of ``poll`` as a reference, if there is one."""
+        if self.poll is None:
+            return None
+        module, _, function = self.poll.partition(":")
         return FunctionReference(module, function)
 
     def predicate_reference(self) -> FunctionReference | None:
@@ -274,6 +287,7 @@ _APART = (
     "respond",
     "respond_within",
     "allow_from",
+    "poll",
 )
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in _APART)
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.
@@ -356,4 +370,7 @@ def function_references(manifest: Manifest) -> dict[FunctionReference, tuple[Ref
         predicate = spec.predicate_reference()
         if predicate is not None:
             uses.setdefault(predicate, []).append(ReferenceSite(spec.id, "when"))
+        poll = spec.poll_reference()
+        if poll is not None:
+            uses.setdefault(poll, []).append(ReferenceSite(spec.id, "poll"))
     return {reference: tuple(places) for reference, places in uses.items()}

@@ -64,6 +64,7 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
         handler=_check_handler(trigger, rules.schemes),
         events=events,
         when=take("when", _FIELDS["when"]),
+        poll=_check_poll(trigger, kind),
         filter=take("filter", _FIELDS["filter"]),
         dedupe_key=take("dedupe_key", _FIELDS["dedupe_key"]),
         retry=_check_retry(trigger),
@@ -82,7 +83,7 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
     )
 
 
-NOT_DEFAULTS = frozenset(("id", "path", "match", "secrets"))
+NOT_DEFAULTS = frozenset(("id", "path", "match", "secrets", "poll"))
 """Keys of a trigger that ``[defaults]`` cannot have: they are about one trigger."""
 DEFAULT_KEYS = frozenset((*_FIELDS, *_TABLES)) - NOT_DEFAULTS
 """The keys of ``[defaults]``."""
@@ -227,6 +228,16 @@ def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str,
         else:
             own = (*rule.keys, *filter(None, (rule.table,))) if rule is not None else ()
             trigger.problem(key, "unknown key", suggest(key, (*_KNOWN, *own)))
+
+
+def _check_poll(trigger: Table, kind: str) -> str | None:
+    """Return the function of a trigger that polls; other kinds have none."""
+    if kind == "poll" and "poll" not in trigger.raw:
+        trigger.problem("poll", "is missing", 'name a Python function, for example poll = "handlers:new_orders"')
+    elif kind and kind != "poll" and "poll" in trigger.raw:
+        trigger.problem("poll", 'counts only for kind = "poll"', "remove it")
+    read: str | None = trigger.take("poll", _FIELDS["poll"])
+    return read
 
 
 def _has_route(rule: ProviderRules) -> bool:

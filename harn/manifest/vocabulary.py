@@ -30,11 +30,11 @@ _OURS = {
 _OURS_AND_BELOW = {"/admin": "the admin API", "/console": "the console", "/mcp": "the MCP server"}
 ROUTED = ("webhook", "a2a-push")
 """Kinds of trigger that have a route."""
-KINDS = (*ROUTED, "cron")
+KINDS = (*ROUTED, "cron", "poll")
 """Kinds of trigger that this version supports."""
 ROUTE_KEYS = ("path", "allow_from", "respond", "respond_within")
 """Keys that count only for requests."""
-LATER_KINDS = ("poll", "stream", "predicate")
+LATER_KINDS = ("stream", "predicate")
 LATER_PROVIDERS = (
     *("kafka", "nats", "pulsar", "postgres-cdc", "email", "websocket"),
     *("github", "webhook", "a2a-push"),
@@ -52,7 +52,7 @@ DEFAULTS: dict[str, Any] = {
 """Keys that are accepted with these values only, which change nothing."""
 LATER = frozenset(DEFAULTS) | {
     *("when_budget", "budget", "concurrency", "throttle", "rate_limit", "debounce", "singleton", "batch", "window"),
-    *("sources", "poll", "monitor", "replay_grace_secs"),
+    *("sources", "monitor", "replay_grace_secs"),
     *("topic", "topics", "subject", "subjects", "slot", "address", "domain", "routing", "url"),
 }
 """Reserved keys that this version does not support: refused, since ignoring them would be worse."""

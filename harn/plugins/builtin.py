@@ -14,6 +14,7 @@ from harn.connectors.gitlab import GITLAB
 from harn.connectors.linear import LINEAR
 from harn.connectors.notion import NOTION
 from harn.connectors.pagerduty import PAGERDUTY
+from harn.connectors.poll import PollPlugin
 from harn.connectors.sendgrid import SENDGRID
 from harn.connectors.sentry import SENTRY
 from harn.connectors.shopify import SHOPIFY
@@ -50,10 +51,12 @@ __all__ = [
     "a2a_push",
     "cron",
     "local",
+    "poll",
     "webhook",
 ]
 
 webhook = WebhookPlugin()
 a2a_push = A2aPushPlugin()
 cron = CronPlugin()
+poll = PollPlugin()
 local = LocalPlugin()

@@ -21,6 +21,7 @@ from harn.reload.report import ReloadRequest
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.reconcile import Plan, reconcile
 from harn.vm.bundle import Bundle, source_digest
+from harn.wire import digest_value
 
 
 @frozen
@@ -55,6 +56,8 @@ def define(manifest: Manifest, bundle: Bundle, live: Mapping[str, Definition]) -
         handler_code = handlers.get(spec.handler)
         if handler_code is None:
             handler_code = handlers[spec.handler] = code.of(spec.handler)
+        if spec.poll is not None:
+            handler_code = digest_value([handler_code, code.of(spec.poll)])
         predicate_code = None if spec.when is None else code.of(spec.when)
         known = live.get(trigger_id)
         if (

@@ -108,6 +108,7 @@ def named_functions(manifest: Manifest) -> frozenset[FunctionReference]:
     """Return every function that the manifest's triggers call, each once."""
     triggers = manifest.triggers.values()
     texts = {spec.handler for spec in triggers} | {spec.when for spec in triggers if spec.when is not None}
+    texts |= {spec.poll for spec in triggers if spec.poll is not None}
     return frozenset(FunctionReference(*text.split(":")) for text in texts if scheme_of(text) == LOCAL)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harn.connectors.interfaces import IEventSink
 from harn.lifecycle import VersionEnded
 from harn.observability.metrics import Metrics
+from harn.reload.adopt import LiveGeneration
 from harn.reload.interfaces import Adopted, ReloadsClosed
-from harn.schedules.operations import OPERATIONS
+from harn.schedules.operations import OPERATIONS, TimedTriggers
+from harn.schedules.polls import PollClocks, Polls
 from harn.schedules.service import Schedules
 from harn.server import Server
 from harn.triggers.registry import Registry
@@ -28,27 +32,52 @@ def install(server: Server, *, takes_over: bool = False) -> None:
             takes_over=takes_over,
         )
     )
-    server.background.add(schedules)
-    server.operations.add(schedules, *OPERATIONS)
-    server.lifecycle.subscribe(Adopted, lambda event: adopted(schedules, event))
-    server.lifecycle.subscribe(VersionEnded, lambda event: schedules.sync([event.trigger_id]))
-    server.lifecycle.subscribe(ReloadsClosed, lambda event: schedules.pause())
-    add_gauges(server.metrics, schedules)
+    polls = server.add(
+        Polls(
+            PollClocks(server.reactor, server.wall),
+            server.store.checkpoints,
+            server[Registry],
+            server[LiveGeneration],
+            server[IEventSink],
+        )
+    )
+    for service in (schedules, polls):
+        server.background.add(service)
+    server.operations.add(TimedTriggers(schedules, polls), *OPERATIONS)
+    server.lifecycle.subscribe(Adopted, lambda event: adopted(schedules, polls, event))
+    server.lifecycle.subscribe(VersionEnded, lambda event: sync(schedules, polls, [event.trigger_id]))
+    server.lifecycle.subscribe(ReloadsClosed, lambda event: pause(schedules, polls))
+    add_gauges(server.metrics, schedules, polls)
 
 
-def adopted(schedules: Schedules, event: Adopted) -> None:
+def adopted(schedules: Schedules, polls: Polls, event: Adopted) -> None:
     """Follow a reload."""
     plan = event.candidate.plan
-    schedules.sync((*plan.added, *plan.modified, *plan.removed))
+    sync(schedules, polls, (*plan.added, *plan.modified, *plan.removed))
 
 
-def add_gauges(metrics: Metrics, schedules: Schedules) -> None:
-    """Add the gauges of schedules."""
+def sync(schedules: Schedules, polls: Polls, trigger_ids: Sequence[str]) -> None:
+    """Follow what has changed about these triggers."""
+    schedules.sync(trigger_ids)
+    polls.sync(trigger_ids)
+
+
+def pause(schedules: Schedules, polls: Polls) -> None:
+    """Start nothing more."""
+    schedules.pause()
+    polls.pause()
+
+
+def add_gauges(metrics: Metrics, schedules: Schedules, polls: Polls) -> None:
+    """Add the gauges of schedules and polls."""
     metrics.gauge(
         "harn_schedule_next_timestamp_seconds",
-        "When a trigger with a schedule fires next.",
+        "When a trigger with a schedule fires next, or polls.",
         lambda: {
-            (trigger_id,): at for trigger_id in schedules.entries if (at := schedules.next_of(trigger_id)) is not None
+            (trigger_id,): at
+            for service in (schedules, polls)
+            for trigger_id in service.entries
+            if (at := service.next_of(trigger_id)) is not None
         },
         ("trigger_id",),
     )
@@ -56,5 +85,17 @@ def add_gauges(metrics: Metrics, schedules: Schedules) -> None:
         "harn_schedule_missed",
         "Ticks of a schedule that were missed and passed over, counted once for each time without a server.",
         lambda: {(trigger_id,): float(entry.missed) for trigger_id, entry in schedules.entries.items()},
+        ("trigger_id",),
+    )
+    metrics.gauge(
+        "harn_polls",
+        "Calls of a trigger's poll function since the server started, those that failed included.",
+        lambda: {(trigger_id,): float(entry.calls) for trigger_id, entry in polls.entries.items()},
+        ("trigger_id",),
+    )
+    metrics.gauge(
+        "harn_poll_failures",
+        "Calls of a trigger's poll function that failed since the server started.",
+        lambda: {(trigger_id,): float(entry.failed) for trigger_id, entry in polls.entries.items()},
         ("trigger_id",),
     )

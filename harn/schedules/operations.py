@@ -8,17 +8,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
+from attrs import frozen
 from msgspec import Meta
 
 from harn.clocks import rfc3339
-from harn.connectors.cron import CronSettings
-from harn.connectors.schedule import delay_of
 from harn.errors import RouteUnknown
 from harn.operations.model import Caller, Get, Result, Role, operation
 from harn.operations.parameters import Parameters
 from harn.schedules.upcoming import Timed, upcoming
 
 if TYPE_CHECKING:
+    from harn.schedules.polls import Polls
     from harn.schedules.service import Schedules
 
 MOST = 1000
@@ -51,16 +51,33 @@ class ScheduleList(Result, frozen=True, kw_only=True):
     more: bool
 
 
+@frozen
+class TimedTriggers:
+    """The triggers of a server that time starts."""
+
+    schedules: Schedules
+    polls: Polls
+
+    def timed(self) -> dict[str, Timed]:
+        """Return what is due next of each."""
+        entries = (*self.schedules.entries.values(), *self.polls.entries.values())
+        return {entry.trigger_id: entry.timed() for entry in entries}
+
+    def fired(self) -> dict[str, float]:
+        """Return when each fired last, or ended its last call (seconds, Unix)."""
+        found = {entry.trigger_id: entry.fired for entry in self.schedules.entries.values()}
+        found |= {entry.trigger_id: entry.polled_at for entry in self.polls.entries.values()}
+        return {trigger_id: at for trigger_id, at in found.items() if at is not None}
+
+
 @operation("schedule.list", role=Role.READ, route=Get("/schedule"))
-async def list_schedule(schedules: Schedules, caller: Caller, wanted: ListSchedule) -> ScheduleList:
+async def list_schedule(triggers: TimedTriggers, caller: Caller, wanted: ListSchedule) -> ScheduleList:
     """
     List the next firings of all triggers with a schedule, in order.
 
     :raises RouteUnknown: the trigger has no schedule.
     """
-    found = {entry.trigger_id: entry.timed() for entry in schedules.entries.values()}
-    fired = {entry.trigger_id: entry.fired for entry in schedules.entries.values() if entry.fired is not None}
-    return describe(found, fired, wanted)
+    return describe(triggers.timed(), triggers.fired(), wanted)
 
 
 def describe(timed: Mapping[str, Timed], fired: Mapping[str, float], wanted: ListSchedule) -> ScheduleList:
@@ -95,17 +112,5 @@ def describe(timed: Mapping[str, Timed], fired: Mapping[str, float], wanted: Lis
     return ScheduleList(firings=tuple(firings), more=len(coming) > wanted.limit)
 
 
-def timed_of(trigger_id: str, settings: CronSettings, after: float) -> Timed:
-    """Return the schedule of a trigger, of which everything up to ``after`` (seconds, Unix) is dealt with."""
-    return Timed(
-        trigger_id=trigger_id,
-        times=settings.times(),
-        delay=delay_of(trigger_id, settings.longest_delay()),
-        after=after,
-        schedule=settings.schedule,
-        timezone=settings.timezone,
-    )
-
-
 OPERATIONS = (list_schedule,)
-"""The operations of `harn.schedules.service.Schedules`."""
+"""The operations of `TimedTriggers`."""

@@ -25,7 +25,6 @@ from harn.connectors.schedule import CronSchedule, delay_of
 from harn.errors import EventLogUnavailable, GateShut
 from harn.model.delivery import Checkpoint
 from harn.schedules.agenda import Agenda
-from harn.schedules.operations import timed_of
 from harn.schedules.ticks import Owed, Record, Span, begins_at, owed
 from harn.schedules.upcoming import Timed
 from harn.store.generations import ICheckpoints
@@ -94,6 +93,18 @@ class Entry:
     def record(self, covered: float, fired: float | None) -> Record:
         """Return the record with these times."""
         return Record(covered=covered, fired=fired, schedule=self.settings.schedule, timezone=self.settings.timezone)
+
+
+def timed_of(trigger_id: str, settings: CronSettings, after: float) -> Timed:
+    """Return the schedule of a trigger, of which everything up to ``after`` (seconds, Unix) is dealt with."""
+    return Timed(
+        trigger_id=trigger_id,
+        times=settings.times(),
+        delay=delay_of(trigger_id, settings.longest_delay()),
+        after=after,
+        schedule=settings.schedule,
+        timezone=settings.timezone,
+    )
 
 
 class Schedules(Service):

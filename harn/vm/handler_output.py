@@ -125,7 +125,7 @@ class Printing:
             "{binding} {event_id}: {text}",
             text=record.text,
             stream=record.stream,
-            trace_id=decode_envelope(call.envelope).trace_id,
+            trace_id=decode_envelope(call.envelope).trace_id if call.envelope else "",
             binding=call.binding,
             trigger_id=call.trigger_id,
             event_id=call.event_id,

@@ -20,7 +20,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     One attempt of one delivery: the predicate first (if any), then the handler.
 
     :ivar handler: ``module:function``, as is ``predicate``; None to run the predicate alone.
-    :ivar envelope: encoded `harn.model.event.Envelope`.
+    :ivar envelope: encoded `harn.model.event.Envelope`. Empty: the function gets the JSON value in ``body``, and no
+        event.
     :ivar secrets: references of the secrets that it may fetch; None: any.
     :ivar timeout: seconds that predicate and handler may run together.
     """

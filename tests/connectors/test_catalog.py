@@ -47,8 +47,8 @@ class CatalogTests(SynchronousTestCase):
             sorted(catalog.plugins),
             [
                 *("a2a-push", "basic", "bitbucket", "cloudevents", "cron", "discord", "forgejo", "gitea", "github"),
-                *("gitlab", "hmac", "linear", "notion", "pagerduty", "sendgrid", "sentry", "shopify", "slack"),
-                *("standard", "stripe", "token", "twilio", "webhook", "zendesk"),
+                *("gitlab", "hmac", "linear", "notion", "pagerduty", "poll", "sendgrid", "sentry", "shopify"),
+                *("slack", "standard", "stripe", "token", "twilio", "webhook", "zendesk"),
             ],
         )
         self.assertIs(catalog.plugin("github"), GITHUB)

@@ -54,3 +54,49 @@ class ScheduleTests(ServerCase):
         done = self.orchestrator("events", topic, "--json", "--limit", "1000")
         self.assertEqual(done.status, 0, done)
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+POLLING = """
+[[triggers]]
+id = "numbers"
+kind = "poll"
+provider = "poll"
+every = "1s"
+poll = "handlers:look"
+handler = "handlers:on_event"
+"""
+
+LOOK = """
+def look(cursor, context):
+    found = (cursor or 0) + 1
+    note(looked=found, binding=context.binding)
+    if found == 4 and not os.path.exists(os.environ["TEST_RELEASE"]):
+        open(os.environ["TEST_RELEASE"], "w").close()
+        os.kill(os.getpid(), 9)
+    return {"events": [{"payload": found, "dedupe_key": str(found)}], "cursor": found}
+"""
+
+
+class PollTests(ServerCase):
+    def test_each_number_once(self) -> None:
+        """
+        A cursor goes on over the death of the function's process, a reload, and the server's kill: each number is
+        found, and handled once.
+        """
+        self.write_handlers("one", LOOK)
+        self.write_manifest(POLLING)
+        server = self.serve()
+        wait_until(lambda: len(set(self.handled())) >= 5, "five numbers, the fourth at the second try")
+        self.write_handlers("two", LOOK)
+        self.assertEqual(server.reload().status, 200)
+        server.kill()
+        count = len(set(self.handled()))
+        again = self.serve()
+        wait_until(lambda: len(set(self.handled())) >= count + 3, "three more")
+        (firing,) = self.checked("schedule", "--limit", "1")["firings"]
+        self.assertEqual((firing["trigger_id"], firing["schedule"]), ("numbers", "every 1s"))
+        self.assertEqual(again.terminate(), 0, again.stderr)
+        numbers = sorted(int(key.rpartition(":")[2]) for key in set(self.handled()))
+        self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
+        looked = [each["looked"] for each in self.seen() if "looked" in each]
+        self.assertGreaterEqual(looked.count(4), 2)

@@ -107,9 +107,11 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(kind='"a2a-push"'), later.replace("cron", "a2a-push"))
         self.check(
             one(kind='"webhok"'),
-            'kind: "webhok" is not known; did you mean "webhook"? known: "webhook", "a2a-push", "cron"',
+            'kind: "webhok" is not known; did you mean "webhook"? known: "webhook", "a2a-push", "cron", "poll"',
         )
-        self.check(one(kind="1"), 'kind: must be a string, got an integer; write one of: "webhook", "a2a-push", "cron"')
+        self.check(
+            one(kind="1"), 'kind: must be a string, got an integer; write one of: "webhook", "a2a-push", "cron", "poll"'
+        )
 
     def test_providers(self) -> None:
         """A provider must be installed; one that is planned says so."""
@@ -134,7 +136,7 @@ class TriggerTests(SynchronousTestCase):
         known = (
             "unknown key; known: alerts, allow_from, circuit, dedupe_key, filter, handler, handler_secrets, id, kind, "
         )
-        known += "match, max_outstanding, path, provider, respond, respond_within, retry, rollout, secrets, "
+        known += "match, max_outstanding, path, poll, provider, respond, respond_within, retry, rollout, secrets, "
         self.check(one(zzz="1"), f"zzz: {known}timeout, weight, when")
         self.check(one(**{'"a\\nb"': "1"}), f'"a\\nb": {known}timeout, weight, when')
 

@@ -13,7 +13,8 @@ from harn.errors import RouteUnknown
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.operations.model import Caller, Role
 from harn.schedules import feature
-from harn.schedules.operations import ListSchedule, list_schedule
+from harn.schedules.operations import ListSchedule, TimedTriggers, list_schedule
+from harn.schedules.polls import Polls
 from harn.schedules.service import PREFIX, Schedules
 from harn.testing.clocks import START
 from tests.reload.world import World
@@ -240,7 +241,9 @@ class ListTests(SchedulesCase):
     def listed(self, world: World, **wanted: Any) -> Any:
         """Return what the operation answers."""
         caller = Caller(actor="test", role=Role.READ)
-        answering = list_schedule.run(world.server[Schedules], caller, ListSchedule(**wanted))
+        answering = list_schedule.run(
+            TimedTriggers(world.server[Schedules], world.server[Polls]), caller, ListSchedule(**wanted)
+        )
         return self.successResultOf(Deferred.fromCoroutine(answering))
 
     def test_order(self) -> None:
@@ -260,7 +263,9 @@ class ListTests(SchedulesCase):
         """A trigger without a schedule is an error that names those with one."""
         world = self.world(cron())
         answering = list_schedule.run(
-            world.server[Schedules], Caller(actor="test", role=Role.READ), ListSchedule(trigger="x")
+            TimedTriggers(world.server[Schedules], world.server[Polls]),
+            Caller(actor="test", role=Role.READ),
+            ListSchedule(trigger="x"),
         )
         failure = self.failureResultOf(Deferred.fromCoroutine(answering), RouteUnknown)
         self.assertIn("triggers with one: t", str(failure.value))

@@ -297,7 +297,11 @@ class RunningCall:
 
     # Arguments and results
 
-    def _event(self) -> TriggerEvent:
+    def _event(self) -> Any:
+        """Return the argument: the event; of a call without one the JSON value that stands instead of its body."""
+        if not self._begin.envelope:
+            value: Any = msgspec.json.decode(self._begin.body)
+            return value
         return TriggerEvent(decode_envelope(self._begin.envelope), self._begin.body)
 
     def _make_context(self) -> Context:

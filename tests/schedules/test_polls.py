@@ -1,0 +1,328 @@
+"""Polls: events and cursors in one unit, over failures, reloads, restarts, and calls that are cut off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.connectors.poll import PollSettings, read_polled
+from harn.errors import CallInterrupted, HandlerRaised, HandlerRetryAfter, PayloadInvalid
+from harn.model.event import TriggerEvent, decode_envelope
+from harn.schedules import feature
+from harn.schedules.polls import KEPT, LONGEST_PAUSE, PREFIX, Polls
+from tests.reload.world import World
+
+HANDLERS = "def on_event(event):\n    return 1\n\n\ndef look(cursor, context):\n    return None\n"
+
+
+def poll(trigger_id: str = "p", **more: Any) -> str:
+    """Write a trigger that polls each minute."""
+    keys = {"every": "1m", "poll": "handlers:look", "handler": "handlers:on_event", **more}
+    lines = "".join(f'{key} = "{value}"\n' for key, value in keys.items() if value is not None)
+    return f'[[triggers]]\nid = "{trigger_id}"\nkind = "poll"\nprovider = "poll"\n{lines}'
+
+
+class PollsCase(SynchronousTestCase):
+    """A world with polls."""
+
+    def world(self, *triggers: str, before: World | None = None) -> World:
+        """Start a server; after ``before`` on its folder and store."""
+        world = World(Path(self.mktemp())) if before is None else before.restarted()
+        feature.install(world.server)
+        world.write("handlers.py", HANDLERS)
+        world.manifest(*(triggers or (poll(),)))
+        report = self.successResultOf(world.start())
+        self.assertTrue(report.ok, report.problems)
+        world.server.background.startService()
+        self.polls = world.server[Polls]
+        return world
+
+    def stop(self, world: World) -> None:
+        """End the polls of a server."""
+        self.successResultOf(world.server.background.stopService())
+
+    def due(self, world: World) -> Any:
+        """Let a minute pass; return the call of the function that runs then."""
+        for _ in range(60):
+            if self.running(world):
+                break
+            world.clock.advance(1.0)
+        (call,) = self.running(world)
+        return call
+
+    def running(self, world: World) -> list[Any]:
+        """Return the calls of functions that poll."""
+        return [each for each in world.calls if not each.call.envelope]
+
+    def answer(self, call: Any, cursor: Any, *payloads: Any, **more: Any) -> None:
+        """End a call with events and a cursor."""
+        events = [{"payload": payload} for payload in payloads]
+        call.returns(json.dumps({"events": events, "cursor": cursor, **more}).encode())
+
+    def payloads(self, world: World) -> list[Any]:
+        """Return the payloads of all events that were accepted."""
+        return [
+            TriggerEvent(decode_envelope(row.envelope), row.body).provider_payload["raw"] for row in world.store.rows()
+        ]
+
+    def kept(self, world: World, trigger_id: str = "p") -> Any:
+        """Return the record in the store."""
+        return self.successResultOf(world.store.checkpoints.get(PREFIX + trigger_id))
+
+
+class PollTests(PollsCase):
+    """Calls of a function, one after the other."""
+
+    def test_cursor(self) -> None:
+        """The function gets the cursor that it returned last; what it found is accepted together with that."""
+        world = self.world()
+        first = self.due(world)
+        self.assertEqual((first.call.handler, first.call.body, first.call.binding), ("handlers:look", b"null", "p@v1"))
+        self.answer(first, {"page": 2}, {"order": 1}, {"order": 2})
+        self.assertEqual(self.payloads(world), [{"order": 1}, {"order": 2}])
+        self.assertEqual(self.kept(world)["cursor"], {"page": 2})
+        second = self.due(world)
+        self.assertEqual(json.loads(second.call.body), {"page": 2})
+        second.returns(b"null")
+        self.assertEqual(json.loads(self.due(world).call.body), {"page": 2})
+
+    def test_event(self) -> None:
+        """An event has the function's kind, key and time, and its payload's fields; ``match`` applies to it."""
+        world = self.world(poll() + 'match = { events = ["order.*"] }\n')
+        events = [
+            {"kind": "order.paid", "dedupe_key": "o-1", "occurred_at": "2026-01-02T03:04:05Z", "payload": {"n": 7}},
+            {"kind": "other", "payload": 1},
+        ]
+        self.due(world).returns(json.dumps({"events": events, "cursor": 1}).encode())
+        (row,) = world.store.rows()
+        event = TriggerEvent(decode_envelope(row.envelope), row.body)
+        self.assertEqual(
+            (event.kind, event.provider, event.occurred_at), ("order.paid", "poll", "2026-01-02T03:04:05Z")
+        )
+        self.assertEqual((event.dedupe_key, event.provider_payload["n"]), ("poll:p:o-1", 7))
+        self.assertEqual(self.kept(world)["cursor"], 1)
+
+    def test_found_again(self) -> None:
+        """An event of a key that was found before is a duplicate, and the cursor moves all the same."""
+        world = self.world()
+        for cursor in (1, 2):
+            events = [{"dedupe_key": "o-1", "payload": {}}]
+            self.due(world).returns(json.dumps({"events": events, "cursor": cursor}).encode())
+        self.assertEqual((len(world.store.rows()), self.kept(world)["cursor"]), (1, 2))
+
+    def test_equal_payloads(self) -> None:
+        """Equal payloads at different cursors are different events; at the same cursor they are one."""
+        world = self.world()
+        self.answer(self.due(world), 1, "same", "same")
+        self.answer(self.due(world), 2, "same")
+        self.assertEqual(self.payloads(world), ["same", "same", "same"])
+
+    def test_one_at_a_time(self) -> None:
+        """While a call runs no other one of its trigger begins."""
+        world = self.world()
+        self.due(world)
+        for _ in range(200):
+            world.clock.advance(1.0)
+        self.assertEqual(len(self.running(world)), 1)
+
+    def test_more(self) -> None:
+        """A function that says that there is more is called again at once, as long as its cursor moves."""
+        world = self.world()
+        self.answer(self.due(world), 1, "a", more=True)
+        world.clock.advance(0.1)
+        (call,) = self.running(world)
+        self.answer(call, 1, "b", more=True)
+        world.clock.advance(0.1)
+        self.assertEqual(self.running(world), [])
+
+    def test_schedule(self) -> None:
+        """A schedule of cron says when instead of an interval."""
+        world = self.world(poll(every=None, schedule="0 * * * *"))
+        for _ in range(61):
+            world.clock.advance(60.0)
+        self.assertEqual(len(self.running(world)), 1)
+
+
+class FailureTests(PollsCase):
+    """Functions that fail."""
+
+    def test_backed_off(self) -> None:
+        """After a failure the cursor stays; the wait grows, and ends with the first success."""
+        world = self.world(poll(every="1s"))
+        waits = []
+        for _ in range(12):
+            self.due_within(world).raises(HandlerRaised("away"))
+            began = world.clock.seconds()
+            call = self.due_within(world)
+            waits.append(world.clock.seconds() - began)
+            call.raises(HandlerRaised("away"))
+            if len(waits) == 6:
+                break
+        self.assertEqual(waits, sorted(waits))
+        self.assertLessEqual(waits[-1], LONGEST_PAUSE + 1)
+        self.answer(self.due_within(world), 1)
+        began = world.clock.seconds()
+        self.due_within(world)
+        self.assertLess(world.clock.seconds() - began, 2.0)
+        failures = world.metrics.gauges["harn_poll_failures"].read()
+        self.assertEqual(failures, {("p",): 12.0})
+
+    def due_within(self, world: World) -> Any:
+        """Wait for the next call."""
+        for _ in range(2000):
+            if self.running(world):
+                break
+            world.clock.advance(1.0)
+        (call,) = self.running(world)
+        return call
+
+    def test_retry_after(self) -> None:
+        """A function that names the time of its next call gets it."""
+        world = self.world(poll(every="1s"))
+        self.due_within(world).raises(HandlerRetryAfter("busy", 300.0))
+        began = world.clock.seconds()
+        self.due_within(world)
+        self.assertGreaterEqual(world.clock.seconds() - began, 299)
+
+    def test_interrupted(self) -> None:
+        """A call whose interpreter died by another's fault is made again, with the same cursor, and is no failure."""
+        world = self.world()
+        self.answer(self.due(world), 1)
+        self.due(world).raises(CallInterrupted("died", suspect=False))
+        again = self.due(world)
+        self.assertEqual((again.call.body, self.polls.entries["p"].failed), (b"1", 0))
+
+    def test_wrong_answers(self) -> None:
+        """What is no answer is a failure that says so, and nothing of it is kept."""
+        for wrong in (
+            b"7",
+            b'"x"',
+            b'{"event": []}',
+            b'{"events": [{"kind": 1, "payload": 1}]}',
+            b'{"events": [{}], "cursor": 2}',
+        ):
+            world = self.world()
+            self.due(world).returns(wrong)
+            self.assertEqual((world.store.rows(), self.kept(world)), ([], None), wrong)
+            self.assertEqual(self.polls.entries["p"].failed, 1)
+
+    def test_store_away(self) -> None:
+        """What cannot be kept is looked for again, with the same cursor."""
+        world = self.world()
+        call = self.due(world)
+        world.store.fail_writes = True
+        self.answer(call, 1, "a")
+        world.store.fail_writes = False
+        again = self.due(world)
+        self.assertEqual(again.call.body, b"null")
+        self.answer(again, 1, "a")
+        self.assertEqual(self.payloads(world), ["a"])
+
+
+class OverTests(PollsCase):
+    """Cursors outlive reloads, restarts and removals."""
+
+    def test_reload(self) -> None:
+        """A reload, also during a call, neither loses nor resets the cursor; the next call is of the new version."""
+        world = self.world()
+        self.answer(self.due(world), 1)
+        during = self.due(world)
+        world.write("handlers.py", HANDLERS + "# edited\n")
+        self.assertTrue(self.successResultOf(world.reload()).ok)
+        self.answer(during, 2, "a")
+        self.assertEqual((self.payloads(world), self.kept(world)["cursor"]), (["a"], 2))
+        call = self.due(world)
+        self.assertEqual((call.call.body, call.call.binding), (b"2", "p@v2"))
+
+    def test_restart(self) -> None:
+        """The next server goes on from the cursor; a call that was cut off is made again, and changes nothing else."""
+        world = self.world()
+        self.answer(self.due(world), 1, "a")
+        self.due(world)
+        self.stop(world)
+        again = self.world(before=world)
+        call = self.due(again)
+        self.assertEqual(call.call.body, b"1")
+        self.answer(call, 2, "b")
+        self.assertEqual(self.payloads(again), ["a", "b"])
+
+    def test_removed(self) -> None:
+        """A trigger that comes back within a day goes on from its cursor; after that it begins again."""
+        for away, body in ((KEPT - 3600, b"1"), (KEPT + 3600, b"null")):
+            world = self.world(poll(), poll("other"))
+            self.answer(self.due_of(world, "p"), 1)
+            world.manifest(poll("other"))
+            self.assertTrue(self.successResultOf(world.reload()).ok)
+            self.assertIsNotNone(self.kept(world)["removed_at"])
+            self.stop(world)
+            world.clock.advance(away)
+            between = self.world(poll("other"), before=world)
+            self.stop(between)
+            back = self.world(poll(), poll("other"), before=between)
+            self.assertEqual(self.due_of(back, "p").call.body, body)
+
+    def due_of(self, world: World, trigger_id: str) -> Any:
+        """Wait for the call of a trigger."""
+        for _ in range(130):
+            found = [each for each in self.running(world) if each.call.trigger_id == trigger_id]
+            if found:
+                return found[0]
+            world.clock.advance(1.0)
+        raise AssertionError("no call")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+class AnswerTests(SynchronousTestCase):
+    """What functions return."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        value=VALUES
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "events": VALUES
+                | st.lists(
+                    st.fixed_dictionaries({}, optional={"payload": VALUES, "kind": VALUES, "dedupe_key": VALUES}),
+                    max_size=3,
+                ),
+                "cursor": VALUES,
+                "more": VALUES,
+            },
+        )
+    )
+    def test_any_value(self, value: Any) -> None:
+        """Any JSON value is an answer, or refused with what is wrong; keys are the same for the same call."""
+        text = json.dumps(value).encode()
+        try:
+            found = read_polled(text, "p", b"1")
+        except PayloadInvalid as error:
+            self.assertIn("must return", str(error))
+            return
+        self.assertEqual(
+            [each.dedupe_key for each in found.events],
+            [each.dedupe_key for each in read_polled(text, "p", b"1").events],
+        )
+        if isinstance(value, dict) and "cursor" in value:
+            self.assertEqual(json.loads(found.cursor), value["cursor"])
+
+    def test_settings(self) -> None:
+        """One of ``every`` and ``schedule`` says when."""
+        for table, keys in (
+            ({}, ["every"]),
+            ({"every": "1m", "schedule": "* * * * *"}, ["every"]),
+            ({"every": "10ms"}, ["every"]),
+            ({"schedule": "x", "timezone": "y"}, ["schedule", "timezone"]),
+        ):
+            self.assertEqual([each.key for each in PollSettings(**table).problems()], keys)
+        self.assertEqual(PollSettings(every="1m", jitter="10s").problems(), [])
