@@ -101,7 +101,7 @@ class PolledEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    What the function returns.
+    The answer of the function.
 
     :ivar cursor: any JSON value, passed to the next call; left out: as before. ``more``: call again at once.
     """

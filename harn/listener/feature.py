@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from harn.auth.credentials import read_token, write_token
 from harn.auth.keys import KeyRing
+from harn.connectors.fetching import HttpFetcher
+from harn.connectors.published import ListClocks, PublishedLists
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
 from harn.lifecycle import HandshakeCaptured
@@ -22,6 +24,7 @@ from harn.listener.pages import make_pages
 from harn.listener.port import ServerPort
 from harn.listener.push import Push
 from harn.listener.site import HarnSite, Places
+from harn.model.networks import split_sources
 from harn.observability.metrics import GaugeValue, Metrics
 from harn.operations.http import show_api
 from harn.reload.generation import Candidate
@@ -49,6 +52,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     site = HarnSite(server.reactor, server.metrics, places, wall=server.wall)
     server.add(site, HarnSite, IRouteTable)
     server.services.add_closing(site.refusals.close)
+    add_published_lists(server, site)
     admin = make_admin_port(server.reactor, options.admin_bind, site, takes_over=takes_over)
     port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site, admin))
     server.services.add_closing(port.close)
@@ -64,6 +68,25 @@ def install(server: Server, *, takes_over: bool = False) -> None:
             event.candidate.generation.inputs.manifest.orchestrator.admission, triggers.adopted(event.candidate)
         ),
     )
+
+
+def add_published_lists(server: Server, site: HarnSite) -> None:
+    """Add the lists of addresses that ``allow_from`` names."""
+    lists = PublishedLists(
+        ListClocks(server.reactor, server.wall), HttpFetcher(server.reactor), server.store.checkpoints
+    )
+    site.published = server.add(lists)
+    server.background.add(lists)
+    server.lifecycle.subscribe(Adopted, lambda event: lists.use(names_of_lists(event.candidate)))
+
+
+def names_of_lists(candidate: Candidate) -> Iterator[str]:
+    """Yield the published lists that the new triggers of a generation name."""
+    triggers, plan = candidate.generation.inputs.manifest.triggers, candidate.plan
+    for trigger_id in (*plan.added, *plan.modified):
+        allowed = triggers[trigger_id].allow_from
+        if allowed:
+            yield from split_sources(allowed)[1]
 
 
 def install_admin(server: Server) -> None:

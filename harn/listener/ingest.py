@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.connectors.fetching import NotFetched
 from harn.connectors.interfaces import Events, Normalized, Reject, Respond
 from harn.dispatch.decisions import Arrival, Decided, decide
 from harn.dispatch.intake import Intake, Taken, Taking
@@ -38,8 +39,7 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Route
 from harn.waiting import InThread
 
-_STORED = (Events, Respond)
-_PASSING = (RateExceeded, Saturated, ShuttingDown, BodyTimedOut)  # the same request may be accepted later
+_PASSING = (RateExceeded, Saturated, ShuttingDown, BodyTimedOut, NotFetched)  # it may be accepted later
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 EXAMINED_AT_ONCE = 2
@@ -387,7 +387,7 @@ def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, grown: int
     if type(normalized) is not Events:
         if isinstance(normalized, Reject):
             return normalized
-        if not isinstance(normalized, _STORED):
+        if not isinstance(normalized, Events | Respond):
             raise TypeError(f"normalize must return Events, Respond or Reject, got {type(normalized).__name__}")
     claims = getattr(receiver, "always_claim", False)
     decided = decide(route.binding, arrival, normalized.events, always_claim=claims, ramp=route.ramp)

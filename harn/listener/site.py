@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from harn.clocks import WallTime
 from harn.connectors.interfaces import CREDENTIALS, VERIFIED_HERE
+from harn.connectors.published import PublishedLists
 from harn.listener.channel import HarnChannel
 from harn.listener.connection_limit import ConnectionLimit
 from harn.listener.hosts import OwnHosts, is_loopback
@@ -79,6 +80,7 @@ class HarnSite(ServerFactory):
     :ivar origins: allowed values of ``Origin``; None for any.
     :ivar own_hosts: the hosts that requests to the server's own pages may name.
     :ivar max_body_bytes: of an ingest request.
+    :ivar published: the lists of addresses that senders publish; None where nothing fetches them.
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
     :ivar connection_limit: the limit of open connections.
     :ivar refusals: the log of refused requests.
@@ -111,6 +113,7 @@ class HarnSite(ServerFactory):
         self.max_body_bytes = 10_485_760
         self.trusted_proxies: tuple[Network, ...] = ()
         self.own_hosts = OwnHosts()
+        self.published: PublishedLists | None = None
         self.unverified = UnverifiedBodies(clock, AdmissionSettings().max_unverified_bytes)
         self.channels: set[HarnChannel] = set()
         self.refusals = Refusals(clock)

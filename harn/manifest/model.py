@@ -29,7 +29,7 @@ from harn.manifest.respond import USUAL_WAIT, Answer, RespondSpec, Within
 from harn.manifest.settings import OrchestratorSettings
 from harn.manifest.tables import APART, Shape
 from harn.manifest.vocabulary import KINDS, LATER_SCHEMES, fault_of_event, fault_of_id, fault_of_path
-from harn.model.networks import fault_of_network
+from harn.model.networks import fault_of_source
 from harn.model.references import LOCAL, FunctionReference, fault_of_secret, scheme_of
 from harn.wire import digest_value
 
@@ -209,8 +209,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     allow_from: Annotated[
         tuple[str, ...],
         Texts(
-            'Networks from which requests are accepted, for example ["10.0.0.0/8"]; any by default.',
-            Text("", fault_of_network),
+            'Networks from which requests are accepted, for example ["10.0.0.0/8"], or "github"; any by default.',
+            Text("", fault_of_source),
         ),
     ] = ()
     respond: Annotated[

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _MOST_FORWARDED = 50
+PUBLISHED: Mapping[str, tuple[str, str]] = {
+    "github": ("https://api.github.com/meta", "hooks"),
+    "stripe": ("https://stripe.com/files/ips/ips_webhooks.json", "WEBHOOKS"),
+}
+"""
+The lists of addresses that senders publish, by name: the URL of a document, and its member with the list.
+
+Sources: GitHub, "About GitHub's IP addresses"; Stripe, "Domains and IP addresses".
+"""
+
+
+def fault_of_source(text: str) -> tuple[str, str] | None:
+    """Return why a text is neither a network nor the name of a published list; None when it is one of these."""
+    if text in PUBLISHED:
+        return None
+    fault = fault_of_network(text)
+    return fault and (fault[0], f"{fault[1]}, or a published list: {', '.join(sorted(PUBLISHED))}")
 
 
 def fault_of_network(text: str) -> tuple[str, str] | None:
@@ -25,6 +42,13 @@ def fault_of_network(text: str) -> tuple[str, str] | None:
 def read_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
     """Return the networks of texts of which each is one."""
     return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+@lru_cache(maxsize=4096)
+def split_sources(texts: tuple[str, ...]) -> tuple[tuple[Network, ...], tuple[str, ...]]:
+    """Return the networks of texts that `fault_of_source` accepts, and the names of published lists."""
+    names = tuple(text for text in texts if text in PUBLISHED)
+    return read_networks(tuple(text for text in texts if text not in PUBLISHED)), names
 
 
 def read_address(text: str) -> Address | None:

@@ -60,8 +60,8 @@ class TimedTriggers:
 
     def timed(self) -> dict[str, Timed]:
         """Return what is due next of each."""
-        entries = (*self.schedules.entries.values(), *self.polls.entries.values())
-        return {entry.trigger_id: entry.timed() for entry in entries}
+        found = {entry.trigger_id: entry.timed() for entry in self.schedules.entries.values()}
+        return found | {entry.trigger_id: entry.timed() for entry in self.polls.entries.values()}
 
     def fired(self) -> dict[str, float]:
         """Return when each fired last, or ended its last call (seconds, Unix)."""

@@ -50,7 +50,7 @@ MOST = 16
 
 class CursorRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What the store keeps of a poll: its cursor, as any JSON value.
+    The record of a poll in the store: its cursor, as any JSON value.
 
     :ivar removed_at: when its trigger was removed (seconds, Unix); None while it is there.
     """
@@ -329,7 +329,7 @@ def call_of(binding: BindingVersion, cursor: bytes, attempt: int) -> Call:
     return Call(
         binding=binding.key,
         trigger_id=spec.id,
-        event_id="",
+        event_id="poll",
         handler=spec.poll,
         predicate=None,
         envelope=b"",

@@ -47,7 +47,7 @@ class PollsCase(SynchronousTestCase):
         self.successResultOf(world.server.background.stopService())
 
     def due(self, world: World) -> Any:
-        """Let a minute pass; return the call of the function that runs then."""
+        """Move the clock on until the function is called; return the call."""
         for _ in range(60):
             if self.running(world):
                 break
@@ -190,7 +190,7 @@ class FailureTests(PollsCase):
         self.assertGreaterEqual(world.clock.seconds() - began, 299)
 
     def test_interrupted(self) -> None:
-        """A call whose interpreter died by another's fault is made again, with the same cursor, and is no failure."""
+        """A call whose interpreter died by another's fault is made again with the same cursor, and does not count."""
         world = self.world()
         self.answer(self.due(world), 1)
         self.due(world).raises(CallInterrupted("died", suspect=False))
@@ -198,7 +198,7 @@ class FailureTests(PollsCase):
         self.assertEqual((again.call.body, self.polls.entries["p"].failed), (b"1", 0))
 
     def test_wrong_answers(self) -> None:
-        """What is no answer is a failure that says so, and nothing of it is kept."""
+        """A wrong answer is a failure, and none of it is kept."""
         for wrong in (
             b"7",
             b'"x"',

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.clocks import rfc3339
@@ -241,10 +241,10 @@ class ListTests(SchedulesCase):
     def listed(self, world: World, **wanted: Any) -> Any:
         """Return what the operation answers."""
         caller = Caller(actor="test", role=Role.READ)
-        answering = list_schedule.run(
+        answering: Any = list_schedule.run(
             TimedTriggers(world.server[Schedules], world.server[Polls]), caller, ListSchedule(**wanted)
         )
-        return self.successResultOf(Deferred.fromCoroutine(answering))
+        return self.successResultOf(ensureDeferred(answering))
 
     def test_order(self) -> None:
         """The firings of all triggers come in order, in their zones, with the last that was fired."""
@@ -262,12 +262,12 @@ class ListTests(SchedulesCase):
     def test_unknown(self) -> None:
         """A trigger without a schedule is an error that names those with one."""
         world = self.world(cron())
-        answering = list_schedule.run(
+        answering: Any = list_schedule.run(
             TimedTriggers(world.server[Schedules], world.server[Polls]),
             Caller(actor="test", role=Role.READ),
             ListSchedule(trigger="x"),
         )
-        failure = self.failureResultOf(Deferred.fromCoroutine(answering), RouteUnknown)
+        failure = self.failureResultOf(ensureDeferred(answering), RouteUnknown)
         self.assertIn("triggers with one: t", str(failure.value))
 
     def test_metrics(self) -> None:
