@@ -91,9 +91,7 @@ class Counting:
         counts.deduped += event.duplicates
 
     def _appended(self, event: Appended) -> None:
-        observe = self._metrics.appends_of(event.topic).observe
-        for seconds in event.waits:
-            observe(seconds)
+        self._metrics.appends_of(event.topic).observe_all(event.waits)
 
     def _accepted(self, event: Accepted) -> None:
         for each in event.deliveries:
