@@ -47,7 +47,7 @@ class Admin(KleinPlace):
         """See `KleinPlace.make_app`."""
         from harn.listener.klein_pages import make_admin_app
 
-        return make_admin_app(ROOT, self._operations, self._answer)
+        return make_admin_app(ROOT, self._operations, self)
 
     def endpoint(self, request: HarnRequest) -> str:
         """Return the first two segments, if an operation has them: ids of triggers and events must not be labels."""
@@ -80,7 +80,7 @@ class Admin(KleinPlace):
         """Render the page of Klein."""
         render(request)
 
-    async def _answer(self, request: HarnRequest, operation: Operation[Any, Any, Any], path: dict[str, str]) -> None:
+    async def answer(self, request: HarnRequest, operation: Operation[Any, Any, Any], path: dict[str, str]) -> None:
         """Authenticate, read the parameters, run the operation, send its result."""
         caller = await self._permitted(request, operation)
         arguments = Arguments(path=path, query=request.query_options(), headers=request.headers, body=request.body)

@@ -6,7 +6,6 @@ Imports Klein, which takes a while: `harn.listener.place.KleinPlace` imports thi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -26,6 +25,7 @@ from harn.operations.model import Operation
 from harn.operations.registry import Operations
 
 if TYPE_CHECKING:
+    from harn.listener.admin import Admin
     from harn.listener.push import Push
 
 log = Logger(namespace="harn.listener")
@@ -69,11 +69,8 @@ def answer_failure(request: HarnRequest, failure: Failure) -> None:
     request.refuse(error)
 
 
-Answer = Callable[[HarnRequest, Operation[Any, Any, Any], dict[str, str]], Awaitable[None]]
-
-
-def make_admin_app(root: str, operations: Operations, answer: Answer) -> Klein:
-    """Make a Klein app with a route below ``root`` for each operation, which calls ``answer``."""
+def make_admin_app(root: str, operations: Operations, admin: Admin) -> Klein:
+    """Make a Klein app with a route below ``root`` for each operation, whose requests ``admin`` answers."""
     app = make_app()
 
     def add(operation: Operation[Any, Any, Any]) -> None:
@@ -81,7 +78,7 @@ def make_admin_app(root: str, operations: Operations, answer: Answer) -> Klein:
 
         @app.route(root + path, methods=[operation.route.method], endpoint=operation.name)
         def answered(web: WebRequest, **in_path: str) -> Any:
-            return answer(web.request, operation, in_path)
+            return admin.answer(web.request, operation, in_path)
 
     for each in operations:
         add(each)
