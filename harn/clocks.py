@@ -26,6 +26,21 @@ class WallTime(Protocol):
         """Return the time of day (seconds, Unix)."""
 
 
+class SteadyTime(Protocol):
+    """A clock that never goes back: the reactor, or `SteadyClock`."""
+
+    def seconds(self) -> float:
+        """Return the seconds since some moment."""
+
+
+class SteadyClock:
+    """The system's monotonic clock, for what runs without a reactor, or beside it in a thread."""
+
+    def seconds(self) -> float:
+        """Return the system's monotonic time (seconds)."""
+        return time.monotonic()
+
+
 class WallClock:
     """The system's wall clock."""
 
@@ -53,8 +68,7 @@ def use_monotonic_time(reactor: Any) -> None:
 class BackSteps:
     """Detects when the wall clock is set back."""
 
-    def __init__(self, clock: WallTime, wall: WallTime) -> None:
-        """:param clock: the reactor, or another clock that never goes back."""
+    def __init__(self, clock: SteadyTime, wall: WallTime) -> None:
         self._clock = clock
         self._wall = wall
         self._ahead = wall.seconds() - clock.seconds()

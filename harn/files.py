@@ -10,14 +10,13 @@ import errno
 import hashlib
 import os
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from attrs import define, field, frozen
 
-from harn.clocks import WallClock, WallTime
+from harn.clocks import SteadyClock, SteadyTime, WallClock, WallTime
 
 ADVICE = "write a file beside it and move that into its place, or reload when the writing is done"
 """What to do about a file that keeps changing."""
@@ -62,12 +61,12 @@ class Noted:
 
     :ivar settle: seconds for which a file must have been unchanged when it is read; else it is read once more that much
         later, since stamps are made by a clock that ticks a few milliseconds apart. 0: compare stamps alone.
-    :ivar seconds: the clock of ``step``; ``wall``: the clock of stamps (seconds, Unix).
+    :ivar clock: of ``step``; ``wall``: the clock of stamps (seconds, Unix).
     :ivar step: the file being read, and since when; None between files.
     """
 
     settle: float = 0.0
-    seconds: Callable[[], float] = time.monotonic
+    clock: SteadyTime = field(factory=SteadyClock)
     wall: WallTime = field(factory=WallClock)
     step: tuple[str, float] | None = None
     _files: dict[str, Stamp | None] = field(factory=dict, init=False)
@@ -77,7 +76,7 @@ class Noted:
 
     def wait(self) -> float:
         """Return the seconds to wait until `changed` is reliable."""
-        return max(0.0, self._fresh_until - self.seconds()) if self._fresh else 0.0
+        return max(0.0, self._fresh_until - self.clock.seconds()) if self._fresh else 0.0
 
     def changed(self, *, listings: bool = False) -> list[str]:
         """
@@ -103,7 +102,7 @@ class Noted:
         stamp = self._files.get(path)
         if stamp is not None and self.settle and self.wall.seconds() - stamp.changed / 1e9 < self.settle:
             self._fresh.setdefault(path, _Fresh(hashlib.sha256(data).digest(), limit))
-            self._fresh_until = self.seconds() + self.settle
+            self._fresh_until = self.clock.seconds() + self.settle
 
     def note_directory(self, path: str) -> None:
         """Record a directory that is about to be listed."""
@@ -112,7 +111,7 @@ class Noted:
     @contextmanager
     def reading(self, path: str) -> Iterator[None]:
         """Set ``step`` to ``path`` meanwhile."""
-        self.step = (path, self.seconds())
+        self.step = (path, self.clock.seconds())
         try:
             yield
         finally:

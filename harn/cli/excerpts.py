@@ -23,7 +23,7 @@ from harn.cli.place import ServerTarget
 from harn.files import read_regular
 from harn.model.display import visible
 from harn.reload.results import ProblemInfo
-from harn.store.lock import read_state
+from harn.store.lock import served_manifest
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the largest file that is read for an excerpt."""
@@ -162,8 +162,7 @@ def excerpts_of(target: ServerTarget) -> Excerpts | None:
     """Return what reads the files of a server on this machine; None where it may be on another one."""
     if target.admin_url is not None:
         return None
-    served = (read_state(target.location.state_dir) or {}).get("manifest_path")
-    return Excerpts(served if isinstance(served, str) else None)
+    return Excerpts(served_manifest(target.location.state_dir))
 
 
 def _read(path: str) -> str | None:

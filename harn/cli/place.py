@@ -26,7 +26,7 @@ from harn.errors import HarnError, RouteUnknown, SecretUnavailable
 from harn.model.display import describe_unknown
 from harn.options import MANIFEST, STATE_DIR, absolute, value_of
 from harn.orchestrator.operations import NoParameters, list_bindings
-from harn.store.lock import holder, read_state, running_url, state_path
+from harn.store.lock import holder, read_state, running_url, served_manifest, state_path
 
 LOOKED_FOR = 3.0
 """Seconds that a state file is looked for whose server runs."""
@@ -105,8 +105,8 @@ class ServerLocation:
         )
 
     def _check_manifest(self) -> None:
-        served = (read_state(self.state_dir) or {}).get("manifest_path")
-        if not isinstance(served, str) or os.path.realpath(served) == os.path.realpath(self.manifest):
+        served = served_manifest(self.state_dir)
+        if served is None or os.path.realpath(served) == os.path.realpath(self.manifest):
             return
         there = "" if os.path.exists(self.manifest) else ", which does not exist"
         raise OtherManifest(

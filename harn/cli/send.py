@@ -25,7 +25,7 @@ from harn.cli.place import ServerLocation
 from harn.cli.rows import print_json
 from harn.errors import HarnError, RouteUnknown, SecretUnavailable, StageFailed
 from harn.model.display import describe_unknown, visible
-from harn.store.lock import read_state
+from harn.store.lock import served_manifest
 
 if TYPE_CHECKING:
     from harn.connectors.interfaces import IConnectorPlugin
@@ -206,8 +206,7 @@ def read_triggers(location: ServerLocation) -> LoadedManifest:
 
     path = location.manifest
     if not location.is_named:
-        served = (read_state(location.state_dir) or {}).get("manifest_path")
-        path = served if isinstance(served, str) else path
+        path = served_manifest(location.state_dir) or path
     return check_document(read_manifest(path), None, installed_rules())
 
 

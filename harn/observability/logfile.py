@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
-from time import monotonic
 
+from harn.clocks import SteadyClock, SteadyTime
 from harn.observability.outputs import WriteFailed, write_all
 
 LARGEST = 10 * 1024 * 1024
@@ -37,20 +36,20 @@ class RotatingFile:
         *,
         keep: int | None = 1,
         mode: int = 0o600,
-        seconds: Callable[[], float] = monotonic,
+        clock: SteadyTime | None = None,
     ) -> None:
         """
         Open nothing yet: see `open`, or the first write.
 
         :param keep: number of full files that are kept: ``<name>.1``, the newest, and so on; None for all.
         :param mode: of a new file, as far as the umask allows.
-        :param seconds: returns the time.
+        :param clock: the system's if None.
         """
         self.path = path
         self._largest = largest
         self._keep = keep
         self._mode = mode
-        self._seconds = seconds
+        self._clock: SteadyTime = clock or SteadyClock()
         self._file: FileIO | None = None
         self._size = 0
         self._unseen = 0
@@ -101,7 +100,7 @@ class RotatingFile:
         """Return the file, opened and with room for ``coming`` bytes."""
         if self._file is None:
             self.open()
-        elif self._unseen >= UNSEEN or self._seconds() >= self._seen_at + INTERVAL:
+        elif self._unseen >= UNSEEN or self._clock.seconds() >= self._seen_at + INTERVAL:
             self._follow()
         if self._size and self._size + coming > self._largest:
             self._rotate(coming)
@@ -120,7 +119,7 @@ class RotatingFile:
         self.close()
         self._file = file
         self._size = file.tell()
-        self._unseen, self._seen_at = 0, self._seconds()
+        self._unseen, self._seen_at = 0, self._clock.seconds()
 
     def _follow(self) -> None:
         """Continue with the file that has the name now, including what others have written to it."""
@@ -131,7 +130,7 @@ class RotatingFile:
         except FileNotFoundError:
             is_named = False
         if is_named:
-            self._size, self._unseen, self._seen_at = ours.st_size, 0, self._seconds()
+            self._size, self._unseen, self._seen_at = ours.st_size, 0, self._clock.seconds()
         else:
             self.open()
 

@@ -125,7 +125,7 @@ class Builder:
         clock = self._reactor
         ends_at, listings = clock.seconds() + LONGEST_UNSETTLED, True
         while True:
-            noted = Noted(settle=self.external.settle, seconds=clock.seconds)
+            noted = Noted(settle=self.external.settle, clock=clock)
             read: tuple[ManifestSource, Inputs] | None = None
             wrong: ManifestInvalid | None = None
             try:

@@ -86,7 +86,7 @@ class FileReader:
         hanging = "" if waits else self.hanging()
         if hanging:
             return fail(FilesHang(hanging))
-        noted = Noted(seconds=self.reactor.seconds) if noted is None else noted
+        noted = Noted(clock=self.reactor) if noted is None else noted
         job = _Job(lambda: function(*arguments), noted, what)
         waiting = job.waiting = Deferred(lambda _: self._abandon(job))
         self._jobs.append(job)

@@ -362,6 +362,12 @@ def running_url(state_dir: str) -> str | None:
     return url
 
 
+def served_manifest(state_dir: str) -> str | None:
+    """Return the path of the manifest that the server on ``state_dir`` serves, or served last; None if not known."""
+    served = (read_state(state_dir) or {}).get("manifest_path")
+    return served if isinstance(served, str) else None
+
+
 def is_alive(pid: int) -> bool:
     """Return whether a process has this number, of any user."""
     if pid <= 0:

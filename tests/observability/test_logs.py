@@ -430,7 +430,7 @@ class RotatingFileTests(SynchronousTestCase):
     def test_two_writers(self) -> None:
         """Of two processes one puts the full file aside; the other follows, and puts nothing aside that is not full."""
         path = os.path.abspath(self.mktemp())
-        old, new = (RotatingFile(path, largest=10_000, seconds=lambda: 0.0) for _ in range(2))
+        old, new = (RotatingFile(path, largest=10_000, clock=Clock()) for _ in range(2))
         old.write(b"x" * 9_900 + b"\n")
         new.write(b"new begins\n")
         old.write(b"y" * 200 + b"\n")
@@ -472,7 +472,7 @@ class RotatingFileTests(SynchronousTestCase):
         clock = Clock()
         for find_out in (lambda file: clock.advance(1), RotatingFile.reopen):
             for away in (lambda: os.replace(path, path + ".old"), lambda: os.unlink(path)):
-                file = RotatingFile(path, seconds=clock.seconds)
+                file = RotatingFile(path, clock=clock)
                 file.write(b"before\n")
                 away()
                 find_out(file)
@@ -485,7 +485,7 @@ class RotatingFileTests(SynchronousTestCase):
     def test_goes_on_with_the_moved_one(self) -> None:
         """Where no file of the name can be opened, `reopen` leaves the one that is open."""
         directory = os.path.abspath(self.mktemp())
-        file = RotatingFile(os.path.join(directory, "x.log"), seconds=lambda: 0.0)
+        file = RotatingFile(os.path.join(directory, "x.log"), clock=Clock())
         file.write(b"before\n")
         os.rename(directory, directory + ".old")
         with open(directory, "w", encoding="ascii"):

@@ -76,7 +76,7 @@ class FileReaderTests(SynchronousTestCase):
         """The file that is being read is named, not the whole of what was asked for; each file has its own time."""
         path = Path(self.mktemp())
         path.write_bytes(b"x")
-        noted = Noted(seconds=self.clock.seconds)
+        noted = Noted(clock=self.clock)
         said: list[str] = []
 
         def work() -> None:
