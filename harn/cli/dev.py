@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from harn.cli.excerpts import Excerpts
-    from harn.lifecycle import Accepted, Lifecycle, Settled
+    from harn.lifecycle import Accepted, Lifecycle, ServerStarted, Settled
     from harn.reload.interfaces import ReloadEnded
     from harn.server import Server
 
@@ -44,7 +44,8 @@ def dev(**given: Any) -> None:
     Serve the triggers of a manifest while you write them: reload at each save, and show each delivery on one line.
 
     Secrets that are not set have a demo value, which `harn send` signs with. Problems of a save are shown with their
-    source. Without --bind another port is taken where 8080 is in use. Key r sends the last delivery again, q ends.
+    source. Without --bind another port is taken where 8080 is in use. Key r sends the last delivery again, o opens the
+    console in a browser, q ends.
     """
     from harn.cli.serve import run
     from harn.connectors.catalog import Catalog
@@ -87,6 +88,7 @@ class Stream:
         self._options = options
         self._environ = environ
         self._last = ""
+        self._url = ""
         self._reactor: Any = None
 
     def install(self, server: Server) -> None:
@@ -100,9 +102,10 @@ class Stream:
 
     def subscribe(self, lifecycle: Lifecycle) -> None:
         """Print these events from now on."""
-        from harn.lifecycle import Accepted, Settled
+        from harn.lifecycle import Accepted, ServerStarted, Settled
         from harn.reload.interfaces import ReloadEnded
 
+        lifecycle.subscribe(ServerStarted, self._started)
         lifecycle.subscribe(Accepted, self._accepted)
         lifecycle.subscribe(Settled, self._settled)
         lifecycle.subscribe(ReloadEnded, self._reload_ended)
@@ -116,6 +119,22 @@ class Stream:
                 self._send_again(self._last)
             else:
                 show("there is no delivery to send again yet; in a second terminal: harn send TRIGGER", "yellow")
+        elif key in ("o", "O"):
+            self._open_console()
+
+    def _started(self, event: ServerStarted) -> None:
+        self._url = event.url
+
+    def _open_console(self) -> None:
+        """Open the console in the browser of the desktop; where there is none, its address is enough."""
+        import webbrowser
+
+        from twisted.internet.threads import deferToThreadPool
+
+        address = f"{self._url}/console/"
+        show(f"{address}  sign in with: cat {os.path.join(self._options.state_dir, 'token')}", "bold")
+        opening = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), webbrowser.open, address)
+        opening.addErrback(lambda failure: print_error(f"no browser can be opened: {failure.value}"))
 
     def _accepted(self, event: Accepted) -> None:
         self._last = event.deliveries[-1].delivery.event_id
@@ -155,7 +174,11 @@ class Stream:
     def _welcome(self, triggers: list[str]) -> None:
         if self._environ.filled:
             show(f"demo values for secrets that are not set: {', '.join(sorted(self._environ.filled))}", "yellow")
-        keys = "r sends the last delivery again, q ends; " if sys.stdin is not None and sys.stdin.isatty() else ""
+        keys = (
+            "r sends the last delivery again, o opens the console, q ends; "
+            if sys.stdin is not None and sys.stdin.isatty()
+            else ""
+        )
         named = f" -s {self._options.state_dir}" if os.getcwd() not in self._options.state_dir else ""
         show(f"{keys}in a second terminal: harn send {triggers[0] if triggers else 'TRIGGER'}{named}", "bold")
 

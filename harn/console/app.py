@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate
 
+from attrs import frozen
 from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.console import dead_letters, deliveries
+from harn.console import dead_letters, deliveries, now, reloads, triggers
 from harn.console.answers import see_other
 from harn.console.desk import Desk, Visit
 from harn.console.forms import read_checked_form, read_query
@@ -25,9 +26,12 @@ from harn.listener.web import WebRequest
 log = Logger(namespace="harn.console")
 
 
-async def show_first(desk: Desk, visit: Visit) -> Response:
-    """Send the browser to the deliveries."""
-    return see_other(f"{ROOT}/deliveries")
+@frozen(kw_only=True)
+class Parts:
+    """The pages that keep something between requests."""
+
+    now: now.NowPage
+    triggers: triggers.TriggerPages
 
 
 async def show_unknown(desk: Desk, visit: Visit, path: str) -> Response:
@@ -42,16 +46,33 @@ async def show_unknown(desk: Desk, visit: Visit, path: str) -> Response:
 Page = Callable[Concatenate[Desk, Visit, ...], Awaitable[Response]]
 """Answers a request of a user who has signed in; further arguments are those of the path."""
 
-GET: dict[str, Page] = {
-    "/": show_first,
-    "/deliveries": deliveries.show_list,
-    "/deliveries/<event_id>": deliveries.show_one,
-    "/deliveries/<event_id>/fixture.json": deliveries.export,
-    "/dead-letters": dead_letters.show_groups,
-    "/dead-letters/change": dead_letters.show_change,
-    "/<path:path>": show_unknown,
-}
-POST: dict[str, Page] = {
+
+def pages(parts: Parts) -> dict[str, Page]:
+    """Return the pages, by path."""
+    return {
+        "/": parts.now.show,
+        "/triggers": parts.triggers.show_list,
+        "/triggers/<trigger_id>": parts.triggers.show_one,
+        "/deliveries": deliveries.show_list,
+        "/deliveries/<event_id>": deliveries.show_one,
+        "/deliveries/<event_id>/fixture.json": deliveries.export,
+        "/dead-letters": dead_letters.show_groups,
+        "/dead-letters/change": dead_letters.show_change,
+        "/reloads": reloads.show_list,
+        "/reloads/<int:generation>": reloads.show_diff,
+        "/<path:path>": show_unknown,
+    }
+
+
+ACTIONS: dict[str, Page] = {
+    "/pause": now.pause,
+    "/resume": now.resume,
+    "/circuits/close": now.close,
+    "/drains/move": now.move,
+    "/drains/cancel": now.cancel,
+    "/triggers/<trigger_id>/pause": triggers.pause,
+    "/triggers/<trigger_id>/resume": triggers.resume,
+    "/triggers/<trigger_id>/fire": triggers.fire_one,
     "/deliveries/<event_id>/replay": deliveries.replay,
     "/deliveries/<event_id>/cancel": deliveries.cancel,
     "/deliveries/<event_id>/discard": deliveries.discard,
@@ -59,17 +80,22 @@ POST: dict[str, Page] = {
     "/jobs/<int:job>/pause": dead_letters.pause_job,
     "/jobs/<int:job>/resume": dead_letters.resume_job,
     "/jobs/<int:job>/cancel": dead_letters.cancel_job,
+    "/reloads/plan": reloads.show_plan,
+    "/reloads/reload": reloads.act_reload,
+    "/reloads/rollback": reloads.act_rollback,
+    "/reloads/confirm": reloads.act_confirm,
 }
+"""What forms do, by path."""
 
 
-def make_console_app(reception: Reception) -> Klein:
+def make_console_app(reception: Reception, parts: Parts) -> Klein:
     """Make the Klein app of the console."""
     app = make_app()
     _add_errors(app, reception)
     _add_sign_in(app, reception)
-    for path, shows in GET.items():
+    for path, shows in pages(parts).items():
         _add_page(app, reception, path, shows)
-    for path, acts in POST.items():
+    for path, acts in ACTIONS.items():
         _add_action(app, reception, path, acts)
     return app
 

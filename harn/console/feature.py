@@ -8,11 +8,15 @@ import os
 from harn.console.assets import Assets
 from harn.console.attempts import Attempts
 from harn.console.desk import Desk
+from harn.console.now import NowPage
+from harn.console.overview import Overviews
 from harn.console.place import Console
 from harn.console.reception import Reception
 from harn.console.rendering import Renderer
 from harn.console.sessions import Sessions
 from harn.console.sign_in import ROOT, Door
+from harn.console.traffic import Traffic
+from harn.console.triggers import TriggerPages
 from harn.listener.credentials import LiveCredentials
 from harn.listener.site import HarnSite
 from harn.server import Server
@@ -30,7 +34,10 @@ def install(server: Server) -> None:
         cookie=cookie_of(server.options.state_dir),
     )
     desk = Desk(operations=server.operations, renderer=Renderer(assets.address), wall=wall, in_thread=server.in_thread)
-    server[HarnSite].mount(ROOT, server.add(Console(Reception(door=door, desk=desk, assets=assets))))
+    overviews = Overviews(server.reactor)
+    now = NowPage(traffic=Traffic(wall, server.lifecycle), overviews=overviews, readiness=server.readiness)
+    console = Console(Reception(door=door, desk=desk, assets=assets), now, TriggerPages(overviews=overviews))
+    server[HarnSite].mount(ROOT, server.add(console))
 
 
 def cookie_of(state_dir: str) -> str:

@@ -13,7 +13,9 @@ from harn.listener.web import render
 if TYPE_CHECKING:
     from klein import Klein
 
+    from harn.console.now import NowPage
     from harn.console.reception import Reception
+    from harn.console.triggers import TriggerPages
 
 SMALL_BODY = 8192
 """Bytes of the largest form of a user who has not signed in: a key."""
@@ -25,14 +27,16 @@ class Console(KleinPlace):
     checks_origin = True
     is_own = True
 
-    def __init__(self, reception: Reception) -> None:
+    def __init__(self, reception: Reception, now: NowPage, triggers: TriggerPages) -> None:
         self._reception = reception
+        self._now = now
+        self._triggers = triggers
 
     def make_app(self) -> Klein:
         """See `KleinPlace.make_app`."""
-        from harn.console.app import make_console_app
+        from harn.console.app import Parts, make_console_app
 
-        return make_console_app(self._reception)
+        return make_console_app(self._reception, Parts(now=self._now, triggers=self._triggers))
 
     def endpoint(self, request: HarnRequest) -> str:
         """Return one name for all pages: their paths hold ids."""

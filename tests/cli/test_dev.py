@@ -17,11 +17,13 @@ from harn.cli.demo_secret import DemoEnvironment
 from harn.cli.dev import Stream, source_of, usual_address
 from harn.cli.excerpts import Excerpts
 from harn.cli.main import cli
-from harn.lifecycle import Lifecycle, Settled
+from harn.lifecycle import Lifecycle, ServerStarted, Settled
 from harn.model.delivery import DONE, WAITING, Attempt, Settlement
 from harn.model.event import Envelope, encode_envelope
 from harn.options import ServeOptions
 from harn.reload.results import ProblemInfo
+from harn.testing.clocks import ThreadClock
+from harn.testing.kit import KitServer
 
 ENVELOPE = encode_envelope(
     Envelope(
@@ -111,6 +113,17 @@ class StreamTests(SynchronousTestCase):
             for key in "rx":
                 self.stream.press(key)
         self.assertEqual(out.getvalue().count("harn send TRIGGER"), 1)
+
+    def test_key_of_the_console(self) -> None:
+        """The key opens the console of the running server, and prints its address and where the token is."""
+        server = KitServer(ThreadClock())
+        with patch("sys.stdin", None), redirect_stdout(StringIO()) as out, patch("webbrowser.open") as opened:
+            self.stream.install(server)
+            server.lifecycle.emit(ServerStarted("http://127.0.0.1:8081", 1))
+            self.stream.press("o")
+        opened.assert_called_once_with("http://127.0.0.1:8081/console/")
+        self.assertIn("http://127.0.0.1:8081/console/", out.getvalue())
+        self.assertIn("/token", out.getvalue())
 
     def test_source(self) -> None:
         """Each problem of a save has its place and its line."""

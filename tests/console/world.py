@@ -14,10 +14,17 @@ from harn.circuits import feature as circuits
 from harn.console import feature as console
 from harn.deliveries import feature as deliveries
 from harn.errors import HandlerRejected
+from harn.history import feature as history
 from harn.listener.credentials import LiveCredentials
+from harn.listener.endpoint import Bind
 from harn.listener.place import Place
+from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite, Places
 from harn.operations.registry import TOPIC
+from harn.orchestrator import status
+from harn.orchestrator.state_lines import StateLines
+from harn.orchestrator.status import ServerStatus
+from harn.statistics import feature as statistics
 from harn.testing.clients import Wire, WireAnswer, request_bytes
 from tests.reload.world import World, fake, github
 
@@ -44,10 +51,17 @@ class ConsoleWorld(World):
         server = self.server
         self.site = HarnSite(self.clock, self.metrics, Places(public=Nobody(), credentials=Nobody()), wall=server.wall)
         server.add(self.site)
+        server.add(ServerPort(server.reactor, Bind("127.0.0.1", 0), self.site))
         self.credentials = server.add(LiveCredentials(TOKEN.encode()))
         self.credentials.replace(Credentials(keys=(KEY.encode(),)))
+        statistics.install_totals(server)
+        server.add(ServerStatus(server, StateLines()))
+        server.add(self.recovery)
+        history.install(server)
         deliveries.install(server)
         circuits.install(server)
+        statistics.install(server)
+        status.install(server)
         console.install(server)
         self.site.doStart()
         self.manifest(github("a"), fake("b"))
@@ -112,7 +126,7 @@ class Browser:
     def page(self, path: str) -> str:
         """Return the text of a page that is there."""
         answer = self.get(path)
-        assert answer.status == 200, (path, answer.status, answer.body)
+        assert answer.status == 200, (path, answer.status)
         return answer.body.decode("utf-8")
 
     def post(self, path: str, fields: dict[str, str], **headers: str) -> WireAnswer:

@@ -1,0 +1,117 @@
+"""The pages of reloads: what is live, what was tried and by whom, plans, and the differences between generations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from harn.console import plots
+from harn.console.desk import Desk, Visit, failed
+from harn.console.forms import parameters_in
+from harn.console.sessions import Outcome
+from harn.console.sign_in import ROOT
+from harn.errors import EventLogUnavailable, NotPermitted, Refused
+from harn.history.operations import DiffGenerations, ListGenerations, diff_generations, list_generations
+from harn.listener.problems import Response
+from harn.operations.model import Operation
+from harn.reload.operations import ShowLive, plan, reload, rollback, show_live
+from harn.reload.results import ReloadResult
+from harn.rollout.operations import confirm_generation
+
+RELOADS = f"{ROOT}/reloads"
+TOPIC = "orchestrator.manifest"
+MOST_RECORDS = 50
+MOST_GENERATIONS = 20
+_NEWEST = 10**15
+"""A number that no record has yet: reading after it returns only the number of the newest."""
+
+
+@frozen(kw_only=True)
+class Entry:
+    """One record of the history; ``stages`` are the parts of its bar."""
+
+    record: Any
+    stages: list[plots.Bar]
+
+
+async def show_list(desk: Desk, visit: Visit) -> Response:
+    """Show what is live, the generations, and the newest records."""
+    live = await desk.run(visit, show_live, ShowLive())
+    generations = (await desk.run(visit, list_generations, ListGenerations(limit=MOST_GENERATIONS))).generations
+    return await desk.show(
+        visit,
+        "reloads_part.html" if visit.is_part else "reloads.html",
+        live=live,
+        generations=generations,
+        entries=[entry_of(record) for record in await _records(desk, visit)],
+    )
+
+
+async def _records(desk: Desk, visit: Visit) -> list[Any]:
+    """Return the newest records of reloads and rollouts, the newest first."""
+    latest = (await desk.named(visit, "events.read", topic=TOPIC, after=_NEWEST, limit=1)).latest
+    after = max(0, latest - MOST_RECORDS)
+    read = await desk.named(visit, "events.read", topic=TOPIC, after=after, limit=MOST_RECORDS)
+    return list(reversed(read.records))
+
+
+def entry_of(record: Any) -> Entry:
+    """Return a record with its bar."""
+    stages = record.payload.get("stages_ms") if isinstance(record.payload, dict) else None
+    return Entry(record=record, stages=plots.bars(stages) if stages else [])
+
+
+async def show_diff(desk: Desk, visit: Visit, generation: int) -> Response:
+    """Show what differs between a generation and the one before it that is kept, or the one of the query."""
+    generations = (await desk.run(visit, list_generations, ListGenerations(limit=1000))).generations
+    earlier = [each.generation for each in generations if each.generation < generation]
+    old = visit.number("from") or (earlier[0] if earlier else generation)
+    found = await desk.run(visit, diff_generations, DiffGenerations(old=old, new=generation))
+    return await desk.show(visit, "diff.html", found=found, marked=mark)
+
+
+def mark(diff: str) -> list[tuple[str, str]]:
+    """Return the lines of a unified diff, each with its kind: ``add``, ``cut``, ``place`` or nothing."""
+    kinds = {"+": "add", "-": "cut", "@": "place"}
+    return [
+        ("place" if line.startswith(("+++", "---")) else kinds.get(line[:1], ""), line) for line in diff.splitlines()
+    ]
+
+
+async def show_plan(desk: Desk, visit: Visit) -> Response:
+    """Plan a reload, and change nothing."""
+    return await _carry_out(desk, visit, plan, "The plan is below; nothing was changed.")
+
+
+async def act_reload(desk: Desk, visit: Visit) -> Response:
+    """Reload."""
+    return await _carry_out(desk, visit, reload, "Generation {0.generation} serves.")
+
+
+async def act_rollback(desk: Desk, visit: Visit) -> Response:
+    """Run a rollback to an earlier generation."""
+    return await _carry_out(desk, visit, rollback, "Rolled back: generation {0.generation} serves.")
+
+
+async def act_confirm(desk: Desk, visit: Visit) -> Response:
+    """Confirm the live generation."""
+    try:
+        wanted = parameters_in(confirm_generation, visit.form)
+    except Refused as error:
+        return desk.done(visit, RELOADS, failed(error))
+    return await desk.act(visit, RELOADS, confirm_generation, wanted, "Generation {0.generation} is confirmed.")
+
+
+async def _carry_out(desk: Desk, visit: Visit, operation: Operation[Any, Any, ReloadResult], said: str) -> Response:
+    """Run an operation whose result is a report, which may be of a failure."""
+    try:
+        wanted = parameters_in(operation, {**visit.form, "source": "console" if operation is not plan else ""})
+        result = await desk.run(visit, operation, wanted)
+    except NotPermitted:
+        raise
+    except (Refused, EventLogUnavailable) as error:
+        return desk.done(visit, RELOADS, failed(error))
+    is_bad = result.status != "ok"
+    text = f"{result.status}: {result.error}" if is_bad else said.format(result)
+    return desk.done(visit, RELOADS, Outcome(text=text, is_bad=is_bad, result=result))

@@ -1,0 +1,204 @@
+"""The pages of what happens now, of triggers and of reloads."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.console import plots
+from harn.console.reloads import mark
+from harn.console.traffic import BOUNDS, percentile
+from harn.console.triggers import PER_PAGE, lines_of_trigger
+from harn.testing.manifests import manifest_text
+from tests.console.test_sign_in import ConsoleCase
+from tests.console.world import between
+from tests.reload.world import fake, github
+
+
+class NowTests(ConsoleCase):
+    def test_rates(self) -> None:
+        """What was accepted, done and failed within the last minute is counted, and drawn."""
+        for number in range(12):
+            taking = self.world.take("a", f"d{number}")
+            self.successResultOf(taking)
+        self.world.clock.advance(0.5)
+        while self.world.calls:
+            self.world.calls[-1].returns()
+            self.world.clock.advance(0)
+        self.world.die("a", "dead")
+        self.world.clock.advance(2)
+        page = self.world.signed_in().page("/")
+        self.assertIn("<span>Accepted</span><strong>0.2</strong>", page)
+        self.assertIn("<span>Done</span><strong>0.2</strong>", page)
+        self.assertRegex(between(page, "p95</span><strong>", "</strong>"), r"^5\d\d ms$")
+        self.assertIn('<strong><a href="/console/dead-letters">1</a></strong>', page)
+        for name in ("accepted", "done", "failed"):
+            line = between(page, f'<polyline class="{name}" points="', '"')
+            self.assertEqual(len(line.split()), 59)
+            self.assertNotEqual({point.partition(",")[2] for point in line.split()}, {"120.0"}, name)
+        self.world.clock.advance(400)
+        page = self.world.signed_in().page("/")
+        self.assertIn("<span>Accepted</span><strong>0.0</strong>", page)
+        self.assertIn("p95</span><strong>-</strong>", page)
+
+    def test_work(self) -> None:
+        """Triggers with something to do are listed with it; the part is the same without the frame."""
+        browser = self.world.signed_in()
+        self.assertIn("Everything is done", browser.page("/"))
+        self.successResultOf(self.world.take("a", "d"))
+        self.world.clock.advance(2)
+        part = browser.page("/?part=1")
+        self.assertNotIn("<html", part)
+        self.assertIn('<a href="/console/triggers/a">a</a></td><td class="n">1</td>', part)
+        self.assertIn("<strong>Not ready:</strong> starting", part)
+
+    def test_drains(self) -> None:
+        """A draining version is listed; its deliveries can be given up."""
+        self.successResultOf(self.world.take("a", "d"))
+        self.world.manifest(github("a", extra="[triggers.retry]\nmax = 9"), fake("b"))
+        self.assertTrue(self.successResultOf(self.world.reload()).ok)
+        browser = self.world.signed_in()
+        self.assertIn("<td>a@v1</td>", browser.page("/"))
+        done = browser.follow(browser.act("/drains/cancel", binding="a@v1"))
+        self.assertIn("deliveries of a@v1 were given up.", done)
+        self.assertIn('class="notice bad"', browser.follow(browser.act("/drains/move", binding="x@v1")))
+
+    def test_pause(self) -> None:
+        """The whole server can be paused and resumed."""
+        browser = self.world.signed_in()
+        self.assertIn("Paused:", browser.follow(browser.act("/pause", **{"for": "1h"})))
+        self.assertIn("must be a duration", browser.follow(browser.act("/pause", **{"for": "soon"})))
+        self.assertIn("Resumed.", browser.follow(browser.act("/resume")))
+        self.assertEqual([each["operation"] for each in self.world.audited()[1:]], ["pause", "resume"])
+
+
+class TriggerTests(ConsoleCase):
+    def test_list(self) -> None:
+        """Each trigger is listed with its figures; a search finds by id and provider."""
+        self.world.die("a", "d")
+        browser = self.world.signed_in()
+        page = browser.page("/triggers")
+        self.assertIn("2 triggers", page)
+        self.assertIn('<a href="/console/dead-letters?trigger=a">1</a>', page)
+        self.assertIn("1 trigger<", browser.page("/triggers?q=fak"))
+        self.assertIn("No trigger has", browser.page("/triggers?q=%3Cb%3E"))
+
+    def test_pages(self) -> None:
+        """Of many triggers a page shows so many, with the way to the others."""
+        self.world.manifest(*(fake(f"t{number:03}") for number in range(PER_PAGE + 20)))
+        self.assertTrue(self.successResultOf(self.world.reload(force=True)).ok)
+        browser = self.world.signed_in()
+        first = browser.page("/triggers?q=t")
+        self.assertEqual(first.count('href="/console/triggers/t'), PER_PAGE)
+        self.assertIn("page 1 of 2", first)
+        more = between(first, '<a href="/console', '" rel="next">').rpartition('<a href="/console')[2] or between(
+            first.partition("page 1 of 2")[2], 'href="/console', '"'
+        )
+        self.assertIn("page 2 of 2", browser.page(more.replace("&amp;", "&")))
+        self.assertIn("page 2 of 2", browser.page("/triggers?q=t&page=999"))
+
+    def test_one(self) -> None:
+        """A trigger shows its versions, its lines of the manifest and the source of its handler."""
+        page = self.world.signed_in().page("/triggers/a")
+        for text in ("v1", "[[triggers]]", "id = &#34;a&#34;", "def on_event(event)", "Pause", "Fire"):
+            self.assertIn(text, page)
+        self.assertNotIn("id = &#34;b&#34;", page)
+        self.assertEqual(self.world.signed_in().get("/triggers/zzz").status, 404)
+
+    def test_pause(self) -> None:
+        """A trigger can be paused for a while, and resumed; the page shows that it is."""
+        browser = self.world.signed_in()
+        page = browser.follow(browser.act("/triggers/a/pause", **{"for": "1h"}))
+        self.assertIn("Paused:", page)
+        self.assertIn('class="state paused"', page)
+        self.assertIn("rate", browser.follow(browser.act("/triggers/a/resume", rate="fast")))
+        self.assertNotIn('class="state paused"', browser.follow(browser.act("/triggers/a/resume", rate="5/s")))
+        self.assertIn('class="notice bad"', browser.follow(browser.act("/triggers/a/pause", **{"for": "x"})))
+
+    def test_lines(self) -> None:
+        """The lines of a trigger are its own, with the tables below it, wherever they stand."""
+        manifest = manifest_text(20, extra="[triggers.flow]\nx = 1")
+        for number in (0, 7, 19):
+            found = lines_of_trigger(manifest, f"t{number}")
+            assert found is not None
+            own = found.text.splitlines()
+            self.assertEqual(own[0], "[[triggers]]")
+            self.assertEqual(sum("[[triggers]]" in line for line in own), 1)
+            self.assertIn(f'id = "t{number}"', own)
+            self.assertEqual(manifest.splitlines()[found.first - 1 : found.first - 1 + len(own)], own)
+        self.assertIsNone(lines_of_trigger(manifest, "t"))
+        self.assertIsNone(lines_of_trigger("", "t"))
+
+
+class ReloadTests(ConsoleCase):
+    def test_live(self) -> None:
+        """What is live is shown with who adopted it."""
+        page = self.world.signed_in().page("/reloads")
+        self.assertIn("<dt>Generation</dt><dd>1</dd>", page)
+        self.assertIn("Nothing was recorded yet", page)
+
+    def test_plan_reload_and_roll_back(self) -> None:
+        """A plan changes nothing; a reload and a rollback do, as the user of the session."""
+        self.world.manifest(github("a"), fake("c"))
+        browser = self.world.signed_in()
+        page = browser.follow(browser.act("/reloads/plan"))
+        self.assertIn("nothing was changed", page)
+        self.assertIn('<li class="added"><a href="/console/triggers/c">c</a>', page)
+        self.assertIn('<li class="removed"><a href="/console/triggers/b">b</a>', page)
+        self.assertEqual(self.world.coordinator.generation, 1)
+        page = browser.follow(browser.act("/reloads/reload"))
+        self.assertIn("Generation 2 serves.", page)
+        self.assertIn("console, key:", page)
+        diff = browser.page("/reloads/2")
+        self.assertIn("From generation 1 to 2", diff)
+        self.assertIn('<span class="cut">-id = &#34;b&#34;</span>', diff)
+        page = browser.follow(browser.act("/reloads/rollback", generation="1"))
+        self.assertIn("Rolled back: generation 3 serves.", page)
+        done = [(each["operation"], each["outcome"]) for each in self.world.audited()[1:]]
+        self.assertEqual(done, [("reload", "done"), ("rollback", "done")])
+
+    def test_failure(self) -> None:
+        """A reload that fails shows each problem with its place, escaped."""
+        self.world.write("harn.toml", '[orchestrator]\nallow_empty = true\n"<b>" = 1\n')
+        browser = self.world.signed_in()
+        page = browser.follow(browser.act("/reloads/reload"))
+        self.assertIn('class="notice bad"', page)
+        self.assertIn("<code>harn.toml:3</code>", page)
+        self.assertIn("The last reload that failed", page)
+        self.assertNotIn("<b>", page)
+        self.assertEqual(self.world.coordinator.generation, 1)
+
+    def test_wrong(self) -> None:
+        """A field that cannot be read, and a confirmation of nothing, are reported."""
+        browser = self.world.signed_in()
+        self.assertIn("confirm_within", browser.follow(browser.act("/reloads/reload", confirm_within="soon")))
+        self.assertIn('class="notice bad"', browser.follow(browser.act("/reloads/confirm")))
+        self.assertIn('class="notice bad"', browser.follow(browser.act("/reloads/rollback", generation="77")))
+        self.assertEqual(browser.get("/reloads/77").status, 404)
+
+
+class DrawingTests(SynchronousTestCase):
+    def test_plot(self) -> None:
+        """Lines fit under a round number, which is never 0."""
+        self.assertEqual([plots.round_up(value) for value in (0, 1, 1.1, 3, 70, 4000)], [1, 1, 2, 5, 100, 5000])
+        self.assertEqual(plots.points([0, 5, 10], 10.0), "0.0,120.0 300.0,60.0 600.0,0.0")
+        self.assertEqual(plots.draw({"a": []}).lines, {"a": ""})
+
+    def test_bars(self) -> None:
+        """The parts of a bar fill it, in order."""
+        found = [(bar.start, bar.width) for bar in plots.bars({"parse": 1.0, "swap": 3.0})]
+        self.assertEqual(found, [(0.0, 150.0), (150.0, 450.0)])
+        self.assertEqual(plots.bars({"parse": 0.0})[0].width, 0.0)
+
+    def test_percentiles(self) -> None:
+        """A percentile is the bound of its class; there is none of nothing."""
+        counts = [0] * (len(BOUNDS) + 1)
+        self.assertIsNone(percentile(counts, 0.5))
+        counts[3], counts[10] = 90, 10
+        self.assertEqual([percentile(counts, share) for share in (0.5, 0.9, 0.95)], [BOUNDS[3], BOUNDS[3], BOUNDS[10]])
+        counts[-1] = 1000
+        self.assertEqual(percentile(counts, 0.99), BOUNDS[-1])
+
+    def test_marks(self) -> None:
+        """Lines of a diff are marked; its heads are not additions."""
+        kinds = [kind for kind, _ in mark("--- a\n+++ b\n@@ -1 +1 @@\n-x\n+y\n z")]
+        self.assertEqual(kinds, ["place", "place", "place", "cut", "add", ""])
