@@ -106,7 +106,7 @@ class Desk:
         outcome = visit.session.outcome(visit.query.get(OUTCOME, ""))
         common = {
             "visit": visit,
-            "caller": visit.caller,
+            "user": visit.caller,
             "csrf": visit.session.csrf,
             "outcome": outcome,
             "now": self.wall.seconds(),

@@ -12,7 +12,7 @@ from harn.console.overview import Overviews
 from harn.console.sessions import Outcome
 from harn.console.sign_in import ROOT
 from harn.console.traffic import Traffic
-from harn.dispatch.pause_operations import ResumeServer, pause_server, resume_server
+from harn.dispatch.operations import ResumeServer, pause_server, resume_server
 from harn.errors import PayloadInvalid
 from harn.listener.problems import Response
 from harn.reload.operations import ListDrains, cancel_drain, list_drains, move_drain

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from twisted.internet.interfaces import ISSLTransport
 
 from harn.errors import OriginRefused
@@ -38,20 +36,7 @@ def check_origin(request: HarnRequest) -> None:
     fetched = request.headers.get("sec-fetch-site")
     if fetched is not None and fetched not in _OWN:
         raise OriginRefused(f"the form must be one of this console, got one of another site ({fetched})")
-    origin = request.headers.get("origin")
-    if origin is None:
-        return
-    hosts = [request.headers.get("host", "")]
-    if _by_proxy(request):
-        hosts.append(request.headers.get("x-forwarded-host", ""))
-    try:
-        given = urlsplit(origin).netloc.lower()
-    except ValueError:
-        given = ""
-    if not given or given not in [host.strip().lower() for host in hosts]:
-        raise OriginRefused(
-            f"the form must be one of this console, at {hosts[0]!r}, got one of {origin!r}; a proxy must pass Host on"
-        )
+    request.site.own_hosts.check(request.headers.get("host"), request.headers.get("origin"))
 
 
 def _peer(request: HarnRequest) -> str:

@@ -24,8 +24,8 @@ SMALL_BODY = 8192
 class Console(KleinPlace):
     """The place of ``/console`` and every path under it."""
 
-    checks_origin = True
     is_own = True
+    checks_origin = True
 
     def __init__(self, reception: Reception, now: NowPage, triggers: TriggerPages) -> None:
         self._reception = reception
@@ -56,6 +56,14 @@ class Console(KleinPlace):
         """Return the size of the largest form: that of a fixture, or of a key while the user has not signed in."""
         is_known = self._reception.door.session_of(request) is not None
         return request.site.limits.admin_body if is_known else SMALL_BODY
+
+    def admit(self, request: HarnRequest, length: int) -> None:
+        """
+        Check the host that a browser names.
+
+        :raises OriginRefused: it is not one of this server's: another site's name leads here.
+        """
+        request.site.own_hosts.check(request.headers.get("host"), None)
 
     def refusal_lines(self, request: HarnRequest, error: BaseException) -> bytes:
         """Return the headers that every answer of the console has."""

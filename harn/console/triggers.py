@@ -13,8 +13,7 @@ from harn.console.forms import parameters_in, read_json
 from harn.console.overview import Overviews
 from harn.console.sessions import Outcome
 from harn.console.sign_in import ROOT
-from harn.dispatch.operations import fire
-from harn.dispatch.pause_operations import pause_trigger, resume_trigger
+from harn.dispatch.operations import fire, pause_trigger, resume_trigger
 from harn.errors import NotPermitted, PayloadInvalid, Refused, RouteUnknown
 from harn.history.operations import GenerationContent, ModuleInfo, ShowGeneration, show_generation
 from harn.listener.problems import Response

@@ -9,11 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.auth.authenticator import Identity
 from harn.auth.credentials import Credentials
+from harn.auth.keys import NamedKey, digest_key, make_key
 from harn.console.attempts import MOST_ADDRESSES, MOST_FAILURES, WINDOW, Attempts
 from harn.console.feature import cookie_of
 from harn.console.reception import inside
 from harn.console.sessions import LIFETIME, MOST, MOST_OUTCOMES, Outcome, Sessions
 from harn.manifest.settings import OrchestratorSettings
+from harn.operations.model import Role
 from tests.console.world import HOST, KEY, TOKEN, ConsoleWorld
 
 PAGES = ("/deliveries", "/deliveries/some-id", "/dead-letters", "/dead-letters/change?operation=replay", "/nowhere")
@@ -207,6 +209,35 @@ class RuleTests(ConsoleCase):
         self.assertEqual(self.world.browser().sign_in(KEY).status, 303)
         answer = self.world.browser().sign_in(KEY, Origin="https://app.test")
         self.assertEqual(answer.status, 403)
+
+    def test_hosts(self) -> None:
+        """Where the server listens on a loopback address, a name of another site that leads to it is refused."""
+        self.world.site.listens_on("127.0.0.1")
+        browser = self.world.browser()
+        self.assertEqual(browser.get("/login").status, 403)
+        self.assertEqual(browser.get("/login", Host="localhost:8080").status, 200)
+        self.world.site.apply(OrchestratorSettings(admin_hosts=(HOST,)))
+        self.assertEqual(browser.sign_in(KEY).status, 303)
+
+    def test_own_listener(self) -> None:
+        """Where operators have a listener of their own, the console is not on that of the triggers."""
+        self.world.site.is_divided = True
+        self.assertEqual(self.world.browser().get("/login").status, 404)
+
+    def test_roles(self) -> None:
+        """A key that may read sees every page; what it may not do is disabled, and refused."""
+        ring, made = self.world.ring, make_key()
+        ring.replace((NamedKey(name="ana", role=Role.READ, digest=digest_key(made), made_at=0.0, made_by="token"),))
+        event_id, browser = self.world.die(), self.world.signed_in(made)
+        page = browser.page(f"/deliveries/{event_id}")
+        self.assertIn("key:ana", page)
+        self.assertIn('disabled title="Your key has the role read; this needs operate."', page)
+        self.assertEqual(browser.act(f"/deliveries/{event_id}/replay").status, 403)
+        self.assertEqual(browser.act("/reloads/reload").status, 403)
+        self.assertEqual(browser.act("/triggers/a/fire").status, 403)
+        self.assertEqual(browser.act("/reloads/plan").status, 303)
+        ring.replace(())
+        self.assertEqual(browser.get("/deliveries").status, 303)
 
     def test_bodies(self) -> None:
         """A stranger may send no more than a key; another type of body is refused."""

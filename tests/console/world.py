@@ -10,9 +10,11 @@ from attrs import frozen
 from twisted.internet.address import IPv4Address
 
 from harn.auth.credentials import Credentials
+from harn.auth.keys import KeyRing
 from harn.circuits import feature as circuits
 from harn.console import feature as console
 from harn.deliveries import feature as deliveries
+from harn.dispatch import feature as dispatch
 from harn.errors import HandlerRejected
 from harn.history import feature as history
 from harn.listener.credentials import LiveCredentials
@@ -22,7 +24,7 @@ from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite, Places
 from harn.operations.registry import TOPIC
 from harn.orchestrator import status
-from harn.orchestrator.state_lines import StateLines
+from harn.orchestrator.publish import StateLines
 from harn.orchestrator.status import ServerStatus
 from harn.statistics import feature as statistics
 from harn.testing.clients import Wire, WireAnswer, request_bytes
@@ -43,7 +45,7 @@ class ConsoleWorld(World):
     """
     See the module.
 
-    :ivar credentials: those of the server; `LiveCredentials.replace` is what a reload does.
+    :ivar credentials: those of the server; `LiveCredentials.replace` is what a reload does. ``ring``: its named keys.
     """
 
     def __init__(self, root: Path) -> None:
@@ -52,7 +54,8 @@ class ConsoleWorld(World):
         self.site = HarnSite(self.clock, self.metrics, Places(public=Nobody(), credentials=Nobody()), wall=server.wall)
         server.add(self.site)
         server.add(ServerPort(server.reactor, Bind("127.0.0.1", 0), self.site))
-        self.credentials = server.add(LiveCredentials(TOKEN.encode()))
+        self.ring = KeyRing()
+        self.credentials = server.add(LiveCredentials(TOKEN.encode(), self.ring))
         self.credentials.replace(Credentials(keys=(KEY.encode(),)))
         statistics.install_totals(server)
         server.add(ServerStatus(server, StateLines()))
@@ -61,6 +64,7 @@ class ConsoleWorld(World):
         deliveries.install(server)
         circuits.install(server)
         statistics.install(server)
+        dispatch.install_synthetic_events(server)
         status.install(server)
         console.install(server)
         self.site.doStart()
