@@ -15,22 +15,15 @@ from typing import Any
 import click
 import msgspec
 
-from harn.alerts import operations as alert_operations
 from harn.alerts.feature import add_alert_gauges
-from harn.backup import backups as backup_operations
-from harn.circuits import operations as circuit_operations
 from harn.circuits.feature import add_circuit_gauge
 from harn.cli.commands import ORCHESTRATOR
 from harn.cli.main import cli
+from harn.cli.operations import OPERATIONS
 from harn.connectors.catalog import Catalog
 from harn.connectors.interfaces import IConnectorPlugin
 from harn.connectors.receivers import ConfiguredProvider
-from harn.deliveries import change_operations, job_operations
-from harn.deliveries import operations as delivery_operations
-from harn.dispatch import operations as dispatch_operations
 from harn.dispatch.feature import add_gauges as add_dispatch_gauges
-from harn.history import operations as history_operations
-from harn.keys import operations as key_operations
 from harn.listener.feature import add_gauges as add_edge_gauges
 from harn.manifest.json_schema import manifest_json_schema
 from harn.manifest.model import RetrySpec
@@ -38,18 +31,12 @@ from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDE
 from harn.model.quantities import format_duration
 from harn.observability.exposition import Scrape
 from harn.observability.metrics import Metrics
-from harn.operations.http import show_api
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameter, schema_of_written
 from harn.options import OPTIONS
-from harn.orchestrator import operations as server_operations
 from harn.plugins import builtin
-from harn.reload import operations as reload_operations
 from harn.reload.feature import add_drain_gauge
-from harn.rollout import operations as rollout_operations
-from harn.schedules import operations as schedule_operations
 from harn.schedules.feature import add_gauges as add_schedule_gauges
-from harn.statistics import operations as statistics_operations
 from harn.statistics.gauges import add_disk_gauges
 from harn.statistics.gauges import add_gauges as add_trigger_gauges
 from harn.triggers.registry import add_version_gauges
@@ -391,9 +378,9 @@ def metrics_part() -> str:
 def operations_part() -> str:
     """Describe every operation: its route, role, parameters and answer."""
     first: dict[type, str] = {}
-    for each in DECLARED:
+    for each in OPERATIONS:
         first.setdefault(each.result, each.name)
-    return "\n".join(_of_operation(each, first[each.result]) for each in DECLARED)
+    return "\n".join(_of_operation(each, first[each.result]) for each in OPERATIONS)
 
 
 def _of_operation(operation: Operation[Any, Any, Any], described_at: str) -> str:
@@ -462,29 +449,6 @@ def _kind_of(schema: Schema, schemas: Schema) -> str:
             kind = f"array of {_kind_of(each['items'], schemas)}s"
         kinds.append({"string": "text", "boolean": "`true`, `false`", "null": "`null`"}.get(kind, kind))
     return " or ".join(dict.fromkeys(kinds))
-
-
-DECLARED: tuple[Operation[Any, Any, Any], ...] = (
-    *reload_operations.OPERATIONS,
-    *history_operations.OPERATIONS,
-    *rollout_operations.OPERATIONS,
-    *circuit_operations.OPERATIONS,
-    *schedule_operations.OPERATIONS,
-    *alert_operations.OPERATIONS,
-    *statistics_operations.OPERATIONS,
-    *reload_operations.DRAIN_OPERATIONS,
-    *server_operations.OPERATIONS,
-    *backup_operations.OPERATIONS,
-    *key_operations.OPERATIONS,
-    *dispatch_operations.OPERATIONS,
-    *dispatch_operations.PAUSE_OPERATIONS,
-    *delivery_operations.OPERATIONS,
-    *delivery_operations.IMPORTING,
-    *change_operations.OPERATIONS,
-    *job_operations.OPERATIONS,
-    show_api,
-)
-"""The operations of a server."""
 
 
 PARTS: Mapping[str, Callable[[], str]] = {

@@ -76,6 +76,7 @@ HARN: Mapping[str, Place] = {
     "send": Place("harn.cli.send:send", SERVE, "Post a signed request, as the sender would"),
     **ORCHESTRATOR,
     "orchestrator": Place("harn.cli.main:orchestrator", MORE, "All of the above, by their long names"),
+    "mcp": Place("harn.cli.mcp.command:mcp", MORE, "Let agents operate a server, as MCP tools"),
     "manifest": Place("harn.cli.main:manifest", MORE, "Print the JSON schema, for editors"),
     "connector": Place("harn.cli.connector:connector", MORE, "Check a package of connectors"),
 }

@@ -186,7 +186,18 @@ class ServerTarget:
         :raises NoServer: none runs; says how to start one.
         :raises SecretUnavailable: a file of credentials cannot be read.
         """
-        return self._client(self.location.needed_url() if self.admin_url is None else self.admin_url)
+        return self._client(self._needed_url())
+
+    def client_showing(self, credentials: Credentials) -> AdminClient:
+        """
+        Make a client of the server that shows these credentials.
+
+        :raises NoServer: none runs; says how to start one.
+        """
+        return self._client_at(self._needed_url(), credentials)
+
+    def _needed_url(self) -> str:
+        return self.location.needed_url() if self.admin_url is None else self.admin_url
 
     def client_if_any(self) -> AdminClient | None:
         """
@@ -212,6 +223,9 @@ class ServerTarget:
                     f" {API_KEYS} or {HMAC_SECRET} as the server has them"
                 )
             credentials = Credentials(keys=(token,))
+        return self._client_at(url, credentials)
+
+    def _client_at(self, url: str, credentials: Credentials) -> AdminClient:
         return AdminClient(
             url=url, credentials=credentials, timeout=self.timeout, cacert=self.cacert, insecure=self.insecure
         )

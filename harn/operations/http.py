@@ -54,12 +54,26 @@ def read_parameters(operation: Operation[Any, P, Any], arguments: Arguments) -> 
     known = {place: [each.key for each in operation.fields if each.place is place] for place in In}
     _check_known("option of the query", arguments.query, known[In.QUERY])
     _check_known("member of the body", values[In.BODY], [*known[In.BODY], REQUEST_ID])
+    found = {
+        each.name: values[each.place].get(each.key.lower() if each.place is In.HEADER else each.key)
+        for each in operation.fields
+    }
+    return _parameters_of(operation, found)
+
+
+def _parameters_of(operation: Operation[Any, P, Any], values: Mapping[str, Any]) -> P:
+    """
+    Return the parameters with these values, by attribute, as they came; None counts as left out.
+
+    :raises PayloadInvalid: one is wrong or missing.
+    """
     read: dict[str, Any] = {}
     for each in operation.fields:
-        value = values[each.place].get(each.key.lower() if each.place is In.HEADER else each.key)
+        value = values[each.name]
         try:
             if value is not None:
-                read[each.name] = each.read(value) if each.place is In.BODY else each.read_text(value)
+                is_text = isinstance(value, str) and each.place is not In.BODY
+                read[each.name] = each.read_text(value) if is_text else each.read(value)
             elif each.is_required:
                 raise ValueError(f"must be {each.expected}, got nothing")
         except ValueError as wrong:
@@ -68,6 +82,36 @@ def read_parameters(operation: Operation[Any, P, Any], arguments: Arguments) -> 
         return operation.parameters(**read)
     except ValueError as wrong:
         raise PayloadInvalid(str(wrong)) from None
+
+
+def read_object(operation: Operation[Any, P, Any], values: Mapping[str, Any]) -> P:
+    """
+    Read and check the parameters of an operation out of one object, wherever they stand in its request.
+
+    :param values: by `Parameter.member`.
+    :raises PayloadInvalid: one is wrong, missing or unknown; says what it must be.
+    """
+    _check_known("argument", values, [each.member for each in operation.fields])
+    return _parameters_of(operation, {each.name: values.get(each.member) for each in operation.fields})
+
+
+def object_schema(operation: Operation[Any, Any, Any]) -> dict[str, Any]:
+    """Return the JSON schema of what `read_object` reads."""
+    fields, others = _schemas_of(operation, "#/$defs/{name}")
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {each.member: fields[each.member] for each in operation.fields},
+        "required": [each.member for each in operation.fields if each.is_required],
+        "additionalProperties": False,
+    }
+    return {**schema, "$defs": others} if others else schema
+
+
+def _schemas_of(operation: Operation[Any, Any, Any], ref: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the schemas of the parameters by `Parameter.member`, and those that they refer to by name."""
+    _, schemas = msgspec.json.schema_components([operation.parameters], schema_hook=schema_of_written, ref_template=ref)
+    fields: dict[str, Any] = schemas.pop(operation.parameters.__name__)["properties"]
+    return fields, schemas
 
 
 def _members(body: bytes) -> dict[str, Any]:
@@ -221,7 +265,7 @@ def _entry(operation: Operation[Any, Any, Any], fields: dict[str, Any]) -> dict[
     if in_body:
         schema = {
             "type": "object",
-            "properties": {each.key: fields[_field_name(each)] for each in in_body},
+            "properties": {each.key: fields[each.member] for each in in_body},
             "required": [each.key for each in in_body if each.is_required],
         }
         required = any(each.is_required for each in in_body)
@@ -230,7 +274,7 @@ def _entry(operation: Operation[Any, Any, Any], fields: dict[str, Any]) -> dict[
 
 
 def _parameter(parameter: Parameter, fields: dict[str, Any]) -> dict[str, Any]:
-    schema = {name: value for name, value in fields[_field_name(parameter)].items() if name != "description"}
+    schema = {name: value for name, value in fields[parameter.member].items() if name != "description"}
     return {
         "name": parameter.key,
         "in": parameter.place.value,
@@ -238,11 +282,6 @@ def _parameter(parameter: Parameter, fields: dict[str, Any]) -> dict[str, Any]:
         "description": parameter.description,
         "schema": schema,
     }
-
-
-def _field_name(parameter: Parameter) -> str:
-    """Return the name of a parameter in its Struct's schema: a header's there is that of the attribute."""
-    return parameter.name if parameter.place is In.HEADER else parameter.key
 
 
 def _answer(about: str, media_type: str, kind: type[msgspec.Struct]) -> dict[str, Any]:

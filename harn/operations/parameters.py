@@ -223,6 +223,11 @@ class Parameter:
     shown_as: str
 
     @property
+    def member(self) -> str:
+        """Return its name in an object that holds all parameters: a header's is that of the attribute."""
+        return self.name if self.place is In.HEADER else self.key
+
+    @property
     def is_required(self) -> bool:
         """Return whether it must be given."""
         return self.default is UNSET
