@@ -46,10 +46,12 @@ class Console(KleinPlace):
         """
         Return the methods of the path's routes. Any plain path has a page, if only one that says that it is unknown.
 
+        :raises OriginRefused: the host is that of another site, whose name leads to this machine.
         :raises RouteUnknown: the path is not plain: it has empty segments, for example.
         """
         from harn.listener.klein_pages import methods_of
 
+        request.site.own_hosts.check_host(request.headers.get("host"))
         return methods_of(self.app, request)
 
     def body_limit(self, request: HarnRequest) -> int:

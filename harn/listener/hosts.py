@@ -38,15 +38,24 @@ class OwnHosts:
 
         :raises OriginRefused: a browser may send it for a page of another site.
         """
-        if host is not None and self.is_local:
-            name = name_of(host)
-            if not is_loopback(name) and name not in self.allowed:
-                raise OriginRefused(
-                    f"the host must be a loopback address or name, since the server listens on one alone, got"
-                    f" {shown(host)!r}; {ADVICE}"
-                )
+        self.check_host(host)
         if origin is not None and not self._is_own(origin, host or ""):
             raise OriginRefused(f"the origin must be the server's own, got {shown(origin)!r}; {ADVICE}")
+
+    def check_host(self, host: str | None) -> None:
+        """
+        Check ``Host`` alone, for a page that checks ``Origin`` by a rule of its own.
+
+        :raises OriginRefused: a browser may send it for a page of another site.
+        """
+        if host is None or not self.is_local:
+            return
+        name = name_of(host)
+        if not is_loopback(name) and name not in self.allowed:
+            raise OriginRefused(
+                "the host must be a loopback address or name, since the server listens on one alone, got"
+                f" {shown(host)!r}; {ADVICE}"
+            )
 
     def _is_own(self, origin: str, host: str) -> bool:
         """Return whether an origin is that of the host, or has an allowed name."""
