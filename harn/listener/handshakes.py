@@ -8,8 +8,7 @@ from twisted.logger import Logger
 
 from harn.lifecycle import HandshakeCaptured
 from harn.server import Server
-
-KIND = "handshake_captured"
+from harn.store.event_log import HANDSHAKE_CAPTURED
 
 MOST, WITHIN = 20, 3600.0
 """Handshakes of a trigger that are recorded, and in how many seconds: nothing shows who sent one."""
@@ -43,7 +42,7 @@ class Handshakes:
             return
         topic = topic_of(event.provider)
         payload = {"trigger_id": event.trigger_id, "provider": event.provider, "value": event.secret}
-        noting = Deferred.fromCoroutine(self._server.note(topic, KIND, payload))
+        noting = Deferred.fromCoroutine(self._server.note(topic, HANDSHAKE_CAPTURED, payload))
         noting.addErrback(lambda failure: log.failure("a handshake was not recorded", failure))
         log.warn(
             "trigger {trigger_id}: {provider} has sent the secret that it will sign with; read it with"

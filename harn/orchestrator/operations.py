@@ -11,11 +11,11 @@ from msgspec import UNSET, Meta, UnsetType
 
 from harn.clocks import rfc3339
 from harn.errors import EventLogUnavailable
-from harn.model.display import redact
+from harn.model.display import REDACTED, redact
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Duration, Parameters
-from harn.store.event_log import OURS, check_known
+from harn.store.event_log import HANDSHAKE_CAPTURED, OURS, check_known
 
 if TYPE_CHECKING:
     from harn.dispatch.dispatcher import Dispatcher
@@ -276,7 +276,7 @@ async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -
 @operation("events.read", role=Role.READ, route=Get("/events/{topic}"))
 async def read_events(server: ServerService, caller: Caller, wanted: ReadEvents) -> RecordPage:
     """
-    Read the records of a topic.
+    Read the records of a topic. A secret that a sender has brought is shown to an admin alone.
 
     :raises RouteUnknown: there is no such topic.
     """
@@ -284,7 +284,7 @@ async def read_events(server: ServerService, caller: Caller, wanted: ReadEvents)
     if not records and wanted.topic not in OURS:
         check_known(wanted.topic, await server.store.event_log.topics())
     latest = await server.store.event_log.latest(wanted.topic)
-    shown = tuple(describe_record(each, _without_secrets(server, each)) for each in records)
+    shown = tuple(describe_record(each, _without_secrets(server, caller, each)) for each in records)
     return RecordPage(topic=wanted.topic, records=shown, latest=latest)
 
 
@@ -331,8 +331,10 @@ def describe_record(record: Record, payload: Any) -> RecordInfo:
     )
 
 
-def _without_secrets(server: ServerService, record: Record) -> Any:
-    """Return a record's payload; where headers of an event hold secrets of the live generation they are redacted."""
+def _without_secrets(server: ServerService, caller: Caller, record: Record) -> Any:
+    """Return a record's payload; secrets of the live generation in headers of an event are redacted."""
+    if record.kind == HANDSHAKE_CAPTURED and not caller.role.covers(Role.ADMIN):
+        return {**record.payload, "value": REDACTED}
     live = server.coordinator.current
     event = record.payload.get("event")
     if live is None or not isinstance(event, dict) or not isinstance(event.get("headers"), dict):

@@ -34,6 +34,9 @@ VIEWS = (ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX)
 OURS = (*VIEWS, "audit.operations", "orchestrator.lifecycle", "orchestrator.manifest")
 """Topics that there are also while nothing is in them."""
 
+HANDSHAKE_CAPTURED = "handshake_captured"
+"""The kind of a record whose ``value`` is a secret: see `harn.listener.handshakes`."""
+
 Payload = Mapping[str, Any] | msgspec.Struct
 """What a record holds, to be encoded as a JSON object."""
 

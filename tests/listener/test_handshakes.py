@@ -8,8 +8,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import HandshakeCaptured
-from harn.listener.handshakes import KIND, MOST, WITHIN, Handshakes, topic_of
+from harn.listener.handshakes import MOST, WITHIN, Handshakes, topic_of
 from harn.server import Server
+from harn.store.event_log import HANDSHAKE_CAPTURED
 
 
 class StubServer:
@@ -36,7 +37,7 @@ class HandshakeTests(SynchronousTestCase):
         """The secret is recorded on the topic of its provider."""
         self.capture("n", "s3cret")
         payload = {"trigger_id": "n", "provider": "notion", "value": "s3cret"}
-        self.assertEqual(self.server.recorded, [(topic_of("notion"), KIND, payload)])
+        self.assertEqual(self.server.recorded, [(topic_of("notion"), HANDSHAKE_CAPTURED, payload)])
 
     def test_many(self) -> None:
         """Strangers who send many do not fill the disk, nor keep another trigger from its own."""

@@ -20,6 +20,7 @@ from harn.lifecycle import Lifecycle
 from harn.model.delivery import DEAD, WAITING, DeadLetter, Settlement
 from harn.model.display import REDACTED
 from harn.model.event import TriggerEvent, decode_envelope
+from harn.operations.model import Caller, Role
 from harn.operations.parameters import Duration
 from harn.orchestrator import recovery
 from harn.orchestrator.operations import (
@@ -35,6 +36,7 @@ from harn.orchestrator.operations import (
 )
 from harn.orchestrator.status import ServerSnapshot, ServerState
 from harn.statistics.gauges import Backlogs
+from harn.store.event_log import HANDSHAKE_CAPTURED
 from harn.testing.manifests import trigger_text
 from harn.wire import canonical_json
 from tests.operations.asking import asked
@@ -171,6 +173,17 @@ class OperationsTests(SynchronousTestCase):
             asked(read_events, self.operations, ReadEvents(topic="orchestrator.manifest", after=0, limit=10))
         )
         self.assertEqual(page.topic, "orchestrator.manifest")
+
+    def test_secrets_of_handshakes(self) -> None:
+        """A secret that a sender has brought is shown to an admin, who sets it, and redacted for others."""
+        topic = "connectors.notion.webhook.handshake"
+        payload = {"trigger_id": "n", "provider": "notion", "value": "brought"}
+        self.successResultOf(self.world.store.event_log.append(topic, HANDSHAKE_CAPTURED, payload))
+        wanted = ReadEvents(topic=topic)
+        for role, shown in ((Role.ADMIN, "brought"), (Role.OPERATE, REDACTED), (Role.READ, REDACTED)):
+            reading: Any = read_events.run(self.operations, Caller(actor="me", role=role), wanted)
+            (record,) = self.successResultOf(Deferred.fromCoroutine(reading)).records
+            self.assertEqual(record.payload["value"], shown, role)
 
     def test_synthetic_kind(self) -> None:
         """A made-up event is of a kind that the trigger matches."""
