@@ -127,15 +127,14 @@ class Watcher:
         generation, plan, now = event.candidate.generation, event.candidate.plan, self._wall.seconds()
         manifest, secrets = generation.inputs.manifest, event.candidate.alert_secrets
         settings = manifest.orchestrator
-        changed = (*plan.added, *plan.modified) if self._has_adopted else tuple(manifest.triggers)
         renewed = self._has_adopted and (secrets, settings.smtp) != (self._secrets, self._smtp)
         self._secrets, self._smtp, self._has_adopted = secrets, settings.smtp, True
         self._triggers = manifest.triggers
         for trigger_id in plan.removed:
             self._board.adopt(trigger_id, (), (), now)
-        triggers, known = manifest.triggers, self._board.scopes
-        for trigger_id in [each for each in changed if triggers[each].alerts or each in known]:
-            self._adopt(trigger_id, triggers[trigger_id].alerts, (trigger_id,), now)
+        before = [each for each in self._board.scopes if each is not None and each in plan.changes]
+        for trigger_id in dict.fromkeys((*event.candidate.alerting, *before)):
+            self._adopt(trigger_id, manifest.triggers[trigger_id].alerts, (trigger_id,), now)
         self._adopt(None, settings.alerts, tuple(manifest.triggers) if settings.alerts else (), now)
         self._board.watch(plan.added, frozenset(plan.removed), now)
         if renewed:

@@ -115,12 +115,15 @@ class Tree:
     :ivar routes: by path.
     :ivar places: the places whose Klein apps answer; other places answer without ``twisted.web``.
     :ivar header: the ``Harn-Generation`` line of its answers.
+    :ivar rest: what a request that has found its route keeps of it: all but the routes, which may be thousands, and
+        which the last request of a generation must not free all at once. None before it is numbered.
     """
 
     generation: int
     routes: Mapping[str, Route] = field(repr=False)
     header: bytes = b""
     places: frozenset[KleinPlace] = field(default=frozenset(), repr=False)
+    rest: Tree | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, generation: int, routes: Mapping[str, Route]) -> Tree:
@@ -129,7 +132,8 @@ class Tree:
 
     def with_apps(self, places: Iterable[Place]) -> Tree:
         """Return a tree of the same routes in which the apps of these places answer."""
-        return evolve(self, places=frozenset(each for each in places if isinstance(each, KleinPlace)))
+        found = frozenset(each for each in places if isinstance(each, KleinPlace))
+        return evolve(self, places=found, rest=None if self.rest is None else evolve(self.rest, places=found))
 
     def resource(self, place: Place | None) -> IResource | None:
         """Return the resource of a place whose Klein app answers in this tree; None for any other place."""
@@ -140,7 +144,8 @@ class Tree:
 
     def numbered(self, generation: int) -> Tree:
         """Return the same tree for a generation of this number."""
-        return evolve(self, generation=generation, header=b"Harn-Generation: %d\r\n" % generation)
+        rest = Tree(generation, {}, b"Harn-Generation: %d\r\n" % generation, self.places)
+        return evolve(rest, routes=self.routes, rest=rest)
 
     def find(self, path: bytes) -> Route | None:
         """Find the route of a path as written in a request, percent-encoded or not."""

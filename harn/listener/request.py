@@ -158,6 +158,8 @@ class HarnRequest:
         place.admit(self, length or 0)
         self._admitted = True
         site.in_flight += 1
+        if self.tree.rest is not None:
+            self.tree = self.tree.rest
 
     def receive(self, data: bytes) -> None:
         """Keep a piece of the body, unless it will not be read."""

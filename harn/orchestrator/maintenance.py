@@ -181,7 +181,7 @@ class Freezer:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._is_begun = False
+        self._is_begun = self._is_reloading = False
         self._is_due = False
         self._collects = False
         self._fresh = self._live = 0
@@ -193,6 +193,7 @@ class Freezer:
 
     def reload_began(self, event: ReloadBegan) -> None:
         """Stop the collector; before what may freeze many versions, collect what is young first."""
+        self._is_reloading = True
         if self._is_begun:
             if self._live >= FREEZE_AFTER:
                 gc.collect(1)
@@ -200,6 +201,7 @@ class Freezer:
 
     def reload_ended(self, event: ReloadEnded) -> None:
         """Start the collector again."""
+        self._is_reloading = False
         if self._is_begun:
             gc.enable()
 
@@ -222,6 +224,7 @@ class Freezer:
         if self._collects:
             gc.collect()
         gc.freeze()
-        gc.enable()
+        if not self._is_reloading:  # else that has a rest to do, with thousands of young objects
+            gc.enable()
         self._is_due = self._collects = False
         self._fresh = 0

@@ -241,7 +241,7 @@ class Publisher:
         kind = KINDS[report.status]
         if report.source == START and report.ok:
             kind = "generation_started"
-        noted = Deferred.fromCoroutine(self._records.note(MANIFEST, kind, to_builtins(record_of(finished))))
+        noted = Deferred.fromCoroutine(self._records.note(MANIFEST, kind, record_of(finished)))
         saved = Deferred.fromCoroutine(self.save_state())
         return [warning for warning in (await noted, await saved) if warning is not None]
 

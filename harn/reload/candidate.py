@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from attrs import field, frozen
 
+from harn.connectors.cron import CRON
+from harn.connectors.poll import POLL
 from harn.manifest.model import RolloutSpec
 from harn.reload.changes import stable_of
 from harn.reload.connections import RunningConnector
@@ -131,6 +133,8 @@ def make_candidate(parts: CandidateParts, table: IRouteTable) -> Candidate:
         reinterpreted=tuple(_reinterpreted(generation, live, new)),
         known=parts.versions.raised(bindings[trigger_id] for trigger_id in parts.changed),
         rollouts=dict(parts.terms.rollouts),
+        alerting=tuple(each for each in parts.changed if bindings[each].spec.alerts),
+        scheduled=tuple(each for each in parts.changed if bindings[each].spec.kind in (CRON, POLL)),
         alert_secrets=values_for_alerts(parts.prepared.inputs.manifest, parts.prepared.inputs.secrets),
     )
 

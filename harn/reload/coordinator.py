@@ -216,9 +216,8 @@ class Coordinator:
 
     async def _run(self, request: ReloadRequest, start: Start | None) -> tuple[ReloadReport, Stages]:
         """Run the pipeline, adopt its candidate, and return the report."""
-        started, live = self._clock.seconds(), self.current
-        timeout = DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
-        stages = Stages(self._clock, max(PARSING, timeout), self._pipeline.builder)
+        started = self._clock.seconds()
+        stages = Stages(self._clock, max(PARSING, self._timeout()), self._pipeline.builder)
         try:
             report = await self._attempt(request, stages, start or Start())
         except (ManifestInvalid, StageFailed) as error:
@@ -230,6 +229,11 @@ class Coordinator:
             report = reports.failed(request, cut_off, self.current)
         now, spent = self._wall.seconds(), self._clock.seconds() - started
         return evolve(report, reload_id=f"reload_{uuid7(now)}", duration_ms=spent * 1000.0, at=now), stages
+
+    def _timeout(self) -> float:
+        """Return the seconds that a stage may take, by the live settings."""
+        live = self.current
+        return DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
 
     async def _attempt(self, request: ReloadRequest, stages: Stages, start: Start) -> ReloadReport:
         if not self.numbers.are_known and not request.dry_run:
@@ -273,8 +277,10 @@ class Coordinator:
     async def _settle(self) -> None:
         """Complete an adopt of thousands of versions in later turns; at once when the server ends meanwhile."""
         with suppress(CancelledError):
+            if self._live.is_unsettled:
+                await deferLater(self._clock, 0)  # what a thread has woken may be called in the same turn
             while self._live.is_unsettled:
-                await deferLater(self._clock, 0)  # the step itself has taken its turn
+                await deferLater(self._clock, 0)
                 self._live.settle(SLICE)
         self._live.settle()
 

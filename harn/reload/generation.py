@@ -124,6 +124,7 @@ class Candidate:
         others keep the number that is in the store.
     :ivar new_connectors: their gates open. ``replaced_connectors``: those that it releases.
     :ivar ended: live binding versions that are not in it.
+    :ivar alerting: those of the changed triggers that have alerts of their own; ``scheduled``: that have a schedule.
     :ivar fresh: its new versions; ``reinterpreted``: unchanged ones that run in its interpreter from now on.
     :ivar known: of the versions that the plan adds or modifies, what `VersionNumbers` has to know.
     :ivar rollouts: the rollout of each ramp that begins with it, by trigger id.
@@ -140,6 +141,8 @@ class Candidate:
     reinterpreted: tuple[BindingVersion, ...]
     known: Mapping[str, LiveBinding]
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
+    alerting: tuple[str, ...] = ()
+    scheduled: tuple[str, ...] = ()
     alert_secrets: Mapping[str, bytes] = field(factory=dict, repr=False)
 
 

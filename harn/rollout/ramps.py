@@ -106,9 +106,10 @@ class Ramps:
     def adopted(self, candidate: Candidate) -> None:
         """Begin the ramps that are new in a generation, and drop those that it has ended."""
         generation, now = candidate.generation, self._wall.seconds()
-        replaced = {*candidate.plan.added, *candidate.plan.modified, *candidate.plan.removed}
-        for trigger_id in replaced & self._aborted.keys():
-            del self._aborted[trigger_id]
+        if self._aborted:
+            replaced = {*candidate.plan.added, *candidate.plan.modified, *candidate.plan.removed}
+            for trigger_id in replaced & self._aborted.keys():
+                del self._aborted[trigger_id]
         for trigger_id, running in tuple(self._running.items()):
             if generation.ramps.get(trigger_id) is not running.ramp:
                 del self._running[trigger_id]

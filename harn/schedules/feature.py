@@ -51,9 +51,11 @@ def install(server: Server, *, takes_over: bool = False) -> None:
 
 
 def adopted(schedules: Schedules, polls: Polls, event: Adopted) -> None:
-    """Follow a reload."""
-    plan = event.candidate.plan
-    sync(schedules, polls, (*plan.added, *plan.modified, *plan.removed))
+    """Follow a reload: of the triggers that it changed, those that have a schedule or had one."""
+    plan, known = event.candidate.plan, {*schedules.entries, *polls.entries}
+    gone = {*plan.removed} if known else ()
+    before = [each for each in known if each in plan.changes or each in gone]
+    sync(schedules, polls, [*before, *event.candidate.scheduled])
 
 
 def sync(schedules: Schedules, polls: Polls, trigger_ids: Sequence[str]) -> None:

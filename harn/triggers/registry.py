@@ -16,8 +16,8 @@ from harn.observability.metrics import Metrics
 from harn.triggers.binding import DRAINING, BindingVersion, Stage, drain_all
 from harn.triggers.routing import NO_RAMPS, Ramp, share_of
 
-SLICE = 250
-"""Versions that one turn of the reactor ends, some 3 ms of work; an adopt that replaces more leaves them to later."""
+SLICE = 150
+"""Versions that one turn of the reactor ends, some 2 ms of work; an adopt that replaces more leaves them to later."""
 
 
 class Registry:

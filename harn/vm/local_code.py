@@ -13,7 +13,6 @@ import os
 import sys
 import sysconfig
 from collections.abc import Collection, Iterable, Sequence
-from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -38,7 +37,7 @@ class Locality:
         # Python itself may be below the manifest's directory; a directory that holds both proves nothing.
         homes = {os.path.realpath(home) for home in (sys.prefix, sys.base_prefix, *named) if home}
         self._homes = tuple(home for home in homes if not _is_below(os.path.join(self._real, ""), home))
-        self._is_installed = cache(self._look)
+        self._installed: dict[tuple[str, str], bool] = {}  # not a cached method: that would be a cycle
 
     def is_local(self, path: str) -> bool:
         """Return whether the file at ``path`` is local code, wherever links lead."""
@@ -59,6 +58,12 @@ class Locality:
         absolute = os.path.abspath(path)
         inside = _is_below(absolute, self.root)
         return os.path.relpath(absolute, self.root) if inside else os.path.relpath(os.path.realpath(path), self._real)
+
+    def _is_installed(self, directory: str, root: str) -> bool:
+        found = self._installed.get((directory, root))
+        if found is None:
+            found = self._installed[directory, root] = self._look(directory, root)
+        return found
 
     def _look(self, directory: str, root: str) -> bool:
         """Return whether packages are installed into a directory, or into one between it and the root."""

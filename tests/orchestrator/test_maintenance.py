@@ -139,7 +139,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(done, [2, "freeze", "enable"])
         done.clear()
         for fresh, expected in (
-            (FREEZE_AFTER, ["disable", "freeze", "enable", "enable"]),
+            (FREEZE_AFTER, ["disable", "freeze", "enable"]),
             (1, [1, "disable", "enable"]),
             (1, ["disable", "enable"]),
         ):
