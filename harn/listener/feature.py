@@ -61,7 +61,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     triggers = RememberedTriggers()
     server.lifecycle.subscribe(HandshakeCaptured, Handshakes(server).captured)
     server.lifecycle.subscribe(SettingsChanged, lambda event: site.apply(event.settings))
-    server.lifecycle.subscribe(Adopted, lambda event: apply_generation(event.candidate, credentials, port))
+    server.lifecycle.subscribe(Adopted, lambda event: apply_generation(event.candidate, credentials, port, site))
     server.lifecycle.subscribe(
         Adopted,
         lambda event: admission.apply(
@@ -114,10 +114,12 @@ def add_gauges(metrics: Metrics, readiness: Readiness, port: ServerPort) -> None
     )
 
 
-def apply_generation(candidate: Candidate, credentials: LiveCredentials, port: ServerPort) -> None:
-    """Use the credentials and the certificate of a new generation."""
+def apply_generation(candidate: Candidate, credentials: LiveCredentials, port: ServerPort, site: HarnSite) -> None:
+    """Use the credentials, the certificate and the authorities of client certificates of a new generation."""
     inputs = candidate.generation.inputs
     credentials.replace(inputs.credentials)
+    site.client_authorities = inputs.client_authorities
+    port.ask_clients(wanted=bool(inputs.client_authorities))
     port.show_certificate(inputs.certificate)
 
 

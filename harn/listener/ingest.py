@@ -23,11 +23,11 @@ from harn.dispatch.decisions import Arrival, Decided, decide
 from harn.dispatch.intake import Intake, Taken, Taking
 from harn.errors import BodyTimedOut, ClaimTaken, EventLogUnavailable, RateExceeded, Refused, Saturated, ShuttingDown
 from harn.lifecycle import Backpressure, Chosen, HandshakeCaptured, Lifecycle, RequestRefused, Settled
-from harn.listener.addresses import check_address
 from harn.listener.admission import Admission
 from harn.listener.answers import Answers, Expected, fixed_answer, handler_answer, shared_answer, usual_answer
 from harn.listener.codings import codings_of, decode
 from harn.listener.credentials import LiveCredentials
+from harn.listener.peers import check_peer
 from harn.listener.place import POST_METHODS, Place
 from harn.listener.problems import problem_for, status_of
 from harn.listener.refusals import note_refusal
@@ -105,8 +105,8 @@ class Ingest(Place):
         try:
             if request.site.quiescing:
                 raise ShuttingDown("the server is shutting down; send the request again")
-            if binding.spec.allow_from:
-                check_address(request, binding.spec.allow_from)
+            if binding.spec.allow_from or binding.spec.client_ca is not None:
+                check_peer(request, binding.spec)
             self._check_sender(request)
             self._admission.admit(binding.id, length)
         except Refused as error:

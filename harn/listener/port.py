@@ -36,6 +36,7 @@ class ServerPort:
         self._site = site
         self._admin = admin
         self._tls: TlsContext | None = None
+        self._asks_clients = False
         self.listening: Listening | None = None
 
     @property
@@ -67,6 +68,7 @@ class ServerPort:
         """
         if certificate is not None:
             self._tls = TlsContext(certificate)
+            self._tls.asks_clients = self._asks_clients
         limit = self._site.connection_limit
         self.listening = listen(self._reactor, self._asked, self._site, self._tls, inherited, limit=limit)
         self._site.listens_on(self.listening.bind.host)
@@ -87,6 +89,12 @@ class ServerPort:
         """Show this certificate from the next handshake on."""
         if self._tls is not None:
             self._tls.replace(certificate)
+
+    def ask_clients(self, *, wanted: bool) -> None:
+        """Set whether clients are asked for a certificate, from the next handshake on."""
+        self._asks_clients = wanted
+        if self._tls is not None:
+            self._tls.asks_clients = wanted
 
     def pause(self) -> None:
         """Leave connections to the socket's queue, or to another process that has it."""

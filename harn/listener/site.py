@@ -80,6 +80,7 @@ class HarnSite(ServerFactory):
     :ivar origins: allowed values of ``Origin``; None for any.
     :ivar own_hosts: the hosts that requests to the server's own pages may name.
     :ivar max_body_bytes: of an ingest request.
+    :ivar client_authorities: see `harn.reload.client_authorities.ClientAuthorities.certificates`.
     :ivar published: the lists of addresses that senders publish; None where nothing fetches them.
     :ivar unverified: bodies that are being read, and whose sender is not verified yet.
     :ivar connection_limit: the limit of open connections.
@@ -114,6 +115,7 @@ class HarnSite(ServerFactory):
         self.trusted_proxies: tuple[Network, ...] = ()
         self.own_hosts = OwnHosts()
         self.published: PublishedLists | None = None
+        self.client_authorities: Mapping[str, bytes] = {}
         self.unverified = UnverifiedBodies(clock, AdmissionSettings().max_unverified_bytes)
         self.channels: set[HarnChannel] = set()
         self.refusals = Refusals(clock)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import frozen
 from OpenSSL.crypto import FILETYPE_PEM, X509, PKey, load_certificate, load_privatekey
-from OpenSSL.SSL import Connection, Context
+from OpenSSL.SSL import VERIFY_PEER, Connection, Context
 from OpenSSL.SSL import Error as SslError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion
@@ -54,10 +54,16 @@ def load_context(certificate_path: str, key_path: str) -> Context:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class TlsContext:
-    """Makes each new connection with the current context; open connections keep theirs."""
+    """
+    Makes each new connection with the current context; open connections keep theirs.
+
+    :ivar asks_clients: clients of new connections are asked for a certificate. The handshake accepts any, or none; see
+        `harn.listener.peers`. Sessions are not resumed, as Twisted sets it, so that the whole chain is shown each time.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.asks_clients = False
 
     def replace(self, context: Context) -> None:
         """Use another context from the next handshake on."""
@@ -70,7 +76,14 @@ class TlsContext:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802, N803 - twisted's
         """Make the OpenSSL connection of one client."""
-        return Connection(self._context, None)
+        connection = Connection(self._context, None)
+        if self.asks_clients:
+            connection.set_verify(VERIFY_PEER, _accept_any)
+        return connection
+
+
+def _accept_any(*_: object) -> bool:
+    return True
 
 
 class TlsTransport(BufferingTLSTransport):

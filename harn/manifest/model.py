@@ -213,6 +213,10 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
             Text("", fault_of_source),
         ),
     ] = ()
+    client_ca: Annotated[
+        str | None,
+        Text("The file of the authority (PEM) whose client certificates requests must have, relative to the manifest."),
+    ] = None
     respond: Annotated[
         RespondSpec | None,
         Answer('The answer to the request: "handler", or always the same status, body and content_type.'),
@@ -236,6 +240,8 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
             digest = digest_value([digest, {"circuit": self.circuit}])
         if self.allow_from:
             digest = digest_value([digest, {"allow_from": self.allow_from}])
+        if self.client_ca is not None:
+            digest = digest_value([digest, {"client_ca": self.client_ca}])
         if self.poll is not None:
             digest = digest_value([digest, {"poll": self.poll}])
         if self.respond is not None or self.respond_within != USUAL_WAIT:
@@ -288,6 +294,7 @@ _APART = (
     "respond_within",
     "allow_from",
     "poll",
+    "client_ca",
 )
 _RUNNING = tuple(name for name in TriggerSpec.__struct_fields__ if name not in _APART)
 # A struct, since its fields are encoded in this order, and a dict's are not: fingerprints outlive a program.

@@ -77,6 +77,7 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
         circuit=_check_circuit(trigger, rules.schemes),
         settings=_check_settings(trigger, rule),
         allow_from=take("allow_from", _FIELDS["allow_from"], ()),
+        client_ca=take("client_ca", _FIELDS["client_ca"]),
         respond=_check_respond(trigger),
         respond_within=take("respond_within", _FIELDS["respond_within"], USUAL_WAIT),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,

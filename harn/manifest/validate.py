@@ -155,7 +155,8 @@ def _refuse_twins(
 def receives_alike(one: TriggerSpec, other: TriggerSpec) -> bool:
     """Return whether two triggers verify a request in the same way, so that they can share a path."""
     return all(
-        getattr(one, name) == getattr(other, name) for name in ("provider", "kind", "settings", "secrets", "allow_from")
+        getattr(one, name) == getattr(other, name)
+        for name in ("provider", "kind", "settings", "secrets", "allow_from", "client_ca")
     )
 
 

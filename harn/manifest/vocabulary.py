@@ -32,7 +32,7 @@ ROUTED = ("webhook", "a2a-push")
 """Kinds of trigger that have a route."""
 KINDS = (*ROUTED, "cron", "poll")
 """Kinds of trigger that this version supports."""
-ROUTE_KEYS = ("path", "allow_from", "respond", "respond_within")
+ROUTE_KEYS = ("path", "allow_from", "client_ca", "respond", "respond_within")
 """Keys that count only for requests."""
 LATER_KINDS = ("stream", "predicate")
 LATER_PROVIDERS = (

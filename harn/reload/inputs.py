@@ -24,6 +24,7 @@ from harn.manifest.model import Manifest, alert_secrets, function_references, se
 from harn.manifest.source import LARGEST
 from harn.model.problem import Problem
 from harn.model.references import LOCAL, FunctionReference, parse_secret_reference, scheme_of
+from harn.reload.client_authorities import read_authorities
 from harn.secrets.providers import KnownSecrets, SecretChain, secret_hash
 from harn.vm.bundle import Bundle
 from harn.vm.sources import BundleProblem, read_bundle
@@ -72,6 +73,7 @@ class Inputs:
     :ivar known: recognises these secrets and credentials among other values.
     :ivar files: sha256 by absolute path: manifest, sources, credential and certificate files (these keyed).
     :ivar certificate: the listener's; None without TLS.
+    :ivar client_authorities: see `ClientAuthorities.certificates`.
     :ivar references: every function that the manifest names.
     :ivar warnings: about white space that was stripped from secrets and credentials.
     """
@@ -87,6 +89,7 @@ class Inputs:
     digest: str
     secret_chain: str
     certificate: Any = field(default=None, repr=False)
+    client_authorities: Mapping[str, bytes] = field(factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -234,6 +237,7 @@ def read_inputs(
     problems: list[Problem] = []
     bundle = _read_sources(loaded, previous, bundle, problems)
     certificate = _read_certificate(external, previous, problems)
+    authorities = read_authorities(loaded, problems)
     secrets = _read_secrets(loaded, external.environ, problems) if external.with_secrets else _Secrets()
     credentials = _read_credentials(external.environ, problems) if external.with_secrets else Credentials()
     if problems:
@@ -247,6 +251,7 @@ def read_inputs(
         **bundle_files(bundle),
         **{path: hash_file(path, key) for path in sorted(secret_files)},
         **certificate.hashes,
+        **{path: hash_file(path, key) for path in authorities.paths},
     }
     return Inputs(
         loaded=loaded,
@@ -260,6 +265,7 @@ def read_inputs(
         digest=digest_value([manifest.digest, bundle.bundle_id, hashes, credential_hashes, sorted(files.values())]),
         secret_chain=secrets.chain,
         certificate=certificate.loaded,
+        client_authorities=authorities.certificates,
         warnings=(*secrets.warnings, *credentials.warnings),
     )
 

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from harn.testing.server import API_KEY, GITHUB_SECRET, ServerProcess, wait_until
 from harn.testing.signers import github_headers
-from tests.integration.case import ServerCase
+from tests.integration.case import ServerCase, trigger_text
 
 TLS = ("--cert", "cert.pem", "--key", "key.pem")
 
@@ -61,6 +61,33 @@ class TLSCase(ServerCase):
 
 class TLSTests(TLSCase):
     """HTTPS."""
+
+    def test_client_certificates(self) -> None:
+        """A trigger with an authority answers 401 without a certificate of it; a reload changes the authority."""
+        for name in ("one", "two"):
+            self.make_certificate(f"{name}.pem", f"{name}.key")
+        (self.directory / "ca.pem").write_bytes((self.directory / "one.pem").read_bytes())
+        self.write_manifest(trigger_text("gh", extra='client_ca = "ca.pem"'), trigger_text("open"))
+        server = self.serve(*TLS)
+        self.assertEqual([self.posted(server, name) for name in (None, "one", "two")], [401, 200, 401])
+        self.assertEqual(self.posted(server, None, "/triggers/open"), 200)
+        (self.directory / "ca.pem").write_bytes((self.directory / "two.pem").read_bytes())
+        self.assertEqual(self.orchestrator("reload", "--insecure").status, 0)
+        self.assertEqual([self.posted(server, name) for name in (None, "one", "two")], [401, 401, 200])
+        self.write_manifest(trigger_text("gh"), trigger_text("open"))
+        self.assertEqual(self.orchestrator("reload", "--insecure").status, 0)
+        self.assertEqual(self.posted(server, None), 200)
+
+    def posted(self, server: ServerProcess, shown: str | None, path: str = "/triggers/gh") -> int:
+        """Return how a delivery of a client with a certificate is answered."""
+        context = self.context()
+        if shown is not None:
+            context.load_cert_chain(self.directory / f"{shown}.pem", self.directory / f"{shown}.key")
+        connection = server.connect(context=context)
+        try:
+            return connection.deliver(path, delivery=f"d-{shown}-{path}").status
+        finally:
+            connection.close()
 
     def test_serving_and_commands(self) -> None:
         """The URL is https; deliveries arrive; commands need ``--cacert`` or ``--insecure``."""

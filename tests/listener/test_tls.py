@@ -120,7 +120,9 @@ class LoadTests(SynchronousTestCase):
         self.assert_unusable(certificate, key, "is encrypted", "openssl pkey")
 
 
-class ServedTests(TestCase):
+class ServedCase(TestCase):
+    """A listener on a socket of this machine, and clients of it."""
+
     def setUp(self) -> None:
         self.world = World(clock=reactor)
         self.first = make_pair(self.mktemp(), "first")
@@ -153,6 +155,10 @@ class ServedTests(TestCase):
     def subject(self, client: SocketClient) -> str:
         transport: Any = client.transport
         return str(transport.getPeerCertificate().get_subject().CN)
+
+
+class ServedTests(ServedCase):
+    """Connections by TLS."""
 
     async def test_replaced(self) -> None:
         """A replaced certificate meets new connections; the open one goes on with its own."""

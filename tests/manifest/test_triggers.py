@@ -134,7 +134,8 @@ class TriggerTests(SynchronousTestCase):
         self.check(one(retry="{ maxx = 1 }"), 'retry.maxx: unknown key; did you mean "max"?')
         self.check(one(match="{ evnts = [] }"), 'match.evnts: unknown key; did you mean "events"?')
         known = (
-            "unknown key; known: alerts, allow_from, circuit, dedupe_key, filter, handler, handler_secrets, id, kind, "
+            "unknown key; known: alerts, allow_from, circuit, client_ca, dedupe_key, filter, handler, "
+            "handler_secrets, id, kind, "
         )
         known += "match, max_outstanding, path, poll, provider, respond, respond_within, retry, rollout, secrets, "
         self.check(one(zzz="1"), f"zzz: {known}timeout, weight, when")

@@ -1,0 +1,83 @@
+"""
+The sender of a request as its connection shows it: its address and its client certificate, as triggers require them.
+
+The listener asks each client for a certificate while a trigger has a ``client_ca``, and accepts any, or none. Then each
+request is checked, as its trigger says.
+"""
+
+# The functions of pyOpenSSL that are called here are not all typed.
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL.crypto import X509, X509Store, X509StoreContext, X509StoreContextError
+from OpenSSL.SSL import Connection
+
+from harn.errors import CredentialsRejected
+from harn.listener.addresses import check_address
+from harn.listener.request import HarnRequest
+from harn.manifest.model import TriggerSpec
+
+_PURPOSES = frozenset((ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
+
+
+def check_peer(request: HarnRequest, spec: TriggerSpec) -> None:
+    """
+    Check a request's sender against ``allow_from`` and ``client_ca`` of a trigger.
+
+    :raises AddressRefused: see `check_address`.
+    :raises CredentialsRejected: it has no certificate of the authority.
+    """
+    if spec.allow_from:
+        check_address(request, spec.allow_from)
+    if spec.client_ca is not None:
+        check_certificate(_connection_of(request), request.site.client_authorities.get(spec.client_ca, b""))
+
+
+def _connection_of(request: HarnRequest) -> Connection | None:
+    transport: Any = None if request.channel is None else request.channel.transport
+    get_handle = getattr(transport, "getHandle", None)
+    handle = None if get_handle is None else get_handle()
+    return handle if isinstance(handle, Connection) else None
+
+
+def check_certificate(connection: Connection | None, authorities: bytes) -> None:
+    """
+    Check that a client has shown a certificate, for clients, of one of these authorities (PEM).
+
+    :raises CredentialsRejected: it has not; says why.
+    """
+    if connection is None:
+        raise CredentialsRejected("a client certificate is required here, which needs a connection by TLS")
+    shown = connection.get_peer_certificate()
+    if shown is None:
+        raise CredentialsRejected("a client certificate is required here")
+    others = connection.get_peer_cert_chain() or []
+    try:
+        X509StoreContext(_store_of(authorities), shown, others).verify_certificate()
+    except X509StoreContextError as error:
+        raise CredentialsRejected(f"the client certificate is not accepted here: {error}") from None
+    if not _is_for_clients(shown):
+        raise CredentialsRejected("the client certificate is not accepted here: it is not one for clients")
+
+
+@lru_cache(maxsize=64)
+def _store_of(authorities: bytes) -> X509Store:
+    store = X509Store()
+    for each in x509.load_pem_x509_certificates(authorities) if authorities else ():
+        store.add_cert(X509.from_cryptography(each))
+    return store
+
+
+def _is_for_clients(certificate: X509) -> bool:
+    try:
+        usage = certificate.to_cryptography().extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        return True
+    except ValueError:  # extensions that cannot be read
+        return False
+    return any(purpose in _PURPOSES for purpose in usage.value)
