@@ -27,6 +27,8 @@ from harn.model.display import REDACTED
 from harn.operations.model import Role
 
 GUARD_SCOPE = "admin"
+CREDENTIAL_HEADERS = ("x-api-key", "authorization")
+"""The headers, in lower case, in which `Authenticator` looks for credentials."""
 
 
 @frozen
@@ -134,10 +136,8 @@ class Authenticator:
 
         :param headers: as in `authenticate`.
         """
-        if "x-api-key" not in headers and "authorization" not in headers:  # as with most senders
-            return headers
         kept: dict[str, str] | None = None
-        for name in ("x-api-key", "authorization"):
+        for name in CREDENTIAL_HEADERS:
             value = headers.get(name)
             if value is not None and self._is_ours(name, value):
                 kept = dict(headers) if kept is None else kept

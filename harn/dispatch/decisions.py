@@ -82,7 +82,8 @@ def decide(
     reached: frozenset[BindingVersion] = frozenset()
     ignored = filtered = 0
     for normalized in events:
-        envelope, body = _envelope_of(binding, arrival, normalized, trace_id), _body_of(arrival, normalized)
+        envelope = _envelope_of(binding, arrival, normalized, trace_id)
+        body = arrival.body if normalized.body is None else normalized.body
         holder = binding
         if ramp is not None:
             holder = ramp.choose(ramp.stable.rules.key_of(TriggerEvent(envelope, body)))
@@ -104,17 +105,13 @@ def _decide_one(binding: BindingVersion, arrival: Arrival, event: NormalizedEven
     if not rules.match(event.kind):
         return Decided((), 1, 0, arrival.guard, ())
     envelope = _envelope_of(binding, arrival, event, new_trace_id(arrival.received_at))
+    body = arrival.body if event.body is None else event.body
     if rules.is_by_kind and not always_claim:
-        return Decided((_new(binding, arrival, envelope, _body_of(arrival, event)),), 0, 0, arrival.guard, (binding,))
-    found = _apply(binding, arrival, envelope, _body_of(arrival, event), always_claim)
+        return Decided((_new(binding, arrival, envelope, body),), 0, 0, arrival.guard, (binding,))
+    found = _apply(binding, arrival, envelope, body, always_claim)
     if isinstance(found, NewDelivery):
         return Decided((found,), 0, 0, arrival.guard, (binding,))
     return Decided((), 0, 1, arrival.guard, ())
-
-
-def _body_of(arrival: Arrival, normalized: NormalizedEvent) -> bytes:
-    """Return the body of an event: its own, or the request's."""
-    return arrival.body if normalized.body is None else normalized.body
 
 
 def _envelope_of(binding: BindingVersion, arrival: Arrival, normalized: NormalizedEvent, trace_id: str) -> Envelope:

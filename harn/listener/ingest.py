@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.auth.authenticator import CREDENTIAL_HEADERS
 from harn.connectors.fetching import NotFetched
 from harn.connectors.interfaces import Events, Normalized, Reject, Respond
 from harn.dispatch.decisions import Arrival, Decided, decide
@@ -174,25 +175,23 @@ class Ingest(Place):
         """
         route = request.route
         assert route is not None
+        headers, body, received_at = request.headers, request.body, request.received_at
+        path, query = request.path.decode("latin-1"), request.query.decode("latin-1")
         inbound = InboundRequest(
-            method="POST",
-            path=request.path.decode("latin-1"),
-            query=request.query.decode("latin-1"),
-            headers=request.headers,
-            body=request.body,
-            received_at=request.received_at,
+            method="POST", path=path, query=query, headers=headers, body=body, received_at=received_at
         )
-        headers = self._credentials.authenticator().without_ours(request.headers)
+        if not headers.keys().isdisjoint(CREDENTIAL_HEADERS):  # most senders have none that could be the server's
+            headers = self._credentials.authenticator().without_ours(headers)
         hidden: tuple[str, ...] = getattr(route.receiver.value, "credential_headers", ())
         if hidden:
             headers = without(hidden, headers)
-        arrival = Arrival(headers=headers, body=request.body, received_at=request.received_at, guard=guard)
-        if request.received > request.site.limits.threaded_body or "content-encoding" in request.headers:
+        arrival = Arrival(headers=headers, body=body, received_at=received_at, guard=guard)
+        if request.received > request.site.limits.threaded_body or "content-encoding" in headers:
             limit = request.site.max_body_bytes
             self._examine_in_thread(request, partial(_examine_coded, route, inbound, arrival, limit))
             return
         try:
-            route.receiver.value.verify(inbound, inbound.received_at)
+            route.receiver.value.verify(inbound, received_at)
             self._examined(_examine(route, inbound, arrival), request)
         except KeyboardInterrupt:
             raise
