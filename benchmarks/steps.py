@@ -162,7 +162,7 @@ class Subject:
 
 
 def turn(subject: Subject, phases: dict[str, Counts], *, settles: bool) -> None:
-    """Let each connection send one delivery, and follow all of them to their answers, or until they are settled."""
+    """Send one delivery on each connection, and follow all of them to their answers, or until they are settled."""
     writer = subject.server.store.writer
     writer.held = True
     with phases["request read, until it is handed to the store"].counting():

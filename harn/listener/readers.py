@@ -108,9 +108,9 @@ class ReadTogether(Server):
     server: Any
 
     def startReading(self) -> None:
-        """Be read whenever there are bytes."""
+        """Add the connection to those that are read whenever there are bytes."""
         self.server.readers.add(self)
 
     def stopReading(self) -> None:
-        """Be read no more."""
+        """Remove it from them."""
         self.server.readers.remove(self)

@@ -32,7 +32,7 @@ class _Reactor:
 
 
 class _Connection:
-    """Reads one byte from its end of a pair of sockets; ``outcome``: what it does after that."""
+    """Reads one byte from its end of a pair of sockets; ``outcome`` says how it goes on."""
 
     def __init__(self, readers: Readers) -> None:
         self.readers = readers

@@ -249,7 +249,7 @@ class FirstStepTests(SynchronousTestCase):
         async def work() -> None:
             self.seen.append("ran")
 
-        taken = self.steps._take
+        taken = self.steps.record_step
         self.loop.call_soon(lambda: taken(self.seen.append, "late"))
         self.loop.call_soon(self.loop.stop)
         self.loop.run_forever()

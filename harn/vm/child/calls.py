@@ -77,7 +77,7 @@ class FirstSteps:
         if loop.get_task_factory() is not None:  # of the user's code, which has its reasons
             other: Task[None] = loop.create_task(work)
             return other
-        loop.call_soon = self._take
+        loop.call_soon = self.record_step
         try:
             task = Task(work, loop=loop)
         finally:
@@ -87,8 +87,8 @@ class FirstSteps:
             self._context.run(step)
         return task
 
-    def _take(self, callback: Callable[..., object], *arguments: Any, context: Any = None) -> Any:
-        """Take the step of the task that is being made; what a finalizer passes meanwhile goes to the loop."""
+    def record_step(self, callback: Callable[..., object], *arguments: Any, context: Any = None) -> Any:
+        """Record the step of the task that is being made; what a finalizer passes meanwhile goes to the loop."""
         if self._step is None and not arguments and context is not None:
             self._step, self._context = callback, context
             return None
