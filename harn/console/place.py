@@ -46,12 +46,10 @@ class Console(KleinPlace):
         """
         Return the methods of the path's routes. Any plain path has a page, if only one that says that it is unknown.
 
-        :raises OriginRefused: the host is that of another site, whose name leads to this machine.
         :raises RouteUnknown: the path is not plain: it has empty segments, for example.
         """
         from harn.listener.klein_pages import methods_of
 
-        request.site.own_hosts.check_host(request.headers.get("host"))
         return methods_of(self.app, request)
 
     def body_limit(self, request: HarnRequest) -> int:
@@ -65,7 +63,7 @@ class Console(KleinPlace):
 
         :raises OriginRefused: it is not one of this server's: another site's name leads here.
         """
-        request.site.own_hosts.check(request.headers.get("host"), None)
+        request.site.own_hosts.check_host(request.headers.get("host"))
 
     def refusal_lines(self, request: HarnRequest, error: BaseException) -> bytes:
         """Return the headers that every answer of the console has."""
