@@ -1,13 +1,16 @@
 """
 Requests as senders post them, by provider and kind: the fields that handlers use, named and nested as in real ones.
 
-Sources: GitHub, "Webhook events and payloads"; Slack, "Events API". Other kinds come from the provider's own example.
+Sources: GitHub, "Webhook events and payloads"; Slack, "Events API"; Linear, "Webhooks"; GitLab, "Webhook events";
+Zendesk, "Webhook event types"; SendGrid, "Event Webhook Reference"; Discord, "Interactions" and "Webhook Events";
+CloudEvents 1.0.2; Twilio, "Status callbacks". Other kinds come from the provider's own example.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from harn.connectors.messages import Example
 from harn.wire import canonical_json
@@ -171,7 +174,8 @@ def example_of(provider: str, kind: str) -> Example | None:
         return Example(body=canonical_json(GITHUB[kind]), headers=headers)
     if provider == "slack" and kind in SLACK:
         return Example(body=canonical_json(_slack(kind)))
-    return None
+    make = _MAKERS.get(provider)
+    return None if make is None else make(kind)
 
 
 def kinds(provider: str) -> tuple[str, ...]:
@@ -190,3 +194,150 @@ def _slack(kind: str) -> Mapping[str, Any]:
         "event_id": "Ev0PV52K25",
         "event_time": 1700000000,
     }
+
+
+def _linear(kind: str) -> Example | None:
+    """Return an event of Linear: an entity, and what was done to it."""
+    entity, _, action = kind.partition(".")
+    if not entity or not action:
+        return None
+    document = {
+        "action": action,
+        "type": "".join(part.capitalize() for part in entity.split("_")),
+        "organizationId": "f9f1a3c1-7d0b-4f3e-9c0b-2f6a3d7d1e11",
+        "webhookTimestamp": 1700000000000,
+        "webhookId": "000042e3-d123-4980-b49f-8e140eef9329",
+        "createdAt": "2023-11-14T22:13:20.000Z",
+        "url": "https://linear.app/octo/issue/ENG-7",
+        "actor": {"id": "b5ea5f1f-8adc-4f52-b4bd-ab4e84cf51ba", "type": "user", "name": "Octo Cat"},
+        "data": {
+            "id": "2174add1-f7c8-44e3-bbf3-2d60b5ea8bc9",
+            "identifier": "ENG-7",
+            "title": "Bring the greeting back",
+        },
+    }
+    return Example(body=canonical_json(document), headers={"Linear-Event": str(document["type"])})
+
+
+def _gitlab(kind: str) -> Example | None:
+    """Return an event of a project of GitLab: its kind, and the action where it has one."""
+    kind, _, action = kind.partition(".")
+    attributes = {"id": 301, "iid": 23, "title": "Bring the greeting back", "state": "opened"}
+    document: dict[str, Any] = {
+        "object_kind": kind,
+        "event_name": kind,
+        "user": {"id": 1, "name": "Octo Cat", "username": "octocat"},
+        "project": {
+            "id": 1,
+            "name": "hello-world",
+            "path_with_namespace": "octo/hello-world",
+            "default_branch": "main",
+        },
+    }
+    if kind in ("push", "tag_push"):
+        document |= {"ref": "refs/heads/main", "checkout_sha": "da1560886d4f094c3e6c9ef40349f7d38b5d27d7"}
+        document |= {"commits": [], "total_commits_count": 0, "project_id": 1}
+    else:
+        document["object_attributes"] = {**attributes, "action": action} if action else attributes
+    return Example(body=canonical_json(document), headers={"Content-Type": "application/json"})
+
+
+def _zendesk(kind: str) -> Example:
+    """Return an event of Zendesk."""
+    document = {
+        "account_id": 22129848,
+        "detail": {"id": "5158", "status": "OPEN", "priority": "HIGH", "subject": "The greeting is gone"},
+        "event": {"current": "OPEN", "previous": "NEW"},
+        "id": "2b24ef10-19d5-4c2a-a3b5-0b1c5f2f3b11",
+        "subject": "zen:ticket:5158",
+        "time": "2025-01-08T10:12:07Z",
+        "type": f"zen:event-type:{kind}",
+        "zendesk_event_version": "2022-11-06",
+    }
+    return Example(body=canonical_json(document), headers={"Content-Type": "application/json"})
+
+
+def _sendgrid(kind: str) -> Example:
+    """Return a request of SendGrid with one event."""
+    document = [
+        {
+            "email": "octocat@example.org",
+            "timestamp": 1700000000,
+            "smtp-id": "<14c5d75ce93.dfd.64b469@ismtpd-555>",
+            "event": kind,
+            "category": ["greeting"],
+            "sg_event_id": "ZGVsaXZlcmVkLTAtMTA2NjU",
+            "sg_message_id": "LRzXl_NHStOGhQ4kofSm_A.filterdrecv",
+        }
+    ]
+    return Example(body=canonical_json(document), headers={"Content-Type": "application/json"})
+
+
+_INTERACTIONS = {"application_command": 2, "message_component": 3, "modal_submit": 5}
+
+
+def _discord(kind: str) -> Example:
+    """Return an interaction of Discord, or an event of an app."""
+    of, _, name = kind.partition(".")
+    number = _INTERACTIONS.get(of)
+    if number is None:
+        event = {"type": kind.upper(), "timestamp": "2024-10-18T14:42:53.064834", "data": {"user": {"id": "5"}}}
+        return Example(body=canonical_json({"version": 1, "application_id": "1", "type": 1, "event": event}))
+    document = {
+        "type": number,
+        "id": "846462639134605312",
+        "application_id": "1",
+        "token": "A",
+        "guild_id": "2",
+        "channel_id": "3",
+        "member": {"user": {"id": "5", "username": "octocat"}},
+        "data": {"id": "4", "custom_id": "confirm", **({"name": name} if name else {})},
+    }
+    return Example(body=canonical_json(document), headers={"Content-Type": "application/json"})
+
+
+def _cloudevents(kind: str) -> Example:
+    """Return an event in structured mode."""
+    document = {
+        "specversion": "1.0",
+        "type": kind,
+        "source": "/orders",
+        "id": "A234-1234",
+        "time": "2018-04-05T17:31:00Z",
+        "datacontenttype": "application/json",
+        "data": {"order": 7},
+    }
+    return Example(body=canonical_json(document), headers={"Content-Type": "application/cloudevents+json"})
+
+
+def _twilio(kind: str) -> Example:
+    """Return the status of a message or call as a form, or an event of a stream as JSON."""
+    of, _, state = kind.partition(".")
+    name = {"message": "MessageStatus", "call": "CallStatus"}.get(of)
+    if name is None or not state:
+        event = {
+            "specversion": "1.0",
+            "type": kind,
+            "id": "EZ1",
+            "source": "/2010-04-01",
+            "data": {"accountSid": "AC1"},
+        }
+        return Example(
+            body=canonical_json([event]), headers={"Content-Type": "application/json", "Host": "example.com"}
+        )
+    fields = {"AccountSid": "AC1", "From": "+15551230001", "To": "+15551230002", name: state}
+    fields |= {"MessageSid": "SM1", "Body": "hello", "NumMedia": "0"} if of == "message" else {"CallSid": "CA1"}
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Host": "example.com"}
+    return Example(body=urlencode(fields).encode("ascii"), headers=headers)
+
+
+_MAKERS: Mapping[str, Callable[[str], Example | None]] = {
+    "cloudevents": _cloudevents,
+    "discord": _discord,
+    "gitlab": _gitlab,
+    "linear": _linear,
+    "sendgrid": _sendgrid,
+    "twilio": _twilio,
+    "zendesk": _zendesk,
+}
+"""Make a request of any kind of a provider that has the kind in several places."""

@@ -30,8 +30,8 @@ class SignersTests(SynchronousTestCase):
         """What is signed as the sender does is accepted with the same secret, and refused with another."""
         tried = []
         for plugin in PLUGINS:
-            if plugin.provider in ("a2a-push", "github"):
-                continue  # harn's own credentials; and no example of its own
+            if "webhook" not in plugin.kinds or plugin.provider == "github":
+                continue  # nothing is signed by senders; and no example of its own
             table: Any = dict(plugin.example_settings) if isinstance(plugin, ConfiguredProvider) else None
             declared = plugin.declared(table) if isinstance(plugin, ConfiguredProvider) else plugin
             secret, key = example_secret(getattr(declared, "scheme", BASIC.declared({}).scheme))
