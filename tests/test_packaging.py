@@ -67,6 +67,9 @@ class WheelTests(SynchronousTestCase):
             entry = wheel.read(metadata.replace("METADATA", "entry_points.txt")).decode("utf-8")
         modules = {str(path.relative_to(SOURCE)) for path in (SOURCE / "harn").rglob("*.py")}
         self.assertEqual(modules - names, set())
+        console = {str(path.relative_to(SOURCE)) for path in (SOURCE / "harn" / "console").rglob("*.*")}
+        self.assertGreater(len([name for name in console if name.endswith((".html", ".css", ".js", ".svg"))]), 10)
+        self.assertEqual({name for name in console if not name.endswith(".pyc")} - names, set())
         self.assertEqual(
             {name for name in names if name.startswith("twisted/")}, {"twisted/plugins/harn_orchestrator.py"}
         )

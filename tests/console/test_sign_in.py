@@ -10,12 +10,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.auth.authenticator import Identity
 from harn.auth.credentials import Credentials
 from harn.auth.keys import NamedKey, digest_key, make_key
+from harn.console import feature as console
 from harn.console.attempts import MOST_ADDRESSES, MOST_FAILURES, WINDOW, Attempts
 from harn.console.feature import cookie_of
 from harn.console.reception import inside
 from harn.console.sessions import LIFETIME, MOST, MOST_OUTCOMES, Outcome, Sessions
 from harn.manifest.settings import OrchestratorSettings
 from harn.operations.model import Role
+from harn.options import ServeOptions
+from harn.orchestrator.features import features
 from tests.console.world import HOST, KEY, TOKEN, ConsoleWorld
 
 PAGES = ("/deliveries", "/deliveries/some-id", "/dead-letters", "/dead-letters/change?operation=replay", "/nowhere")
@@ -265,6 +268,18 @@ class RuleTests(ConsoleCase):
             self.assertEqual(inside(target), "/console/", target)
         for target in ("/console/", "/console/deliveries?state=dead&where=a%20b", "/console/deliveries/x"):
             self.assertEqual(inside(target), target)
+
+
+class SwitchTests(SynchronousTestCase):
+    def test_no_console(self) -> None:
+        """``--no-console`` and its variable leave it out; by default it is there."""
+        for given, environ, is_there in (
+            ({}, {}, True),
+            ({"no_console": True}, {}, False),
+            ({}, {"HARN_ORCHESTRATOR_NO_CONSOLE": "true"}, False),
+        ):
+            options = ServeOptions.from_values({"config": "harn.toml", **given}, environ)
+            self.assertEqual(console.install in list(features(options)), is_there, (given, environ))
 
 
 class BoundTests(SynchronousTestCase):
