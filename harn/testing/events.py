@@ -7,6 +7,8 @@ Events as a server makes them of requests: read by the provider's own connector,
     stripe("invoice.paid", body={"type": "invoice.paid", "data": {}})
     github("push", body=Path("push.json"))                # a request that was recorded
     example("acme", settings={"region": "eu"})            # any provider that is installed
+    tick("0 9 * * 1-5", timezone="Europe/Berlin")         # of a schedule
+    polled({"order": 7}, "order.created")                 # found by a poll
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from twisted.internet.task import Clock
 
 from harn.clocks import rfc3339
 from harn.connectors.catalog import Catalog
+from harn.connectors.cron import CronSettings, make_tick
 from harn.connectors.interfaces import (
     ConnectorBinding,
     ConnectorContext,
@@ -34,6 +37,7 @@ from harn.connectors.interfaces import (
     Respond,
 )
 from harn.connectors.messages import Example
+from harn.connectors.poll import read_polled
 from harn.connectors.receivers import ConfiguredProvider, SignedProvider
 from harn.errors import PayloadInvalid
 from harn.model.event import Envelope, TriggerEvent
@@ -284,6 +288,45 @@ def event_of(provider: str, request: InboundRequest, made: NormalizedEvent) -> T
         body_format=made.body_format,
     )
     return TriggerEvent(envelope, request.body if made.body is None else made.body)
+
+
+def tick(
+    schedule: str = "0 9 * * *",
+    *,
+    timezone: str = "UTC",
+    at: float | None = None,
+    trigger_id: str = "test",
+    is_late: bool = False,
+) -> TriggerEvent:
+    """
+    Return the tick of a schedule, as a handler gets it.
+
+    :param at: when it was due (seconds, Unix); None for the last time before the present one.
+    :param is_late: it had been missed.
+    :raises ValueError: the schedule or the zone is wrong.
+    """
+    settings = CronSettings(schedule=schedule, timezone=timezone)
+    wrong = settings.problems()
+    if wrong:
+        raise ValueError(f"{wrong[0].key}: {wrong[0].message}; {wrong[0].hint}")
+    now = time.time()
+    due = settings.times().preceding(now) if at is None else at
+    return event_of("cron", _no_request(now), make_tick(trigger_id, settings, due or now, is_late=is_late))
+
+
+def polled(payload: Any, kind: str = "poll", *, trigger_id: str = "test") -> TriggerEvent:
+    """
+    Return an event that a function of a poll has found, as a handler gets it.
+
+    :param payload: any JSON value.
+    """
+    result = msgspec.json.encode({"events": [{"kind": kind, "payload": payload}]})
+    (found,) = read_polled(result, trigger_id, b"null").events
+    return event_of("poll", _no_request(time.time()), found)
+
+
+def _no_request(now: float) -> InboundRequest:
+    return InboundRequest(method="", path="", query="", headers={}, body=b"", received_at=now)
 
 
 def bytes_of(body: Body) -> bytes:

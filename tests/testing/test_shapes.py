@@ -14,7 +14,7 @@ from harn.connectors.sendgrid import SENDGRID
 from harn.connectors.twilio import TWILIO
 from harn.connectors.zendesk import ZENDESK
 from harn.model.exchange import InboundRequest
-from harn.testing.events import normalized, renewed, sample
+from harn.testing.events import normalized, polled, renewed, sample, tick
 
 KINDS = (
     (LINEAR, ("issue.update", "issue_label.create", "comment.remove")),
@@ -42,6 +42,16 @@ class KindTests(SynchronousTestCase):
                     received_at=time.time(),
                 )
                 self.assertEqual(normalized(plugin, request).kind, kind, plugin.provider)
+
+    def test_ticks_and_polls(self) -> None:
+        """Events of schedules and polls are as a handler gets them."""
+        due = tick("30 * * * *", timezone="Europe/Berlin", is_late=True)
+        self.assertEqual((due.kind, due.provider, due.provider_payload["raw"]["catchup"]), ("tick", "cron", True))
+        self.assertIn(":30:00.000Z", due.provider_payload["tick_at"])
+        self.assertEqual(tick(at=1_700_000_000.0).dedupe_key, "cron:test:1700000000")
+        self.assertRaisesRegex(ValueError, "schedule", tick, "61 * * * *")
+        found = polled({"order": 7}, "order.created")
+        self.assertEqual((found.kind, found.provider_payload["order"]), ("order.created", 7))
 
     def test_no_such_kind(self) -> None:
         """Where a kind cannot be made, the error says what to give."""

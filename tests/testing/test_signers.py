@@ -48,7 +48,8 @@ class SignersTests(SynchronousTestCase):
                 with self.assertRaises(CredentialsRejected):
                     other.verify(request, NOW)
             tried.append(plugin.provider)
-        self.assertEqual(len(tried), len(PLUGINS) - 2)
+        webhooks = [each for each in PLUGINS if "webhook" in each.kinds]
+        self.assertEqual(len(tried), len(webhooks) - 1)
 
     def receiver(self, plugin: Any, table: Any, secrets: Any) -> Any:
         binding = ConnectorBinding(
