@@ -12,14 +12,12 @@ def trigger_text(
     kind: str = "webhook",
     handler: str = "handlers:on_event",
     events: Sequence[str] = ("issues.*",),
-    path: str | None = None,
     secret: str | None = "webhook-secret",
     extra: str = "",
 ) -> str:
     """
     Write one ``[[triggers]]`` table.
 
-    :param path: None for the default path.
     :param secret: name of ``signing_secret`` in the provider's namespace; None for no secrets.
     :param extra: further lines: keys first, then sub-tables such as ``[triggers.retry]``.
     """
@@ -31,8 +29,6 @@ def trigger_text(
         "match = { events = [" + ", ".join(f'"{event}"' for event in events) + "] }",
         f'handler = "{handler}"',
     ]
-    if path is not None:
-        lines.append(f'path = "{path}"')
     if secret is not None:
         lines.append(f'secrets = {{ signing_secret = "{provider}/{secret}" }}')
     if extra:

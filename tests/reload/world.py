@@ -72,14 +72,19 @@ def present(value: T | None) -> T:
     return value
 
 
-def fake(trigger_id: str, **more: Any) -> str:
+def fake(trigger_id: str, *, path: str | None = None, extra: str = "", **more: Any) -> str:
     """Write a trigger of the provider ``fake``."""
-    return trigger_text(trigger_id, provider="fake", secret=more.pop("secret", None), events=(), **more)
+    lines = _with_path(path, extra)
+    return trigger_text(trigger_id, provider="fake", secret=more.pop("secret", None), events=(), extra=lines, **more)
 
 
-def github(trigger_id: str, **more: Any) -> str:
+def github(trigger_id: str, *, path: str | None = None, extra: str = "", **more: Any) -> str:
     """Write a trigger of GitHub, with its secret."""
-    return trigger_text(trigger_id, events=(), **more)
+    return trigger_text(trigger_id, events=(), extra=_with_path(path, extra), **more)
+
+
+def _with_path(path: str | None, extra: str) -> str:
+    return extra if path is None else f'path = "{path}"\n{extra}'
 
 
 def interpreter_of(binding: BindingVersion) -> Shared[Any]:
