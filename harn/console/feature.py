@@ -33,7 +33,7 @@ def install(server: Server) -> None:
         attempts=Attempts(wall),
         cookie=cookie_of(server.options.state_dir),
     )
-    desk = Desk(operations=server.operations, renderer=Renderer(assets.address), wall=wall, in_thread=server.in_thread)
+    desk = Desk(operations=server.operations, renderer=Renderer(assets), wall=wall, in_thread=server.in_thread)
     overviews = Overviews(server.reactor)
     now = NowPage(traffic=Traffic(wall, server.lifecycle), overviews=overviews, readiness=server.readiness)
     console = Console(Reception(door=door, desk=desk, assets=assets), now, TriggerPages(overviews=overviews))

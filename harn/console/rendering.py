@@ -6,7 +6,7 @@ Imports Jinja2 when the first page is drawn: a server whose console is not used 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET
 
 from harn.clocks import rfc3339
+from harn.console.assets import Assets
 from harn.model.display import visible, visible_lines
 
 if TYPE_CHECKING:
@@ -34,17 +35,17 @@ class Renderer:
     """
     Draws templates. `render` may be called in any thread.
 
-    :param asset: returns the address of a file of the package.
+    :param assets: the files of the package that pages refer to.
     """
 
-    def __init__(self, asset: Callable[[str], str]) -> None:
-        self._asset = asset
+    def __init__(self, assets: Assets) -> None:
+        self._assets = assets
 
     def render(self, template: str, values: Mapping[str, Any]) -> bytes:
         """Return a page."""
         with _LOADING:
             found = make_environment().get_template(template)
-        return found.render({"asset": self._asset, **values}).encode("utf-8", "replace")
+        return found.render({"asset": self._assets.address, **values}).encode("utf-8", "replace")
 
 
 @cache

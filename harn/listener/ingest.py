@@ -7,9 +7,6 @@ in; on a ramp it leased two, and one of them is chosen for the event. 200 is sen
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import msgspec
 from msgspec import structs
 from twisted.internet.defer import DeferredSemaphore
@@ -187,8 +184,7 @@ class Ingest(Place):
             headers = without(hidden, headers)
         arrival = Arrival(headers=headers, body=body, received_at=received_at, guard=guard)
         if request.received > request.site.limits.threaded_body or "content-encoding" in headers:
-            limit = request.site.max_body_bytes
-            self._examine_in_thread(request, partial(_examine_coded, route, inbound, arrival, limit))
+            self._examine_in_thread(request, route, inbound, arrival)
             return
         try:
             route.receiver.value.verify(inbound, received_at)
@@ -198,14 +194,15 @@ class Ingest(Place):
         except BaseException as error:  # third-party code may raise anything; only this request fails
             self._failed(error, request)
 
-    def _examine_in_thread(self, request: HarnRequest, examine: Callable[[], Reject | Examined]) -> None:
+    def _examine_in_thread(self, request: HarnRequest, route: Route, inbound: InboundRequest, arrival: Arrival) -> None:
         """Continue when a thread is free for the body; until then it counts as unverified."""
         try:
             request.hold_unverified()
         except Saturated as error:
             self._failed(error, request)
             return
-        examining = self._examining.run(self._in_thread, examine)
+        limit = request.site.max_body_bytes
+        examining = self._examining.run(self._in_thread, _examine_coded, route, inbound, arrival, limit)
         examining.addCallbacks(
             lambda examined: self._examined(examined, request),
             lambda failure: self._failed(failure.value, request),

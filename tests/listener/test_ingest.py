@@ -381,7 +381,7 @@ class LargeBodyTests(IngestCase):
             return True
 
         self.world.gh.binding.rules = Rules((), look, None)
-        self.world.ingest._in_thread = lambda function: examined.append(function()) or Deferred()
+        self.world.ingest._in_thread = lambda function, *given: examined.append(function(*given)) or Deferred()
         body = b"x" * (256 * 1024 + 1)
         self.world.wire().send(signed_post("/hooks/gh", body)).drop()
         self.assertEqual((asked, len(examined)), ([body], 1))

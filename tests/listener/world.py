@@ -225,13 +225,13 @@ class World:
     async def _close(self, receiver: SignedReceiver) -> None:
         receiver.close()
 
-    def in_thread(self, function: Callable[[], Any]) -> Deferred[Any]:
+    def in_thread(self, function: Callable[..., Any], /, *arguments: Any) -> Deferred[Any]:
         """Keep what should run in a thread until the test runs it."""
         waiting: Deferred[Any] = Deferred()
 
         def run() -> None:
             try:
-                result = function()
+                result = function(*arguments)
             except BaseException:
                 waiting.errback()
             else:
