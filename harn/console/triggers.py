@@ -22,7 +22,6 @@ from harn.operations.model import Operation
 TRIGGERS = f"{ROOT}/triggers"
 PER_PAGE = 100
 _TABLE = re.compile(r"\s*\[\[?\s*(?P<name>[^\]]*?)\s*\]")
-_ID = re.compile(r"""\s*id\s*=\s*(?P<quote>["'])(?P<id>.*?)(?P=quote)""")
 _FUNCTION = re.compile(r"""\s*(?:handler|when)\s*=\s*["'](?P<name>[\w.:]+)["']""")
 
 
@@ -40,17 +39,23 @@ class Lines:
 
 
 def lines_of_trigger(manifest: str, trigger_id: str) -> Lines | None:
-    """Return the lines of a manifest that define a trigger: its table, and those below it; None if it is not there."""
-    lines = manifest.splitlines()
-    starts = [at for at, line in enumerate(lines) if _table(line) == "triggers"]
-    for at in starts:
+    """
+    Return the lines of a manifest that define a trigger: its table, and those below it; None if it is not there.
+
+    Of a large manifest call it off the reactor's thread.
+    """
+    lines = manifest.split("\n")
+    own_id = re.compile(rf"""^[ \t]*id[ \t]*=[ \t]*(["']){re.escape(trigger_id)}\1""", re.MULTILINE)
+    for found in own_id.finditer(manifest):
+        at = manifest.count("\n", 0, found.start())
         end = at + 1
+        while at >= 0 and _table(lines[at]) is None:
+            at -= 1
+        if at < 0 or _table(lines[at]) != "triggers":
+            continue
         while end < len(lines) and (_table(lines[end]) or "triggers.").startswith("triggers."):
             end += 1
-        own = lines[at:end]
-        found = (_ID.match(line) for line in own)
-        if any(match is not None and match["id"] == trigger_id for match in found):
-            return Lines(first=at + 1, text="\n".join(own).rstrip())
+        return Lines(first=at + 1, text="\n".join(lines[at:end]).rstrip())
     return None
 
 
@@ -98,7 +103,9 @@ class TriggerPages:
         if visit.is_part:
             return await desk.show(visit, "trigger_part.html", row=row)
         content = await _content(desk, visit, overview.inspected.snapshot.generation)
-        lines = None if content is None else lines_of_trigger(content.manifest, trigger_id)
+        lines = None
+        if content is not None:
+            lines = await desk.in_thread(lines_of_trigger, content.manifest, trigger_id)
         return await desk.show(
             visit,
             "trigger.html",

@@ -50,7 +50,9 @@ class Chromium:
 
             cls.playwright = sync_playwright().start()
             # Without a sandbox, which a root user in a container cannot have: it loads pages of this test alone.
-            cls.running = cls.playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            cls.running = cls.playwright.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            )
             atexit.register(cls.stop)
         return cls.running
 
