@@ -23,6 +23,8 @@ NAMES = (
     "lists",
     "bulk",
 )
+PAIRED = "paired"
+"""Runs one of them in two checkouts; not among those that run without a name."""
 
 
 def main(arguments: list[str]) -> int:
@@ -31,8 +33,8 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         return int(sum(import_module(f"benchmarks.{name}").main([]) for name in NAMES) > 0)
     name, *rest = arguments
-    if name not in NAMES:
-        print(f"usage: python -m benchmarks [{'|'.join(NAMES)}] [--help]", file=sys.stderr)
+    if name not in (*NAMES, PAIRED):
+        print(f"usage: python -m benchmarks [{'|'.join((*NAMES, PAIRED))}] [--help]", file=sys.stderr)
         return 2
     missed: int = import_module(f"benchmarks.{name}").main(rest)
     return int(missed > 0)

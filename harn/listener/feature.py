@@ -82,11 +82,9 @@ def add_published_lists(server: Server, site: HarnSite) -> None:
 
 def names_of_lists(candidate: Candidate) -> Iterator[str]:
     """Yield the published lists that the new triggers of a generation name."""
-    triggers, plan = candidate.generation.inputs.manifest.triggers, candidate.plan
-    for trigger_id in (*plan.added, *plan.modified):
-        allowed = triggers[trigger_id].allow_from
-        if allowed:
-            yield from split_sources(allowed)[1]
+    triggers = candidate.generation.inputs.manifest.triggers
+    for trigger_id in candidate.allowing:
+        yield from split_sources(triggers[trigger_id].allow_from)[1]
 
 
 def install_admin(server: Server) -> None:

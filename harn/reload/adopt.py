@@ -273,7 +273,9 @@ class Drains:
 
         :param generation: the number of the generation that they served last.
         """
-        still = {binding.key: binding for binding in bindings if binding.state == DRAINING}
+        self._watch(generation, {binding.key: binding for binding in bindings if binding.state == DRAINING})
+
+    def _watch(self, generation: int, still: dict[str, BindingVersion]) -> None:
         if not still:
             return
         group = Group(generation, still, self._wall.seconds())
@@ -288,7 +290,10 @@ class Drains:
     def _adopted(self, event: Adopted) -> None:
         candidate = event.candidate
         self.timeout = candidate.generation.inputs.manifest.orchestrator.reload.drain_timeout
-        self.begin(event.previous, candidate.ended)
+        if len(candidate.ended) > SLICE:
+            self._watch(event.previous, candidate.ended_by_key)  # none of them has ended yet
+        else:
+            self.begin(event.previous, candidate.ended)
 
     def describe(self) -> list[Draining]:
         """Describe every draining version, the longest draining first."""

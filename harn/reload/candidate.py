@@ -122,19 +122,23 @@ def make_candidate(parts: CandidateParts, table: IRouteTable) -> Candidate:
     for binding in (*fresh, *revived):
         binding.become(Stage.ACTIVE)
     replaced = (*plan.removed, *parts.connectors)
+    ended = tuple(_ended(plan, live, ramps))
+    specs = [parts.prepared.definitions[trigger_id].spec for trigger_id in parts.changed]
     return Candidate(
         generation=generation,
         plan=plan,
         numbered=tuple(each for each in parts.changed if _gets_number(parts, each)),
         new_connectors=tuple(parts.connectors.values()),
         replaced_connectors=tuple(parts.live_connectors[each] for each in replaced if each in parts.live_connectors),
-        ended=tuple(_ended(plan, live, ramps)),
+        ended=ended,
+        ended_by_key={each.key: each for each in ended},
         fresh=parts.targets.assign(fresh),
         reinterpreted=tuple(_reinterpreted(generation, live, new)),
         known=parts.versions.raised(bindings[trigger_id] for trigger_id in parts.changed),
         rollouts=dict(parts.terms.rollouts),
-        alerting=tuple(each for each in parts.changed if bindings[each].spec.alerts),
-        scheduled=tuple(each for each in parts.changed if bindings[each].spec.kind in (CRON, POLL)),
+        alerting=tuple(spec.id for spec in specs if spec.alerts),
+        scheduled=tuple(spec.id for spec in specs if spec.kind in (CRON, POLL)),
+        allowing=tuple(spec.id for spec in specs if spec.allow_from),
         alert_secrets=values_for_alerts(parts.prepared.inputs.manifest, parts.prepared.inputs.secrets),
     )
 
