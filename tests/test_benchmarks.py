@@ -29,7 +29,7 @@ def printed() -> str:
 
 class PairedTests(SynchronousTestCase):
     def test_figures(self) -> None:
-        """Each cell that begins with a number is one, whatever stands between tables; goals are none."""
+        """Each cell that begins with a number is one, whatever stands between tables; goals are left out."""
         self.assertEqual(
             figures(printed()),
             {
