@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from attrs import frozen
 from cryptography import x509
@@ -62,7 +62,7 @@ def client_context(shown: Signed | None, *others: Signed) -> Context:
     if shown is None:
         return CertificateOptions().getContext()
     return CertificateOptions(
-        privateKey=PKey.from_cryptography_key(shown.key),
+        privateKey=PKey.from_cryptography_key(cast("Any", shown.key)),
         certificate=X509.from_cryptography(shown.certificate),
         extraCertChain=[X509.from_cryptography(each.certificate) for each in others],
     ).getContext()
