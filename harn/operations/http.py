@@ -170,6 +170,16 @@ def write_request(operation: Operation[Any, P, Any], wanted: P) -> OperationRequ
 
 
 ROOT = "/admin"
+JSON, PROBLEM = "application/json", "application/problem+json"
+EVERYWHERE = {
+    400: "A parameter is wrong, missing or unknown; says what it must be.",
+    401: "There are no credentials, or wrong ones.",
+    403: "The role of the credentials does not allow it.",
+    503: "The server cannot do it now; Retry-After says when to ask again.",
+}
+"""Problems that every operation may answer with, by status."""
+OF_BODIES = {408: "The body did not come in time.", 413: "The body is too large."}
+"""Problems of a POST."""
 _REF = "#/components/schemas/{name}"
 
 
@@ -257,10 +267,7 @@ def _entry(operation: Operation[Any, Any, Any], fields: dict[str, Any]) -> dict[
         "x-role": operation.role.value,
         "x-audited": operation.audit is not None,
         "parameters": [_parameter(each, fields) for each in operation.fields if each.place is not In.BODY],
-        "responses": {
-            "200": _answer("The result.", "application/json", operation.result),
-            "default": _answer("A problem.", "application/problem+json", Problem),
-        },
+        "responses": _responses(operation),
     }
     if in_body:
         schema = {
@@ -273,8 +280,26 @@ def _entry(operation: Operation[Any, Any, Any], fields: dict[str, Any]) -> dict[
     return entry
 
 
+def _responses(operation: Operation[Any, Any, Any]) -> dict[str, Any]:
+    """Return the answers by status; any other status comes with a problem, too."""
+    problems = {**EVERYWHERE}
+    if operation.route.method == "POST":
+        problems |= OF_BODIES
+    if operation.route.in_path:
+        problems[404] = "There is none of that name or number."
+    if any(each.key == "If-Match" for each in operation.fields):
+        problems[412] = "Another generation is live than If-Match names."
+    found = {status: _answer(about, PROBLEM, Problem) for status, about in problems.items()}
+    for status, about in operation.also.items():
+        found[status] = _answer(about, JSON, operation.result)
+        found[status]["content"] |= _answer(about, PROBLEM, Problem)["content"]
+    answers = {str(status): found[status] for status in sorted(found)}
+    ok = _answer("The result.", JSON, operation.result)
+    return {"200": ok, **answers, "default": _answer("Another problem.", PROBLEM, Problem)}
+
+
 def _parameter(parameter: Parameter, fields: dict[str, Any]) -> dict[str, Any]:
-    schema = {name: value for name, value in fields[parameter.member].items() if name != "description"}
+    schema = _without_null({name: value for name, value in fields[parameter.member].items() if name != "description"})
     return {
         "name": parameter.key,
         "in": parameter.place.value,
@@ -282,6 +307,15 @@ def _parameter(parameter: Parameter, fields: dict[str, Any]) -> dict[str, Any]:
         "description": parameter.description,
         "schema": schema,
     }
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of what stands outside of a body, where null cannot be written: it is left out instead."""
+    kinds = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    if len(kinds) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    return {**rest, **{name: value for name, value in kinds[0].items() if name != "description"}}
 
 
 def _answer(about: str, media_type: str, kind: type[msgspec.Struct]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from attrs import field, frozen
@@ -107,6 +108,7 @@ class Operation(Generic[S, P, R]):
     One operation of a service of type ``S``.
 
     :ivar audit: of one that changes something: returns from its result how much it changed.
+    :ivar also: further statuses with which its result is answered, and the meaning of each.
     :ivar recorded_as: what audit records call it.
     :ivar summary: one sentence about it.
     """
@@ -118,6 +120,7 @@ class Operation(Generic[S, P, R]):
     parameters: type[P]
     result: type[R]
     audit: Audited | None = field(default=None, repr=False)
+    also: Mapping[int, str] = field(factory=dict, repr=False)
     recorded_as: str
     summary: str = ""
     fields: tuple[Parameter, ...] = field(repr=False)
@@ -131,7 +134,13 @@ class Declare(Protocol):
 
 
 def operation(
-    name: str, *, role: Role, route: Route, audit: Audited | None = None, recorded_as: str | None = None
+    name: str,
+    *,
+    role: Role,
+    route: Route,
+    audit: Audited | None = None,
+    recorded_as: str | None = None,
+    also: Mapping[int, str] = MappingProxyType({}),
 ) -> Declare:
     """
     Declare the decorated coroutine function as an operation.
@@ -140,7 +149,8 @@ def operation(
     its summary from its docstring. It may raise any `harn.errors.Refused`, or `harn.errors.EventLogUnavailable`.
 
     :param name: for example ``drains.cancel``.
-    :param audit: of one that changes something: see `Operation`; so is ``recorded_as``, which is its name if None.
+    :param audit: of one that changes something: see `Operation`; so is ``recorded_as``, which is its name if None, and
+        ``also``, of one that returns a `Reply` with another status than 200.
     """
 
     def declare(run: Run[S, P]) -> Operation[S, P, Any]:
@@ -153,6 +163,7 @@ def operation(
             parameters=parameters,
             result=result,
             audit=audit,
+            also=also,
             recorded_as=recorded_as or name,
             summary=(run.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
             fields=parameters_of(parameters, route.method, route.in_path),

@@ -25,7 +25,7 @@ from harn.operations.parameters import (
     in_header,
     shown_as,
 )
-from harn.reload.report import AUTHOR_STAGES, NEEDS_CONFIRMATION, PREVIOUS, UNSETTLED, ReloadReport, ReloadRequest
+from harn.reload.report import PREVIOUS, REPORTED, ReloadRequest, status_of_report
 from harn.reload.results import LiveGenerationInfo, ReloadResult
 
 if TYPE_CHECKING:
@@ -127,7 +127,13 @@ class ShowLive(Parameters, frozen=True, kw_only=True):
     """No parameters."""
 
 
-@operation("reload", role=Role.OPERATE, route=Post("/reload"), audit=lambda done: {"generation": done.generation})
+@operation(
+    "reload",
+    role=Role.OPERATE,
+    route=Post("/reload"),
+    audit=lambda done: {"generation": done.generation},
+    also=REPORTED,
+)
 async def reload(reloader: IReloader, caller: Caller, wanted: Reload) -> Reply[ReloadResult]:
     """
     Reload the manifest and the code, or say what that would change.
@@ -138,13 +144,19 @@ async def reload(reloader: IReloader, caller: Caller, wanted: Reload) -> Reply[R
     return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=wanted.dry_run))
 
 
-@operation("plan", role=Role.READ, route=Post("/plan"))
+@operation("plan", role=Role.READ, route=Post("/plan"), also=REPORTED)
 async def plan(reloader: IReloader, caller: Caller, wanted: PlanReload) -> Reply[ReloadResult]:
     """Return what a reload would change, in every detail, and change nothing."""
     return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=True))
 
 
-@operation("rollback", role=Role.OPERATE, route=Post("/rollback"), audit=lambda done: {"generation": done.generation})
+@operation(
+    "rollback",
+    role=Role.OPERATE,
+    route=Post("/rollback"),
+    audit=lambda done: {"generation": done.generation},
+    also=REPORTED,
+)
 async def rollback(reloader: IReloader, caller: Caller, wanted: Rollback) -> Reply[ReloadResult]:
     """
     Adopt the content of an earlier generation as a new one, or say what that would change.
@@ -201,17 +213,6 @@ def request_of(reloader: IReloader, caller: Caller, wanted: PlanReload, *, dry_r
 
 def _number(written: Written | None) -> float | None:
     return None if written is None else float(written)
-
-
-def status_of_report(report: ReloadReport) -> int:
-    """Return the HTTP status of a report: 422 for the author's problems, 409 held, 504 out of time, else 500."""
-    if report.ok:
-        return 200
-    if report.status in (NEEDS_CONFIRMATION, UNSETTLED):
-        return 409
-    if report.timed_out:
-        return 504
-    return 422 if report.stage in AUTHOR_STAGES else 500
 
 
 def label(source: str | None, default: str) -> str:

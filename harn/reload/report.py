@@ -195,3 +195,23 @@ class Finished:
     report: ReloadReport
     stages: Mapping[str, float]
     merged: int = 1
+
+
+REPORTED = {
+    409: "The live generation is on probation, or what came of an earlier reload is not settled.",
+    422: "The manifest or the code has problems, which the report lists; the old generation serves on.",
+    500: "The server failed; the old generation serves on.",
+    504: "It took too long; the old generation serves on.",
+}
+"""Statuses that come with a report, as `status_of_report` has them."""
+
+
+def status_of_report(report: ReloadReport) -> int:
+    """Return the HTTP status of a report: 422 for the author's problems, 409 held, 504 out of time, else 500."""
+    if report.ok:
+        return 200
+    if report.status in (NEEDS_CONFIRMATION, UNSETTLED):
+        return 409
+    if report.timed_out:
+        return 504
+    return 422 if report.stage in AUTHOR_STAGES else 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -53,7 +54,7 @@ class Moved(Result, frozen=True, kw_only=True):
     moved: int
 
 
-@operation("books.move", role=Role.OPERATE, route=Post("/shelves/{shelf}/move"))
+@operation("books.move", role=Role.OPERATE, route=Post("/shelves/{shelf}/move"), also={409: "The book is lent."})
 async def move(shelves: Any, caller: Caller, wanted: Move) -> Moved:
     """
     Move books.
@@ -239,6 +240,25 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(body["properties"]["count"], {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5})
         [limit] = self.document["paths"]["/admin/books"]["get"]["parameters"]
         self.assertEqual((limit["required"], limit["schema"]["minimum"]), (False, 0))
+
+    def test_nothing_is_left_out(self) -> None:
+        """Outside of a body a value that may be left out is never null: a query could not tell it from a text."""
+        entry = self.document["paths"]["/admin/shelves/{shelf}/move"]["post"]
+        schemas = {each["name"]: each["schema"] for each in entry["parameters"]}
+        self.assertEqual(schemas["If-Match"], {"type": "string"})
+        self.assertEqual(set(schemas["within"]), {"type", "pattern"})
+        self.assertNotIn("null", json.dumps(schemas))
+
+    def test_statuses(self) -> None:
+        """Each answer has its status; a result that comes with another than 200 is declared with its operation."""
+        answers = self.document["paths"]["/admin/shelves/{shelf}/move"]["post"]["responses"]
+        self.assertEqual(
+            set(answers), {*["200", "400", "401", "403", "404", "408", "409", "412", "413", "503"], "default"}
+        )
+        self.assertEqual(set(answers["409"]["content"]), {"application/json", "application/problem+json"})
+        self.assertEqual(set(answers["404"]["content"]), {"application/problem+json"})
+        [look] = self.document["paths"]["/admin/books"].values()
+        self.assertEqual(set(look["responses"]), {"200", "400", "401", "403", "503", "default"})
 
     def test_references(self) -> None:
         """Whatever is referred to is there: results, and the problem document."""
