@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from attrs import frozen
 from msgspec import UNSET, Struct, UnsetType
 
@@ -23,11 +25,14 @@ class Origin:
 
     :ivar host: the machine's name; ``package``: that of the manifest.
     :ivar generation: the live one.
+    :ivar console_url: where operators have the console, for example ``https://harn.example.org/console``; None where no
+        address of it is set.
     """
 
     host: str
     package: str
     generation: int
+    console_url: str | None = None
 
 
 class NamedTrigger(Struct, frozen=True, kw_only=True):
@@ -60,6 +65,7 @@ class AlertDocument(Struct, frozen=True, kw_only=True):
     within: str
     every: str
     commands: tuple[str, ...]
+    console: str | None
     host: str
     package: str
     generation: int
@@ -90,13 +96,14 @@ def write_message(rule: Rule, notice: Notice, origin: Origin) -> Message:
     """Return a notice in words."""
     headline = _headline(rule, notice)
     commands = () if notice.status == RESOLVED else _commands(rule, notice)
-    lines = tuple(visible(line) for line in _lines(notice, commands, origin))
+    page = None if origin.console_url is None else origin.console_url.rstrip("/") + _page(rule, notice)
+    lines = tuple(visible(line) for line in _lines(notice, commands, page, origin))
     subject = visible(headline)
     return Message(
         id=notice.id,
         subject=subject,
         lines=lines,
-        document=_document(rule, notice, origin, commands, "\n".join((subject, *lines))),
+        document=_document(rule, notice, origin, commands, page, "\n".join((subject, *lines))),
     )
 
 
@@ -168,7 +175,17 @@ def _commands(rule: Rule, notice: Notice) -> tuple[str, ...]:
     }[rule.spec.on]
 
 
-def _lines(notice: Notice, commands: tuple[str, ...], origin: Origin) -> list[str]:
+def _page(rule: Rule, notice: Notice) -> str:
+    """Return the page of the console to look at, below its address."""
+    trigger_id = rule.trigger_id or _one_trigger(notice)
+    if rule.spec.on == DEAD_LETTER and notice.status != TEST:
+        return "/dead-letters" if notice.event_id is None else f"/deliveries/{quote(notice.event_id, safe='')}"
+    if rule.spec.on == RELOAD_FAILED:
+        return "/reloads"
+    return "/triggers" if trigger_id is None else f"/triggers/{quote(trigger_id, safe='')}"
+
+
+def _lines(notice: Notice, commands: tuple[str, ...], page: str | None, origin: Origin) -> list[str]:
     lines = []
     if notice.reason and notice.status == FIRING:
         lines.append(f"Reason: {notice.reason[:LONGEST_REASON]}")
@@ -181,11 +198,15 @@ def _lines(notice: Notice, commands: tuple[str, ...], origin: Origin) -> list[st
     if notice.event_id is not None and notice.status == FIRING:
         lines.append(f"For example: {notice.event_id}")
     lines += [f"Look closer: {command}" for command in commands]
+    if page is not None:
+        lines.append(f"Console: {page}")
     lines.append(f"Server: {origin.host} ({origin.package}), generation {origin.generation}")
     return lines
 
 
-def _document(rule: Rule, notice: Notice, origin: Origin, commands: tuple[str, ...], text: str) -> AlertDocument:
+def _document(
+    rule: Rule, notice: Notice, origin: Origin, commands: tuple[str, ...], page: str | None, text: str
+) -> AlertDocument:
     spec = rule.spec
     ended = notice.ended_at
     return AlertDocument(
@@ -208,6 +229,7 @@ def _document(rule: Rule, notice: Notice, origin: Origin, commands: tuple[str, .
         within=format_duration(spec.within),
         every=format_duration(spec.every),
         commands=commands,
+        console=page,
         host=origin.host,
         package=origin.package,
         generation=origin.generation,

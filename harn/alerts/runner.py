@@ -80,9 +80,9 @@ class Runner:
         self._is_running = True
         self.run()
 
-    def adopted(self, generation: int, package: str) -> None:
+    def adopted(self, generation: int, package: str, console_url: str | None = None) -> None:
         """Record the generation that messages are from, and start the series of its alerts at 0."""
-        self.origin = evolve(self.origin, generation=generation, package=package)
+        self.origin = evolve(self.origin, generation=generation, package=package, console_url=console_url)
         for entry in self.board:
             self._metrics.alert(entry.rule.spec.on, entry.rule.spec.to)
         self.run()

@@ -140,7 +140,7 @@ class Watcher:
         if renewed:
             self._renew()
         self._end_circuits(now)
-        self._runner.adopted(generation.number, manifest.package)
+        self._runner.adopted(generation.number, manifest.package, settings.console_url)
 
     def _adopt(
         self, trigger_id: str | None, alerts: tuple[AlertSpec, ...], triggers: tuple[str, ...], now: float

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
+from urllib.parse import urlsplit
 
 from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
@@ -159,7 +160,8 @@ class HarnSite(ServerFactory):
         self.origins = None if not origins or b"*" in origins else origins
         self.max_body_bytes = settings.max_body_bytes
         self.trusted_proxies = read_networks(settings.trusted_proxies)
-        allowed = frozenset(name.lower() for name in settings.admin_hosts)
+        console = urlsplit(settings.console_url or "").hostname
+        allowed = frozenset(name.lower() for name in (*settings.admin_hosts, console) if name)
         self.own_hosts = evolve(self.own_hosts, allowed=allowed)
         self.connection_limit.apply(settings.admission.max_connections)
         self.unverified.apply(settings.admission.max_unverified_bytes, settings.max_body_bytes)

@@ -15,6 +15,7 @@ from harn.model.networks import fault_of_network
 from harn.observability.log_limits import DEFAULT, LEVELS
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
+_CONSOLE = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", re.ASCII)
 _YEARS = 10 * 366 * 86400
 
@@ -29,6 +30,12 @@ def _fault_of_host(text: str) -> tuple[str, str] | None:
     if _HOST.fullmatch(text):
         return None
     return f"must be the name or address of a host, got {quote(text)}", 'write it without port, "harn.example.org"'
+
+
+def _fault_of_console(text: str) -> tuple[str, str] | None:
+    if _CONSOLE.fullmatch(text):
+        return None
+    return f"must be the URL of the console, got {quote(text)}", 'write for example "https://harn.example.org/console"'
 
 
 def fault_of_glob(text: str) -> tuple[str, str] | None:
@@ -144,6 +151,10 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
             Text("", _fault_of_host),
         ),
     ] = ()
+    console_url: Annotated[
+        str | None,
+        Text("The URL of the console as operators have it, to which alerts link; none by default.", _fault_of_console),
+    ] = None
     max_body_bytes: Annotated[int, Integer("The biggest request body, in bytes.", 1, 2**31)] = 10_485_760
     recover: Annotated[
         str, Choice("What happens to unfinished deliveries after a restart.", ("auto", "manual")), RESTART

@@ -195,6 +195,12 @@ PROOFS = {
         lambda server: server.site.own_hosts.allowed,
         ({"a.test"}, {"b.test"}),
     ),
+    "console_url": Proof(
+        'console_url = "https://a.test/console"',
+        'console_url = "https://B.test/harn/console"',
+        lambda server: server.site.own_hosts.allowed,
+        ({"a.test"}, {"b.test"}),
+    ),
     "max_body_bytes": Proof(
         "max_body_bytes = 5", "max_body_bytes = 6", lambda server: server.site.max_body_bytes, (5, 6)
     ),
