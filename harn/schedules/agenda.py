@@ -10,18 +10,25 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from harn.clocks import BackSteps, WallTime, sleep_until
 
 MOST = 100
-"""Triggers that one turn of the reactor deals with; at midnight thousands may be due at once."""
-DAY = 86400.0
+"""Triggers, or their events, that one turn of the reactor deals with; at midnight thousands may be due at once."""
 
 
 class Owner(Protocol):
     """The service that the triggers belong to."""
 
-    def due(self, trigger_id: str) -> None:
-        """Called when a trigger's time has come; it is in the agenda again once it gets another time."""
+    def due(self, trigger_id: str) -> int:
+        """
+        Called when a trigger's time has come; it is in the agenda again once it gets another time.
 
-    def set_back(self) -> None:
-        """Called when the wall clock was set back by a day or more: it was wrong before, or is now."""
+        :return: how many events that made.
+        """
+
+    def set_back(self, looked_at: float) -> None:
+        """
+        Called when the wall clock was set back: it was wrong before, or is now.
+
+        :param looked_at: up to when, by the clock as it is now, every time was looked at (seconds, Unix).
+        """
 
 
 class Agenda:
@@ -32,6 +39,7 @@ class Agenda:
         self._wall = wall
         self._owner = owner
         self._steps = BackSteps(clock, wall)
+        self._looked_at = clock.seconds()
         self._times: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []  # with entries that `_times` does not confirm, which do not count
         self._timer: IDelayedCall | None = None
@@ -47,6 +55,8 @@ class Agenda:
             self._times.pop(trigger_id, None)
             return
         self._times[trigger_id] = at
+        if not self._heap:
+            self._look_at_clock()  # for the first time, or after a long one
         heappush(self._heap, (at, trigger_id))
         if self._heap[0] == (at, trigger_id):
             self._set_timer()
@@ -72,14 +82,20 @@ class Agenda:
         if self._runs and self._heap:
             self._timer = self._clock.callLater(sleep_until(self._heap[0][0], self._wall), self._look)
 
+    def _look_at_clock(self) -> bool:
+        """Return whether the wall clock was set back since the last look."""
+        self._looked_at = self._clock.seconds()
+        return self._steps.look() > 0
+
     def _look(self) -> None:
-        if self._steps.look() >= DAY:
-            self._owner.set_back()
+        before = self._looked_at
+        is_back = self._look_at_clock()
         now, count = self._wall.seconds(), 0
+        if is_back:
+            self._owner.set_back(now - (self._looked_at - before))
         while self._heap and self._heap[0][0] <= now and count < MOST:
             at, trigger_id = heappop(self._heap)
             if self._times.get(trigger_id) == at:
                 del self._times[trigger_id]
-                count += 1
-                self._owner.due(trigger_id)
+                count += max(1, self._owner.due(trigger_id))
         self._set_timer()

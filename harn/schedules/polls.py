@@ -205,28 +205,29 @@ class Polls(Service):
         reading = self._checkpoints.beginning(PREFIX).addCallback(found)
         reading.addErrback(lambda failure: log.warn("cursors cannot be read: {why}", why=str(failure.value)))
 
-    def set_back(self) -> None:
+    def set_back(self, looked_at: float) -> None:
         """See `harn.schedules.agenda.Owner`."""
         now = self._wall.seconds()
         for entry in self.entries.values():
             if entry.running is None:
-                self._plan(entry, now)
+                self._plan(entry, now, wait_after(entry.failures) if entry.failures else None)
 
     # Calling
 
-    def due(self, trigger_id: str) -> None:
+    def due(self, trigger_id: str) -> int:
         """See `harn.schedules.agenda.Owner`."""
         entry, binding = self.entries.get(trigger_id), self._registry.active.get(trigger_id)
         if entry is None or binding is None or entry.running is not None:
-            return
+            return 0
         if self._running >= MOST:
             self._agenda.set(trigger_id, self._wall.seconds() + 1.0)
-            return
+            return 0
         self._running += 1
         running = Deferred.fromCoroutine(self._poll(entry, binding))
         if not running.called:
             entry.running = running
         running.addBoth(self._over, entry)
+        return 1
 
     def _over(self, result: object, entry: Entry) -> None:
         self._running -= 1
@@ -258,7 +259,7 @@ class Polls(Service):
         entry.failures += 1
         entry.failed += 1
         entry.calls += 1
-        wait = min(LONGEST_PAUSE, PAUSE * 2.0 ** min(entry.failures - 1, 20))
+        wait = wait_after(entry.failures)
         if isinstance(error, HandlerRetryAfter) and error.seconds is not None:
             wait = error.seconds
         log.warn(
@@ -321,6 +322,11 @@ class Polls(Service):
     def next_of(self, trigger_id: str) -> float | None:
         """Return when a trigger is called next (seconds, Unix)."""
         return self._agenda.at(trigger_id)
+
+
+def wait_after(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row, at least one."""
+    return min(LONGEST_PAUSE, PAUSE * 2.0 ** min(failures - 1, 20))
 
 
 def call_of(binding: BindingVersion, cursor: bytes, attempt: int) -> Call:

@@ -25,7 +25,7 @@ from harn.connectors.schedule import CronSchedule, delay_of
 from harn.errors import EventLogUnavailable, GateShut
 from harn.model.delivery import Checkpoint
 from harn.schedules.agenda import Agenda
-from harn.schedules.ticks import Owed, Record, Span, begins_at, owed
+from harn.schedules.ticks import DAY, Owed, Record, Span, begins_at, owed
 from harn.schedules.upcoming import Timed
 from harn.store.generations import ICheckpoints
 from harn.triggers.registry import Registry
@@ -37,6 +37,8 @@ GRACE = 60.0
 """Seconds by which a tick may be late while the server runs; what is later counts as missed."""
 PAUSE = 5.0
 """Seconds after which a tick that could not be kept is tried again."""
+KEPT = 86400.0
+"""Seconds for which it is kept what a removed trigger has fired."""
 PREFIX = "cron/"
 """The names of the records in the store: followed by the trigger's id."""
 
@@ -133,6 +135,7 @@ class Schedules(Service):
         self._since = wall.seconds() if takes_over else None
         self._agenda = Agenda(clock, wall, self)
         self.entries: dict[str, Entry] = {}
+        self._removed: dict[str, Record] = {}  # by trigger id, the one that was removed first before the others
         self._is_loaded = False
         self._loading: Deferred[None] | None = None
         self._taking: set[Deferred[None]] = set()
@@ -168,27 +171,52 @@ class Schedules(Service):
         )
         self._is_loaded = True
         now = self._wall.seconds()
+        since = now if self._since is None else self._since
         for trigger_id in self._registry.active:
             settings = self._settings_of(trigger_id)
             if settings is not None:
-                self._begin(trigger_id, settings, Record.read(records.get(PREFIX + trigger_id)), now)
+                self._begin(trigger_id, settings, Record.read(records.get(PREFIX + trigger_id)), since)
         for name in records.keys() - {PREFIX + trigger_id for trigger_id in self.entries}:
-            self._put(name, None)
+            self._load_removed(name, Record.read(records[name]), now)
+        self._removed = dict(sorted(self._removed.items(), key=lambda item: item[1].removed_at or now))
+        self._prune(now)
         self._agenda.start()
 
-    def _begin(self, trigger_id: str, settings: CronSettings, record: Record | None, now: float) -> None:
+    def _load_removed(self, name: str, record: Record | None, now: float) -> None:
+        """Keep the record of a trigger that is not there."""
+        if record is None:
+            self._put(name, None)
+            return
+        if record.removed_at is None:  # removed while no server ran
+            record = msgspec.structs.replace(record, removed_at=now)
+            self._put(name, record)
+        self._removed[name.removeprefix(PREFIX)] = record
+
+    def _prune(self, now: float) -> None:
+        """Delete the records of triggers that were removed long ago."""
+        while self._removed:
+            trigger_id, record = next(iter(self._removed.items()))
+            if (record.removed_at or 0.0) + KEPT > now:
+                break
+            del self._removed[trigger_id]
+            self._put(PREFIX + trigger_id, None)
+
+    def _begin(self, trigger_id: str, settings: CronSettings, record: Record | None, since: float) -> None:
         """Begin a schedule; the agenda looks for its first tick, as of thousands that takes a while."""
-        since = now if self._since is None else self._since
-        entry = Entry(trigger_id, settings, begins_at(record, settings, now, since), since)
+        now = self._wall.seconds()
+        entry = Entry(trigger_id, settings, since, since)
+        entry.covered = begins_at(record, settings, now, since, entry.delay)
         entry.fired = None if record is None else record.fired
         self.entries[trigger_id] = entry
         if record is None or (record.schedule, record.timezone) != (settings.schedule, settings.timezone):
             self._note_beginning(entry)
+        elif record.removed_at is not None:
+            self._put(PREFIX + trigger_id, entry.record(entry.covered, entry.fired))
         self._agenda.set(trigger_id, now)
 
     def _note_beginning(self, entry: Entry) -> None:
-        """Keep since when a schedule is in force, where a later server must know which ticks it has missed."""
-        if entry.settings.catchup_mode != SKIP:
+        """Keep since when a schedule is in force, where a later server must know which ticks are still to be fired."""
+        if entry.settings.catchup_mode != SKIP or entry.delay:
             self._put(PREFIX + entry.trigger_id, entry.record(entry.covered, entry.fired))
 
     def _put(self, name: str, record: Record | None) -> None:
@@ -201,28 +229,34 @@ class Schedules(Service):
         """Follow what a reload, or the end of a ramp, has changed about these triggers."""
         if not self._is_loaded:
             return
+        now = self._wall.seconds()
+        self._prune(now)
         for trigger_id in trigger_ids:
             settings, entry = self._settings_of(trigger_id), self.entries.get(trigger_id)
             if settings is None:
                 if entry is not None:
-                    del self.entries[trigger_id]
-                    self._agenda.set(trigger_id, None)
-                    self._put(PREFIX + trigger_id, None)
+                    self._remove(entry, now)
             elif entry is None:
-                now = self._wall.seconds()
-                entry = self.entries[trigger_id] = Entry(trigger_id, settings, covered=now, since=now)
-                self._note_beginning(entry)
-                self._plan(entry)
+                self._begin(trigger_id, settings, self._removed.pop(trigger_id, None), now)
             elif settings != entry.settings:
                 self._change(entry, settings)
 
+    def _remove(self, entry: Entry, now: float) -> None:
+        """Keep for a day what was fired: a trigger that comes back goes on."""
+        del self.entries[entry.trigger_id]
+        self._agenda.set(entry.trigger_id, None)
+        record = msgspec.structs.replace(entry.record(entry.covered, entry.fired), removed_at=now)
+        self._removed[entry.trigger_id] = record
+        self._put(PREFIX + entry.trigger_id, record)
+
     def _change(self, entry: Entry, settings: CronSettings) -> None:
         """Put other settings in force: the old schedule counts up to now, the new one from now on."""
-        self.due(entry.trigger_id)
-        was = entry.settings
-        entry.apply(settings)
+        was, now = entry.settings, self._wall.seconds()
         if msgspec.structs.replace(was, catchup_mode=settings.catchup_mode) != settings:
-            entry.covered = max(self._wall.seconds(), 0.0 if entry.firing is None else entry.firing.covered)
+            self._fire(entry, now)  # a tick that the old jitter delays, too
+        entry.apply(settings)
+        if (was.schedule, was.timezone) != (settings.schedule, settings.timezone):
+            entry.covered = max(now, 0.0 if entry.firing is None else entry.firing.covered)
         self._note_beginning(entry)
         self._plan(entry)
 
@@ -235,27 +269,29 @@ class Schedules(Service):
 
     # Firing
 
-    def due(self, trigger_id: str) -> None:
+    def due(self, trigger_id: str) -> int:
         """See `harn.schedules.agenda.Owner`."""
         entry = self.entries.get(trigger_id)
-        if entry is None or entry.is_taken:
-            return
+        return 0 if entry is None else self._fire(entry, self._wall.seconds() - entry.delay)
+
+    def _fire(self, entry: Entry, until: float) -> int:
+        """Fire the ticks of a schedule up to a time of it (seconds, Unix); return how many."""
+        if entry.is_taken:
+            return 0
         if entry.firing is None:
-            now = self._wall.seconds()
-            span = Span(
-                after=entry.covered,
-                until=now - entry.delay,
-                on_time_from=max(entry.since, now - GRACE) - entry.delay,
-            )
+            on_time_from = max(entry.since, self._wall.seconds() - GRACE) - entry.delay
+            span = Span(after=entry.covered, until=until, on_time_from=on_time_from)
             found = owed(entry.times, span, entry.settings.catchup_mode)
             if found.passed_over is not None:
                 self._note_missed(entry, found)
             if not found.ticks:
                 entry.covered = max(entry.covered, found.covered)
                 self._plan(entry)
-                return
+                return 0
             entry.firing = _firing(entry, found)
-        self._take(entry, entry.firing)
+        firing = entry.firing
+        self._take(entry, firing)
+        return len(firing.events)
 
     def _take(self, entry: Entry, firing: Firing) -> None:
         entry.is_taken = True
@@ -269,7 +305,9 @@ class Schedules(Service):
 
     def _fired(self, entry: Entry, firing: Firing) -> None:
         entry.firing, entry.is_taken = None, False
-        entry.covered, entry.fired = max(entry.covered, firing.covered), firing.fired
+        # No further than to now, unless the clock was set back since: what was passed over may come once more.
+        covered = min(firing.covered, max(firing.fired, self._wall.seconds()))
+        entry.covered, entry.fired = max(entry.covered, covered), firing.fired
         self._has_failed = False
         self._plan(entry)
 
@@ -301,13 +339,17 @@ class Schedules(Service):
             mode=entry.settings.catchup_mode,
         )
 
-    def set_back(self) -> None:
-        """See `harn.schedules.agenda.Owner`: look for ticks from now on; a tick that has fired is a duplicate."""
-        now = self._wall.seconds()
+    def set_back(self, looked_at: float) -> None:
+        """See `harn.schedules.agenda.Owner`: what was passed over comes once more, what has fired does not."""
         for entry in self.entries.values():
-            if entry.covered > now:
-                entry.covered = entry.since = now
-                self._plan(entry)
+            entry.since = min(entry.since, looked_at)
+            begin = looked_at - entry.delay
+            if entry.covered > begin:
+                is_right = entry.fired is not None and entry.fired - begin <= DAY  # else the clock was wrong by days
+                entry.covered = max(begin, entry.fired or 0.0) if is_right else begin
+            elif entry.firing is None:
+                continue
+            self._agenda.set(entry.trigger_id, self._wall.seconds())
 
     # Looking
 

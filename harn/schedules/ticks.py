@@ -80,12 +80,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     :ivar covered: everything up to here was fired or passed over (seconds, Unix).
     :ivar fired: the last tick that was fired; None for none.
     :ivar schedule: as the trigger had it then, with ``timezone``.
+    :ivar removed_at: when its trigger was removed (seconds, Unix); None while it is there.
     """
 
     covered: float
     fired: float | None = None
     schedule: str
     timezone: str
+    removed_at: float | None = None
 
     @classmethod
     def read(cls, value: Any) -> Record | None:
@@ -96,15 +98,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             return None
 
 
-def begins_at(record: Record | None, settings: CronSettings, now: float, since: float) -> float:
+def begins_at(record: Record | None, settings: CronSettings, now: float, since: float, delay: float = 0.0) -> float:
     """
-    Return from when on a schedule's ticks are looked for, as a server starts (seconds, Unix).
+    Return from when on a schedule's ticks are looked for, as a server starts or a trigger comes back (seconds, Unix).
 
     :param since: from here on its ticks are on time: ``now``, or earlier where it takes the place of another program.
+    :param delay: by how many seconds each tick is later than its time: such a tick may be due still.
     """
     if record is None or (record.schedule, record.timezone) != (settings.schedule, settings.timezone):
         return since
     if record.covered > now:
         # The clock was set back since: what has fired does not fire again. A clock that was days ahead was wrong.
-        return record.covered if record.covered - now <= DAY else since
-    return max(record.covered, since) if settings.catchup_mode == SKIP else record.covered
+        return since if record.fired is None or record.fired - now > DAY else max(record.fired, since)
+    return max(record.covered, since - delay) if settings.catchup_mode == SKIP else record.covered

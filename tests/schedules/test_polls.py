@@ -140,6 +140,15 @@ class PollTests(PollsCase):
         world.clock.advance(0.1)
         self.assertEqual(self.running(world), [])
 
+    def test_set_back(self) -> None:
+        """After the clock was set back the function is called as often as before."""
+        world = self.world()
+        self.answer(self.due(world), 1)
+        world.wall.step(-7200)
+        for _ in range(2):
+            world.clock.advance(60.0)
+        self.due(world)
+
     def test_schedule(self) -> None:
         """A schedule of cron says when instead of an interval."""
         world = self.world(poll(every=None, schedule="0 * * * *"))

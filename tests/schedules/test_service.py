@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from harn.operations.model import Caller, Role
 from harn.schedules import feature
 from harn.schedules.operations import ListSchedule, TimedTriggers, list_schedule
 from harn.schedules.polls import Polls
-from harn.schedules.service import PREFIX, Schedules
+from harn.schedules.service import KEPT, PREFIX, Schedules
 from harn.testing.clocks import START
 from tests.reload.world import World
 
@@ -122,6 +123,56 @@ class FiringTests(SchedulesCase):
         self.pass_by(world, 180)
         self.assertGreater(len(self.ticks(world)), count + 3)
 
+    def test_ahead_and_back(self) -> None:
+        """What was passed over while the clock was an hour ahead fires at its time, once, as soon as it is right."""
+        world = self.world(cron())
+        self.pass_by(world, 70)
+        world.wall.step(3600)
+        self.pass_by(world, 60)
+        fired = self.ticks(world)
+        self.assertEqual(len(fired), 2)
+        world.wall.step(-3600)
+        self.pass_by(world, 600)
+        self.assertEqual(self.ticks(world), fired)  # one of an hour later has fired: nothing does before it again
+        world = self.world(cron(schedule="*/2 * * * *"))
+        world.wall.step(3600)
+        self.pass_by(world, 20)
+        world.wall.step(-3600)
+        self.pass_by(world, 500)
+        found = self.ticks(world)
+        self.assertEqual(found, sorted(set(found)))
+        self.assertGreaterEqual(len(found), 4)
+
+    def test_started_ahead(self) -> None:
+        """A server that started while the clock was an hour ahead fires at once when that is right."""
+        world = self.prepare(cron())
+        world.wall.step(3600)
+        self.serve(world)
+        self.pass_by(world, 20)
+        world.wall.step(-3600)
+        self.pass_by(world, 300)
+        self.assertGreaterEqual(len(self.ticks(world)), 4)
+
+    def test_one_turn(self) -> None:
+        """One turn of the reactor fires a limited number of ticks, however many triggers have missed how many."""
+        triggers = [cron(f"t{number}", catchup_mode="all") for number in range(20)]
+        world = self.world(*triggers)
+        self.stop(world)
+        world.clock.advance(60 * 90)
+        again = self.prepare(*triggers, before=world)
+        counts: list[int] = []
+
+        def turn() -> None:
+            counts.append(len(again.store.rows()))
+            if len(counts) < 30:
+                again.clock.callLater(0, turn)
+
+        again.clock.callLater(0, turn)
+        self.serve(again)
+        again.clock.advance(0.0)
+        self.assertEqual(counts[-1], 20 * 90)
+        self.assertLessEqual(max(after - before for before, after in pairwise(counts)), 200)
+
     def test_store_away(self) -> None:
         """A tick that cannot be kept is fired once the event log is there again."""
         world = self.world(cron())
@@ -162,9 +213,61 @@ class ReloadTests(SchedulesCase):
         self.pass_by(world, 60)
         self.assertEqual(self.ticks(world)[1:], [1.5])
         self.assertEqual((self.ticks(world, "gone"), self.ticks(world, "new")), ([0.0], [1.0]))
-        world.manifest(cron("new"))
-        self.successResultOf(world.reload())
-        self.assertEqual(self.successResultOf(world.store.checkpoints.get(PREFIX + "t")), None)
+
+    def test_removed_and_back(self) -> None:
+        """A trigger that comes back within a day goes on; one that comes back later begins again, from the start."""
+        for away, count in ((240.0, 4), (KEPT + 60.0, 0)):
+            for restarts in (False, True):
+                world = self.world(cron(catchup_mode="all"), cron("o", "0 0 1 1 *"))
+                self.pass_by(world, 70)
+                world.manifest(cron("o", "0 0 1 1 *"))
+                self.successResultOf(world.reload())
+                if restarts:
+                    self.stop(world)
+                    world = self.world(cron("o", "0 0 1 1 *"), before=world)
+                for _ in range(10):
+                    world.clock.advance(away / 10)
+                self.assertEqual(self.ticks(world), [0.0])
+                world.manifest(cron(catchup_mode="all"), cron("o", "0 0 1 1 *"))
+                self.successResultOf(world.reload())
+                self.pass_by(world, 10, step=1.0)
+                self.assertEqual(self.ticks(world), [float(number) for number in range(count + 1)])
+                self.stop(world)
+                again = self.world(cron(catchup_mode="all"), cron("o", "0 0 1 1 *"), before=world)
+                self.pass_by(again, 10, step=1.0)
+                self.assertEqual(len(self.ticks(again)), count + 1)
+
+    def test_removed_while_down(self) -> None:
+        """What was fired is kept for a day, too, where a trigger was not there as a server started."""
+        world = self.world(cron(catchup_mode="all"), cron("o"))
+        self.pass_by(world, 70)
+        self.stop(world)
+        between = self.world(cron("o"), before=world)
+        between.clock.advance(120)
+        self.stop(between)
+        back = self.world(cron(catchup_mode="all"), cron("o"), before=between)
+        self.pass_by(back, 10, step=1.0)
+        self.assertEqual(self.ticks(back), [0.0, 1.0, 2.0])
+        self.stop(back)
+        between = self.world(cron("o"), before=back)
+        between.clock.advance(KEPT + 60)
+        self.stop(between)
+        self.world(cron("o"), before=between)
+        self.assertIsNone(self.successResultOf(between.store.checkpoints.get(PREFIX + "t")))
+
+    def test_jitter_changed(self) -> None:
+        """A tick that its jitter delays still is fired when a reload changes the jitter, or the schedule."""
+        hourly = f"{int(FIRST) % 3600 // 60} * * * *"
+        for change in ({}, {"jitter": "9m"}, {"schedule": "59 * * * *"}, {"timezone": "Asia/Kolkata"}):
+            world = self.world(cron(schedule=hourly, jitter="10m"))
+            self.assertGreater(world.server[Schedules].entries["t"].delay, 120)
+            self.pass_by(world, FIRST - START + 30)
+            self.assertEqual(self.ticks(world), [])
+            world.manifest(cron(**{"schedule": hourly, **change}))
+            self.assertTrue(self.successResultOf(world.reload()).ok)
+            self.pass_by(world, 600)
+            self.assertEqual(self.ticks(world)[0], 0.0, change)
+            self.assertEqual(self.ticks(world).count(0.0), 1)
 
     def test_failed_reload(self) -> None:
         """A reload that fails changes nothing."""
@@ -197,6 +300,21 @@ class RestartTests(SchedulesCase):
     def test_another_schedule(self) -> None:
         """A schedule that was changed meanwhile has missed nothing."""
         self.assertEqual(self.missed("all", timezone="Europe/Berlin"), [0.0, 6.0])
+
+    def test_jitter(self) -> None:
+        """A tick that its jitter delays to after a restart is fired then."""
+        hourly = f"{int(FIRST) % 3600 // 60} * * * *"
+        world = self.world(cron(schedule=hourly, jitter="10m"))
+        self.pass_by(world, FIRST - START + 30)
+        self.stop(world)
+        again = self.world(cron(schedule=hourly, jitter="10m"), before=world)
+        self.pass_by(again, 600)
+        self.assertEqual(self.ticks(again), [0.0])
+        again.clock.advance(3600 - 500)
+        self.stop(again)
+        third = self.world(cron(schedule=hourly, jitter="10m"), before=again)
+        self.pass_by(third, 600)
+        self.assertEqual(self.ticks(third), [0.0, 60.0])
 
     def test_never_fired(self) -> None:
         """A schedule that ended before its first tick has missed it, where it says that it counts."""

@@ -65,9 +65,16 @@ class OwedTests(SynchronousTestCase):
 
 
 class BeginningTests(SynchronousTestCase):
-    def begins(self, mode: str, covered: float | None, since: float = 1000.0, schedule: str = "* * * * *") -> float:
+    def begins(
+        self,
+        mode: str,
+        covered: float | None,
+        since: float = 1000.0,
+        schedule: str = "* * * * *",
+        fired: float | None = None,
+    ) -> float:
         """Return from when on a start at 1000 looks for ticks, after a record of ``* * * * *``."""
-        record = None if covered is None else Record(covered=covered, schedule="* * * * *", timezone="UTC")
+        record = None if covered is None else Record(covered=covered, fired=fired, schedule="* * * * *", timezone="UTC")
         return begins_at(record, CronSettings(schedule=schedule, catchup_mode=mode), 1000.0, since)  # type: ignore[arg-type]
 
     def test_records(self) -> None:
@@ -85,9 +92,11 @@ class BeginningTests(SynchronousTestCase):
 
     def test_clock_set_back(self) -> None:
         """What has fired does not fire again; a clock that was days ahead does not silence a schedule."""
-        self.assertEqual(self.begins("all", 5000.0), 5000.0)
-        self.assertEqual(self.begins("skip", 5000.0), 5000.0)
-        self.assertEqual(self.begins("all", 1000.0 + 2 * DAY), 1000.0)
+        self.assertEqual(self.begins("all", 5000.0, fired=5000.0), 5000.0)
+        self.assertEqual(self.begins("skip", 5000.0, fired=5000.0), 5000.0)
+        self.assertEqual(self.begins("all", 1000.0 + 2 * DAY, fired=1000.0 + 2 * DAY), 1000.0)
+        self.assertEqual(self.begins("all", 5000.0), 1000.0)
+        self.assertEqual(self.begins("all", 5000.0, fired=900.0), 1000.0)
 
     def test_damaged(self) -> None:
         """A record of another shape counts as none."""
