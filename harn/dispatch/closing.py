@@ -44,6 +44,8 @@ class ClosedVersions:
     def __init__(self, checkpoints: ICheckpoints) -> None:
         self._checkpoints = checkpoints
         self._closed: dict[str, set[int]] = {}
+        self._waiting: list[Deferred[None]] = []
+        self._is_saving = False
 
     async def load(self, unfinished: Collection[tuple[str, int]]) -> Collection[tuple[str, int]]:
         """
@@ -77,8 +79,30 @@ class ClosedVersions:
         await self._save()
 
     async def _save(self) -> None:
-        kept = {each: sorted(numbers) for each, numbers in self._closed.items() if numbers}
-        await self._checkpoints.put(NAME, kept or None)
+        """Write the record; all that changes while it is being written, perhaps thousands, is in the next one."""
+        saved: Deferred[None] = Deferred()
+        self._waiting.append(saved)
+        if not self._is_saving:
+            self._is_saving = True
+            Deferred.fromCoroutine(self._save_all())
+        await saved
+
+    async def _save_all(self) -> None:
+        """Write the record until nothing waits for it."""
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            kept = {each: sorted(numbers) for each, numbers in self._closed.items() if numbers}
+            error: Exception | None = None
+            try:
+                await self._checkpoints.put(NAME, kept or None)
+            except Exception as failed:
+                error = failed
+            for saved in waiting:
+                if error is None:
+                    saved.callback(None)
+                else:
+                    saved.errback(error)
+        self._is_saving = False
 
 
 log = Logger(namespace="harn.dispatch")

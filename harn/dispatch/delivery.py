@@ -126,6 +126,9 @@ class Delivery(msgspec.Struct, eq=False):
             is_read_back=True,
         )
 
+    def __repr__(self) -> str:
+        return f"<Delivery {self.delivery_id} of {self.event_id}, {self.phase.name}>"  # without headers and body
+
     def become(self, phase: Phase) -> None:
         """
         Enter a phase.

@@ -70,6 +70,8 @@ class Taking:
         raise NotImplementedError
 
 
+TAKING_FAILED = "what waited for events to be kept failed; the others of their commit are not affected"
+
 New = tuple[int, BindingVersion, NewDelivery]
 """A delivery that has become durable: its id, and the version that it is for."""
 
@@ -147,9 +149,7 @@ class Intake:
         kept: list[tuple[Taking, Taken]] = []
         for taking, result in ended:
             if isinstance(result, Exception):
-                for holder in taking.decided.holders:
-                    holder.release()
-                taking.not_taken(result)
+                _end(taking, result)
                 continue
             try:
                 kept.append((taking, self._sorted(result, taking.binding, taking.decided, new)))
@@ -159,7 +159,10 @@ class Intake:
             self._lifecycle.emit(Appended(INBOX_TOPIC, [now - taking.began_at for taking, _ in kept]))
             self._submit(new)
         for taking, taken in kept:
-            taking.taken(taken)
+            try:
+                taking.taken(taken)
+            except Exception:
+                log.failure(TAKING_FAILED)
 
     def keep_shared(self, decisions: Sequence[tuple[BindingVersion, Decided]]) -> Deferred[tuple[Taken, ...]]:
         """
@@ -269,6 +272,16 @@ class Intake:
             self._lifecycle.emit(DeadLettersEnded(binding.id, binding.spec.provider, REPLAYED, repeats))
         if duplicates:
             self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, duplicates=duplicates))
+
+
+def _end(taking: Taking, error: Exception) -> None:
+    """End events of which nothing was kept: release their leases."""
+    try:
+        for holder in taking.decided.holders:
+            holder.release()
+        taking.not_taken(error)
+    except Exception:
+        log.failure(TAKING_FAILED)
 
 
 class _Firing(Taking):

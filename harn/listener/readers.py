@@ -84,12 +84,18 @@ class Readers:
                 log.failure("a connection failed")
                 why = error
             if why:
-                _end_reading(connection, why)
+                try:
+                    _end_reading(connection, why)
+                except Exception:  # the reactor would end this, and with it every connection of the port
+                    log.failure("ending a connection failed")
 
     def connectionLost(self, reason: Failure) -> None:
         """Called when the reactor ends, with every connection still open."""
         for connection in list(self._reading.values()):
-            connection.connectionLost(reason)
+            try:
+                connection.connectionLost(reason)
+            except Exception:
+                log.failure("ending a connection failed")
 
 
 def _end_reading(connection: Any, why: BaseException) -> None:

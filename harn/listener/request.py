@@ -306,11 +306,9 @@ class HarnRequest:
         """
         if self.answered is not None:
             return
-        self.answered = status
         site, channel, place = self.site, self.channel, self.place
         now = site.clock.seconds()
-        endpoint = site.unknown_endpoint if place is None else place.endpoint(self)
-        site.metrics.http_request(endpoint, self.method.decode("latin-1"), status, now - self.began_at, self.received)
+        message = b""
         if channel is not None:
             if site.closes:
                 channel.persistent = False
@@ -318,18 +316,20 @@ class HarnRequest:
             if status not in _BODILESS:
                 about = _about(content_type, len(body))
                 sent = b"" if self.method == b"HEAD" else body
-            channel.write(
-                b"%b%b%b%b%b%b%b"
-                % (
-                    _first_line(self._head.line.version, status),
-                    site.date_header(now),
-                    b"" if self.route is None else self.tree.header,
-                    headers,
-                    about,
-                    b"\r\n" if channel.persistent else b"Connection: close\r\n\r\n",
-                    sent,
-                )
+            message = b"%b%b%b%b%b%b%b" % (
+                _first_line(self._head.line.version, status),
+                site.date_header(now),
+                b"" if self.route is None else self.tree.header,
+                headers,
+                about,
+                b"\r\n" if channel.persistent else b"Connection: close\r\n\r\n",
+                sent,
             )
+        self.answered = status  # not before: where a connector's answer is not of bytes, another one is sent
+        endpoint = site.unknown_endpoint if place is None else place.endpoint(self)
+        site.metrics.http_request(endpoint, self.method.decode("latin-1"), status, now - self.began_at, self.received)
+        if channel is not None:
+            channel.write(message)
         self._over(status)
         if self._is_complete:
             self._done()

@@ -203,15 +203,6 @@ class Group:
     began_at: float  # seconds, Unix
     deadline: IDelayedCall | None = None
 
-    def move_on(self, deliveries: IVersionDeliveries) -> None:
-        """Move on the deliveries that its versions have not begun, once."""
-        if self.deadline is not None and self.deadline.active():
-            self.deadline.cancel()
-        self.deadline = None
-        for binding in list(self.bindings.values()):
-            if not binding.is_closed:
-                deliveries.move_on(binding).addErrback(_not_moved, binding.key)
-
 
 @frozen(kw_only=True)
 class Draining:
@@ -279,13 +270,28 @@ class Drains:
         if not still:
             return
         group = Group(generation, still, self._wall.seconds())
-        group.deadline = self._clock.callLater(self.timeout, group.move_on, self._deliveries)
+        group.deadline = self._clock.callLater(self.timeout, self._move_on, group)
         self._groups.append(group)
         # By generation: one whose ramps end one after the other leaves several groups, and counts once.
         served = list(dict.fromkeys(each.generation for each in self._groups))
-        for each in self._groups:
+        for each in list(self._groups):
             if each.generation in served[:-MOST_DRAINING]:
-                each.move_on(self._deliveries)
+                self._move_on(each)
+
+    def _move_on(self, group: Group, rest: Sequence[BindingVersion] | None = None) -> None:
+        """
+        Move on the deliveries that the versions of a group have not begun, once; thousands in slices, one each turn.
+
+        :param rest: the versions that are left of them; None for all.
+        """
+        if group.deadline is not None and group.deadline.active():
+            group.deadline.cancel()
+        found = group.bindings.values() if rest is None else rest
+        moving = [binding for binding in found if not binding.is_closed]
+        now, rest = moving[:SLICE], moving[SLICE:]
+        group.deadline = self._clock.callLater(0, self._move_on, group, rest) if rest else None
+        for binding in now:
+            self._deliveries.move_on(binding).addErrback(_not_moved, binding.key)
 
     def _adopted(self, event: Adopted) -> None:
         candidate = event.candidate

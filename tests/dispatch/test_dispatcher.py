@@ -44,6 +44,13 @@ class RunningTests(DispatcherTests):
         self.assertEqual((world.states(), world.version().in_flight), (["done"], 0))
         self.assertEqual(world.counted().dispatched, 1)
 
+    def test_shown_without_its_event(self) -> None:
+        """What an error shows of a delivery holds neither headers nor body."""
+        world = self.world()
+        world.take(body=b"private")
+        (delivery,) = world.dispatcher.in_progress.values()
+        self.assertEqual(repr(delivery), f"<Delivery 1 of {world.rows()[0].event_id}, RUNNING>")
+
     def test_skipped(self) -> None:
         """A predicate that says no ends the delivery: done, skipped, not dispatched_ok."""
         world = World()

@@ -7,7 +7,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from harn.dispatch.decisions import Arrival, decide
 from harn.dispatch.dispatcher import BETWEEN_EXCHANGES
+from harn.dispatch.intake import Taken, Taking
 from harn.errors import ClaimTaken, EventLogUnavailable, HandlerRejected
 from harn.lifecycle import DeadLettersEnded
 from harn.manifest.model import RetrySpec
@@ -61,6 +63,34 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual(happens, [2, "exchange"])
         world.calls[0].returns()
         self.assertEqual(happens[2:], [2])
+
+    def test_one_of_a_commit_fails(self) -> None:
+        """The others of its commit are answered all the same, whether the events were kept or not."""
+
+        class Broken(Taking):
+            def taken(self, taken: Taken) -> None:
+                raise ValueError("broken")
+
+            def not_taken(self, error: Exception) -> None:
+                raise ValueError("broken")
+
+        world = World()
+        world.adopt(one_trigger())
+        binding = world.version()
+        arrival = Arrival(headers={}, body=b"{}", received_at=START)
+        for fails in (False, True):
+            world.store.fail_writes, world.store.writer.held = fails, True
+            before = binding.in_flight
+            world.intake.begin(Broken(binding, decide(binding, arrival, [happened()])))
+            taking = world.take()
+            world.store.writer.release()
+            if fails:
+                self.failureResultOf(taking, EventLogUnavailable)
+                self.assertEqual(binding.in_flight, before)
+            else:
+                self.assertEqual(len(self.successResultOf(taking).event_ids), 1)
+                self.assertEqual(len(world.calls), 2)
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_one_event(self) -> None:
         """It is durable when the answer comes, under its version, with its bytes; its lease is held."""

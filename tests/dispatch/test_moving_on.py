@@ -6,10 +6,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.dispatch.closing import NAME
 from harn.errors import HandlerRaised
 from harn.manifest.model import RetrySpec
 from harn.triggers.binding import DRAINING, TERMINATED
 from tests.dispatch.world import World, one_trigger
+from tests.triggers.examples import spec
 
 WAITS = RetrySpec(backoff="svix")
 
@@ -75,6 +77,48 @@ class ToTheNewestTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(moving), 4)
         self.assertEqual(finish(world), ["gh@v1", *["gh@v2"] * 4])
         self.assertEqual(world.ended, ["gh@v1"])
+
+    def test_many_are_noted_together(self) -> None:
+        """What is moved on while the record of closed versions is being written is in the next one, with all others."""
+        world = World()
+        ids = [f"t{number}" for number in range(50)]
+        world.adopt({each: spec(each) for each in ids})
+        old = [world.version(each) for each in ids]
+        for binding in old:
+            binding.lease()
+        world.adopt({each: spec(each, timeout=5.0) for each in ids})
+        put, written = world.store.checkpoints.put, list[Any]()
+
+        def count(name: str, value: Any) -> Any:
+            written.append(value)
+            return put(name, value)
+
+        self.patch(world.store.checkpoints, "put", count)
+        world.store.writer.held = True
+        moving = [world.dispatcher.move_on(binding) for binding in old]
+        self.assertEqual([len(value) for value in written], [1])
+        world.store.writer.release()
+        self.assertEqual([self.successResultOf(each) for each in moving], [0] * 50)
+        self.assertEqual([len(value) for value in written], [1, 50])
+        self.assertEqual(self.successResultOf(world.store.checkpoints.get(NAME)), {each: [1] for each in ids})
+
+    def test_many_while_the_store_is_away(self) -> None:
+        """None of them is taken for written before the store is back."""
+        world = World()
+        world.adopt({each: spec(each) for each in "abc"})
+        old = [world.version(each) for each in "abc"]
+        for binding in old:
+            binding.lease()
+        world.adopt({each: spec(each, timeout=5.0) for each in "abc"})
+        world.store.fail_writes = world.store.writer.held = True
+        moving = [world.dispatcher.move_on(binding) for binding in old]
+        world.store.writer.release()
+        for each in moving:
+            self.assertNoResult(each)
+        world.store.fail_writes = False
+        world.clock.advance(1.0)
+        self.assertEqual([self.successResultOf(each) for each in moving], [0] * 3)
+        self.assertEqual(self.successResultOf(world.store.checkpoints.get(NAME)), {each: [1] for each in "abc"})
 
 
 class RemovedTests(SynchronousTestCase):

@@ -74,6 +74,15 @@ class AnswerTests(IngestCase):
         self.assertEqual(answer.headers["date"], "Tue, 14 Nov 2023 22:13:20 GMT")
         self.assertNotIn("connection", answer.headers)
 
+    def test_an_answer_that_is_not_of_bytes(self) -> None:
+        """A connector whose answer cannot be sent fails this request with 500; nothing is held for it."""
+        answer: Any = Respond(status=200, body="text", content_type="text/plain")  # type: ignore[arg-type]
+        self.world.gh.receiver.answer = answer
+        self.assertEqual(self.post(signed_post("/hooks/gh")).status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(self.world.gh.binding.in_flight, 0)
+        self.assert_quiet()
+
     def test_handshake_that_brings_a_secret(self) -> None:
         """The secret that a handshake brings is reported, and is not in the answer."""
         captured: list[HandshakeCaptured] = []

@@ -123,6 +123,22 @@ class ReadersTests(SynchronousTestCase):
         self.readers.doRead()
         self.assertEqual((len(first.seen), fourth.seen), (2, [b"a", b"b"]))
 
+    def test_ending_fails(self) -> None:
+        """A connection whose end raises is logged, and the others are read all the same."""
+        first, second, third = self.connections
+
+        def lost(reason: Failure) -> None:
+            raise ValueError("broken")
+
+        for connection in (first, second):
+            connection.outcome = CONNECTION_LOST
+            self.patch(connection, "connectionLost", lost)
+        self.readers.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+        self.assertEqual((first.seen, third.seen), ([b"a", "not written"], [b"a"]))
+        self.readers.doRead()
+        self.assertEqual((len(second.seen), third.seen), (2, [b"a", b"b"]))
+
     def test_ended_by_another(self) -> None:
         """A connection that an earlier one ends in the same call is not read any more."""
 
@@ -141,3 +157,14 @@ class ReadersTests(SynchronousTestCase):
         self.readers.connectionLost(Failure(CONNECTION_LOST))
         self.assertEqual(self.seen(), [[ConnectionLost]] * 3)
         self.assertEqual(self.reactor.readers, [])
+
+    def test_reactor_ends_and_one_fails(self) -> None:
+        """Also those after one whose end raises."""
+
+        def lost(reason: Failure) -> None:
+            raise ValueError("broken")
+
+        self.patch(self.connections[0], "connectionLost", lost)
+        self.readers.connectionLost(Failure(CONNECTION_LOST))
+        self.assertEqual(self.seen(), [[], [ConnectionLost], [ConnectionLost]])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
