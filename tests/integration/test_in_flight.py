@@ -213,7 +213,7 @@ class WaitingTests(InFlightCase):
     RETRY = "[triggers.retry]\nmax = 100\n"
     PINNED = f'{RETRY}version = "pinned"'
 
-    def fail(self, *keys: str, extra: str = RETRY) -> ServerProcess:
+    def let_fail(self, *keys: str, extra: str = RETRY) -> ServerProcess:
         """Start a server, deliver what is held and what fails, and reload with other code, which does not fail."""
         self.write_handlers(more=self.FAILING)
         self.write_manifest(trigger_text("gh", handler="handlers:failing", extra=extra))
@@ -227,20 +227,20 @@ class WaitingTests(InFlightCase):
 
     def test_retry_runs_on_the_newest(self) -> None:
         """A waiting retry holds no lease; when due it runs on the newest version, so that a fixed handler gets it."""
-        server = self.fail("d1")
+        server = self.let_fail("d1")
         wait_until(lambda: self.states(server) == {"gh@v2": "active"}, "v1 to end although a retry waits")
         self.assertEqual(self.versions("d1"), {"d1": ("two", "gh@v2")})
 
     def test_retry_runs_on_the_newest_while_the_old_drains(self) -> None:
         """It does so although its own version still drains."""
-        self.fail("held", "d1")
+        self.let_fail("held", "d1")
         self.assertEqual(self.versions("d1"), {"d1": ("two", "gh@v2")})
         self.release()
         self.assertEqual(self.versions("held"), {"held": ("one", "gh@v1")})
 
     def test_pinned_retry(self) -> None:
         """With ``retry.version = "pinned"`` it runs on its own version while that is live or draining."""
-        self.fail("held", "d1", extra=self.PINNED)
+        self.let_fail("held", "d1", extra=self.PINNED)
         self.release("d1")
         self.assertEqual(self.versions("d1"), {"d1": ("one", "gh@v1")})
         self.release()
@@ -248,7 +248,7 @@ class WaitingTests(InFlightCase):
 
     def test_pinned_retry_of_an_ended_version(self) -> None:
         """When its own version has ended, a pinned retry runs on the newest."""
-        server = self.fail("d1", extra=self.PINNED)
+        server = self.let_fail("d1", extra=self.PINNED)
         wait_until(lambda: self.states(server) == {"gh@v2": "active"}, "v1 to end")
         self.assertEqual(self.versions("d1"), {"d1": ("two", "gh@v2")})
 
