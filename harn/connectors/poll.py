@@ -37,6 +37,8 @@ POLL = "poll"
 LEAST = 1.0
 """Seconds of the shortest interval."""
 LONGEST_KEY = 1000
+MOST_EVENTS = 2000
+"""Events of one call: they are read and kept in one turn of the reactor."""
 
 
 class PollSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +138,11 @@ def read_polled(result: bytes, trigger_id: str, cursor: bytes) -> Polled:
         raise PayloadInvalid(
             f'it must return {{"events": [{{"payload": ...}}], "cursor": ...}}, or None: {error}'
         ) from None
+    if len(answer.events) > MOST_EVENTS:
+        raise PayloadInvalid(
+            f"it must return at most {MOST_EVENTS} events, got {len(answer.events)}: return the first ones, the cursor"
+            ' after them, and "more": True'
+        )
     events = tuple(_event(each, index, trigger_id, cursor) for index, each in enumerate(answer.events))
     following = cursor if isinstance(answer.cursor, msgspec.UnsetType) else bytes(answer.cursor)
     return Polled(events, following, answer.more)

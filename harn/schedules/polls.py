@@ -42,6 +42,8 @@ KEPT = 86400.0
 """Seconds for which the cursor of a removed trigger is kept."""
 PAUSE = 5.0
 """Seconds until a call is made again that was interrupted by something else, or could not be kept."""
+SHORTEST_PAUSE = 1.0
+"""Seconds of the shortest wait that a function may ask for."""
 LONGEST_PAUSE = 900.0
 """Seconds of the longest wait after failures."""
 MOST = 16
@@ -67,6 +69,7 @@ class Entry:
 
     :ivar cursor: as JSON; None until it was read. ``polled_at``: when the last call ended (seconds, Unix).
     :ivar running: the call that runs, or what it returned on its way to the store.
+    :ivar unkept: calls in a row whose answers could not be kept.
     :ivar failures: calls in a row that failed. ``failed``: all of them; ``calls``: all calls that ended.
     """
 
@@ -76,6 +79,7 @@ class Entry:
     cursor: bytes | None = None
     polled_at: float | None = None
     running: Deferred[None] | None = None
+    unkept: int = 0
     failures: int = 0
     failed: int = 0
     calls: int = 0
@@ -238,10 +242,14 @@ class Polls(Service):
         wait: float | None = None
         try:
             wait = await self._call_and_keep(entry, binding)
-            entry.failures = 0
+            entry.failures = entry.unkept = 0
         except (CallInterrupted, EventLogUnavailable) as error:
-            log.warn("{binding}: the poll is made again: {why}", binding=binding.key, why=str(error))
-            wait = PAUSE
+            if isinstance(error, EventLogUnavailable):
+                entry.unkept += 1
+            wait = wait_after(entry.unkept)
+            log.warn(
+                "{binding}: the poll is made again in {wait:g} s: {why}", binding=binding.key, wait=wait, why=str(error)
+            )
         except (AttemptFailed, PayloadInvalid) as error:
             wait = self._failed(entry, binding, error)
         except (CancelledError, GateShut):
@@ -261,9 +269,9 @@ class Polls(Service):
         entry.calls += 1
         wait = wait_after(entry.failures)
         if isinstance(error, HandlerRetryAfter) and error.seconds is not None:
-            wait = error.seconds
+            wait = max(SHORTEST_PAUSE, error.seconds)
         log.warn(
-            "{binding}: the poll failed ({failures} in a row), and its cursor stays; not before {wait:g} s from now:"
+            "{binding}: the poll failed ({failures} in a row), and its cursor stays; the next is made in {wait:g} s:"
             " {kind}: {why}",
             binding=binding.key,
             failures=entry.failures,
@@ -292,6 +300,9 @@ class Polls(Service):
         """Return the cursor as JSON, at first from the store; ``null`` where there is none yet."""
         if entry.cursor is None:
             value = await self._checkpoints.get(PREFIX + entry.trigger_id)
+            removed_at = None if value is None else value.get("removed_at")
+            if removed_at is not None and removed_at + KEPT <= self._wall.seconds():
+                value = None  # removed too long ago
             entry.cursor = b"null" if value is None else msgspec.json.encode(value.get("cursor"))
             entry.polled_at = None if value is None else value.get("polled_at")
         return entry.cursor
@@ -309,15 +320,12 @@ class Polls(Service):
 
     def _plan(self, entry: Entry, now: float, wait: float | None = None) -> None:
         """Set when the function is called next: as scheduled, after ``wait`` seconds, or at once with 0."""
-        if wait == 0.0:
-            self._agenda.set(entry.trigger_id, now)
-            return
         entry.after = now - entry.delay
-        following = entry.times.following(entry.after)
-        at = None if following is None else following + entry.delay
         if wait is not None:
-            at = now + wait if at is None or wait == PAUSE else max(at, now + wait)
-        self._agenda.set(entry.trigger_id, at)
+            self._agenda.set(entry.trigger_id, now + wait)
+            return
+        following = entry.times.following(entry.after)
+        self._agenda.set(entry.trigger_id, None if following is None else following + entry.delay)
 
     def next_of(self, trigger_id: str) -> float | None:
         """Return when a trigger is called next (seconds, Unix)."""
@@ -325,8 +333,8 @@ class Polls(Service):
 
 
 def wait_after(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row, at least one."""
-    return min(LONGEST_PAUSE, PAUSE * 2.0 ** min(failures - 1, 20))
+    """Return the seconds to wait after so many failures in a row."""
+    return min(LONGEST_PAUSE, PAUSE * 2.0 ** min(max(failures - 1, 0), 20))
 
 
 def call_of(binding: BindingVersion, cursor: bytes, attempt: int) -> Call:

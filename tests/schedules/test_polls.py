@@ -198,6 +198,38 @@ class FailureTests(PollsCase):
         self.due_within(world)
         self.assertGreaterEqual(world.clock.seconds() - began, 299)
 
+    def test_asks_for_no_wait(self) -> None:
+        """A function that asks to be called again without a wait is called a second later."""
+        world = self.world()
+        self.due(world).raises(HandlerRetryAfter("busy", 0.0))
+        for _ in range(5):
+            world.clock.advance(0.1)
+        self.assertEqual(self.running(world), [])
+        self.due(world)
+
+    def test_daily(self) -> None:
+        """A call that failed is made again after its wait, though the schedule comes only once a day."""
+        world = self.world(poll(every=None, schedule="0 0 * * *"))
+        while not self.running(world):
+            world.clock.advance(600.0)
+        for error, wait in ((HandlerRaised("x"), 5), (HandlerRaised("x"), 10), (HandlerRetryAfter("x", 120.0), 120)):
+            (call,) = self.running(world)
+            call.raises(error)
+            world.clock.advance(wait - 1)
+            self.assertEqual(self.running(world), [])
+            world.clock.advance(1.0)
+        self.answer(self.running(world)[0], 1)
+        world.clock.advance(3600.0)
+        self.assertEqual(self.running(world), [])
+
+    def test_too_many_events(self) -> None:
+        """More events than one turn of the reactor can keep are a failure that says what to do."""
+        world = self.world()
+        self.answer(self.due(world), 1, *range(2000))
+        self.assertEqual(len(world.store.rows()), 2000)
+        with self.assertRaisesRegex(PayloadInvalid, 'at most 2000 events, got 2001: .* "more"'):
+            read_polled(json.dumps({"events": [{"payload": 1}] * 2001}).encode(), "p", b"1")
+
     def test_interrupted(self) -> None:
         """A call whose interpreter died by another's fault is made again with the same cursor, and does not count."""
         world = self.world()
@@ -229,6 +261,12 @@ class FailureTests(PollsCase):
         world.store.fail_writes = False
         again = self.due(world)
         self.assertEqual(again.call.body, b"null")
+        world.store.fail_writes = True
+        self.answer(again, 1, "a")
+        world.store.fail_writes = False
+        world.clock.advance(9.0)
+        self.assertEqual(self.running(world), [])
+        again = self.due(world)
         self.answer(again, 1, "a")
         self.assertEqual(self.payloads(world), ["a"])
 
@@ -274,6 +312,17 @@ class OverTests(PollsCase):
             self.stop(between)
             back = self.world(poll(), poll("other"), before=between)
             self.assertEqual(self.due_of(back, "p").call.body, body)
+
+    def test_removed_long_ago(self) -> None:
+        """A trigger that comes back after more than a day begins again, also on a server that ran all the time."""
+        world = self.world(poll(), poll("other", every="100h"))
+        self.answer(self.due_of(world, "p"), 1)
+        world.manifest(poll("other", every="100h"))
+        self.assertTrue(self.successResultOf(world.reload()).ok)
+        world.clock.advance(KEPT + 60)
+        world.manifest(poll(), poll("other", every="100h"))
+        self.assertTrue(self.successResultOf(world.reload()).ok)
+        self.assertEqual(self.due_of(world, "p").call.body, b"null")
 
     def due_of(self, world: World, trigger_id: str) -> Any:
         """Wait for the call of a trigger."""
