@@ -10,6 +10,8 @@ MOST_FAILURES = 10
 """Failures of one address within `WINDOW`; the next attempt is refused, whatever key it brings."""
 WINDOW = 60.0
 """Seconds."""
+MOST_RECORDED = 60
+"""Failures of all addresses within `WINDOW` that get an audit record: whoever has many cannot fill the store."""
 MOST_ADDRESSES = 10_000
 """Addresses that are remembered; above it, the one that failed longest ago is dropped."""
 
@@ -20,6 +22,7 @@ class Attempts:
     def __init__(self, wall: WallTime) -> None:
         self._wall = wall
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._recorded: deque[float] = deque(maxlen=MOST_RECORDED)
 
     def wait(self, address: str) -> int:
         """Return the seconds until this address may try again; 0 when it may now."""
@@ -42,3 +45,11 @@ class Attempts:
         self._failures.move_to_end(address)
         while len(self._failures) > MOST_ADDRESSES:
             self._failures.popitem(last=False)
+
+    def may_record(self) -> bool:
+        """Return whether a failure gets an audit record, and count it."""
+        now, recorded = self._wall.seconds(), self._recorded
+        if len(recorded) == MOST_RECORDED and recorded[0] > now - WINDOW:
+            return False
+        recorded.append(now)
+        return True

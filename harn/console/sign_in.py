@@ -71,7 +71,8 @@ class Door:
             identity = self._identity_of(written)
         except CredentialsRejected as error:
             self.attempts.failed(address)
-            await self._record(SIGN_IN, None, address, error="the key is not accepted")
+            if self.attempts.may_record():
+                await self._record(SIGN_IN, None, address, error="the key is not accepted")
             raise CredentialsRejected("this key is not accepted") from error
         session_id, _ = self.sessions.open(written, identity)
         await self._record(SIGN_IN, identity, address)

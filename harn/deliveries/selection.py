@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jmespath
 from attrs import define, evolve, field, frozen
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
 from harn.clocks import WallTime
 from harn.deliveries.describing import event_document
+from harn.deliveries.growth import MOST_GROWTH, growth_of
 from harn.errors import DeliveryUnknown, RouteUnknown
 from harn.manifest.vocabulary import fault_of_expression
 from harn.model.delivery import CANCELLED, DISCARDED, DONE, REPLAYED, SKIPPED, State
@@ -48,6 +49,10 @@ PAST = {REPLAY: "replayed", CANCEL: "cancelled", DISCARD: "discarded"}
 """What a delivery is after an operation, for messages and counts."""
 
 
+LONGEST_REASON = 300
+"""Characters of the reason why an expression cannot be evaluated."""
+
+
 class NotEvaluated(Exception):
     """An expression cannot be evaluated on a delivery, for example since it calls a function on a missing value."""
 
@@ -74,7 +79,7 @@ class Where:
         try:
             return is_truthy(self._compiled.search(self._document(delivery, now)))
         except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-            raise NotEvaluated(str(error).partition("\n")[0]) from error
+            raise NotEvaluated(_why(error)) from error
 
     def _document(self, delivery: ListedDelivery, now: float) -> Mapping[str, Any]:
         return {
@@ -89,12 +94,20 @@ class Where:
         }
 
 
+def _why(error: Exception) -> str:
+    """Return why an expression could not be evaluated, without the value: it may be a secret, or large."""
+    if isinstance(error, JMESPathTypeError):
+        return f"{error.function_name}() needs {' or '.join(error.expected_types)}, got {error.actual_type}"
+    return str(error).partition("\n")[0][:LONGEST_REASON]
+
+
 @lru_cache(maxsize=256)
 def compile_where(text: str) -> Where:
     """
     Compile an expression.
 
-    :raises ValueError: it is not JMESPath, calls an unknown function, or names nothing that a delivery has.
+    :raises ValueError: it is not JMESPath, calls an unknown function, names nothing that a delivery has, or may make
+        too many copies of it.
     """
     fault = fault_of_expression(text)
     if fault is not None:
@@ -103,6 +116,11 @@ def compile_where(text: str) -> Where:
     names = set(_names(compiled.parsed))
     if names.isdisjoint((*MEMBERS, *_WHOLE)):
         raise ValueError(f"where: must name one of {', '.join(MEMBERS)}, got {text!r}, which names none")
+    if growth_of(compiled.parsed) > MOST_GROWTH:
+        raise ValueError(
+            f"where: must not copy what it reads more than {MOST_GROWTH} times, got {text[:100]!r}; use fewer lists in"
+            " brackets, one inside or after the other"
+        )
     return Where(text, not names.isdisjoint((EVENT, *_WHOLE)), compiled)
 
 

@@ -207,6 +207,7 @@ class AdminSocket:
             ) from None
         port.stopReading()
         self._port = port
+        self._site.listens_on(None)
 
     def _refuse_taken(self) -> None:
         """

@@ -25,7 +25,7 @@ class OwnHosts:
     """
     The hosts that requests to the server's own pages may name.
 
-    :ivar is_local: the server listens on a loopback address alone; without that, any ``Host`` is accepted.
+    :ivar is_local: the server's own pages are on a loopback address alone; without that, any ``Host`` is accepted.
     :ivar allowed: further names, in lower case: as a proxy on this machine passes them on.
     """
 

@@ -35,7 +35,14 @@ def check_peer(request: HarnRequest, spec: TriggerSpec) -> None:
     if spec.allow_from:
         check_address(request, spec.allow_from)
     if spec.client_ca is not None:
-        check_certificate(_connection_of(request), request.site.client_authorities.get(spec.client_ca, b""))
+        try:
+            check_certificate(_connection_of(request), request.site.client_authorities.get(spec.client_ca, b""))
+        except CredentialsRejected:
+            if request.channel is not None:
+                # Only another handshake brings another certificate. A connection that is older than `client_ca` was
+                # never asked for one, and its client may keep it for as long as it has requests.
+                request.channel.persistent = False
+            raise
 
 
 def _connection_of(request: HarnRequest) -> Connection | None:

@@ -166,9 +166,13 @@ class HarnSite(ServerFactory):
         self.connection_limit.apply(settings.admission.max_connections)
         self.unverified.apply(settings.admission.max_unverified_bytes, settings.max_body_bytes)
 
-    def listens_on(self, host: str) -> None:
-        """Called with the address of the open port: on a loopback address only names of that are accepted."""
-        self.own_hosts = evolve(self.own_hosts, is_local=is_loopback(host))
+    def listens_on(self, host: str | None) -> None:
+        """
+        Called with the address of the open port: on a loopback address only names of that are accepted.
+
+        :param host: None for a socket of the file system, which no browser opens: any name is accepted.
+        """
+        self.own_hosts = evolve(self.own_hosts, is_local=host is not None and is_loopback(host))
 
     def mount(self, prefix: str, place: Place) -> None:
         """Serve ``prefix`` and every path under it, for example ``/admin``, with ``place``."""

@@ -11,7 +11,7 @@ from harn.auth.authenticator import Identity
 from harn.auth.credentials import Credentials
 from harn.auth.keys import NamedKey, digest_key, make_key
 from harn.console import feature as console
-from harn.console.attempts import MOST_ADDRESSES, MOST_FAILURES, WINDOW, Attempts
+from harn.console.attempts import MOST_ADDRESSES, MOST_FAILURES, MOST_RECORDED, WINDOW, Attempts
 from harn.console.feature import cookie_of
 from harn.console.reception import inside
 from harn.console.sessions import LIFETIME, MOST, MOST_OUTCOMES, Outcome, Sessions
@@ -84,6 +84,17 @@ class SignInTests(ConsoleCase):
         self.assertEqual(self.world.browser("10.0.0.2").sign_in(KEY).status, 303)
         self.world.clock.advance(WINDOW)
         self.assertEqual(browser.sign_in(KEY).status, 303)
+
+    def test_failures_of_many_addresses(self) -> None:
+        """Senders from many addresses get 60 audit records a minute together; a sign-in is recorded all the same."""
+        for number in range(MOST_RECORDED + 5):
+            self.assertEqual(self.world.browser(f"10.0.1.{number}").sign_in("wrong").status, 401)
+        self.assertEqual(len(self.world.audited()), MOST_RECORDED)
+        self.assertEqual(self.world.browser().sign_in(KEY).status, 303)
+        self.assertEqual(len(self.world.audited()), MOST_RECORDED + 1)
+        self.world.clock.advance(WINDOW)
+        self.world.browser("10.0.1.1").sign_in("wrong")
+        self.assertEqual(len(self.world.audited()), MOST_RECORDED + 2)
 
     def test_addresses_behind_a_proxy(self) -> None:
         """Failures are counted by the address that a trusted proxy names, and by no other name of it."""

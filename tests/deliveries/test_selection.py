@@ -79,6 +79,34 @@ class WhereTests(SynchronousTestCase):
         with self.assertRaises(NotEvaluated):
             compile_where(" || ".join(["reason"] * 3000)).holds(listed(), NOW)
 
+    def test_reason_has_no_value(self) -> None:
+        """Why an expression cannot be evaluated is said without the value, which may be a secret or large."""
+        with self.assertRaises(NotEvaluated) as caught:
+            compile_where("abs(event.dedupe_key)").holds(listed(), NOW)
+        self.assertEqual(str(caught.exception), "abs() needs number, got string")
+
+    def test_growth(self) -> None:
+        """An expression whose value outgrows what it reads is refused before it is evaluated."""
+        for text in (
+            "event" + " | [@, @][]" * 7,
+            "event" + " | [@, @]" * 40 + "[*]" * 40,
+            "event" + " | merge({a: @}, {b: @})" * 40,
+            "event" + " | join('', [@, @])" * 40,
+            "event" + " | to_string([@])" * 40,
+            "event | map(&[@, @, @, @, @][], @) | map(&[@, @, @, @, @][], @) | map(&[@, @, @, @, @][], @)",
+            "join(event.raw_body, keys(event))",
+            "event" + " | [@, @][]" * 900,
+        ):
+            with self.assertRaisesRegex(ValueError, "^where: must not copy what it reads more than 64 times"):
+                compile_where(text)
+        for text in (
+            "contains([" + ", ".join(f"'{number}'" for number in range(500)) + "], trigger)",
+            " || ".join(f"contains([trigger, event.kind], '{number}')" for number in range(100)),
+            "event.provider_payload.raw.*.[a, b][] | [?@ == 'x'] | length(@) > `0`",
+            "contains(to_string(event), 'x') && contains(join(', ', [trigger, state]), 'gh')",
+        ):
+            compile_where(text)
+
     def test_damaged_event(self) -> None:
         """A delivery whose envelope is damaged has its id, provider and kind."""
         self.assertTrue(compile_where("event.id == 'e1'").holds(listed(envelope=b"?"), NOW))

@@ -86,10 +86,10 @@ class PortCase(TestCase):
         self.world.site.doStop()
         self.world.site.refusals.close()
 
-    async def ask(self, endpoint: Any) -> int:
+    async def ask(self, endpoint: Any, host: str = "localhost") -> int:
         """Return the status of a request to the admin API."""
         client = await endpoint.connect(Factory.forProtocol(SocketClient))
-        client.send(request_bytes("GET", "/admin/generation", {"X-API-Key": KEY, "Host": "localhost"}))
+        client.send(request_bytes("GET", "/admin/generation", {"X-API-Key": KEY, "Host": host}))
         (answer,) = await client.until_answers(1)
         client.transport.abortConnection()
         return int(answer.status)
@@ -148,6 +148,14 @@ class SocketTests(PortCase):
         """Put an empty file at the path."""
         with open(self.path, "x", encoding="ascii"):
             pass
+
+    async def test_any_host(self) -> None:
+        """No browser opens a socket of the file system, so a request may name any host, wherever the triggers are."""
+        self.world.site.listens_on("127.0.0.1")
+        port = self.port()
+        port.open(None)
+        port.resume()
+        self.assertEqual(await self.ask(UNIXClientEndpoint(reactor, self.path), "harn.example.org"), 200)
 
     async def test_serves(self) -> None:
         """Only the owner may use it; it has its name once it serves, and is removed at the end."""

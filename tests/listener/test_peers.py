@@ -131,6 +131,18 @@ class CertificateTests(ServedCase):
         self.world.site.client_authorities = {"ca.pem": self.authority.pem}
         self.assertEqual(await self.status(shown), 401)
 
+    async def test_older_connections(self) -> None:
+        """A connection from before the listener asked for certificates ends with the refusal, for another one."""
+        self.tls.asks_clients = False
+        client = await self.connect(client_context(sign("client", self.authority)))
+        client.send(signed_post("/hooks/gh"))
+        self.assertEqual((await client.until_answers(1))[0].status, 200)
+        self.tls.asks_clients = True
+        client.send(signed_post("/x"))
+        answer = (await client.until_answers(2))[1]
+        self.assertEqual((answer.status, answer.headers["connection"]), (401, "close"))
+        await client.lost
+
 
 class PlainTests(IngestCase):
     def test_without_tls(self) -> None:
