@@ -93,7 +93,7 @@ def sample(
     if given is None:
         given = _own_example(plugin, settings)
         if given is None and body is None:
-            raise ValueError(f"provider {plugin.provider} has no example of a request; give a body")
+            raise ValueError(f"provider {plugin.provider} has no example of a request; give a body (harn send: --data)")
         given = given or Example(body=b"")
         given = evolve(given, body=given.body if body is None else body)
         given = given if kind is None else _as_kind(plugin, given, kind, settings)

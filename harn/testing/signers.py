@@ -128,7 +128,7 @@ def example_request(
     connector = _prepared(plugin, secrets, settings)
     example = connector.example_of(kind)
     if example is None:
-        raise ValueError(f"provider {plugin.provider} has no example of a request; give a body")
+        raise ValueError(f"provider {plugin.provider} has no example of a request; give a body (harn send: --data)")
     headers, body = {name.lower(): value for name, value in example.headers.items()}, example.body
     put = getattr(connector.sent_at, "put", None) if isinstance(connector, SignedConnector) else None
     if put is not None:

@@ -31,6 +31,8 @@ class NowTests(ConsoleCase):
         self.assertIn("<span>Done</span><strong>0.2</strong>", page)
         self.assertRegex(between(page, "p95</span><strong>", "</strong>"), r"^5\d\d ms$")
         self.assertIn('<strong><a href="/console/dead-letters">1</a></strong>', page)
+        self.assertNotIn("Everything is done", page)
+        self.assertIn('<a href="/console/dead-letters">1 dead letter</a> can be replayed', page)
         for name in ("accepted", "done", "failed"):
             line = between(page, f'<polyline class="{name}" points="', '"')
             self.assertEqual(len(line.split()), 59)
