@@ -91,6 +91,8 @@ class Writes:
             return Deferred()
 
         def failed(error: Exception) -> None:
+            if not self._open:
+                raise CancelledError from error  # by `close`, while it was being written: not to be tried again
             if not isinstance(error, EventLogUnavailable):
                 log.failure("{what} failed, trying again", what=what)
 

@@ -116,3 +116,17 @@ class WritesTests(SynchronousTestCase):
         self.clock.advance(2.0)
         self.assertNoResult(waits)
         self.assertNoResult(late)
+
+    def test_close_while_it_is_written(self) -> None:
+        """What is being written then is not tried again."""
+        tried: list[Deferred[int]] = []
+
+        def write() -> Deferred[int]:
+            tried.append(Deferred())
+            return tried[-1]
+
+        done = self.writes.insist("the work", write)
+        self.writes.close()
+        self.assertEqual((self.clock.getDelayedCalls(), len(self.writes)), ([], 0))
+        self.clock.advance(2.0)
+        self.assertEqual((self.has_no_result(done), len(tried)), (True, 1))
