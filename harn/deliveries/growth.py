@@ -1,5 +1,5 @@
 """
-How much larger than what it reads the value of a JMESPath expression may become.
+The growth of a JMESPath expression: a bound of the size of its value, compared with the size of its input.
 
 ``[@, @][]`` makes a list twice as long, and thirty of them in a row make one that no memory holds. Whoever may read
 deliveries may send an expression, so the growth is bounded before anything is evaluated.
@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 MOST_GROWTH = 64
-"""Copies of what it reads that an expression may make."""
+"""Copies of its input that the value of an expression may hold."""
 _CHOICES = frozenset(("and_expression", "or_expression", "not_expression", "comparator"))
 _LISTS = frozenset(("multi_select_list", "multi_select_dict"))
 
