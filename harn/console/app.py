@@ -59,7 +59,7 @@ def pages(parts: Parts) -> dict[str, Page]:
         "/dead-letters": dead_letters.show_groups,
         "/dead-letters/change": dead_letters.show_change,
         "/reloads": reloads.show_list,
-        "/reloads/<int:generation>": reloads.show_diff,
+        "/reloads/<generation>": reloads.show_diff,
         "/<path:path>": show_unknown,
     }
 
@@ -77,9 +77,9 @@ ACTIONS: dict[str, Page] = {
     "/deliveries/<event_id>/cancel": deliveries.cancel,
     "/deliveries/<event_id>/discard": deliveries.discard,
     "/dead-letters/change": dead_letters.change,
-    "/jobs/<int:job>/pause": dead_letters.pause_job,
-    "/jobs/<int:job>/resume": dead_letters.resume_job,
-    "/jobs/<int:job>/cancel": dead_letters.cancel_job,
+    "/jobs/<job>/pause": dead_letters.pause_job,
+    "/jobs/<job>/resume": dead_letters.resume_job,
+    "/jobs/<job>/cancel": dead_letters.cancel_job,
     "/reloads/plan": reloads.show_plan,
     "/reloads/reload": reloads.act_reload,
     "/reloads/rollback": reloads.act_rollback,

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from attrs import frozen
 
 from harn.console.desk import Desk, Visit
-from harn.console.forms import one_literal, parameters_in
+from harn.console.forms import number_in, one_literal, parameters_in
 from harn.console.sessions import Outcome
 from harn.console.sign_in import ROOT
 from harn.deliveries.change_operations import ChangeMany, discard_many, replay_many
@@ -121,22 +121,23 @@ def _fields(group: Group, rate_limit: str, dry_run: str = "") -> dict[str, str]:
     }
 
 
-async def pause_job(desk: Desk, visit: Visit, job: int) -> Response:
+async def pause_job(desk: Desk, visit: Visit, job: str) -> Response:
     """Pause a job."""
     return await _change_job(desk, visit, pause, job, "paused")
 
 
-async def resume_job(desk: Desk, visit: Visit, job: int) -> Response:
+async def resume_job(desk: Desk, visit: Visit, job: str) -> Response:
     """Continue a job."""
     return await _change_job(desk, visit, resume, job, "running again")
 
 
-async def cancel_job(desk: Desk, visit: Visit, job: int) -> Response:
+async def cancel_job(desk: Desk, visit: Visit, job: str) -> Response:
     """End a job."""
     return await _change_job(desk, visit, cancel, job, "cancelled; its changes stay")
 
 
 async def _change_job(
-    desk: Desk, visit: Visit, operation: Operation[Any, ChangeJob, JobInfo], job: int, said: str
+    desk: Desk, visit: Visit, operation: Operation[Any, ChangeJob, JobInfo], job: str, said: str
 ) -> Response:
-    return await desk.act(visit, f"{DEAD_LETTERS}#jobs", operation, ChangeJob(job=job), f"Job {job} is {said}.")
+    wanted = ChangeJob(job=number_in(job))
+    return await desk.act(visit, f"{DEAD_LETTERS}#jobs", operation, wanted, f"Job {job} is {said}.")

@@ -10,8 +10,9 @@ import msgspec
 
 from harn.console.origins import check_origin
 from harn.console.sessions import Session
-from harn.errors import NotPermitted, PayloadInvalid
+from harn.errors import NotPermitted, PayloadInvalid, RouteUnknown
 from harn.listener.request import HarnRequest
+from harn.manifest.diagnostics import quote
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameters
 
@@ -19,6 +20,7 @@ P = TypeVar("P", bound=Parameters)
 
 CSRF = "csrf"
 """The field with the token of the session."""
+_MOST_DIGITS = 15
 _MOST_FIELDS = 64
 _URLENCODED = "application/x-www-form-urlencoded"
 
@@ -87,6 +89,17 @@ def parameters_in(operation: Operation[Any, P, Any], fields: Mapping[str, Any]) 
         return operation.parameters(**read)
     except ValueError as wrong:
         raise PayloadInvalid(str(wrong)) from None
+
+
+def number_in(text: str) -> int:
+    """
+    Return a number that is part of a path.
+
+    :raises RouteUnknown: it is something else, or larger than any number of a store.
+    """
+    if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS:
+        return int(text)
+    raise RouteUnknown(f"must be a number of at most {_MOST_DIGITS} digits, got {quote(text)}")
 
 
 def read_json(text: str, what: str) -> Any:

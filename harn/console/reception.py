@@ -14,7 +14,7 @@ from harn.console.forms import read_form, read_query
 from harn.console.origins import check_origin
 from harn.console.sessions import Session
 from harn.console.sign_in import ROOT, Door
-from harn.errors import CredentialsRejected, EventLogUnavailable, RateExceeded, Refused
+from harn.errors import CredentialsRejected, EventLogUnavailable, PayloadInvalid, RateExceeded, Refused
 from harn.listener.problems import Response, reason_of, status_of
 from harn.listener.refusals import note_refusal
 from harn.listener.request import HarnRequest
@@ -88,7 +88,7 @@ class Reception:
             note_refusal(request, status.code, str(error))
         said = _said(error)
         session = self.door.session_of(request)
-        if session is None or PART in read_query(request):
+        if session is None or _is_part(request):
             return text(status.code, said)
         return await self.desk.show(
             Visit(session=session), "problem.html", status=status.code, title=reason_of(status.code), said=said
@@ -96,7 +96,7 @@ class Reception:
 
     def to_login(self, request: HarnRequest) -> Response:
         """Return the way to the form, for a user who has not signed in; a part of a page is refused."""
-        if PART in read_query(request):
+        if _is_part(request):
             return text(401, "sign in first")
         asked = request.uri.decode("latin-1") if request.method in (b"GET", b"HEAD") else f"{ROOT}/"
         return see_other(f"{LOGIN}?next={quote(inside(asked), safe='')}")
@@ -112,6 +112,14 @@ def inside(target: str) -> str:
     if not is_ours or parts.path == LOGIN or not target.isascii() or not target.isprintable():
         return f"{ROOT}/"
     return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def _is_part(request: HarnRequest) -> bool:
+    """Return whether a script requests a part of a page; a query that cannot be read is of no script of ours."""
+    try:
+        return PART in read_query(request)
+    except PayloadInvalid:
+        return False
 
 
 def _said(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from harn.console import plots
 from harn.console.desk import Desk, Visit, failed
-from harn.console.forms import parameters_in
+from harn.console.forms import number_in, parameters_in
 from harn.console.sessions import Outcome
 from harn.console.sign_in import ROOT
 from harn.errors import EventLogUnavailable, NotPermitted, Refused
@@ -62,12 +62,13 @@ def entry_of(record: Any) -> Entry:
     return Entry(record=record, stages=plots.bars(stages) if stages else [])
 
 
-async def show_diff(desk: Desk, visit: Visit, generation: int) -> Response:
+async def show_diff(desk: Desk, visit: Visit, generation: str) -> Response:
     """Show what differs between a generation and the one before it that is kept, or the one of the query."""
+    new = number_in(generation)
     generations = (await desk.run(visit, list_generations, ListGenerations(limit=1000))).generations
-    earlier = [each.generation for each in generations if each.generation < generation]
-    old = visit.number("from") or (earlier[0] if earlier else generation)
-    found = await desk.run(visit, diff_generations, DiffGenerations(old=old, new=generation))
+    earlier = [each.generation for each in generations if each.generation < new]
+    old = visit.number("from") or (earlier[0] if earlier else new)
+    found = await desk.run(visit, diff_generations, DiffGenerations(old=old, new=new))
     return await desk.show(visit, "diff.html", found=found, marked=mark)
 
 

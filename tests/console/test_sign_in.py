@@ -270,6 +270,21 @@ class RuleTests(ConsoleCase):
         self.assertEqual(browser.request("DELETE", "/console/deliveries").headers["allow"], "GET, HEAD, OPTIONS")
         self.assertEqual(browser.get("").headers["location"], "/console/")
 
+    def test_numbers(self) -> None:
+        """What cannot be the number of a generation or a job is not found, however long it is."""
+        browser = self.world.signed_in()
+        for number in ("x", "1e3", "-1", "9" * 16, "9" * 5000, "%C2%B2"):
+            self.assertEqual(browser.get(f"/reloads/{number}").status, 404, number)
+            self.assertEqual(browser.act(f"/jobs/{number}/pause").status, 404, number)
+
+    def test_long_queries(self) -> None:
+        """A query of too many fields is refused, with a session and without, and nothing is logged as an error."""
+        query = "&".join(f"f{number}=1" for number in range(65))
+        self.assertEqual(self.world.browser().get(f"/login?{query}").status, 400)
+        self.assertEqual(self.world.browser().get(f"/?{query}").status, 303)
+        self.assertEqual(self.world.signed_in().get(f"/?{query}").status, 400)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_inside(self) -> None:
         """After signing in, no address leads out of the console."""
         for target in (
