@@ -115,7 +115,7 @@ def inside(target: str) -> str:
 
 
 def _is_part(request: HarnRequest) -> bool:
-    """Return whether a script requests a part of a page; a query that cannot be read is of no script of ours."""
+    """Return whether a script requests a part of a page; none of them sends a query that cannot be read."""
     try:
         return PART in read_query(request)
     except PayloadInvalid:
