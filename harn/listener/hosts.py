@@ -25,7 +25,8 @@ class OwnHosts:
     """
     The hosts that requests to the server's own pages may name.
 
-    :ivar is_local: the server's own pages are on a loopback address alone; without that, any ``Host`` is accepted.
+    :ivar is_local: the server's own pages are on a loopback address alone: a ``Host`` that may be a name of the public
+        DNS is refused. Elsewhere any ``Host`` is accepted.
     :ivar allowed: further names, in lower case: as a proxy on this machine passes them on.
     """
 
@@ -51,10 +52,10 @@ class OwnHosts:
         if host is None or not self.is_local:
             return
         name = name_of(host)
-        if not is_loopback(name) and name not in self.allowed:
+        if is_public_name(name) and name not in self.allowed:
             raise OriginRefused(
-                "the host must be a loopback address or name, since the server listens on one alone, got"
-                f" {shown(host)!r}; {ADVICE}"
+                "the host must be an address or a name without a dot, since the server listens on a loopback address"
+                f" alone, got {shown(host)!r}; {ADVICE}"
             )
 
     def _is_own(self, origin: str, host: str) -> bool:
@@ -77,6 +78,26 @@ def name_of(host: str) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.rpartition(":")[0] if text.count(":") == 1 else text
+
+
+def is_public_name(name: str) -> bool:
+    """
+    Return whether a name, in lower case, may be one of the public DNS, whose owner can have it lead to this machine.
+
+    Addresses are looked up nowhere, and what ends in a number is one to browsers (https://url.spec.whatwg.org, 3.5).
+    Names without a dot, as containers have, and those below ``localhost`` (RFC 6761) cannot be such names.
+    """
+    plain = name.rstrip(".")
+    last = plain.rpartition(".")[2]
+    return "." in plain and not last.isdecimal() and last != "localhost" and not _is_address(plain)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(name: str) -> bool:

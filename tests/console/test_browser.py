@@ -6,13 +6,13 @@ Screenshots of every page are left in the folder that ``HARN_SCREENSHOTS`` names
 
 from __future__ import annotations
 
-import atexit
 import os
+import re
 import shutil
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from unittest import SkipTest
 
 from harn.testing.manifests import trigger_text
@@ -29,38 +29,13 @@ MISSING = (
 )
 LOOKS = ((1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark"))
 """Width, height and colours of the screenshots."""
+PATIENCE = 60_000
+"""Milliseconds."""
 FAILING = """
 def failing(event, context):
     print("before <b>it</b> fails")
     raise ValueError("no <script>alert(1)</script>")
 """
-
-
-class Chromium:
-    """One browser for all tests of a process."""
-
-    running: ClassVar[Any] = None
-    playwright: ClassVar[Any] = None
-
-    @classmethod
-    def start(cls) -> Any:
-        """Return the browser, started by the first test."""
-        if cls.running is None:
-            from playwright.sync_api import sync_playwright
-
-            cls.playwright = sync_playwright().start()
-            # Without a sandbox, which a root user in a container cannot have: it loads pages of this test alone.
-            cls.running = cls.playwright.chromium.launch(
-                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-            )
-            atexit.register(cls.stop)
-        return cls.running
-
-    @classmethod
-    def stop(cls) -> None:
-        """End the browser."""
-        cls.running.close()
-        cls.playwright.stop()
 
 
 class BrowserCase(SharedServerCase):
@@ -74,6 +49,18 @@ class BrowserCase(SharedServerCase):
         super().setUp()
         self.wrong: list[str] = []
         self.requested: set[str] = set()
+        self.chromium = self.start_chromium()
+
+    def start_chromium(self) -> Any:
+        """Start a browser, which ends with the test: until then, no other test can run a loop of asyncio."""
+        from playwright.sync_api import sync_playwright
+
+        playwright = sync_playwright().start()
+        self.addCleanup(playwright.stop)
+        # Without a sandbox, which a root user in a container cannot have: it loads pages of this test alone.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        self.addCleanup(browser.close)
+        return browser
 
     def prepare(self) -> ServerProcess:
         """Start the server on two triggers, and have one delivery of each ended."""
@@ -94,7 +81,7 @@ class BrowserCase(SharedServerCase):
     def open(self, server: ServerProcess, look: tuple[int, int, str] = LOOKS[0], **more: Any) -> Any:
         """Open a page and sign in."""
         width, height, colours = look
-        context = Chromium.start().new_context(
+        context = self.chromium.new_context(
             base_url=server.url, viewport={"width": width, "height": height}, color_scheme=colours, **more
         )
         self.addCleanup(context.close)
@@ -166,21 +153,20 @@ class PageTests(BrowserCase):
 class ActionTests(BrowserCase):
     def test_live(self) -> None:
         """The first page follows deliveries and a reload without being loaded again."""
+        from playwright.sync_api import expect
+
         server = self.prepare()
         page = self.open(server)
         before = page.locator(".tiles li:last-child strong").inner_text()
         page.evaluate("window.isStill = true")
         for number in range(30):
             server.deliver("/triggers/gh", delivery=f"live-{number}")
-        page.wait_for_function("parseFloat(document.querySelector('.tiles strong').textContent) >= 0.4", timeout=20000)
+        rate = page.locator(".tiles strong").first
+        expect(rate).to_have_text(re.compile(r"^\s*(0\.[4-9]|[1-9])"), timeout=PATIENCE)
         self.write_manifest(trigger_text("gh"))
         self.assertEqual(server.reload().status, 200)
         generation = str(int(before) + 1)
-        page.wait_for_function(
-            "wanted => document.querySelector('.tiles li:last-child strong').textContent.trim() === wanted",
-            arg=generation,
-            timeout=20000,
-        )
+        expect(page.locator(".tiles li:last-child strong")).to_have_text(generation, timeout=PATIENCE)
         self.assertTrue(page.evaluate("window.isStill"))
         self.assert_clean(server)
 

@@ -34,9 +34,18 @@ class HostTests(SynchronousTestCase):
 
     def test_host(self) -> None:
         """On a loopback address a name of another site is refused; elsewhere any is accepted."""
-        for host in ("127.0.0.1:8080", "localhost", "harn.example.org", None):
+        for host in ("127.0.0.1:8080", "localhost", "harn.example.org", None, "harn:8080", "a.localhost", ""):
             LOCAL.check(host, None)
-        for host in ("evil.test", "evil.test:8080", "10.0.0.1", ""):
+        for host in ("10.0.0.1", "[fe80::1%25eth0]:80", "::ffff:10.0.0.1", "127.1", "harn."):
+            LOCAL.check(host, None)
+        for host in (
+            "evil.test",
+            "evil.test:8080",
+            "evil.test.",
+            "127.0.0.1.evil.test",
+            "localhost.evil.test",
+            "a.b:1:2",
+        ):
             self.assertRaises(OriginRefused, LOCAL.check, host, None)
             OwnHosts().check(host, None)
 

@@ -6,18 +6,21 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.logger import Logger
-
 from harn.errors import EventLogGone, HarnError, StoreError
 from harn.store.sqlite.connection import Session
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-log = Logger(namespace="harn.store")
-
-WAITER_FAILED = "what waited for a write failed; the other writes of its batch are not affected"
 _ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+
+
+def log_waiter() -> None:
+    """Called where what waited for a write has raised."""
+    from twisted.logger import Logger  # here, since commands read an event log and must start fast
+
+    log = Logger(namespace="harn.store")
+    log.failure("what waited for a write failed; the other writes of its batch are not affected")
 
 
 class Unit:
@@ -55,7 +58,7 @@ class Unit:
             try:
                 unit.end()
             except Exception:
-                log.failure(WAITER_FAILED)
+                log_waiter()
 
 
 class GroupedUnit(Unit):

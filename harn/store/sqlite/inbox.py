@@ -11,7 +11,7 @@ from harn.errors import ClaimTaken
 from harn.model.delivery import Acceptance, Claim
 from harn.store.inbox import IInbox, KeepingEnded, Keepings, Kept
 from harn.store.sqlite import claims
-from harn.store.sqlite.batch import WAITER_FAILED, GroupedUnit, log
+from harn.store.sqlite.batch import GroupedUnit, log_waiter
 from harn.store.sqlite.connection import LARGE, Session
 from harn.store.sqlite.executor import Idea
 from harn.store.sqlite.generations import put_all
@@ -68,7 +68,7 @@ class Accept(GroupedUnit):
             try:
                 keepings.keepings_ended(each)
             except Exception:
-                log.failure(WAITER_FAILED)
+                log_waiter()
         GroupedUnit.end_all(alone)
 
     @staticmethod
