@@ -16,7 +16,7 @@ _ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceE
 
 
 def log_waiter() -> None:
-    """Called where what waited for a write has raised."""
+    """Log the exception that what waited for a write has raised."""
     from twisted.logger import Logger  # here, since commands read an event log and must start fast
 
     log = Logger(namespace="harn.store")
