@@ -26,8 +26,8 @@ import harn
 from benchmarks.figures import Goals, Table
 from benchmarks.traffic import request_parts
 from harn.auth.credentials import Credentials
-from harn.connectors.github import GITHUB
 from harn.connectors.interfaces import PUBLIC, ConnectorBinding, ConnectorContext
+from harn.connectors.providers.github import GITHUB
 from harn.destinations.targets import LocalFunctions
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch

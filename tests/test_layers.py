@@ -76,6 +76,9 @@ VALUES = frozenset(("errors", "model", "wire", "clocks", "files", "lifecycle"))
 CHILD_MAY = frozenset(("handlers", "model", "processes", "vm"))
 """The modules of harn that the child's program may import: an interpreter holds neither Twisted nor the store."""
 
+PROVIDERS = "harn.connectors.providers"
+"""The package of the room of connectors that stands above the rest of it."""
+
 FORBIDDEN_NAMES = frozenset(("util", "utils", "common", "helper", "helpers", "manager", "misc"))
 LONGEST = 400
 
@@ -144,6 +147,17 @@ class LayerTests(SynchronousTestCase):
         self.assertFalse(may_import("secrets", "auth"))
         self.assertTrue(may_import("auth", "secrets"))
         self.assertTrue(may_import("listener", "reload"))
+
+    def test_providers_are_plugins(self) -> None:
+        """What providers are made of does not import one: another package's provider is made of the same."""
+        wrong = [
+            f"{path.relative_to(ROOT.parent)}:{line}: {imported}"
+            for name, path in modules()
+            if name.startswith("harn.connectors.") and not name.startswith(PROVIDERS)
+            for line, imported in imports(path)
+            if imported.startswith(PROVIDERS)
+        ]
+        self.assertEqual(wrong, [])
 
     def test_only_the_outermost_import_the_reactor(self) -> None:
         """Everything below ``harn.tap`` and ``harn.cli`` is given its reactor."""

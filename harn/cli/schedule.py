@@ -14,8 +14,8 @@ from harn.cli.client import ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place
 from harn.cli.place import ServerLocation, ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
-from harn.connectors.cron import CRON, CronSettings
-from harn.connectors.poll import POLL, PollSettings
+from harn.connectors.providers.cron import CRON, CronSettings
+from harn.connectors.providers.poll import POLL, PollSettings
 from harn.errors import StateDirectoryUnusable
 from harn.manifest.model import Manifest
 from harn.schedules.operations import ListSchedule, ScheduleList, describe, list_schedule

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from attrs import field, frozen
 
-from harn.connectors.cron import CRON
-from harn.connectors.poll import POLL
+from harn.connectors.providers.cron import CRON
+from harn.connectors.providers.poll import POLL
 from harn.manifest.model import RolloutSpec
 from harn.reload.changes import stable_of
 from harn.reload.connections import RunningConnector

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.connectors.interfaces import IEventSink
-from harn.connectors.poll import POLL, PollSettings, read_polled
+from harn.connectors.providers.poll import POLL, PollSettings, read_polled
 from harn.connectors.schedule import Schedule, delay_of
 from harn.errors import AttemptFailed, CallInterrupted, EventLogUnavailable, GateShut, HandlerRetryAfter, PayloadInvalid
 from harn.manifest.model import TriggerSpec

@@ -19,8 +19,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.clocks import WallTime, rfc3339
-from harn.connectors.cron import CRON, SKIP, CronSettings, make_tick
 from harn.connectors.interfaces import IEventSink, NormalizedEvent
+from harn.connectors.providers.cron import CRON, SKIP, CronSettings, make_tick
 from harn.connectors.schedule import CronSchedule, delay_of
 from harn.errors import EventLogUnavailable, GateShut
 from harn.model.delivery import Checkpoint

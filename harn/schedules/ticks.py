@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from attrs import frozen
 
-from harn.connectors.cron import LATEST, SKIP, CronSettings
+from harn.connectors.providers.cron import LATEST, SKIP, CronSettings
 from harn.connectors.schedule import Schedule
 
 MOST = 100

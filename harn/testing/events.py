@@ -25,7 +25,6 @@ from twisted.internet.task import Clock
 
 from harn.clocks import rfc3339
 from harn.connectors.catalog import Catalog
-from harn.connectors.cron import CronSettings, make_tick
 from harn.connectors.interfaces import (
     ConnectorBinding,
     ConnectorContext,
@@ -37,7 +36,8 @@ from harn.connectors.interfaces import (
     Respond,
 )
 from harn.connectors.messages import Example
-from harn.connectors.poll import read_polled
+from harn.connectors.providers.cron import CronSettings, make_tick
+from harn.connectors.providers.poll import read_polled
 from harn.connectors.receivers import ConfiguredProvider, SignedProvider
 from harn.errors import PayloadInvalid
 from harn.model.event import Envelope, TriggerEvent

@@ -16,15 +16,15 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from harn.auth.credentials import sign_request
-from harn.connectors.github import SIGNATURE as GITHUB
 from harn.connectors.interfaces import ConnectorBinding, ConnectorContext, IConnectorPlugin, IScheme, NormalizedEvent
 from harn.connectors.keys import prove
+from harn.connectors.providers.github import SIGNATURE as GITHUB
+from harn.connectors.providers.slack import SIGNATURE as SLACK
+from harn.connectors.providers.stripe import SIGNATURE as STRIPE
+from harn.connectors.providers.webhook import WebhookConnector
 from harn.connectors.public_keys import Algorithm, PublicKeyScheme
 from harn.connectors.receivers import SignedConnector
 from harn.connectors.signatures import EXAMPLE_ID, StandardScheme
-from harn.connectors.slack import SIGNATURE as SLACK
-from harn.connectors.stripe import SIGNATURE as STRIPE
-from harn.connectors.webhook import WebhookConnector
 from harn.model.exchange import InboundRequest
 from harn.wire import canonical_json
 
@@ -75,7 +75,7 @@ def signed_headers(
     scheme: IScheme, secret: bytes, body: bytes, timestamp: float, content_type: str = "application/json"
 ) -> dict[str, str]:
     """
-    Return the headers of a request that is signed by any scheme, for example ``harn.connectors.slack.SIGNATURE``.
+    Return the headers of a request that is signed by any scheme, such as ``harn.connectors.providers.slack.SIGNATURE``.
 
     :param secret: as configured.
     :param timestamp: seconds, Unix.

@@ -17,7 +17,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_passed(self) -> None:
         """A connector that passes: its counts, and exit 0."""
-        result = CliRunner().invoke(cli, ["connector", "check", "harn.connectors.slack"])
+        result = CliRunner().invoke(cli, ["connector", "check", "harn.connectors.providers.slack"])
         self.assertEqual(result.exit_code, 0, result.output)
         self.assertRegex(
             result.output, r"^slack \(harn\.connectors\.slack; webhook\): \d+ passed, 0 failed, \d+ skipped$"
@@ -25,7 +25,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_json(self) -> None:
         """``--json`` gives every check."""
-        result = CliRunner().invoke(cli, ["connector", "check", "harn.connectors.slack", "--json"])
+        result = CliRunner().invoke(cli, ["connector", "check", "harn.connectors.providers.slack", "--json"])
         (checked,) = json.loads(result.output)["checked_connectors"]
         self.assertEqual((checked["provider"], checked["kinds"]), ("slack", ["webhook"]))
         self.assertIn({"name": "altered body", "status": "passed", "detail": ""}, checked["checks"])

@@ -8,10 +8,10 @@ from typing import Any
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
-from harn.connectors.a2a_push import A2aPushPlugin
-from harn.connectors.github import GITHUB
 from harn.connectors.interfaces import ConnectorBinding, ConnectorContext
-from harn.connectors.webhook import WebhookPlugin
+from harn.connectors.providers.a2a_push import A2aPushPlugin
+from harn.connectors.providers.github import GITHUB
+from harn.connectors.providers.webhook import WebhookPlugin
 from harn.model.exchange import InboundRequest
 from harn.testing.connectors import ConnectorCase
 from harn.testing.signers import github_headers, slack_headers, standard_headers, stripe_headers

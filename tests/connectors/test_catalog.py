@@ -9,10 +9,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.a2a_push import A2aPushPlugin
 from harn.connectors.catalog import Catalog
-from harn.connectors.github import GITHUB
-from harn.connectors.webhook import WebhookPlugin
+from harn.connectors.providers.a2a_push import A2aPushPlugin
+from harn.connectors.providers.github import GITHUB
+from harn.connectors.providers.webhook import WebhookPlugin
 
 PLUGIN = """
 from twisted.plugin import IPlugin
@@ -75,7 +75,7 @@ class CatalogTests(SynchronousTestCase):
             self.assertIs(catalog.plugin("github"), GITHUB)
             (problem,) = catalog.problems
             self.assertEqual(problem.file, __name__)
-            self.assertIn("'github' is harn.connectors.github's", problem.message)
+            self.assertIn("'github' is harn.connectors.providers.github's", problem.message)
 
     def test_broken_promises(self) -> None:
         """A plugin that does not keep its interface's promise is a problem that says how."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harn.connectors.slack import SLACK
-from harn.connectors.stripe import STRIPE
+from harn.connectors.providers.slack import SLACK
+from harn.connectors.providers.stripe import STRIPE
 from harn.testing.connectors import make_connector_tests, signed_case
 from tests.connectors.examples import a2a_push_case, github_case, webhook_case
 

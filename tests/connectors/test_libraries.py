@@ -12,9 +12,9 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from harn.connectors.cloudevents import CLOUDEVENTS
-from harn.connectors.discord import DISCORD
-from harn.connectors.standard import STANDARD
+from harn.connectors.providers.cloudevents import CLOUDEVENTS
+from harn.connectors.providers.discord import DISCORD
+from harn.connectors.providers.standard import STANDARD
 from harn.testing.signers import ED25519_PRIVATE, ED25519_PUBLIC, STANDARD_SECRET
 from tests.connectors.declared import seen
 from tests.connectors.examples import NOW

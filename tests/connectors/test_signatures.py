@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from harn.connectors.github import SIGNATURE as GITHUB
 from harn.connectors.interfaces import IScheme
+from harn.connectors.providers.github import SIGNATURE as GITHUB
+from harn.connectors.providers.slack import SIGNATURE as SLACK
+from harn.connectors.providers.stripe import SIGNATURE as STRIPE
+from harn.connectors.providers.webhook import SCHEMES
 from harn.connectors.signatures import Encoding, HmacScheme, Part, any_equal, decode_standard_secret, verify_standard
-from harn.connectors.slack import SIGNATURE as SLACK
-from harn.connectors.stripe import SIGNATURE as STRIPE
-from harn.connectors.webhook import SCHEMES
 from harn.errors import CredentialsRejected, SignatureMismatch, SignatureMissing, SignatureStale
 from harn.testing.signers import (
     github_headers,

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from harn.connectors.interfaces import ConnectorContext, Events, IReceiver, Normalized, NormalizedEvent
-from harn.connectors.webhook import WebhookConnector, WebhookPlugin
+from harn.connectors.providers.webhook import WebhookConnector, WebhookPlugin
 from harn.model.exchange import InboundRequest
 from harn.testing.connectors import ConnectorCase, make_connector_tests
 from tests.connectors.examples import webhook_case

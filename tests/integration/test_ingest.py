@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from harn.connectors.bodies import FORM
-from harn.connectors.slack import SLACK
-from harn.connectors.stripe import STRIPE
+from harn.connectors.providers.slack import SLACK
+from harn.connectors.providers.stripe import STRIPE
 from harn.testing.server import GITHUB_SECRET, Answer, ServerProcess
 from harn.testing.signers import github_headers, sign_github, slack_headers, standard_headers, stripe_headers
 from tests.integration.case import ServerCase, SharedServerCase, trigger_text

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from harn.connectors.a2a_push import A2aPushPlugin
 from harn.connectors.gate import Gate
 from harn.connectors.interfaces import CREDENTIALS, VERIFIED_HERE, ConnectorBinding, ConnectorContext
+from harn.connectors.providers.a2a_push import A2aPushPlugin
 from harn.model.event import decode_envelope
 from harn.reload.connections import RunningConnector
 from harn.testing.clients import WireAnswer, request_bytes

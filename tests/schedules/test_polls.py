@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.poll import PollSettings, read_polled
+from harn.connectors.providers.poll import PollSettings, read_polled
 from harn.errors import CallInterrupted, HandlerRaised, HandlerRetryAfter, PayloadInvalid
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.schedules import feature

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.cron import CronSettings
+from harn.connectors.providers.cron import CronSettings
 from harn.connectors.schedule import IntervalSchedule
 from harn.schedules.ticks import DAY, Owed, Record, Span, begins_at, owed
 

@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from harn.connectors.interfaces import ConnectorContext, IConnectorPlugin
-from harn.connectors.stripe import STRIPE
-from harn.connectors.webhook import WebhookPlugin
+from harn.connectors.providers.stripe import STRIPE
+from harn.connectors.providers.webhook import WebhookPlugin
 from harn.errors import PackageUnknown
 from harn.testing.checking import Outcome, check_package, check_plugin
 from harn.testing.connectors import ConnectorCase
@@ -47,7 +47,7 @@ class CheckPluginTests(SynchronousTestCase):
     def test_declared(self) -> None:
         """A declared provider is checked with the example of its declaration."""
         checked = check_plugin(STRIPE)
-        self.assertEqual((checked.provider, checked.module), ("stripe", "harn.connectors.stripe"))
+        self.assertEqual((checked.provider, checked.module), ("stripe", "harn.connectors.providers.stripe"))
         self.assertEqual(checked.count(Outcome.FAILED), 0, checked)
         self.assertGreater(checked.count(Outcome.PASSED), 10)
 
@@ -82,7 +82,7 @@ class CheckPackageTests(SynchronousTestCase):
 
     def test_warned(self) -> None:
         """A plugin without an example is named."""
-        found = check_package("harn.connectors.webhook")
+        found = check_package("harn.connectors.providers.webhook")
         self.assertEqual(found.status, "ok")
         self.assertIn("webhook: no example request", found.warnings[0])
 
@@ -98,7 +98,7 @@ class CheckPackageTests(SynchronousTestCase):
             ("no_such_package", (), "there is no package 'no_such_package'"),
             ("..acme", (), "there is no package '..acme'"),
             ("harn.model", (), "brings no connector plugin; its providers: none"),
-            ("harn.connectors.slack", ("acme",), "brings no provider acme; its providers: slack"),
+            ("harn.connectors.providers.slack", ("acme",), "brings no provider acme; its providers: slack"),
         ):
             with self.assertRaises(PackageUnknown) as caught:
                 check_package(package, providers)

@@ -6,13 +6,13 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.cloudevents import CLOUDEVENTS
-from harn.connectors.discord import DISCORD
-from harn.connectors.gitlab import GITLAB
-from harn.connectors.linear import LINEAR
-from harn.connectors.sendgrid import SENDGRID
-from harn.connectors.twilio import TWILIO
-from harn.connectors.zendesk import ZENDESK
+from harn.connectors.providers.cloudevents import CLOUDEVENTS
+from harn.connectors.providers.discord import DISCORD
+from harn.connectors.providers.gitlab import GITLAB
+from harn.connectors.providers.linear import LINEAR
+from harn.connectors.providers.sendgrid import SENDGRID
+from harn.connectors.providers.twilio import TWILIO
+from harn.connectors.providers.zendesk import ZENDESK
 from harn.model.exchange import InboundRequest
 from harn.testing.events import normalized, polled, renewed, sample, tick
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.any_sender import BASIC
-from harn.connectors.discord import DISCORD
 from harn.connectors.interfaces import ConnectorBinding, IConnectorPlugin
+from harn.connectors.providers.any_sender import BASIC
+from harn.connectors.providers.discord import DISCORD
 from harn.connectors.receivers import ConfiguredProvider
 from harn.errors import CredentialsRejected
 from harn.plugins import builtin

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from harn.connectors.any_sender import BASIC, HMAC, TOKEN
-from harn.connectors.bitbucket import BITBUCKET
-from harn.connectors.cloudevents import CLOUDEVENTS
-from harn.connectors.discord import DISCORD
-from harn.connectors.gitea import FORGEJO, GITEA
-from harn.connectors.gitlab import GITLAB
-from harn.connectors.linear import LINEAR
-from harn.connectors.notion import NOTION
-from harn.connectors.pagerduty import PAGERDUTY
-from harn.connectors.sendgrid import SENDGRID
-from harn.connectors.sentry import SENTRY
-from harn.connectors.shopify import SHOPIFY
-from harn.connectors.standard import STANDARD
-from harn.connectors.twilio import TWILIO
-from harn.connectors.zendesk import ZENDESK
+from harn.connectors.providers.any_sender import BASIC, HMAC, TOKEN
+from harn.connectors.providers.bitbucket import BITBUCKET
+from harn.connectors.providers.cloudevents import CLOUDEVENTS
+from harn.connectors.providers.discord import DISCORD
+from harn.connectors.providers.gitea import FORGEJO, GITEA
+from harn.connectors.providers.gitlab import GITLAB
+from harn.connectors.providers.linear import LINEAR
+from harn.connectors.providers.notion import NOTION
+from harn.connectors.providers.pagerduty import PAGERDUTY
+from harn.connectors.providers.sendgrid import SENDGRID
+from harn.connectors.providers.sentry import SENTRY
+from harn.connectors.providers.shopify import SHOPIFY
+from harn.connectors.providers.standard import STANDARD
+from harn.connectors.providers.twilio import TWILIO
+from harn.connectors.providers.zendesk import ZENDESK
 from harn.testing.connectors import make_connector_tests, signed_case
 
 TIMED = {"header": "X-Sig", "signed": "{method}.{url}.{timestamp}.{body}", "timestamp_header": "X-Time"}

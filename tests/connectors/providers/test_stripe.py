@@ -8,7 +8,7 @@ from stripe import SignatureVerificationError, Webhook, WebhookSignature
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.interfaces import Events
-from harn.connectors.stripe import STRIPE
+from harn.connectors.providers.stripe import STRIPE
 from harn.errors import PayloadInvalid, SignatureMismatch, SignatureStale
 from tests.connectors.declared import SECRET, deliver, only, seen
 from tests.connectors.examples import NOW

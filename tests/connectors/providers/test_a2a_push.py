@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.a2a_push import A2aPushPlugin
 from harn.connectors.fetching import fault_of_document_url
 from harn.connectors.interfaces import CREDENTIALS, NormalizedEvent
+from harn.connectors.providers.a2a_push import A2aPushPlugin
 from harn.errors import PayloadInvalid
 from harn.model.event import UNSIGNED
 from harn.wire import digest_bytes

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.connectors.github import GITHUB
 from harn.connectors.interfaces import NormalizedEvent
+from harn.connectors.providers.github import GITHUB
 from harn.errors import MediaTypeUnsupported, PayloadInvalid, SignatureMismatch
 from harn.testing.signers import github_headers
 from harn.wire import digest_bytes

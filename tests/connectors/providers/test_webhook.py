@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.interfaces import NormalizedEvent
-from harn.connectors.webhook import WebhookPlugin, WebhookSettings
+from harn.connectors.providers.webhook import WebhookPlugin, WebhookSettings
 from harn.errors import MediaTypeUnsupported, PayloadInvalid, SignatureStale, StageFailed
 from harn.testing.signers import standard_headers
 from harn.wire import digest_bytes

@@ -11,7 +11,7 @@ from slack_sdk.signature import SignatureVerifier
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.interfaces import Events, Respond
-from harn.connectors.slack import SLACK
+from harn.connectors.providers.slack import SLACK
 from harn.errors import PayloadInvalid, SignatureMismatch
 from tests.connectors.declared import FORM, SECRET, deliver, only, seen
 from tests.connectors.examples import NOW

@@ -10,7 +10,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from harn.auth.credentials import TOLERANCE
-from harn.connectors import bodies, github, slack, stripe
+from harn.connectors import bodies
 from harn.connectors.bodies import NOTHING, Document
 from harn.connectors.interfaces import (
     PUBLIC,
@@ -24,6 +24,7 @@ from harn.connectors.interfaces import (
 )
 from harn.connectors.keys import prove
 from harn.connectors.messages import Example
+from harn.connectors.providers import github, slack, stripe
 from harn.connectors.receivers import Receiver
 from harn.connectors.signatures import StandardScheme, signed_id
 from harn.errors import PayloadInvalid

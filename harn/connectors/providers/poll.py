@@ -15,8 +15,8 @@ from attrs import frozen
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from harn.connectors.cron import Idle
 from harn.connectors.interfaces import PUBLIC, ConnectorContext, IConnectorPlugin, NormalizedEvent
+from harn.connectors.providers.cron import Idle
 from harn.connectors.schedule import (
     UTC,
     CronSchedule,
