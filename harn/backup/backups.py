@@ -26,7 +26,7 @@ from harn.store.backup import Contents, Origin
 from harn.store.lock import LOCK_FILE, StateDirectoryLock
 from harn.store.sqlite.copying import Copied, refuse_foreign, restore
 from harn.store.sqlite.copying import back_up as write_backup
-from harn.store.sqlite.worker import ThreadWorker, run_in
+from harn.store.worker import ThreadWorker, run_in
 
 DATABASE = "events.sqlite"
 DIGEST_KEY = "digest.key"

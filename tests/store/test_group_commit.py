@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 
 from harn.model.delivery import DONE, WAITING
-from harn.store.sqlite.worker import run_in
+from harn.store.worker import run_in
 from harn.testing.stores.kit import NOW, accept_of, attempt_of, dedupe, new_delivery, settlement_of
 from tests.store.sqlite_case import SQLiteTestCase
 

@@ -8,8 +8,8 @@ from unittest import mock
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.store.sqlite.running import RunningNote, read_notes
-from harn.store.sqlite.worker import ThreadWorker
+from harn.store.running import RunningNote, read_notes
+from harn.store.worker import ThreadWorker
 from harn.testing.stores.kit import NOW, StoreClock
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -169,7 +169,7 @@ class RunningNoteTests(SynchronousTestCase):
 
     def test_cannot_be_written(self) -> None:
         """A note that cannot be written is logged once, and blocks no caller."""
-        with mock.patch("harn.store.sqlite.running.os.open", side_effect=OSError(28, "No space left on device")):
+        with mock.patch("harn.store.running.os.open", side_effect=OSError(28, "No space left on device")):
             for delivery_id in (1, 2):
                 self.clock.result_of(self.note.begins(delivery_id))
         self.clock.result_of(self.note.begins(3))

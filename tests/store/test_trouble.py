@@ -12,7 +12,7 @@ from harn.model.delivery import READY
 from harn.store.inbox import Kept
 from harn.store.sqlite.connection import SCHEMA_VERSION
 from harn.store.sqlite.store import SQLiteStore
-from harn.store.sqlite.worker import run_in
+from harn.store.worker import run_in
 from harn.testing.stores.kit import NOW, accept_of, dedupe, new_delivery
 from tests.store.sqlite_case import SQLiteTestCase
 

@@ -20,7 +20,7 @@ from harn.store.event_log import DEAD_LETTERS
 from harn.store.recovery import LAPSE
 from harn.store.retention import RetentionPolicy
 from harn.store.sqlite.store import SQLiteStore
-from harn.store.sqlite.worker import run_in
+from harn.store.worker import run_in
 from harn.testing.stores.kit import (
     NOW,
     accept_of,

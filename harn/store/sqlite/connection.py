@@ -17,12 +17,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
-from attrs import define
-
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
+from harn.store.database import Numbers
 
 if TYPE_CHECKING:
-    from harn.store.sqlite.executor import reads
+    from harn.store.executor import reads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -120,7 +119,7 @@ def open_readonly(path: str) -> OfflineStore:
         raise StateDirectoryUnusable(unreadable(path, error)) from error
 
 
-def unreadable(path: str, error: sqlite3.Error) -> str:
+def unreadable(path: str, error: Exception) -> str:
     """Return why ``path`` cannot be used, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
@@ -141,7 +140,7 @@ class OfflineStore:
         self._path = path
         self._connection = connection
 
-    def ask(self, operation: reads[Any, P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def ask(self, operation: reads[Any, sqlite3.Connection, P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
         Run one reading method, for example ``SQLiteGenerations.history``, and return its result.
 
@@ -187,21 +186,10 @@ SELECT name, max(highest) FROM (
 ) GROUP BY name
 """
 
+_ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+_CONNECTION_IS_SOUND = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
 _HAS_RELEASED = "SELECT 1 FROM claims WHERE expires_at < 0 LIMIT 1"
-
-
-@define
-class Numbers:
-    """The numbers given last: of deliveries, attempts, dead letters in the order of dying, records of the log."""
-
-    delivery: int
-    attempt: int
-    dead: int
-    record: int
-
-    def copy(self) -> Numbers:
-        """Return a copy."""
-        return Numbers(self.delivery, self.attempt, self.dead, self.record)
 
 
 class Session:
@@ -214,6 +202,8 @@ class Session:
     :param incarnation: the ``owner`` of accepted deliveries; 0 until this server is registered.
     :ivar has_released: False while no dead letter has released a claim; to save a statement for each batch.
     """
+
+    error: type[Exception] = sqlite3.Error
 
     def __init__(self, connection: sqlite3.Connection, incarnation: int) -> None:
         self.connection = connection
@@ -235,6 +225,43 @@ class Session:
         if version != self._seen:
             self.read_numbers()
             self._seen = version
+
+    def commit(self) -> None:
+        """See `harn.store.database.Session.commit`."""
+        self.connection.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """See `harn.store.database.Session.roll_back`."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def begin_unit(self) -> None:
+        """See `harn.store.database.Session.begin_unit`."""
+        self.connection.execute("SAVEPOINT unit")
+
+    def undo_unit(self) -> None:
+        """See `harn.store.database.Session.undo_unit`."""
+        self.connection.execute("ROLLBACK TO unit")
+
+    def end_unit(self) -> None:
+        """See `harn.store.database.Session.end_unit`."""
+        self.connection.execute("RELEASE unit")
+
+    def settle_log(self) -> None:
+        """See `harn.store.database.Session.settle_log`."""
+        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def is_about_unit(self, error: Exception) -> bool:
+        """See `harn.store.database.Session.is_about_unit`."""
+        return isinstance(error, _ABOUT_THE_UNIT)
+
+    def is_sound_after(self, error: BaseException) -> bool:
+        """See `harn.store.database.Session.is_sound_after`."""
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _CONNECTION_IS_SOUND
+
+    def close(self) -> None:
+        """See `harn.store.database.Session.close`."""
+        self.connection.close()
 
     def read_numbers(self) -> None:
         """Read the latest numbers from the database."""

@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Protocol
+from contextlib import AbstractContextManager, suppress
+from typing import Any
 
 from twisted.logger import Logger
 
 from harn.errors import EventLogGone, StateDirectoryUnusable
-from harn.store.sqlite.connection import Session, connect_reader
+from harn.store.running import RunningNote, RunningNotes
+from harn.store.sqlite.connection import Session, connect_reader, snapshot
 from harn.store.sqlite.mark import HighWaterMark
-from harn.store.sqlite.running import RunningNote, RunningNotes
 from harn.store.sqlite.schema import EventLogMissing, close_untouched, connect_writer
-from harn.store.sqlite.worker import Worker
+from harn.store.worker import Worker
 
 SUFFIXES = ("", "-wal", "-shm")
 """Of the database, its write-ahead log, and the index of that, which its connections share."""
@@ -146,64 +146,6 @@ def _descriptor_of(identity: tuple[int, int] | None) -> int | None:
 log = Logger(namespace="harn.store")
 
 
-class Database(Protocol):
-    """
-    Where a store keeps its data. `DatabaseFile` is the server's; a test may bring one in memory.
-
-    Every method but `notes` is called in the writer's thread, `connect_reader` in the reader's.
-
-    :ivar location: a path or URL without credentials, or None; ``name``: the same for messages, always there.
-    :ivar is_exclusive: a lock that the caller holds keeps others off, but for one that takes over: a server whose
-        heartbeat was not renewed since this one started is gone. Else it lives until its heartbeat lapses.
-    """
-
-    location: str | None
-    name: str
-    is_exclusive: bool
-
-    def open(self) -> Session:
-        """
-        Open the database for writing for the first time, and make it if there has been none.
-
-        :raises StateDirectoryUnusable: it cannot be used; the message says what to do.
-        :raises sqlite3.Error: it cannot be opened or read.
-        """
-
-    def opened(self, session: Session) -> None:
-        """Called when this server's row was written."""
-
-    def reopen(self, incarnation: int) -> Session:
-        """
-        Open the database for writing again, after the connection failed.
-
-        :raises EventLogGone: its files were removed or replaced.
-        """
-
-    def committed(self, session: Session, *, thorough: bool) -> None:
-        """
-        Check after a commit that it went to files that are still there, and note how far the data goes.
-
-        :param thorough: look at every file.
-        :raises EventLogGone: the files were removed or replaced.
-        """
-
-    def disconnected(self) -> None:
-        """Called when the connection was closed after a failure."""
-
-    def close(self, session: Session | None) -> None:
-        """Merge the data into one file, as far as other processes allow it, and close the connection."""
-
-    def connect_reader(self) -> sqlite3.Connection:
-        """
-        Open the database for reading.
-
-        :raises StateDirectoryUnusable, sqlite3.Error: it cannot be opened or read.
-        """
-
-    def notes(self, worker: Worker) -> RunningNotes:
-        """Return the notes of running deliveries, written by ``worker``."""
-
-
 class DatabaseFile:
     """
     One SQLite file, its write-ahead log, and the files beside it.
@@ -214,6 +156,8 @@ class DatabaseFile:
     :param evidence: paths of files that exist once a server has run: beside one, a database that is missing or empty
         is an error, not a beginning.
     """
+
+    error: type[Exception] = sqlite3.Error
 
     def __init__(
         self, path: str, *, synchronous: str = "FULL", busy_timeout: float = 5.0, evidence: Sequence[str] = ()
@@ -230,7 +174,7 @@ class DatabaseFile:
         self._server = 0  # the number that this start was given, whichever it goes on under
 
     def open(self) -> Session:
-        """See `Database.open`."""
+        """See `harn.store.database.Database.open`."""
         noted = self._mark.read()
         told_by = [path for path in (self._mark.path, *self._evidence) if os.path.exists(path)]
         try:
@@ -250,13 +194,13 @@ class DatabaseFile:
         return session
 
     def opened(self, session: Session) -> None:
-        """See `Database.opened`."""
+        """See `harn.store.database.Database.opened`."""
         self._files.note()
         self._server = session.incarnation
         self._mark.write(session.numbers, self._server)
 
     def reopen(self, incarnation: int) -> Session:
-        """See `Database.reopen`."""
+        """See `harn.store.database.Database.reopen`."""
         self._files.check()
         session = Session(self._connect(create=False), incarnation)
         self._files.check()
@@ -264,19 +208,19 @@ class DatabaseFile:
         return session
 
     def committed(self, session: Session, *, thorough: bool) -> None:
-        """See `Database.committed`."""
+        """See `harn.store.database.Database.committed`."""
         if thorough:
             self._files.check_soon()
         self._files.check()
         self._mark.write(session.numbers, self._server)
 
     def disconnected(self) -> None:
-        """See `Database.disconnected`."""
+        """See `harn.store.database.Database.disconnected`."""
         with suppress(OSError):
             self._files.note_closed()
 
     def close(self, session: Session | None) -> None:
-        """See `Database.close`."""
+        """See `harn.store.database.Database.close`."""
         if session is not None:
             with suppress(sqlite3.Error):
                 # A server that takes over must not wait for this.
@@ -295,11 +239,15 @@ class DatabaseFile:
                 )
 
     def connect_reader(self) -> sqlite3.Connection:
-        """See `Database.connect_reader`."""
+        """See `harn.store.database.Database.connect_reader`."""
         return connect_reader(self._path)
 
+    def snapshot(self, connection: Any) -> AbstractContextManager[Any]:
+        """See `harn.store.database.Database.snapshot`."""
+        return snapshot(connection)
+
     def notes(self, worker: Worker) -> RunningNotes:
-        """See `Database.notes`."""
+        """See `harn.store.database.Database.notes`."""
         return RunningNote(os.path.dirname(os.path.abspath(self._path)), worker)
 
     def _connect(self, *, create: bool) -> sqlite3.Connection:

@@ -23,9 +23,9 @@ from harn.store.deliveries import (
     Unfinished,
     disposition,
 )
+from harn.store.executor import Idea, reads, writes
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import Session
-from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.settling import DONE, NAMES, READY, SKIPPED, WAITING, Settle
 
 if TYPE_CHECKING:

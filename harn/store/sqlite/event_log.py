@@ -13,6 +13,7 @@ import msgspec
 from zope.interface import implementer
 
 from harn.model.delivery import Attempt, DeadLetter
+from harn.store.batch import GroupedUnit
 from harn.store.event_log import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -29,10 +30,9 @@ from harn.store.event_log import (
     envelope_record,
     outbox_record,
 )
-from harn.store.sqlite.batch import GroupedUnit
+from harn.store.executor import Idea, reads
 from harn.store.sqlite.connection import Session
 from harn.store.sqlite.deliveries import COLUMNS, FROM, stored, up_to
-from harn.store.sqlite.executor import Idea, reads
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

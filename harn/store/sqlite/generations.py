@@ -17,6 +17,7 @@ import msgspec
 from zope.interface import implementer
 
 from harn.errors import StoreError
+from harn.store.executor import Idea, reads, writes
 from harn.store.generations import (
     BindingRecord,
     GenerationRecord,
@@ -26,7 +27,6 @@ from harn.store.generations import (
     encode_checkpoints,
 )
 from harn.store.sqlite.connection import Session
-from harn.store.sqlite.executor import Idea, reads, writes
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

@@ -9,11 +9,11 @@ from zope.interface import implementer
 
 from harn.errors import ClaimTaken
 from harn.model.delivery import Acceptance, Claim
+from harn.store.batch import GroupedUnit, log_waiter
+from harn.store.executor import Idea
 from harn.store.inbox import IInbox, KeepingEnded, Keepings, Kept
 from harn.store.sqlite import claims
-from harn.store.sqlite.batch import GroupedUnit, log_waiter
 from harn.store.sqlite.connection import LARGE, Session
-from harn.store.sqlite.executor import Idea
 from harn.store.sqlite.generations import put_all
 from harn.store.sqlite.settling import Death, mark_dead, mark_replayed
 

@@ -14,10 +14,10 @@ from zope.interface import implementer
 
 from harn.errors import StoreError
 from harn.model.delivery import State
+from harn.store.executor import Idea, reads, writes
 from harn.store.jobs import IJobs, ItemOutcome, Job, JobFilter, JobState, NewJob, PendingItem, ReplayOrder, Replays
 from harn.store.sqlite import replays
 from harn.store.sqlite.connection import Session
-from harn.store.sqlite.executor import Idea, reads, writes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

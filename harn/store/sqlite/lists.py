@@ -27,9 +27,9 @@ from harn.store.deliveries import (
     as_held,
     hidden_triggers,
 )
+from harn.store.executor import Idea, reads
 from harn.store.sqlite.candidates import Running, candidates, first_since
 from harn.store.sqlite.deliveries import STATE
-from harn.store.sqlite.executor import Idea, reads
 from harn.store.sqlite.settling import NAMES
 
 MOST_BYTES = 16 << 20

@@ -16,7 +16,8 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from harn.errors import StateDirectoryUnusable
-from harn.store.sqlite.connection import Numbers, Session
+from harn.store.database import Numbers
+from harn.store.sqlite.connection import Session
 
 log = Logger(namespace="harn.store")
 

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from harn.model.delivery import StoredDelivery
 from harn.store.deliveries import Backlog
+from harn.store.executor import Idea, reads, writes
 from harn.store.recovery import LAPSE, IRecovery, Recovery, recovery_limit
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import Session
@@ -28,10 +29,11 @@ from harn.store.sqlite.deliveries import (
     count,
     stored,
 )
-from harn.store.sqlite.executor import Idea, reads, writes
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+
+    from harn.store.store import Beat
 
 TABLES = """
 CREATE TABLE servers (
@@ -311,25 +313,26 @@ def has_unfinished(connection: sqlite3.Connection, owner: int) -> bool:
     return bool(found)
 
 
-def register(session: Session, *, pid: int, host: str, now: float) -> int:
-    """Write a new row for this server, in a transaction of its own; give its number, which was never given before."""
+def register(session: Session, beat: Beat) -> int:
+    """See `harn.store.store.Statements.register`."""
     inserted = session.connection.execute(
-        "INSERT INTO servers (pid, host, started_at, seen_at) VALUES (?, ?, ?, ?)", (pid, host, now, now)
+        "INSERT INTO servers (pid, host, started_at, seen_at) VALUES (?, ?, ?, ?)",
+        (beat.pid, beat.host, beat.now, beat.now),
     )
     return int(inserted.lastrowid or 0)
 
 
-def renew(session: Session, *, pid: int, host: str, now: float) -> None:
-    """Record that this server was alive at ``now`` (seconds, Unix)."""
+def renew(session: Session, beat: Beat) -> None:
+    """See `harn.store.store.Statements.renew`."""
     session.connection.execute(
         "INSERT INTO servers (incarnation, pid, host, started_at, seen_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (incarnation) DO UPDATE SET seen_at = excluded.seen_at",
-        (session.incarnation, pid, host, now, now),
+        (session.incarnation, beat.pid, beat.host, beat.now, beat.now),
     )
 
 
 def last_seen(connection: sqlite3.Connection) -> Mapping[int, float]:
-    """Return by incarnation when each server was alive last (seconds, Unix)."""
+    """See `harn.store.store.Statements.last_seen`."""
     return dict(connection.execute(_SEEN).fetchall())
 
 

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 from harn.errors import StoreError
 from harn.model import delivery as model
 from harn.model.delivery import Attempt, DeadLetter, Settlement
+from harn.store.batch import GroupedUnit
 from harn.store.sqlite import claims
-from harn.store.sqlite.batch import GroupedUnit
 from harn.store.sqlite.connection import LARGE, Session
 
 READY, WAITING, DONE, DEAD = range(4)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from zope.interface import implementer
 
+from harn.store.executor import Idea, reads, writes
 from harn.store.generations import encode_checkpoints
 from harn.store.sqlite.connection import Session
-from harn.store.sqlite.executor import Idea, reads, writes
 from harn.store.sqlite.generations import put_all
 from harn.store.statistics import (
     AcceptedGroup,

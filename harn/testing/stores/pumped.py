@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -18,11 +19,11 @@ from twisted.internet.defer import Deferred, succeed
 
 from harn.clocks import WallTime
 from harn.model.delivery import StoredDelivery
-from harn.store.sqlite.connection import Session
+from harn.store.sqlite.connection import Session, snapshot
 from harn.store.sqlite.deliveries import COLUMNS, FROM, stored
 from harn.store.sqlite.schema import SCHEMA
 from harn.store.sqlite.store import SQLiteStore
-from harn.store.sqlite.worker import Answer, Work, Worker
+from harn.store.worker import Answer, Work, Worker
 
 
 class PumpedWorker:
@@ -64,7 +65,7 @@ class PumpedWorker:
             self.run()
             self.deliver()
 
-    # `harn.store.sqlite.worker.Worker`:
+    # `harn.store.worker.Worker`:
 
     def start(self) -> None:
         """See `Worker.start`."""
@@ -181,7 +182,7 @@ READ = "BEGIN"
 
 class MemoryNotes:
     """
-    Notes of what runs, as `harn.store.sqlite.running.RunningNotes` has them, in memory.
+    Notes of what runs, as `harn.store.running.RunningNotes` has them, in memory.
 
     :param noted: by incarnation, ids of what runs; shared by all servers on one database.
     """
@@ -235,13 +236,14 @@ class MemoryNotes:
 
 class MemoryDatabase:
     """
-    A `harn.store.sqlite.database.Database` in memory: it outlives each store that is opened over it.
+    A `harn.store.database.Database` in memory: it outlives each store that is opened over it.
 
     :param is_exclusive: see `Database`; False for tests of several servers that live at once.
     """
 
     location: str | None = None
     name = ":memory:"
+    error: type[Exception] = sqlite3.Error
 
     def __init__(self, *, is_exclusive: bool = True) -> None:
         self.is_exclusive = is_exclusive
@@ -252,31 +254,35 @@ class MemoryDatabase:
         self._noted: dict[int, set[int]] = {}
 
     def open(self) -> Session:
-        """See `Database.open`."""
+        """See `harn.store.database.Database.open`."""
         return Session(self.connection, 0)
 
     def opened(self, session: Session) -> None:
-        """See `Database.opened`."""
+        """See `harn.store.database.Database.opened`."""
 
     def reopen(self, incarnation: int) -> Session:
-        """See `Database.reopen`."""
+        """See `harn.store.database.Database.reopen`."""
         return Session(self.connection, incarnation)
 
     def committed(self, session: Session, *, thorough: bool) -> None:
-        """See `Database.committed`."""
+        """See `harn.store.database.Database.committed`."""
 
     def disconnected(self) -> None:
-        """See `Database.disconnected`."""
+        """See `harn.store.database.Database.disconnected`."""
 
     def close(self, session: Session | None) -> None:
-        """See `Database.close`."""
+        """See `harn.store.database.Database.close`."""
 
     def connect_reader(self) -> sqlite3.Connection:
-        """See `Database.connect_reader`."""
+        """See `harn.store.database.Database.connect_reader`."""
         return self.connection
 
+    def snapshot(self, connection: Any) -> AbstractContextManager[Any]:
+        """See `harn.store.database.Database.snapshot`."""
+        return snapshot(connection)
+
     def notes(self, worker: Worker) -> MemoryNotes:
-        """See `Database.notes`."""
+        """See `harn.store.database.Database.notes`."""
         return MemoryNotes(self._noted)
 
 
@@ -305,7 +311,7 @@ class PumpedStore(SQLiteStore):
         super().__init__(self.database, self, wall)
 
     def worker(self, name: str) -> PumpedWorker:
-        """See `harn.store.sqlite.worker.Workers`: its writer, its reader, or one for notes."""
+        """See `harn.store.worker.Workers`: its writer, its reader, or one for notes."""
         return {"harn-store-writer": self.writer, "harn-store-reader": self.reader}.get(name) or PumpedWorker()
 
     @property

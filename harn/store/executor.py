@@ -8,7 +8,6 @@ that argument out and get a Deferred. So each operation is written once, beside 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, MutableSequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -16,17 +15,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from attrs import define
 
 from harn.clocks import WallTime
-from harn.store.sqlite.batch import Call
-from harn.store.sqlite.connection import Session
+from harn.store.batch import Call
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from harn.store.sqlite.running import RunningNotes
-    from harn.store.sqlite.worker import Reader
-    from harn.store.sqlite.writer import Writer
+    from harn.store.running import RunningNotes
+    from harn.store.worker import Reader
+    from harn.store.writer import Writer
 
 I = TypeVar("I", bound="Idea")  # noqa: E741
+C = TypeVar("C")
 P = ParamSpec("P")
 T = TypeVar("T", covariant=True)
 
@@ -57,7 +56,7 @@ class Idea:
         self._executor = executor
 
 
-class reads(Generic[I, P, T]):  # noqa: N801  # a decorator
+class reads(Generic[I, C, P, T]):  # noqa: N801  # a decorator
     """
     Marks a method that only reads, written as ``(self, connection, ...) -> T``; called as ``(...) -> Deferred[T]``.
 
@@ -65,12 +64,12 @@ class reads(Generic[I, P, T]):  # noqa: N801  # a decorator
     that cannot be read. On the class, ``query`` is the method as it was written.
     """
 
-    def __init__(self, query: Callable[Concatenate[I, sqlite3.Connection, P], T]) -> None:
+    def __init__(self, query: Callable[Concatenate[I, C, P], T]) -> None:
         self.query = query
         self.__doc__ = query.__doc__
 
     @overload
-    def __get__(self, idea: None, owner: object) -> reads[I, P, T]: ...
+    def __get__(self, idea: None, owner: object) -> reads[I, C, P, T]: ...
 
     @overload
     def __get__(self, idea: I, owner: object) -> Callable[P, Deferred[T]]: ...
@@ -86,19 +85,19 @@ class reads(Generic[I, P, T]):  # noqa: N801  # a decorator
         return read
 
 
-class writes(Generic[I, P, T]):  # noqa: N801  # a decorator
+class writes(Generic[I, C, P, T]):  # noqa: N801  # a decorator
     """
     Marks a method that writes, written as ``(self, session, ...) -> T``; called as ``(...) -> Deferred[T]``.
 
     It runs in the writer's worker, as one unit; the Deferred fires when that is on disk.
     """
 
-    def __init__(self, work: Callable[Concatenate[I, Session, P], T]) -> None:
+    def __init__(self, work: Callable[Concatenate[I, C, P], T]) -> None:
         self.work = work
         self.__doc__ = work.__doc__
 
     @overload
-    def __get__(self, idea: None, owner: object) -> writes[I, P, T]: ...
+    def __get__(self, idea: None, owner: object) -> writes[I, C, P, T]: ...
 
     @overload
     def __get__(self, idea: I, owner: object) -> Callable[P, Deferred[T]]: ...

@@ -15,7 +15,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from harn.store.sqlite.worker import Worker
+from harn.store.worker import Worker
 
 log = Logger(namespace="harn.store")
 

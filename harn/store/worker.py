@@ -4,7 +4,6 @@ The threads of a store: each runs work in order and reports back to the reactor;
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
@@ -16,10 +15,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.store.sqlite.connection import snapshot
 
 if TYPE_CHECKING:
-    from harn.store.sqlite.database import Database
+    from harn.store.database import Database
 
 log = Logger(namespace="harn.store")
 
@@ -82,7 +80,7 @@ class ThreadWorker:
     """
     One thread of our own: not the reactor's pool, whose threads come and go and are shared with name look-ups.
 
-    SQLite's connections belong to the thread that opened them.
+    A connection belongs to the thread that opened it.
 
     :param reactor: an `IReactorTime` and `IReactorFromThreads`.
     """
@@ -150,13 +148,13 @@ class ThreadWorkers:
 
 class Reader:
     """
-    Runs queries over a connection that cannot write; a write-ahead log lets them see the last commit and wait for none.
+    Runs queries over a connection that cannot write; they see the last commit, and wait for none.
     """
 
     def __init__(self, database: Database, worker: Worker) -> None:
         self._database = database
         self._worker = worker
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Any = None
         self._closed = True
 
     def open(self) -> None:
@@ -164,9 +162,7 @@ class Reader:
         self._worker.start()
         self._closed = False
 
-    def read(
-        self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> Deferred[T]:
+    def read(self, query: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """
         Run ``query`` with the connection and ``args``, all of it on one state of the database.
 
@@ -190,18 +186,18 @@ class Reader:
     # In the reader's thread:
 
     @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+    def _snapshot(self) -> Iterator[Any]:
         try:
             if self._connection is None:
                 self._connection = self._database.connect_reader()
-            with snapshot(self._connection) as connection:
+            with self._database.snapshot(self._connection) as connection:
                 yield connection
-        except (sqlite3.Error, StateDirectoryUnusable) as error:
+        except (self._database.error, StateDirectoryUnusable) as error:
             self._disconnect()
             raise EventLogUnavailable(f"the event log {self._database.name} cannot be read: {error}") from error
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sqlite3.Error):
+            with suppress(self._database.error):
                 connection.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import groupby
@@ -13,17 +12,14 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable
-from harn.store.sqlite.batch import Call, Unit, write_batch
-from harn.store.sqlite.connection import Session
-from harn.store.sqlite.database import Database
-from harn.store.sqlite.worker import Worker, run_in
+from harn.store.batch import Call, Unit, write_batch
+from harn.store.database import Database, Session
+from harn.store.worker import Worker, run_in
 
 log = Logger(namespace="harn.store")
 
 MOST_BYTES = 4 * 1024 * 1024
-"""Bytes of one batch beyond which the next waits: until it is on disk, SQLite may hold much of it in memory."""
-
-_CONNECTION_IS_SOUND = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""Bytes of one batch beyond which the next waits: until it is on disk, the database may hold much of it in memory."""
 
 
 class Writer:
@@ -59,12 +55,12 @@ class Writer:
         self._incarnation = 0
         self._gone = False
 
-    def open(self, register: Callable[[Session], int]) -> Deferred[int]:
+    def open(self, register: Callable[[Any], int]) -> Deferred[int]:
         """
         Start the worker and open the database.
 
         :param register: writes this server's row, and gives its number.
-        :raises StateDirectoryUnusable, sqlite3.Error: it cannot be opened; the worker has ended.
+        :raises StateDirectoryUnusable: it cannot be opened; so says an error of its driver. The worker has ended.
         """
         self._worker.start()
 
@@ -189,7 +185,7 @@ class Writer:
             self._database.committed(self._session, thorough=Call in map(type, units))
         except EventLogGone as error:
             failure = error
-            with suppress(sqlite3.Error):
+            with suppress(self._database.error):
                 self._undo()  # and no more: what the connection has open can still be saved
         except BaseException as error:
             failure = EventLogUnavailable(f"the event log {self._database.name} cannot be written: {error}")
@@ -198,7 +194,7 @@ class Writer:
 
     def _recover(self, error: BaseException) -> None:
         """Undo the transaction, and read the numbers again; else begin the next batch with a new connection."""
-        if not isinstance(error, sqlite3.Error | StateDirectoryUnusable | OSError):
+        if not isinstance(error, self._database.error | StateDirectoryUnusable | OSError):
             log.failure("a batch failed for an unexpected reason")
         session = self._session
         if session is None:
@@ -206,10 +202,10 @@ class Writer:
         session.incarnation = self._incarnation
         try:
             self._undo()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CONNECTION_IS_SOUND:
+            if session.is_sound_after(error):
                 session.read_numbers()
                 return
-        except sqlite3.Error:
+        except self._database.error:
             # The connection cannot be used any more; the next line closes it.
             pass
         self._disconnect()
@@ -217,12 +213,12 @@ class Writer:
 
     def _settle_log(self) -> None:
         if self._session is not None:
-            with suppress(sqlite3.Error):  # the next commits try again
-                self._session.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            with suppress(self._database.error):  # the next commits try again
+                self._session.settle_log()
 
     def _undo(self) -> None:
-        if self._session is not None and self._session.connection.in_transaction:
-            self._session.connection.execute("ROLLBACK")
+        if self._session is not None:
+            self._session.roll_back()
 
     def _finish(self) -> None:
         session, self._session = self._session, None
@@ -231,8 +227,8 @@ class Writer:
     def _disconnect(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            with suppress(sqlite3.Error):
-                session.connection.close()
+            with suppress(self._database.error):
+                session.close()
 
 
 def _most(units: list[Unit]) -> int:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harn.errors import EventLogGone, HarnError, StoreError
-from harn.store.sqlite.connection import Session
+from harn.store.database import Session
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-
-_ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
 def log_waiter() -> None:
@@ -71,7 +68,7 @@ class GroupedUnit(Unit):
     __slots__ = ()
 
     @staticmethod
-    def write_all(session: Session, units: Sequence[Any], now: float) -> None:
+    def write_all(session: Any, units: Sequence[Any], now: float) -> None:
         """
         Write these units of this class, in order, within the caller's transaction.
 
@@ -85,20 +82,18 @@ class Call(Unit):
 
     __slots__ = ("work",)
 
-    def __init__(self, work: Callable[[Session], Any]) -> None:
+    def __init__(self, work: Callable[[Any], Any]) -> None:
         super().__init__()
         self.work = work
 
 
-def is_storage_failure(error: BaseException) -> bool:
+def is_storage_failure(session: Session, error: Exception) -> bool:
     """
     Return whether the database failed (full, locked, read-only, damaged, gone), rather than one unit being wrong.
     """
-    if isinstance(error, EventLogGone | OSError):
+    if isinstance(error, EventLogGone | OSError | MemoryError):
         return True
-    if isinstance(error, sqlite3.Error):
-        return not isinstance(error, _ABOUT_THE_UNIT)
-    return not isinstance(error, Exception) or isinstance(error, MemoryError)
+    return isinstance(error, session.error) and not session.is_about_unit(error)
 
 
 def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
@@ -108,22 +103,21 @@ def write_batch(session: Session, units: Sequence[Unit], now: float) -> None:
     :param now: seconds, Unix: what has expired by then is absent.
     :raises Exception: a storage failure; nothing was written, and the session's numbers are to be read again.
     """
-    execute = session.connection.execute
     session.begin()
     numbers, incarnation = session.numbers.copy(), session.incarnation
     try:
         _write_grouped(session, units, now)
-        execute("COMMIT")
+        session.commit()
     except Exception as error:
-        if is_storage_failure(error):
+        if is_storage_failure(session, error):
             raise
         # A statement for many units does not say which of them it is about.
-        execute("ROLLBACK")
+        session.roll_back()
         session.numbers, session.incarnation = numbers, incarnation
         session.begin()
         for unit in units:
             _write_alone(session, unit, now)
-        execute("COMMIT")
+        session.commit()
 
 
 def _write_grouped(session: Session, units: Sequence[Unit], now: float) -> None:
@@ -148,20 +142,19 @@ def _write_grouped(session: Session, units: Sequence[Unit], now: float) -> None:
 
 
 def _write_alone(session: Session, unit: Unit, now: float) -> None:
-    execute = session.connection.execute
     numbers, incarnation = session.numbers.copy(), session.incarnation
     unit.value = unit.error = None
-    execute("SAVEPOINT unit")
+    session.begin_unit()
     try:
         if isinstance(unit, Call):
             unit.value = unit.work(session)
         else:
             _write_grouped(session, [unit], now)
     except Exception as error:
-        if is_storage_failure(error):
+        if is_storage_failure(session, error):
             raise
-        execute("ROLLBACK TO unit")
+        session.undo_unit()
         session.numbers, session.incarnation = numbers, incarnation
         unit.value = None
         unit.error = error if isinstance(error, HarnError) else StoreError(f"it cannot be stored: {error}")
-    execute("RELEASE unit")
+    session.end_unit()

@@ -1,0 +1,139 @@
+"""
+What the writer and the reader of a store need of a database: its connections, its transactions, and its errors.
+
+`harn.store.sqlite` and other dialects bring these; whatever is the same for all of them is in `harn.store` itself.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import define
+
+if TYPE_CHECKING:
+    from harn.store.running import RunningNotes
+    from harn.store.worker import Worker
+
+
+@define
+class Numbers:
+    """The numbers given last: of deliveries, attempts, dead letters in the order of dying, records of the log."""
+
+    delivery: int
+    attempt: int
+    dead: int
+    record: int
+
+    def copy(self) -> Numbers:
+        """Return a copy."""
+        return Numbers(self.delivery, self.attempt, self.dead, self.record)
+
+
+class Session(Protocol):
+    """
+    One connection that writes, used in the writer's thread; the transaction around a unit is the caller's.
+
+    :ivar incarnation: the ``owner`` of accepted deliveries; 0 until this server is registered.
+    :ivar numbers: counted here, rather than asked of the database for each row.
+    :ivar error: the class of all errors of the database's driver.
+    """
+
+    error: type[Exception]
+    incarnation: int
+    numbers: Numbers
+
+    def begin(self) -> None:
+        """Begin a transaction as the only writer, with the right numbers."""
+
+    def commit(self) -> None:
+        """Make the transaction durable."""
+
+    def roll_back(self) -> None:
+        """Undo the transaction, if there is one."""
+
+    def begin_unit(self) -> None:
+        """Begin what can be undone alone, within the transaction."""
+
+    def undo_unit(self) -> None:
+        """Undo what was written since `begin_unit`; `end_unit` follows."""
+
+    def end_unit(self) -> None:
+        """End what `begin_unit` began."""
+
+    def read_numbers(self) -> None:
+        """Read the latest numbers from the database, after a transaction that failed."""
+
+    def settle_log(self) -> None:
+        """See `harn.store.retention.IRetention.settle_log`; where that cannot be done now, do nothing."""
+
+    def is_about_unit(self, error: Exception) -> bool:
+        """Return whether an error of the database's says that what was to be written is wrong, and it is not."""
+
+    def is_sound_after(self, error: BaseException) -> bool:
+        """Return whether the connection can be used on after an error, once the transaction is undone."""
+
+    def close(self) -> None:
+        """Close the connection, however it is."""
+
+
+class Database(Protocol):
+    """
+    Where a store keeps its data. A server's outlives it; a test may bring one in memory.
+
+    Every method but `notes` is called in the writer's thread, `connect_reader` and `snapshot` in the reader's.
+
+    :ivar location: a path or URL without credentials, or None; ``name``: the same for messages, always there.
+    :ivar error: the class of all errors of its driver.
+    :ivar is_exclusive: a lock that the caller holds keeps others off, but for one that takes over: a server whose
+        heartbeat was not renewed since this one started is gone. Else it lives until its heartbeat lapses.
+    """
+
+    location: str | None
+    name: str
+    error: type[Exception]
+    is_exclusive: bool
+
+    def open(self) -> Session:
+        """
+        Open the database for writing for the first time, and make it if there has been none.
+
+        :raises StateDirectoryUnusable: it cannot be used; the message says what to do.
+        """
+
+    def opened(self, session: Any) -> None:
+        """Called when this server's row was written."""
+
+    def reopen(self, incarnation: int) -> Session:
+        """
+        Open the database for writing again, after the connection failed.
+
+        :raises EventLogGone: it is not the one that was opened before.
+        """
+
+    def committed(self, session: Any, *, thorough: bool) -> None:
+        """
+        Check after a commit that what was written can be found again, and note how far the data goes.
+
+        :param thorough: check all that can be checked.
+        :raises EventLogGone: it went to files that were removed or replaced.
+        """
+
+    def disconnected(self) -> None:
+        """Called when the connection was closed after a failure."""
+
+    def close(self, session: Any) -> None:
+        """Close the connection, if there is one, and what else is open."""
+
+    def connect_reader(self) -> Any:
+        """
+        Return a connection for reading, which has a method ``close``.
+
+        :raises StateDirectoryUnusable: it cannot be opened or read.
+        """
+
+    def snapshot(self, connection: Any) -> AbstractContextManager[Any]:
+        """Return what runs statements on one state of the database, over a connection of `connect_reader`."""
+
+    def notes(self, worker: Worker) -> RunningNotes:
+        """Return the notes of running deliveries, written by ``worker``."""
