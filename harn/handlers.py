@@ -17,11 +17,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harn.model.event import TriggerEvent
 from harn.model.response import Response
+from harn.model.trace import NO_TRACE, TraceContext
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Context", "Log", "Reject", "Response", "RetryAfter", "SecretMissing", "TriggerEvent", "on_start", "on_stop"]
+__all__ = [
+    "Context",
+    "Log",
+    "Reject",
+    "Response",
+    "RetryAfter",
+    "SecretMissing",
+    "TraceContext",
+    "TriggerEvent",
+    "on_start",
+    "on_stop",
+]
 
 Hook = TypeVar("Hook", bound=Callable[[], Any])
 
@@ -167,9 +179,12 @@ class Context:
     :ivar deadline: seconds, Unix; the handler is cancelled then.
     :ivar replay_of: id of the event that this delivery replays, or None.
     :ivar log: a small logger.
+    :ivar trace: the `TraceContext` of this attempt: ``trace_id``, ``span_id``, ``traceparent``, and ``headers()`` for
+        requests to other services. While the server makes no traces, that of the sender, so that it is passed on; where
+        there is none, all of these are empty.
     """
 
-    __slots__ = ("_ask", "attempt", "binding", "deadline", "log", "replay_of", "trigger_id")
+    __slots__ = ("_ask", "attempt", "binding", "deadline", "log", "replay_of", "trace", "trigger_id")
 
     def __init__(
         self,
@@ -193,6 +208,7 @@ class Context:
         self.deadline = deadline
         self.replay_of = replay_of
         self.log = log
+        self.trace: TraceContext = NO_TRACE
         self._ask = ask
 
     async def secret(self, reference: str) -> str:

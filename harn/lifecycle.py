@@ -17,6 +17,7 @@ import msgspec
 from twisted.logger import Logger
 
 from harn.model.delivery import NewDelivery, Settlement
+from harn.model.event_trace import AttemptTrace
 from harn.model.references import LOCAL
 
 log = Logger(namespace="harn.lifecycle")
@@ -127,11 +128,16 @@ class Begun(Event, frozen=True, gc=False):
 
 
 class Interrupted(Event, frozen=True, gc=False):
-    """An attempt ended without an outcome, and does not count: its delivery is begun again soon."""
+    """
+    An attempt ended without an outcome, and does not count: its delivery is begun again soon.
+
+    :ivar trace: of `Settled`.
+    """
 
     trigger_id: str
     binding: str
     delivery_id: int
+    trace: AttemptTrace | None = None
 
 
 class Settled(Event, frozen=True, gc=False):
@@ -142,6 +148,7 @@ class Settled(Event, frozen=True, gc=False):
     :ivar predicate_passed: this attempt asked the predicate, and it said yes.
     :ivar handler_kind: the scheme of the binding's destination.
     :ivar received_at: when the event was received (seconds, Unix).
+    :ivar trace: the context that the attempt ran in; None where there was no attempt, and while traces are off.
     """
 
     trigger_id: str
@@ -153,6 +160,7 @@ class Settled(Event, frozen=True, gc=False):
     settlement: Settlement
     handler_kind: str = LOCAL
     received_at: float = 0.0
+    trace: AttemptTrace | None = None
 
 
 class DeadLettered(Event, frozen=True, gc=False):

@@ -23,6 +23,7 @@ from harn.clocks import WallClock, WallTime
 from harn.errors import EventLogUnavailable
 from harn.lifecycle import Event, Lifecycle
 from harn.manifest.settings import OrchestratorSettings
+from harn.model.event_trace import TraceContexts
 from harn.observability.metrics import Metrics
 from harn.operations.registry import Audit, Operations
 from harn.options import ServeOptions
@@ -87,6 +88,7 @@ class Server:
     :ivar settings: ``[orchestrator]`` of the live generation; the defaults before there is one.
     :ivar services: run from before the first generation until everything else has ended.
     :ivar background: run while the server serves.
+    :ivar traces: makes the trace contexts of events and attempts; None while traces are off.
     :ivar started_at: seconds, Unix; 0 before it starts.
     :ivar stopped_at: seconds, Unix; None while it runs.
     """
@@ -115,6 +117,7 @@ class Server:
         self.settings = OrchestratorSettings()
         self.services = Services(reactor)
         self.background = Services(reactor)
+        self.traces: TraceContexts | None = None
         self.started_at = 0.0
         self.stopped_at: float | None = None
         self._parts: dict[type[Any], Any] = {}

@@ -251,7 +251,11 @@ class FixtureImporter:
     def _new(self, fixture: Fixture, binding: BindingVersion) -> NewDelivery:
         now = self.wall.seconds()
         envelope = structs.replace(
-            fixture.envelope, id=new_event_id(now), received_at=rfc3339(now), trace_id=new_trace_id(now)
+            fixture.envelope,
+            id=new_event_id(now),
+            received_at=rfc3339(now),
+            trace_id=new_trace_id(now),
+            trace_link="",  # its headers name the trace of an old request
         )
         return NewDelivery(
             event_id=envelope.id,

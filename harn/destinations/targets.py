@@ -94,6 +94,7 @@ def call_of(delivery: OutgoingDelivery, handler: str | None) -> Call:
         timeout=delivery.timeout,
         replay_of=delivery.replay_of,
         secrets=delivery.secrets,
+        trace=delivery.trace,
     )
 
 

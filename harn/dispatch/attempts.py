@@ -54,6 +54,7 @@ class Attempts:
         self._registry, self._lifecycle = parts.registry, parts.lifecycle
         self._scheduler, self._bodies, self._settler = parts.scheduler, parts.bodies, parts.settler
         self._interruptions, self._retries, self._closing = parts.interruptions, parts.retries, parts.closing
+        self._traces = parts.traces
 
     def begin(self, delivery: Delivery) -> None:
         """Begin a delivery, which its queue counts as begun; give it up if nothing is left that it may run on."""
@@ -67,6 +68,8 @@ class Attempts:
         delivery.become(Phase.RUNNING)
         delivery.began_at = self._clock.seconds()
         self._scheduler.begun(delivery)
+        if self._traces is not None:
+            delivery.trace = self._traces.begin(delivery.envelope, delivery.event_id, self._wall.seconds())
         if not delivery.is_read_back and delivery.body is not None:
             self._deliveries.begins_at_once(delivery.delivery_id)
             self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
@@ -148,7 +151,7 @@ class Attempts:
             # Nothing of it runs on: it was cut off just now.
             self._turns.and_turn([self._settler.give_up(delivery, running=True)])
         elif isinstance(error, CallInterrupted):
-            self._lifecycle.emit(Interrupted(binding.id, binding.key, delivery.delivery_id))
+            self._lifecycle.emit(Interrupted(binding.id, binding.key, delivery.delivery_id, delivery.trace))
             self._turns.and_turn([self._interruptions.queue_again(delivery, suspect=error.suspect)])
         else:
             if not isinstance(error, AttemptFailed):

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from harn.lifecycle import Settled
 from harn.model.delivery import LARGE_BODY, NewDelivery, Settlement, StoredDelivery
+from harn.model.event_trace import AttemptTrace
 from harn.model.exchange import OutgoingDelivery, Running
 from harn.triggers.binding import BindingVersion, Target
 
@@ -71,6 +72,7 @@ class Delivery(msgspec.Struct, eq=False):
     :ivar first_seen: when it was accepted (seconds, Unix).
     :ivar body: None while a large one is in the store alone. ``large``: the bytes of a large body, 0 for a small one.
     :ivar size: the bytes that it keeps in memory while it waits: of a large body none.
+    :ivar trace: the context of its attempt, from its beginning until it is settled; None while traces are off.
     """
 
     delivery_id: int
@@ -95,6 +97,7 @@ class Delivery(msgspec.Struct, eq=False):
     binding: BindingVersion = cast("BindingVersion", None)
     destination: Target = cast("Target", None)
     began_at: float = 0.0
+    trace: AttemptTrace | None = None
 
     @classmethod
     def accepted(cls, delivery_id: int, queue: Queue, new: NewDelivery) -> Delivery:
@@ -155,6 +158,7 @@ class Delivery(msgspec.Struct, eq=False):
             timeout=binding.spec.timeout,
             replay_of=self.replay_of,
             secrets=binding.spec.handler_secrets,
+            trace=self.trace,
         )
 
     def settled(self, settlement: Settlement) -> Settled:
@@ -171,6 +175,7 @@ class Delivery(msgspec.Struct, eq=False):
             settlement,
             binding.handler_kind,
             self.first_seen,
+            self.trace,
         )
 
     def drop_body(self) -> None:

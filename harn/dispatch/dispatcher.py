@@ -54,7 +54,7 @@ class Dispatcher:
         lifecycle = server.lifecycle
         self._interpreters, self._deliveries = server.interpreters, server.store.deliveries
         self._registry = registry
-        parts = Parts(server.reactor, server.wall, server.store, registry, lifecycle, limits)
+        parts = Parts(server.reactor, server.wall, server.store, registry, lifecycle, limits, server.traces)
         self._attempts = Attempts(self, parts, server.random)
         self._wakeups, self._writes = parts.wakeups, parts.writes
         self._room, self._bodies = parts.room, parts.bodies

@@ -18,6 +18,7 @@ from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.settler import Interruptions, Settler
 from harn.dispatch.timers import Wakeups, Writes
 from harn.lifecycle import Lifecycle
+from harn.model.event_trace import TraceContexts
 from harn.store.interfaces import IStore
 from harn.triggers.registry import Registry
 
@@ -37,7 +38,11 @@ class Limits:
 
 
 class Parts:
-    """Each part is made of those before it."""
+    """
+    Each part is made of those before it.
+
+    :ivar traces: makes the trace contexts of attempts; None while traces are off.
+    """
 
     def __init__(
         self,
@@ -47,9 +52,11 @@ class Parts:
         registry: Registry,
         lifecycle: Lifecycle,
         limits: Limits,
+        traces: TraceContexts | None = None,
     ) -> None:
         self.clock, self.wall = clock, wall
         self.registry, self.lifecycle = registry, lifecycle
+        self.traces = traces
         self.deliveries = deliveries = store.deliveries
         self.wakeups = Wakeups(clock, wall, lifecycle)
         self.writes = Writes(clock)

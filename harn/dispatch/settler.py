@@ -149,6 +149,7 @@ class Settler:
         self.unsettled -= 1
         binding, queue = delivery.binding, delivery.queue
         settled = delivery.settled(settlement)
+        delivery.trace = None  # of the attempt that is over
         delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
         further: Deferred[None] | None = None
         if settlement.state in (READY, WAITING):
@@ -232,6 +233,7 @@ class Interruptions:
         :return: fires when it is queued, or given up.
         """
         delivery.deaths += suspect
+        delivery.trace = None
         queue = self._queues.of(delivery.binding.id, delivery.queue.version)  # open again, if the trigger came back
         if self._registry.for_queued(delivery.binding.id, queue.version) is None:
             return self._settler.give_up(delivery)

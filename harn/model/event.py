@@ -92,7 +92,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     ``received_at`` and ``occurred_at`` are RFC 3339 in UTC; ``headers`` are as received, without the server's own
     credentials, with lower-case names; ``payload`` holds the provider's fields that are not in the body; ``lifted``
     maps the name of each other field to its path in the parsed body; ``body_format`` is ``json``, ``form`` (a form
-    whose field ``payload`` is JSON), ``fields`` (any other form), ``bytes`` or ``none``.
+    whose field ``payload`` is JSON), ``fields`` (any other form), ``bytes`` or ``none``. ``trace_link`` is there where
+    the event is not of the request that its headers describe: of a replay, the ``traceparent`` of the event that it
+    repeats; of an imported one, empty.
     """
 
     id: str
@@ -108,6 +110,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any]
     lifted: dict[str, list[str]]
     body_format: str
+    trace_link: str | UnsetType = UNSET
 
 
 _encoder = msgspec.json.Encoder()
@@ -211,6 +214,12 @@ class TriggerEvent:
     def trace_id(self) -> str:
         """``trace_`` and a UUIDv7, one for each request."""
         return self._envelope.trace_id
+
+    @property
+    def trace_link(self) -> str | None:
+        """The ``traceparent`` of the event that a replay repeats; empty for an imported event, else None."""
+        link = self._envelope.trace_link
+        return None if link is UNSET else link
 
     @property
     def tenant_id(self) -> str | None:

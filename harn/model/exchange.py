@@ -9,6 +9,7 @@ import msgspec
 
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.references import FunctionReference
+from harn.model.trace import TraceContext, passed_on
 
 
 class InboundRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -40,6 +41,7 @@ class OutgoingDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     :ivar predicate: the function that decides first whether to deliver; None when there is none, or it has said yes.
     :ivar replay_of: the id of the event that was sent again, if it was.
     :ivar secrets: references of the secrets that a handler may ask for; None: any.
+    :ivar trace: the trace context of this attempt; None while traces are off. `trace_headers` is what to send on.
     """
 
     target: str
@@ -53,6 +55,15 @@ class OutgoingDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     predicate: FunctionReference | None = None
     replay_of: str | None = None
     secrets: tuple[str, ...] | None = None
+    trace: TraceContext | None = None
+
+    def trace_headers(self) -> dict[str, str]:
+        """
+        Return ``traceparent`` and ``tracestate`` for a request that carries this delivery on.
+
+        While traces are off, those that the sender's request came with; none where it had none.
+        """
+        return (self.trace or passed_on(self.event())).headers()
 
     def event(self) -> TriggerEvent:
         """Return the event; each call decodes it."""

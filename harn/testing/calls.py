@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from harn.errors import AttemptFailed, HandlerRaised, HandlerRejected, HandlerRetryAfter, ResultInvalid, ResultTooLarge
 from harn.model.event import Envelope, encode_envelope
 from harn.model.references import FunctionReference, parse_function_reference
+from harn.model.trace import TraceContext
 from harn.vm.interfaces import Call
 
 SECRETS = {"github/token": "gehéim".encode()}
@@ -31,6 +34,8 @@ HANDLERS = """
         assert isinstance(event, TriggerEvent) and isinstance(context, Context)
         return {"event": event.to_dict(), "attempt": context.attempt, "replay_of": context.replay_of,
                 "binding": context.binding, "deadline": context.deadline}
+    async def trace(event, context):
+        return [context.trace.trace_id, context.trace.span_id, context.trace.headers(), bool(context.trace)]
     def size(event): return [len(event.raw_body), sum(event.raw_body)]
     def echo(event): return event.provider_payload["raw"]
 
@@ -174,6 +179,8 @@ def make_call(
     attempt: int = 1,
     replay_of: str | None = None,
     secrets: tuple[str, ...] | None = None,
+    trace: TraceContext | None = None,
+    headers: Mapping[str, str] = {},
 ) -> Call:
     """Make a call of trigger ``gh``; a plain name is a function of module ``handlers``, None no handler at all."""
     envelope = Envelope(
@@ -183,7 +190,7 @@ def make_call(
         received_at="2026-01-02T03:04:05.678Z",
         dedupe_key="d-1",
         trace_id="trace_1",
-        headers={"x-github-event": "issues"},
+        headers={"x-github-event": "issues", **headers},
         signature_status={"state": "verified"},
         payload={"event": "issues"},
         lifted={"action": ["action"]},
@@ -201,6 +208,7 @@ def make_call(
         timeout=timeout,
         replay_of=replay_of,
         secrets=secrets,
+        trace=trace,
     )
 
 

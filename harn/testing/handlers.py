@@ -30,6 +30,7 @@ from harn.errors import AttemptFailed, HandlerRetryAfter
 from harn.handlers import Context, Log, Reject, RetryAfter, SecretMissing, TriggerEvent
 from harn.model.event import read_fixture
 from harn.model.references import parse_function_reference
+from harn.model.trace import TRACESTATE, parse_traceparent, passed_on
 from harn.testing.events import (
     bitbucket,
     cloudevents,
@@ -147,10 +148,12 @@ class DeliveryContext:
     The delivery of an attempt, as `harn.handlers.Context` describes it.
 
     :ivar replay_of: id of the event that it replays, or None.
+    :ivar traceparent: of ``context.trace``; empty for that of the event's own headers, as while traces are off.
     """
 
     trigger_id: str = "test"
     replay_of: str | None = None
+    traceparent: str = ""
 
 
 def run_handler(
@@ -187,6 +190,8 @@ def run_handler(
         log=Log(lambda level, message, fields: log.append(LoggedRecord(level, message, fields))),
         ask=lambda reference: _secret(secrets, reference),
     )
+    given = delivery.traceparent
+    context.trace = parse_traceparent(given, event.headers.get(TRACESTATE, "")) if given else passed_on(event)
     run = _Attempt(event, context, timeout)
     if predicate is None or run.wants(predicate):
         run.handle(function)

@@ -29,6 +29,7 @@ from harn.errors import (
     SecretUnavailable,
 )
 from harn.model.problem import Problem
+from harn.model.trace import TraceContext
 from harn.testing.calls import FAILING_HOOKS, FAILURES, HANDLERS, HOOKS, RESULTS, SECRETS, make_call, refer
 from harn.vm.bundle import Bundle
 from harn.vm.calls import run_call
@@ -169,6 +170,15 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             payload = {"provider": "github", "event": "issues", "action": "opened", "raw": {"action": "opened"}}
             self.assertEqual(seen["event"]["provider_payload"], payload)
             self.assertEqual(seen["event"]["dedupe_key"], "d-1")
+
+        async def test_trace(self) -> None:
+            """A handler gets the trace context of its attempt; without one, that of its request; else an empty one."""
+            interpreter = await self.make()
+            new, sent = TraceContext("c" * 32, "d" * 16, 1, "v=1"), TraceContext("a" * 32, "b" * 16).headers()
+            seen = await self.result(interpreter, "trace", trace=new, headers=sent)
+            self.assertEqual(seen, ["c" * 32, "d" * 16, new.headers(), True])
+            self.assertEqual(await self.result(interpreter, "trace", headers=sent), ["a" * 32, "b" * 16, sent, True])
+            self.assertEqual(await self.result(interpreter, "trace"), ["", "", {}, False])
 
         async def test_bodies_pass_intact(self) -> None:
             """A megabyte of every byte, and text of every script, arrive and return as they are."""

@@ -205,6 +205,7 @@ def begin_frame(number: int, call: Call) -> Begin:
         call.attempt,
         call.timeout,
         call.replay_of,
+        "" if call.trace is None else call.trace.text,
         call.envelope,
         call.body,
     )

@@ -60,7 +60,11 @@ class Resolve(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Begin a call; see `harn.vm.interfaces.Call`. ``number`` is 1 or more."""
+    """
+    Begin a call; see `harn.vm.interfaces.Call`. ``number`` is 1 or more.
+
+    ``trace`` is ``traceparent``, and ``tracestate`` after a space; empty for none.
+    """
 
     number: int
     handler: str | None
@@ -70,6 +74,7 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag=3):
     attempt: int
     timeout: float
     replay_of: str | None
+    trace: str
     envelope: bytes
     body: bytes
 

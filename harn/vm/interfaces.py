@@ -11,6 +11,7 @@ from zope.interface import Attribute, Interface
 
 from harn.model.exchange import Endings, Running
 from harn.model.references import FunctionReference
+from harn.model.trace import TraceContext
 from harn.vm.bundle import Bundle
 from harn.vm.sources import BundleProblem
 
@@ -24,6 +25,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         event.
     :ivar secrets: references of the secrets that it may fetch; None: any.
     :ivar timeout: seconds that predicate and handler may run together.
+    :ivar trace: the trace context of the attempt; None while traces are off.
     """
 
     binding: str
@@ -37,6 +39,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timeout: float
     replay_of: str | None = None
     secrets: tuple[str, ...] | None = None
+    trace: TraceContext | None = None
 
     def __post_init__(self) -> None:
         if self.handler is None and self.predicate is None:

@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 def begin(number: int, body: bytes) -> Begin:
     """Make a frame that begins a call."""
-    return Begin(number, "m:f", None, "gh@v1", "gh", 1, 30.0, None, b"{}", body)
+    return Begin(number, "m:f", None, "gh@v1", "gh", 1, 30.0, None, "", b"{}", body)
 
 
 class ChannelTests(SynchronousTestCase):

@@ -38,6 +38,7 @@ FRAMES = st.lists(
             attempt=st.integers(1, 9),
             timeout=st.floats(0, 100),
             replay_of=st.none(),
+            trace=st.just(""),
             envelope=st.binary(max_size=50),
             body=st.binary(max_size=300),
         ),
@@ -49,7 +50,7 @@ FRAMES = st.lists(
 
 def begin(number: int, body: bytes) -> Begin:
     """Make a frame that begins a call."""
-    return Begin(number, "m:f", None, "gh@v1", "gh", 1, 30.0, None, b"{}", body)
+    return Begin(number, "m:f", None, "gh@v1", "gh", 1, 30.0, None, "", b"{}", body)
 
 
 class FrameTests(SynchronousTestCase):

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
-from msgspec import structs
 
 from harn.model import delivery as model
 from harn.model.delivery import CANCELLED, DEAD, DONE, LARGE_BODY, READY, State, StoredDelivery
-from harn.model.event import decode_envelope, encode_envelope
+from harn.model.event_trace import replayed_envelope
 from harn.store.jobs import GONE, ItemOutcome, ReplayOrder, Replays
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import Session
@@ -108,7 +107,7 @@ def replay(session: Session, orders: Sequence[ReplayOrder], now: float, max_byte
 def _accept_again(session: Session, order: ReplayOrder, recorded: _Recorded, now: float) -> StoredDelivery:
     """Write the new delivery, and name it in the old one."""
     session.numbers.delivery += 1
-    envelope = encode_envelope(structs.replace(decode_envelope(recorded.envelope), id=order.event_id))
+    envelope = replayed_envelope(recorded.envelope, order.event_id)
     new = _delivery(session.numbers.delivery, order, recorded, envelope, now)
     row = (new.delivery_id, new.event_id, new.trigger_id, new.version, new.provider, new.kind)
     session.connection.execute(_COPY_EVENT, (new.delivery_id, envelope, order.delivery_id))

@@ -28,6 +28,7 @@ from harn.model.delivery import (
     State,
 )
 from harn.model.event import decode_envelope
+from harn.model.event_trace import replayed_envelope
 from harn.store.deliveries import DeliveryFilter, ListedDelivery, WholeDelivery
 from harn.store.event_log import DEAD_LETTERS
 from harn.store.jobs import REPLAY, ItemOutcome, Job, JobFilter, JobState, NewJob, ReplayOrder, Replays
@@ -244,6 +245,7 @@ class JobTests(StoreTestCase):
         self.assertEqual((row.provider, row.kind, row.body, row.attempts), ("github", before.kind, b"\x00\xff", 0))
         envelope = decode_envelope(row.envelope)
         self.assertEqual((envelope.id, before.state), (f"r{old}", REPLAYED))
+        self.assertEqual(row.envelope, replayed_envelope(before.envelope, f"r{old}"))
         self.assertEqual(self.ready_ids(), [row.delivery_id])
         self.assertEqual(self.kinds(DEAD_LETTERS), ["dlq_moved"])
 

@@ -19,6 +19,7 @@ import msgspec
 from harn.handlers import LONGEST_WAIT, Context, Log, Reject, RetryAfter, TriggerEvent
 from harn.model.event import decode_envelope
 from harn.model.response import Response
+from harn.model.trace import handler_trace
 from harn.vm.child.forks import end_copy
 from harn.vm.child.functions import UserFunction
 from harn.vm.child.threads import Job, interrupt, withdraw_interrupt
@@ -208,7 +209,7 @@ class RunningCall:
     async def _apply(self, function: UserFunction, event: TriggerEvent) -> Any:
         if not function.is_async and self._session.threads is not None:
             return await self._apply_in_thread(function, event)
-        result = function.call(event, self._make_context()) if function.wants_context else function.call(event)
+        result = function.call(event, self._make_context(event)) if function.wants_context else function.call(event)
         return await result if hasattr(result, "__await__") else result
 
     async def _apply_in_thread(self, function: UserFunction, event: TriggerEvent) -> Any:
@@ -291,20 +292,17 @@ class RunningCall:
         CURRENT.set(self)
         self._thread = get_ident()
         try:
-            return function.call(event, self._make_context()) if function.wants_context else function.call(event)
+            return function.call(event, self._make_context(event)) if function.wants_context else function.call(event)
         finally:
             self._thread = None
-
-    # Arguments and results
 
     def _event(self) -> Any:
         """Return the argument: the event; of a call without one the JSON value that stands instead of its body."""
         if not self._begin.envelope:
-            value: Any = msgspec.json.decode(self._begin.body)
-            return value
+            return msgspec.json.decode(self._begin.body)
         return TriggerEvent(decode_envelope(self._begin.envelope), self._begin.body)
 
-    def _make_context(self) -> Context:
+    def _make_context(self, event: Any) -> Context:
         if self.context is None:
             begin = self._begin
             self.context = Context(
@@ -316,6 +314,8 @@ class RunningCall:
                 log=Log(self._log),
                 ask=self._ask,
             )
+            if begin.envelope:
+                self.context.trace = handler_trace(begin.trace, event)
         return self.context
 
     def _log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
