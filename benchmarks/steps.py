@@ -25,6 +25,7 @@ from twisted.internet.task import Clock
 import harn
 from benchmarks.figures import Goals, Table
 from benchmarks.traffic import request_parts
+from harn.auth.authenticator import LiveCredentials
 from harn.auth.credentials import Credentials
 from harn.connectors.interfaces import PUBLIC, ConnectorBinding, ConnectorContext
 from harn.connectors.providers.github import GITHUB
@@ -34,7 +35,6 @@ from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.intake import Intake
 from harn.dispatch.parts import Limits
 from harn.listener.admission import Admission
-from harn.listener.credentials import LiveCredentials
 from harn.listener.ingest import Ingest
 from harn.listener.site import HarnSite, Places
 from harn.manifest.model import TriggerSpec

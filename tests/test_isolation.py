@@ -26,7 +26,7 @@ LONGEST_PAUSE = 0.05
 """Seconds between two looks at something that a test waits for."""
 STILL_PRIVATE = frozenset(
     (
-        *("connectors/test_stripe.py", "listener/test_connection_limit.py", "listener/test_endpoint.py"),
+        *("connectors/providers/test_stripe.py", "listener/test_connection_limit.py", "listener/test_endpoint.py"),
         *("listener/test_ingest.py", "listener/test_tls.py", "listener/test_unverified.py"),
         *("orchestrator/test_service.py", "orchestrator/test_state_directory.py"),
         *("reload/invariants.py", "reload/machine.py", "reload/test_probation.py", "reload/watched.py"),

@@ -48,7 +48,7 @@ LAYERS: dict[str, int] = {
     "schedules": 5,
     "history": 5,
     "backup": 5,
-    "keys": 5,
+    "api_keys": 5,
     "statistics": 5,
     "listener": 6,
     "watch": 6,

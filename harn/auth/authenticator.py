@@ -187,3 +187,32 @@ def _guard(signature: bytes, timestamp: int) -> Claim:
     """
     key = "signature:" + hashlib.sha256(signature).hexdigest()
     return Claim(scope=GUARD_SCOPE, key=key, expires_at=float(timestamp + 2 * TOLERANCE))
+
+
+class LiveCredentials:
+    """
+    Holds the authenticators of the current credentials.
+
+    :param token: of the state directory, which the admin API accepts too.
+    :param ring: the named keys, which the admin API accepts, too; routes of triggers do not.
+    :ivar are_configured: there are any.
+    """
+
+    def __init__(self, token: bytes | None, ring: KeyRing | None = None) -> None:
+        self._token = token
+        self._ring = KeyRing() if ring is None else ring
+        self.replace(Credentials())
+
+    def replace(self, credentials: Credentials) -> None:
+        """Accept these from now on, and no others."""
+        self.are_configured = credentials.configured
+        self._authenticator = Authenticator(credentials, ring=self._ring, accepts_named=False)
+        self._admin_authenticator = Authenticator(credentials, self._token, self._ring)
+
+    def authenticator(self) -> Authenticator:
+        """Return the current one for routes of triggers."""
+        return self._authenticator
+
+    def admin_authenticator(self) -> Authenticator:
+        """Return the current one for the admin API."""
+        return self._admin_authenticator

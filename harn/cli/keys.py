@@ -10,12 +10,7 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
-from harn.auth.keys import KEYS, NamedKey, digest_key, make_key, read_keys, with_key, without_key
-from harn.cli.client import ask
-from harn.cli.options import parameters_from, with_json, with_parameters, with_place
-from harn.cli.place import ServerTarget, with_server
-from harn.cli.rows import Column, Rows, draw, print_json
-from harn.keys.operations import (
+from harn.api_keys.operations import (
     CreateKey,
     KeyCreated,
     KeyList,
@@ -26,6 +21,11 @@ from harn.keys.operations import (
     list_keys,
     revoke_key,
 )
+from harn.auth.keys import KEYS, NamedKey, digest_key, make_key, read_keys, with_key, without_key
+from harn.cli.client import ask
+from harn.cli.options import parameters_from, with_json, with_parameters, with_place
+from harn.cli.place import ServerTarget, with_server
+from harn.cli.rows import Column, Rows, draw, print_json
 from harn.model.display import visible
 from harn.operations.model import Operation, Role
 from harn.operations.parameters import Parameters, given

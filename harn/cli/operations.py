@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from harn.alerts import operations as alert_operations
+from harn.api_keys import operations as key_operations
 from harn.backup import backups as backup_operations
 from harn.circuits import operations as circuit_operations
 from harn.deliveries import change_operations, job_operations
 from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
 from harn.history import operations as history_operations
-from harn.keys import operations as key_operations
 from harn.operations.http import show_api
 from harn.operations.model import Operation
 from harn.orchestrator import operations as server_operations

@@ -29,7 +29,6 @@ from harn.connectors.interfaces import (
     NormalizedEvent,
     Respond,
 )
-from harn.connectors.keys import Scheme, keys_of, prove
 from harn.connectors.messages import (
     Example,
     Fact,
@@ -46,6 +45,7 @@ from harn.connectors.messages import (
     member,
     nothing,
 )
+from harn.connectors.signing_keys import Scheme, keys_of, prove
 from harn.errors import PayloadInvalid, SignatureMissing, SignatureStale
 from harn.manifest.tables import StructSchema
 from harn.model.event import VERIFIED

@@ -1,4 +1,8 @@
-"""An HMAC over any parts of a request, said as a template such as ``v0:{timestamp}:{body}``."""
+"""
+An HMAC over any parts of a request, given as a template such as ``v0:{timestamp}:{body}``.
+
+One part may be the URL as its sender wrote it, which a proxy may have changed on the way.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,13 @@ from zope.interface import implementer
 
 from harn.connectors.interfaces import Headers, IRequestScheme
 from harn.connectors.signatures import Encoding, HmacScheme, Part, any_equal
-from harn.connectors.urls import urls_of
 from harn.errors import SignatureMissing
 from harn.model.exchange import InboundRequest
 
 _PIECE = re.compile(r"\{([^{}]*)\}")
 _NAMES = ("body", "timestamp", "method", "path", "query", "url")
 _HEADER = "header:"
+_PORTS = {"https": "443", "http": "80"}
 
 Piece = bytes | str
 """Constant bytes, or the name of a part: one of `_NAMES`, or ``header:`` and a name in lower case."""
@@ -130,3 +134,23 @@ class RequestHmac(HmacScheme):
                 text = request.headers.get(name, "") if piece.startswith(_HEADER) else texts[piece]
                 parts.append(text.encode("latin-1", "replace"))
         return b"".join(parts)
+
+
+def urls_of(request: InboundRequest, configured: str | None = None) -> tuple[str, ...]:
+    """
+    Return what the sender may have called the URL, the likeliest first.
+
+    :param configured: the URL as it is entered at the sender, whose query does not count; None: it is made of ``Host``,
+        for HTTPS and for HTTP, with and without a port.
+    """
+    query = f"?{request.query}" if request.query else ""
+    if configured is not None:
+        return (configured.partition("?")[0] + query,)
+    host = request.headers.get("host", "")
+    name, colon, port = host.rpartition(":")
+    bare = name if colon and port.isdigit() else host
+    return tuple(
+        f"{scheme}://{authority}{request.path}{query}"
+        for scheme, default in _PORTS.items()
+        for authority in dict.fromkeys((host, bare, f"{bare}:{default}"))
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from harn.auth.authenticator import LiveCredentials
 from harn.console.assets import Assets
 from harn.console.attempts import Attempts
 from harn.console.desk import Desk
@@ -17,7 +18,6 @@ from harn.console.sessions import Sessions
 from harn.console.sign_in import ROOT, Door
 from harn.console.traffic import Traffic
 from harn.console.triggers import TriggerPages
-from harn.listener.credentials import LiveCredentials
 from harn.listener.site import HarnSite
 from harn.server import Server
 

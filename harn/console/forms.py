@@ -13,8 +13,9 @@ from harn.console.sessions import Session
 from harn.errors import NotPermitted, PayloadInvalid, RouteUnknown
 from harn.listener.request import HarnRequest
 from harn.manifest.diagnostics import quote
+from harn.operations.http import parameters_of
 from harn.operations.model import Operation
-from harn.operations.parameters import Parameters
+from harn.operations.parameters import In, Parameters
 
 P = TypeVar("P", bound=Parameters)
 
@@ -75,20 +76,9 @@ def parameters_in(operation: Operation[Any, P, Any], fields: Mapping[str, Any]) 
 
     :raises PayloadInvalid: one is wrong or missing; says what it must be.
     """
-    read: dict[str, Any] = {}
-    for each in operation.fields:
-        value = fields.get(each.key, "")
-        try:
-            if value != "":
-                read[each.name] = each.read_text(value) if isinstance(value, str) else each.read(value)
-            elif each.is_required:
-                raise ValueError(f"must be {each.expected}, got nothing")
-        except ValueError as wrong:
-            raise PayloadInvalid(f"{each.key}: {wrong}") from None
-    try:
-        return operation.parameters(**read)
-    except ValueError as wrong:
-        raise PayloadInvalid(str(wrong)) from None
+    values = {each.name: fields.get(each.key, "") for each in operation.fields}
+    given = {name: None if value == "" else value for name, value in values.items()}
+    return parameters_of(operation, given, texts=frozenset(In))
 
 
 def number_in(text: str) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from attrs import frozen
 from msgspec import UNSET
 
-from harn.auth.authenticator import Identity
+from harn.auth.authenticator import Identity, LiveCredentials
 from harn.clocks import WallTime
 from harn.console.attempts import MOST_FAILURES, Attempts
 from harn.console.origins import is_secure, network_of_sender
 from harn.console.sessions import LIFETIME, Session, Sessions
 from harn.errors import CredentialsRejected, RateExceeded
-from harn.listener.credentials import LiveCredentials
 from harn.listener.request import HarnRequest
 from harn.operations.model import Caller
 from harn.operations.registry import DONE, FAILED, TOPIC, AuditRecord, Records, new_record_id

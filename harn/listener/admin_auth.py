@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from harn.auth.authenticator import LiveCredentials
 from harn.clocks import WallTime
 from harn.errors import Refused, SignatureReplayed
-from harn.listener.credentials import LiveCredentials
 from harn.listener.request import HarnRequest
 from harn.operations.model import Caller
 from harn.store.inbox import IInbox

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from harn.auth.authenticator import LiveCredentials
 from harn.auth.credentials import read_token, write_token
 from harn.auth.keys import KeyRing
 from harn.connectors.fetching import HttpFetcher
@@ -16,7 +17,6 @@ from harn.listener.admin_auth import AdminAuth
 from harn.listener.admin_port import make_admin_port
 from harn.listener.admin_refusals import AdminRefusals
 from harn.listener.admission import Admission
-from harn.listener.credentials import LiveCredentials
 from harn.listener.endpoint import Bind
 from harn.listener.handshakes import Handshakes
 from harn.listener.ingest import Ingest

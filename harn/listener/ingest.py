@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.auth.authenticator import CREDENTIAL_HEADERS
+from harn.auth.authenticator import CREDENTIAL_HEADERS, LiveCredentials
 from harn.connectors.fetching import NotFetched
 from harn.connectors.interfaces import Events, Normalized, Reject, Respond
 from harn.dispatch.decisions import Arrival, Decided, decide
@@ -24,7 +24,6 @@ from harn.lifecycle import Backpressure, Chosen, HandshakeCaptured, Lifecycle, R
 from harn.listener.admission import Admission
 from harn.listener.answers import Answers, Expected, fixed_answer, handler_answer, shared_answer, usual_answer
 from harn.listener.codings import codings_of, decode
-from harn.listener.credentials import LiveCredentials
 from harn.listener.peers import check_peer
 from harn.listener.place import POST_METHODS, Place
 from harn.listener.problems import problem_for, status_of

@@ -17,10 +17,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL.crypto import X509, X509Store, X509StoreContext, X509StoreContextError
 from OpenSSL.SSL import Connection
 
-from harn.errors import CredentialsRejected
-from harn.listener.addresses import check_address
+from harn.connectors.fetching import NotFetched
+from harn.errors import AddressRefused, CredentialsRejected
 from harn.listener.request import HarnRequest
 from harn.manifest.model import TriggerSpec
+from harn.model.networks import is_within, sender_of, split_sources
 
 _PURPOSES = frozenset((ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
 
@@ -43,6 +44,33 @@ def check_peer(request: HarnRequest, spec: TriggerSpec) -> None:
                 # never asked for one, and its client may keep it for as long as it has requests.
                 request.channel.persistent = False
             raise
+
+
+def check_address(request: HarnRequest, allowed: tuple[str, ...]) -> None:
+    """
+    Check that a request's sender has an allowed address; behind trusted proxies, by what they say.
+
+    :param allowed: networks, and names of published lists.
+    :raises AddressRefused: it has another, or none that can be read.
+    :raises NotFetched: it may be one of a list that has not been fetched yet.
+    """
+    channel = request.channel
+    peer = "" if channel is None else channel.address
+    sender = sender_of(peer, request.headers.get("x-forwarded-for"), request.site.trusted_proxies)
+    networks, names = split_sources(allowed)
+    if sender is not None and is_within(sender, networks):
+        return
+    published = request.site.published
+    lists = {name: None if published is None else published.networks(name) for name in names}
+    if sender is not None and any(each is not None and is_within(sender, each) for each in lists.values()):
+        return
+    missing = [name for name, each in lists.items() if each is None]
+    if sender is not None and missing:
+        raise NotFetched(
+            f"the addresses of {' and '.join(missing)} have not been fetched yet; send the request again",
+            retry_after=30,
+        )
+    raise AddressRefused(f"requests from {sender or 'an unknown address'} are not accepted here")
 
 
 def _connection_of(request: HarnRequest) -> Connection | None:

@@ -6,7 +6,7 @@ Requests are read by the server, with every wrong or unknown argument refused, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -19,6 +19,8 @@ from harn.errors import PayloadInvalid
 from harn.operations.model import Caller, Get, Operation, Result, Role, operation
 from harn.operations.parameters import In, Parameter, Parameters, given, schema_of_written
 
+_AS_TEXT = frozenset((In.PATH, In.QUERY, In.HEADER))
+"""Places of a request whose values are texts; a body has JSON."""
 REQUEST_ID = "request_id"
 """A member of every body that makes a signed one unique, and is not looked at."""
 
@@ -58,21 +60,22 @@ def read_parameters(operation: Operation[Any, P, Any], arguments: Arguments) -> 
         each.name: values[each.place].get(each.key.lower() if each.place is In.HEADER else each.key)
         for each in operation.fields
     }
-    return _parameters_of(operation, found)
+    return parameters_of(operation, found)
 
 
-def _parameters_of(operation: Operation[Any, P, Any], values: Mapping[str, Any]) -> P:
+def parameters_of(operation: Operation[Any, P, Any], values: Mapping[str, Any], texts: Container[In] = _AS_TEXT) -> P:
     """
     Return the parameters with these values, by attribute, as they came; None counts as left out.
 
-    :raises PayloadInvalid: one is wrong or missing.
+    :param texts: the places whose strings are texts to be read; strings of the others are values as they stand.
+    :raises PayloadInvalid: one is wrong or missing; says what it must be.
     """
     read: dict[str, Any] = {}
     for each in operation.fields:
         value = values[each.name]
         try:
             if value is not None:
-                is_text = isinstance(value, str) and each.place is not In.BODY
+                is_text = isinstance(value, str) and each.place in texts
                 read[each.name] = each.read_text(value) if is_text else each.read(value)
             elif each.is_required:
                 raise ValueError(f"must be {each.expected}, got nothing")
@@ -92,7 +95,7 @@ def read_object(operation: Operation[Any, P, Any], values: Mapping[str, Any]) ->
     :raises PayloadInvalid: one is wrong, missing or unknown; says what it must be.
     """
     _check_known("argument", values, [each.member for each in operation.fields])
-    return _parameters_of(operation, {each.name: values.get(each.member) for each in operation.fields})
+    return parameters_of(operation, {each.name: values.get(each.member) for each in operation.fields})
 
 
 def object_schema(operation: Operation[Any, Any, Any]) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from harn.alerts import feature as alerts
+from harn.api_keys import feature as api_keys
 from harn.backup import feature as backup
 from harn.circuits import feature as circuits
 from harn.console import feature as console
 from harn.deliveries import feature as deliveries
 from harn.dispatch import feature as dispatch
 from harn.history import feature as history
-from harn.keys import feature as keys
 from harn.listener import feature as listener
 from harn.options import ServeOptions
 from harn.orchestrator import maintenance, publish, recovery, status
@@ -32,7 +32,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Ins
     yield publish.install
     yield partial(statistics.install_totals, takes_over=takes_over)
     yield dispatch.install
-    yield keys.install
+    yield api_keys.install
     yield partial(listener.install, takes_over=takes_over)
     yield history.install_planner
     yield reload.install

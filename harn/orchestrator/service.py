@@ -21,10 +21,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from harn.api_keys.service import NamedKeys
 from harn.circuits.service import Circuits
 from harn.dispatch.pauses import Pauses
 from harn.errors import HarnError, ShuttingDown
-from harn.keys.service import NamedKeys
 from harn.lifecycle import ServerStarted
 from harn.listener.descriptors import raise_open_files
 from harn.listener.port import ServerPort

@@ -16,12 +16,12 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from harn.api_keys.service import NamedKeys
+from harn.auth.authenticator import LiveCredentials
 from harn.circuits.service import Circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.pauses import Pauses
 from harn.errors import EventLogUnavailable
-from harn.keys.service import NamedKeys
-from harn.listener.credentials import LiveCredentials
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite
 from harn.orchestrator.publish import Publisher

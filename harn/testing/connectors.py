@@ -32,8 +32,8 @@ from harn.connectors.interfaces import (
     Reject,
     Respond,
 )
-from harn.connectors.keys import prove
 from harn.connectors.receivers import ConfiguredProvider, SignedProvider
+from harn.connectors.signing_keys import prove
 from harn.errors import CredentialsRejected, PayloadInvalid, StageFailed
 from harn.model.exchange import InboundRequest
 from harn.testing.signers import example_secret, other_secret

@@ -17,7 +17,6 @@ from twisted.internet.task import Clock
 
 from harn.auth.credentials import sign_request
 from harn.connectors.interfaces import ConnectorBinding, ConnectorContext, IConnectorPlugin, IScheme, NormalizedEvent
-from harn.connectors.keys import prove
 from harn.connectors.providers.github import SIGNATURE as GITHUB
 from harn.connectors.providers.slack import SIGNATURE as SLACK
 from harn.connectors.providers.stripe import SIGNATURE as STRIPE
@@ -25,6 +24,7 @@ from harn.connectors.providers.webhook import WebhookConnector
 from harn.connectors.public_keys import Algorithm, PublicKeyScheme
 from harn.connectors.receivers import SignedConnector
 from harn.connectors.signatures import EXAMPLE_ID, StandardScheme
+from harn.connectors.signing_keys import prove
 from harn.model.exchange import InboundRequest
 from harn.wire import canonical_json
 

@@ -6,8 +6,22 @@ from itertools import count
 from typing import Any
 
 from harn.alerts import machine
+from harn.alerts.messages import Origin
 from harn.alerts.model import FIRING, AlertState, Happened, Notice, Rule, Subject, rules_of
 from harn.manifest.alerts import AlertSpec
+
+NOTICE = Notice(
+    id="alert_1",
+    status=FIRING,
+    made_at=1_700_000_000.0,
+    began_at=1_700_000_000.0,
+    since=1_700_000_000.0,
+    count=3,
+    reason="rejected",
+    event_id="trigger_evt_1",
+)
+"""A notice of an alert that fires."""
+ORIGIN = Origin(host="web-1", package="shop", generation=7)
 
 
 def rule(on: str, *, trigger_id: str | None = "gh", to: str = "slack", **more: Any) -> Rule:

@@ -6,21 +6,10 @@ from attrs import evolve
 from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.alerts.messages import Origin, write_message
-from harn.alerts.model import FIRING, TEST, Notice
-from tests.alerts.examples import rule
+from harn.alerts.messages import write_message
+from harn.alerts.model import TEST, Notice
+from tests.alerts.examples import NOTICE, ORIGIN, rule
 
-NOTICE = Notice(
-    id="alert_1",
-    status=FIRING,
-    made_at=1_700_000_000.0,
-    began_at=1_700_000_000.0,
-    since=1_700_000_000.0,
-    count=3,
-    reason="rejected",
-    event_id="trigger_evt_1",
-)
-ORIGIN = Origin(host="web-1", package="shop", generation=7)
 CONSOLE = "https://harn.test/console"
 
 

@@ -5,29 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from harn.alerts.messages import Message, Origin, write_message
-from harn.alerts.model import FIRING, Notice
+from harn.alerts.messages import Message, write_message
 from harn.alerts.senders import HttpSender, Target, retry_after, shows_part_of, slack_body
 from harn.connectors.signatures import StandardScheme
 from harn.errors import AlertNotSent
-from tests.alerts.examples import rule
+from tests.alerts.examples import NOTICE as SAMPLE
+from tests.alerts.examples import ORIGIN, rule
 from tests.alerts.receivers import LOOP, HttpReceiver, TcpReceiver
 
-NOTICE = Notice(
-    id="alert_1",
-    status=FIRING,
-    made_at=1_700_000_000.0,
-    began_at=1_700_000_000.0,
-    since=1_700_000_000.0,
-    count=3,
-    reason="retry_exhausted (handler_error): a <b> & c",
-    event_id="trigger_evt_1",
-)
-MESSAGE = write_message(rule("dead_letter"), NOTICE, Origin(host="web-1", package="shop", generation=7))
+NOTICE = structs.replace(SAMPLE, reason="retry_exhausted (handler_error): a <b> & c")
+MESSAGE = write_message(rule("dead_letter"), NOTICE, ORIGIN)
 KEY = b"0123456789abcdef"
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from attrs import frozen
 from twisted.internet.address import IPv4Address
 
+from harn.auth.authenticator import LiveCredentials
 from harn.auth.credentials import Credentials
 from harn.auth.keys import KeyRing
 from harn.circuits import feature as circuits
@@ -17,7 +18,6 @@ from harn.deliveries import feature as deliveries
 from harn.dispatch import feature as dispatch
 from harn.errors import HandlerRejected
 from harn.history import feature as history
-from harn.listener.credentials import LiveCredentials
 from harn.listener.endpoint import Bind
 from harn.listener.place import Place
 from harn.listener.port import ServerPort

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from harn.auth.authenticator import LiveCredentials
 from harn.auth.credentials import Credentials
 from harn.auth.keys import KeyRing
 from harn.connectors.interfaces import CREDENTIALS, PUBLIC, Events, IReceiver, NormalizedEvent
@@ -24,7 +25,6 @@ from harn.listener.admin import Admin
 from harn.listener.admin_auth import AdminAuth
 from harn.listener.admin_refusals import AdminRefusals
 from harn.listener.admission import Admission
-from harn.listener.credentials import LiveCredentials
 from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
 from harn.listener.phases import Limits

@@ -12,12 +12,12 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.api_keys.feature import install as install_keys
+from harn.auth.authenticator import LiveCredentials
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.errors import RateExceeded, Saturated
-from harn.keys.feature import install as install_keys
 from harn.listener.admission import Admission
-from harn.listener.credentials import LiveCredentials
 from harn.listener.feature import REMEMBERED
 from harn.listener.feature import install as install_listener
 from harn.listener.site import HarnSite

@@ -7,11 +7,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.api_keys.feature import install as install_keys
 from harn.circuits.feature import install as install_circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.pauses import Pauses
-from harn.keys.feature import install as install_keys
 from harn.orchestrator.steps import PATIENCE, UpgradableServer
 from harn.store.holds import ALL
 from harn.testing.kit import KitServer

@@ -22,11 +22,11 @@ from harn.connectors.interfaces import (
     Normalized,
     NormalizedEvent,
 )
-from harn.connectors.keys import prove
 from harn.connectors.messages import Example
 from harn.connectors.providers import github, slack, stripe
 from harn.connectors.receivers import Receiver
 from harn.connectors.signatures import StandardScheme, signed_id
+from harn.connectors.signing_keys import prove
 from harn.errors import PayloadInvalid
 from harn.manifest.tables import StructSchema
 from harn.model.exchange import InboundRequest

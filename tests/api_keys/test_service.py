@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.api_keys import feature
+from harn.api_keys.operations import CreateKey, ListKeys, RevokeKey, create_key, list_keys, revoke_key
+from harn.api_keys.service import NamedKeys
 from harn.auth.keys import KEYS, KeyRing, digest_key
 from harn.errors import EventLogUnavailable, NotPermitted, RouteUnknown, WrongState
-from harn.keys import feature
-from harn.keys.operations import CreateKey, ListKeys, RevokeKey, create_key, list_keys, revoke_key
-from harn.keys.service import NamedKeys
 from harn.operations.model import Caller, Operation, Role
 from harn.operations.parameters import Parameters
 from harn.operations.registry import TOPIC

@@ -13,7 +13,7 @@ from harn.clocks import WallTime
 from harn.operations.model import Role
 from harn.store.generations import ICheckpoints
 
-log = Logger(namespace="harn.keys")
+log = Logger(namespace="harn.api_keys")
 
 
 class NamedKeys:

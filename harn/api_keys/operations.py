@@ -13,7 +13,7 @@ from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
 
 if TYPE_CHECKING:
-    from harn.keys.service import NamedKeys
+    from harn.api_keys.service import NamedKeys
 
 
 class ListKeys(Parameters, frozen=True, kw_only=True):

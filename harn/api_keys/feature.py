@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from harn.api_keys.operations import OPERATIONS
+from harn.api_keys.service import NamedKeys
 from harn.auth.keys import KeyRing
-from harn.keys.operations import OPERATIONS
-from harn.keys.service import NamedKeys
 from harn.server import Server
 
 
