@@ -76,7 +76,7 @@ def makeService(options: Options) -> IService:
 
     from harn.clocks import use_monotonic_time
     from harn.orchestrator.process import hold_back
-    from harn.orchestrator.service import Launch, make_service
+    from harn.orchestrator.service import Launch, make_service, print_errors
     from harn.systemd import ServiceManager, taken_by_twisted
 
     hold_back()
@@ -93,6 +93,7 @@ def makeService(options: Options) -> IService:
         has_terminal=True,
     )
     service = make_service(given, reactor, launch)
+    service.started.addErrback(print_errors)
     if report is not None:
         said = report
         service.started.addCallbacks(lambda _: said.ready(), lambda failure: said.failed(failure.getErrorMessage()))

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from harn.cli.excerpts import Excerpts
     from harn.lifecycle import Accepted, Lifecycle, ServerStarted, Settled
-    from harn.reload.interfaces import ReloadEnded
+    from harn.manifest.model import TriggerSpec
+    from harn.model.problem import Problem
+    from harn.reload.interfaces import Adopted, ReloadEnded
+    from harn.reload.results import ProblemInfo
     from harn.server import Server
 
 BIND = next(option for option in OPTIONS if option.name == "bind")
@@ -89,6 +92,7 @@ class Stream:
         self._environ = environ
         self._last = ""
         self._url = ""
+        self._trial = "harn send TRIGGER"
         self._reactor: Any = None
 
     def install(self, server: Server) -> None:
@@ -103,11 +107,12 @@ class Stream:
     def subscribe(self, lifecycle: Lifecycle) -> None:
         """Print these events from now on."""
         from harn.lifecycle import Accepted, ServerStarted, Settled
-        from harn.reload.interfaces import ReloadEnded
+        from harn.reload.interfaces import Adopted, ReloadEnded
 
         lifecycle.subscribe(ServerStarted, self._started)
         lifecycle.subscribe(Accepted, self._accepted)
         lifecycle.subscribe(Settled, self._settled)
+        lifecycle.subscribe(Adopted, self._adopted)
         lifecycle.subscribe(ReloadEnded, self._reload_ended)
 
     def press(self, key: str) -> None:
@@ -118,7 +123,7 @@ class Stream:
             if self._last:
                 self._send_again(self._last)
             else:
-                show("there is no delivery to send again yet; in a second terminal: harn send TRIGGER", "yellow")
+                show(f"there is no delivery to send again yet; in a second terminal: {self._trial}", "yellow")
         elif key in ("o", "O"):
             self._open_console()
 
@@ -154,24 +159,35 @@ class Stream:
         said = f"{at} {event.binding} {kind} {settlement.state}, {took}  {event.event_id}"
         show(f"{said}  {shown}" if shown and shown != "null" else said, "green" if settlement.succeeded else "yellow")
 
+    def _adopted(self, event: Adopted) -> None:
+        """Choose the command with which the first trigger is tried."""
+        binding = next(iter(event.candidate.generation.bindings.values()), None)
+        if binding is not None:
+            self._trial = trial_of(binding.spec)
+
     def _reload_ended(self, event: ReloadEnded) -> None:
+        from harn.reload.report import START
+
         report = event.report
         if report is None:
             return
-        if report.problems:
-            from twisted.internet.threads import deferToThreadPool
+        if report.ok and report.source == START:
+            self._welcome()
+        elif report.problems and report.source != START:  # a start that failed shows them as it ends
+            self._show_source(report.problems)
 
-            from harn.cli.excerpts import Excerpts
-            from harn.reload.results import ProblemInfo
+    def _show_source(self, problems: Sequence[Problem]) -> None:
+        """Print the lines of source below the log's line about a save, which has the problems."""
+        from twisted.internet.threads import deferToThreadPool
 
-            problems = [ProblemInfo.of(problem) for problem in report.problems]
-            excerpts = Excerpts(self._options.manifest)
-            reading = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), source_of, problems, excerpts)
-            reading.addCallback(lambda lines: show("\n".join(lines), "yellow") if lines else None)
-        elif report.ok and report.source == "start":
-            self._welcome([*report.added, *report.unchanged, *report.modified])
+        from harn.cli.excerpts import Excerpts
+        from harn.reload.results import ProblemInfo
 
-    def _welcome(self, triggers: list[str]) -> None:
+        named, excerpts = [ProblemInfo.of(problem) for problem in problems], Excerpts(self._options.manifest)
+        reading = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), source_of, named, excerpts)
+        reading.addCallback(lambda lines: show("\n".join(lines), "yellow") if lines else None)
+
+    def _welcome(self) -> None:
         if self._environ.filled:
             show(f"demo values for secrets that are not set: {', '.join(sorted(self._environ.filled))}", "yellow")
         keys = (
@@ -180,7 +196,7 @@ class Stream:
             else ""
         )
         named = f" -s {self._options.state_dir}" if os.getcwd() not in self._options.state_dir else ""
-        show(f"{keys}in a second terminal: harn send {triggers[0] if triggers else 'TRIGGER'}{named}", "bold")
+        show(f"{keys}in a second terminal: {self._trial}{named}", "bold")
 
     def _send_again(self, event_id: str) -> None:
         """Replay a delivery, by the admin API as any command does: what it says is said here."""
@@ -196,14 +212,28 @@ class Stream:
         sending.addCallbacks(lambda new: show(f"{event_id} sent again as {new}", "bold"), failed)
 
 
-def source_of(problems: list[Any], excerpts: Excerpts) -> list[str]:
-    """Return the source lines of problems, each below its place. Blocks: for a thread."""
-    from harn.cli.reload import describe_problems
+def trial_of(spec: TriggerSpec) -> str:
+    """Return the command with which a trigger is tried: one without a route gets no requests."""
+    return f"harn {'send' if spec.path else 'fire'} {spec.id}"
 
+
+def source_of(problems: list[ProblemInfo], excerpts: Excerpts) -> list[str]:
+    """
+    Return the source lines of problems, which have their numbers; with a file's name above where there are several.
+
+    Blocks: for a thread.
+    """
+    from harn.cli.reload import merged
+
+    has_several = len({problem.file for problem in problems}) > 1
     lines: list[str] = []
-    for (_, *source), problem in zip(describe_problems(problems, excerpts), problems, strict=False):
-        if source:
-            lines += [f"{problem.file}:{problem.line}", *source]
+    named = ""
+    for problem, *_ in merged(problems):
+        source = list(excerpts.lines(problem))
+        if source and has_several and problem.file != named:
+            named = problem.file
+            lines.append(f"{named}:")
+        lines += source
     return lines
 
 

@@ -6,14 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
+from harn.cli.starter import WAYS, Starter
 from harn.errors import HarnError
-from harn.model.references import FunctionReference, SecretReference, parse_function_reference
-from harn.secrets.providers import variable_name
+from harn.model.references import FunctionReference, parse_function_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,19 +24,6 @@ USUAL_HANDLER = "handlers:on_event"
 TAKEN = ("harn", "test_handlers")
 """Modules that a handler cannot be in: those of harn, and the tests."""
 
-SCHEMA = "harn.schema.json"
-"""The file that `manifest` names in its first line."""
-
-IGNORED = """\
-# State, logs and demo secrets of a server that is started in this folder.
-.harn/
-# Secrets.
-.env
-__pycache__/
-_trial_temp*/
-.pytest_cache/
-"""
-
 
 class CannotBegin(HarnError):
     """The folder has some of the files already, or cannot be written to."""
@@ -45,7 +31,7 @@ class CannotBegin(HarnError):
 
 @click.command()
 @click.argument("directory", default=".", metavar="[DIR]", type=click.Path(file_okay=False))
-@click.option("--sender", metavar="NAME", help=f"Who sends the events: a provider. ({USUAL_SENDER})")
+@click.option("--sender", metavar="NAME", help=f"What events come from: a provider, cron or poll. ({USUAL_SENDER})")
 @click.option("--name", metavar="ID", help="The trigger's id. (the sender's name)")
 @click.option("--handler", default=USUAL_HANDLER, show_default=True, metavar="MODULE:FUNCTION", help="Its handler.")
 def init(directory: str, sender: str | None, name: str | None, handler: str) -> None:
@@ -67,10 +53,10 @@ def init(directory: str, sender: str | None, name: str | None, handler: str) -> 
     plugin = find_sender(plugins, sender or USUAL_SENDER)
     if name is None:
         name = click.prompt("Name of the trigger", default=plugin.provider) if asks else plugin.provider
-    schema = json.dumps(manifest_json_schema(catalog.providers), indent=1) + "\n"
-    files = make_files(plugin, check_name(name), handler, schema)
+    starter = Starter(plugin, check_name(name), read_handler(handler))
+    files = starter.files(json.dumps(manifest_json_schema(catalog.providers), indent=1) + "\n")
     write_files(Path(directory), files)
-    show_next(directory, plugin, name, sorted(files))
+    show_next(directory, sorted(files), starter)
 
 
 def is_terminal() -> bool:
@@ -79,8 +65,8 @@ def is_terminal() -> bool:
 
 
 def known_senders(plugins: Mapping[str, IConnectorPlugin]) -> list[str]:
-    """Return the senders that a first trigger can be made for: those that post to a route."""
-    return sorted(name for name, plugin in plugins.items() if "webhook" in plugin.kinds)
+    """Return the senders that a first trigger can be made for."""
+    return sorted(name for name, plugin in plugins.items() if any(kind in WAYS for kind in plugin.kinds))
 
 
 def find_sender(plugins: Mapping[str, IConnectorPlugin], sender: str) -> IConnectorPlugin:
@@ -96,7 +82,7 @@ def find_sender(plugins: Mapping[str, IConnectorPlugin], sender: str) -> IConnec
         return plugins[sender]
     meant = nearest(sender, known)
     hint = f"did you mean {meant!r}?" if meant else f"known: {', '.join(known)}; webhook is any sender that signs"
-    raise click.UsageError(f"--sender must be a provider of webhooks, got {sender!r}; {hint}")
+    raise click.UsageError(f"--sender must be a provider that is installed, got {sender!r}; {hint}")
 
 
 def check_name(name: str) -> str:
@@ -110,11 +96,11 @@ def check_name(name: str) -> str:
     return name
 
 
-def make_files(plugin: IConnectorPlugin, name: str, handler: str, schema: str) -> dict[str, str]:
+def read_handler(handler: str) -> FunctionReference:
     """
-    Return the text of each file by its path in the folder.
+    Read ``module:function``.
 
-    :raises click.UsageError: the handler is not ``module:function``.
+    :raises click.UsageError: it is something else, or its module is one that is there already.
     """
     try:
         function = parse_function_reference(handler)
@@ -123,14 +109,7 @@ def make_files(plugin: IConnectorPlugin, name: str, handler: str, schema: str) -
     first = function.module.partition(".")[0]
     if first in TAKEN or first in sys.stdlib_module_names:
         raise click.UsageError(f"--handler must be in a module of its own, got {first!r}, which {handler_clash(first)}")
-    return {
-        "harn.toml": manifest_text(plugin, name, str(function)),
-        SCHEMA: schema,
-        f"{function.module.replace('.', '/')}.py": handler_text(function.function, plugin.provider),
-        "test_handlers.py": test_text(plugin.provider, function),
-        ".env.example": environment_text(plugin),
-        ".gitignore": IGNORED,
-    }
+    return function
 
 
 def handler_clash(module: str) -> str:
@@ -165,101 +144,13 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
         raise
 
 
-def show_next(directory: str, plugin: IConnectorPlugin, name: str, files: list[str]) -> None:
+def show_next(directory: str, files: list[str], starter: Starter) -> None:
     """Print what was written, and what to type next."""
     where = "" if directory == "." else f" to {directory}"
     click.echo(f"wrote {', '.join(files)}{where}")
     click.echo("next:")
     steps = [] if directory == "." else [(f"cd {directory}", "")]
-    steps += [
-        ("harn dev", "serve; reload at each save; demo values for secrets that are not set"),
-        (f"harn send {name}", f"in a second terminal: a signed request, as {plugin.provider} sends it"),
-        ("python -m unittest", "test the handler, without a server"),
-    ]
+    steps += starter.steps()
+    width = max(20, *(len(command) for command, _ in steps))
     for command, about in steps:
-        click.echo(f"  {command:<20} # {about}" if about else f"  {command}")
-
-
-def secrets_of(plugin: IConnectorPlugin) -> dict[str, SecretReference]:
-    """Return the secrets that a trigger of a provider names, by their names."""
-    one_of = tuple(getattr(plugin, "one_of_secrets", ()))
-    names = (*plugin.required_secrets, *one_of[:1])
-    return {name: SecretReference(plugin.provider, name.replace("_", "-")) for name in names}
-
-
-def manifest_text(plugin: IConnectorPlugin, name: str, handler: str) -> str:
-    """Return the manifest of one trigger."""
-    lines = [
-        f"#:schema ./{SCHEMA}",
-        "# The line above lets editors complete and check this file; `harn check` checks it whole.",
-        "",
-        "[[triggers]]",
-        f"id = {_toml(name)}",
-        'kind = "webhook"',
-        f"provider = {_toml(plugin.provider)}",
-        'match = { events = [] } # all kinds of events; for example ["issues.*"] takes some',
-        f"handler = {_toml(handler)}",
-        'dedupe_key = "event.dedupe_key" # an event that is sent again is handled once',
-        'retry = { max = 5, backoff = "exponential" }',
-    ]
-    secrets = secrets_of(plugin)
-    if secrets:
-        named = ", ".join(f"{key} = {_toml(str(reference))}" for key, reference in secrets.items())
-        lines.append(f"secrets = {{ {named} }} # values come from the environment: see .env.example")
-    settings = getattr(plugin, "example_settings", None)
-    if settings and plugin.table is not None:
-        lines += ["", f"[triggers.{plugin.table}]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    """Write a text, number, boolean or list of these as TOML, which is JSON for them."""
-    return msgspec.json.encode(value).decode()
-
-
-def handler_text(function: str, provider: str) -> str:
-    """Return a module with a handler that says what it gets."""
-    return f'''"""What happens with events; harn.toml names these functions."""
-
-from harn.handlers import Context, TriggerEvent
-
-
-async def {function}(event: TriggerEvent, context: Context) -> dict:
-    """Handle one event of {provider}; what is returned is kept as the result of the delivery."""
-    context.log.info("received an event", kind=event.kind)
-    # The body of the request, parsed, is event.provider_payload["raw"].
-    # An exception fails this attempt, and the next one comes later, as `retry` in harn.toml says.
-    return {{"kind": event.kind}}
-'''
-
-
-def test_text(provider: str, handler: FunctionReference) -> str:
-    """Return a test of the handler, for unittest, pytest or trial."""
-    return f'''"""Tests of the handlers, without a server: python -m unittest, pytest, or trial."""
-
-import unittest
-
-from harn.testing.handlers import example, run_handler
-
-
-class HandlerTests(unittest.TestCase):
-    def test_example(self):
-        event = example("{provider}")
-        run = run_handler("{handler}", event)
-        self.assertEqual(run.outcome, "success", run)
-        self.assertEqual(run.result, {{"kind": event.kind}})
-'''
-
-
-def environment_text(plugin: IConnectorPlugin) -> str:
-    """Return the variables that a server needs, without their values."""
-    lines = [
-        "# Copy this file to .env, fill in the values, and load them into the shell that starts the server:",
-        "#   set -a; . ./.env; set +a; harn serve",
-        "# `harn dev` has demo values for those that are not set.",
-        "",
-    ]
-    for key, reference in secrets_of(plugin).items():
-        lines += [f"# {key} of {plugin.provider}", f"{variable_name(reference)}="]
-    lines += ["# Keys for the admin API from other machines, separated by commas.", "#HARN_ORCHESTRATOR_API_KEYS="]
-    return "\n".join(lines) + "\n"
+        click.echo(f"  {command:<{width}} # {about}" if about else f"  {command}")

@@ -240,11 +240,16 @@ def describe_problems(problems: Sequence[ProblemInfo], excerpts: Excerpts | None
 
     :param excerpts: reads the source; None where the files may be on another machine.
     """
+    for first, *others in merged(problems):
+        yield [describe_problem(first, others), *(() if excerpts is None else excerpts.lines(first))]
+
+
+def merged(problems: Sequence[ProblemInfo]) -> Sequence[Sequence[ProblemInfo]]:
+    """Return each problem with the same one at other places, in the order in which they were found first."""
     alike: dict[tuple[str, str, str], list[ProblemInfo]] = {}
     for problem in problems:
         alike.setdefault((problem.file, problem.message, problem.hint), []).append(problem)
-    for first, *others in alike.values():
-        yield [describe_problem(first, others), *(() if excerpts is None else excerpts.lines(first))]
+    return list(alike.values())
 
 
 def describe_problem(problem: ProblemInfo, others: Sequence[ProblemInfo] = ()) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    from harn.model.problem import Problem
     from harn.server import Install
     from harn.vm.spare import Spare
 
@@ -87,7 +88,37 @@ def run(
         passed=passed,
         has_terminal=True,
     )
-    return run_service(make_service(options, reactor, launch, spare, further), reactor)
+    service = make_service(options, reactor, launch, spare, further)
+    service.started.addErrback(show_problems, reactor, options.manifest)
+    return run_service(service, reactor)
+
+
+def show_problems(failure: Failure, reactor: Any, manifest: str) -> None:
+    """
+    Show an operator why the server did not start: each problem with its source, which a thread reads.
+
+    :param manifest: its path.
+    """
+    from twisted.internet.threads import deferToThreadPool
+
+    from harn.orchestrator.service import NotStarted, print_errors
+
+    if not isinstance(failure.value, NotStarted) or not failure.value.problems:
+        print_errors(failure)
+        return
+    deferToThreadPool(reactor, reactor.getThreadPool(), print_problems, failure.value.problems, manifest)
+
+
+def print_problems(problems: Sequence[Problem], manifest: str) -> None:
+    """Print each problem on stderr, with its source. Blocks: for a thread, for which the end of the server waits."""
+    from harn.cli.excerpts import Excerpts
+    from harn.cli.output import print_error, warn
+    from harn.cli.reload import describe_problems
+    from harn.reload.results import ProblemInfo
+
+    for said, *source in describe_problems(list(map(ProblemInfo.of, problems)), Excerpts(manifest)):
+        print_error(said)
+        warn("\n".join(source))
 
 
 def start_spare(reactor: Any) -> Spare:

@@ -29,6 +29,7 @@ from harn.lifecycle import ServerStarted
 from harn.listener.descriptors import raise_open_files
 from harn.listener.port import ServerPort
 from harn.model.display import visible
+from harn.model.problem import Problem
 from harn.options import ServeOptions
 from harn.orchestrator.assemble import Assembly
 from harn.orchestrator.maintenance import set_switch_interval
@@ -58,7 +59,15 @@ log = Logger(namespace="harn")
 
 
 class NotStarted(HarnError):
-    """The server cannot start; the message is for its operator."""
+    """
+    The server cannot start; the message is for its operator.
+
+    :ivar problems: of manifest and code, in the message too; empty where it is for another reason.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems: tuple[Problem, ...] = tuple(problems)
 
 
 @frozen
@@ -222,7 +231,7 @@ class Orchestrator(Service):
         await server[NamedKeys].load()
         report = await build_first_generation(server)
         if not report.ok:
-            raise NotStarted(problems_of(report))
+            raise NotStarted(problems_of(report), report.problems)
         if before is None:
             url, recovered = await self._open(server)
         else:
@@ -290,7 +299,8 @@ class Orchestrator(Service):
             log.failure("the server cannot start", failure)
         self.exit_code = 1
         self.started.addErrback(lambda _: None)
-        self.started.errback(NotStarted(failure.getErrorMessage()))
+        problems = failure.value.problems if isinstance(failure.value, NotStarted) else ()
+        self.started.errback(NotStarted(failure.getErrorMessage(), problems))
         self._reactor.callWhenRunning(self._end_reactor)
 
     # Ending
@@ -345,6 +355,8 @@ def make_service(
     """
     Make the server as a service, for twistd and the command line; it is put together when it starts.
 
+    Its ``started`` fails with `NotStarted`, which is for its caller to show; see `print_errors`.
+
     :param launch: how this program was started; its environment is the server's.
     :param spare: the spare interpreter, if it runs already.
     :param further: the ``install`` functions of features of one command.
@@ -360,9 +372,7 @@ def make_service(
         takes_over=launch.old_process is not None,
         further=further,
     )
-    service = Orchestrator(reactor, lock, assembly, launch)
-    service.started.addErrback(print_errors)
-    return service
+    return Orchestrator(reactor, lock, assembly, launch)
 
 
 def print_errors(failure: Failure) -> Failure:

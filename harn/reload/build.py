@@ -38,6 +38,7 @@ from harn.triggers.pool import Shared
 from harn.triggers.reconcile import Plan
 from harn.triggers.registry import SLICE
 from harn.vm.bundle import Bundle, encode_bundle
+from harn.vm.interfaces import PendingImport
 
 T = TypeVar("T")
 
@@ -109,6 +110,10 @@ class Builder:
     def doing(self) -> str:
         """Return the file or module that a stage waits for; empty when it waits for neither."""
         return self.files.doing() or self.resolution.doing()
+
+    def importing(self) -> PendingImport | None:
+        """Return the import that a stage waits for; None where it waits for none."""
+        return None if self.files.doing() else self.resolution.importing()
 
     async def read_settled(
         self, stages: Stages, previous: Inputs | None, content: Content | None = None

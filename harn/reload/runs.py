@@ -29,13 +29,16 @@ from harn.errors import (
 )
 from harn.manifest.settings import OrchestratorSettings
 from harn.manifest.source import ManifestSource
+from harn.model.problem import Problem
 from harn.model.quantities import format_duration
 from harn.reload.candidate import ContinuedRamp
 from harn.reload.generation import Candidate, Generation, LastGeneration, Pin
 from harn.reload.inputs import Inputs
 from harn.reload.report import UNASKED, ReloadReport, ReloadRequest
 from harn.reload.results import ReloadPlan
+from harn.reload.targets import WAITS
 from harn.triggers.reconcile import Plan
+from harn.vm.interfaces import PendingImport
 
 
 @define(eq=False)
@@ -139,6 +142,9 @@ class IWork(Interface):
     def doing() -> str:
         """Return the file or module that a stage waits for; empty when it waits for neither."""
 
+    def importing() -> PendingImport | None:
+        """Return the import that a stage waits for; None where it waits for none."""
+
 
 class Stages:
     """
@@ -174,10 +180,10 @@ class Stages:
         spent = self.durations.get(stage, 0.0)
         started = self._clock.seconds()
         running = Deferred.fromCoroutine(work)
-        expired: list[str] = []
+        expired: list[StageTimedOut] = []
 
         def expire() -> None:
-            expired.append("" if self._work is None else self._work.doing())  # before it is cancelled
+            expired.append(self._timed_out(stage))  # before it is cancelled
             running.cancel()
 
         timer = self._clock.callLater(max(0.0, self.timeout - spent), expire)
@@ -186,10 +192,7 @@ class Stages:
         except CancelledError:
             if not expired:
                 raise
-            allowed, doing = format_duration(self.timeout), f": {expired[0]}" if expired[0] else ""
-            raise StageTimedOut(
-                stage, f"stage {stage} did not end within {allowed} ([orchestrator.reload] timeout){doing}"
-            ) from None
+            raise expired[0] from None
         except FilesHang as error:
             raise StageTimedOut(stage, str(error)) from None
         except (ManifestInvalid, StageFailed, GenerationUnknown, PreconditionFailed, ShuttingDown):
@@ -205,6 +208,20 @@ class Stages:
             if timer.active():
                 timer.cancel()
             self.durations[stage] = spent + self._clock.seconds() - started
+
+    def _timed_out(self, stage: str) -> StageTimedOut:
+        """Return the failure of a stage that runs, with the line of the import for which it waits, if it does."""
+        said = f"stage {stage} did not end within {format_duration(self.timeout)} ([orchestrator.reload] timeout)"
+        doing = "" if self._work is None else self._work.doing()
+        importing = None if self._work is None else self._work.importing()
+        error = f"{said}: {doing}" if doing else said
+        if importing is None or not importing.place:
+            return StageTimedOut(stage, error)
+        file, _, line = importing.place.rpartition(":")
+        problem = Problem(
+            file=file, line=int(line), message=f"{said}: {importing.what}", hint=WAITS, code=importing.place
+        )
+        return StageTimedOut(stage, error, [problem])
 
 
 @frozen(kw_only=True)

@@ -31,11 +31,14 @@ from harn.triggers.binding import BindingVersion, Target
 from harn.triggers.pool import KeyedPool, Shared
 from harn.vm.bundle import Bundle
 from harn.vm.child.functions import ADVICE
-from harn.vm.interfaces import IInterpreter, IInterpreters
+from harn.vm.interfaces import IInterpreter, IInterpreters, PendingImport
 from harn.vm.sources import BundleProblem
 from harn.waiting import ask
 
 log = Logger(namespace="harn.reload")
+
+WAITS = f"what waits there for a port, a lock or a thread belongs {ADVICE}"
+"""The hint for an import that does not end."""
 
 
 class Resolution:
@@ -49,8 +52,12 @@ class Resolution:
 
     def doing(self) -> str:
         """Return which module is being imported, and what to do if that does not end; empty when none is."""
-        said = next(filter(None, (interpreter.importing() for interpreter in self._importing)), "")
-        return f"{said}; what waits there for a port, a lock or a thread belongs {ADVICE}" if said else ""
+        said = self.importing()
+        return f"{said}; {WAITS}" if said is not None else ""
+
+    def importing(self) -> PendingImport | None:
+        """Return the import that has not ended; None if none is under way."""
+        return next(filter(None, (interpreter.importing() for interpreter in self._importing)), None)
 
     def all_up(self) -> bool:
         """Return whether no interpreter is being replaced after a death."""

@@ -37,7 +37,7 @@ from harn.connectors.interfaces import (
 )
 from harn.connectors.messages import Example
 from harn.connectors.providers.cron import CronSettings, make_tick
-from harn.connectors.providers.poll import read_polled
+from harn.connectors.providers.poll import POLL, read_polled
 from harn.connectors.receivers import ConfiguredProvider, SignedProvider
 from harn.errors import PayloadInvalid
 from harn.model.event import Envelope, TriggerEvent
@@ -322,7 +322,12 @@ def polled(payload: Any, kind: str = "poll", *, trigger_id: str = "test") -> Tri
     """
     result = msgspec.json.encode({"events": [{"kind": kind, "payload": payload}]})
     (found,) = read_polled(result, trigger_id, b"null").events
-    return event_of("poll", _no_request(time.time()), found)
+    return polled_event(found)
+
+
+def polled_event(found: NormalizedEvent) -> TriggerEvent:
+    """Return an event that a poll has found, as a handler gets it."""
+    return event_of(POLL, _no_request(time.time()), found)
 
 
 def _no_request(now: float) -> InboundRequest:

@@ -102,9 +102,8 @@ class ScriptedInterpreter:
         self.served += 1
         return succeed(self.hook_failures)
 
-    def importing(self) -> str:
+    def importing(self) -> None:
         """Return that nothing is being imported."""
-        return ""
 
     def is_up(self) -> bool:
         """Return whether it is not closed."""

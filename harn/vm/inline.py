@@ -47,7 +47,7 @@ from harn.vm.frames import (
 )
 from harn.vm.handler_output import HandlerOutput, Printing
 from harn.vm.hooks import OpenInterpreters, StartStop
-from harn.vm.interfaces import Call, IInterpreter, IInterpreters, ISecrets
+from harn.vm.interfaces import Call, IInterpreter, IInterpreters, ISecrets, PendingImport
 from harn.vm.sources import BundleProblem
 
 log = Logger(namespace="harn.vm")
@@ -162,9 +162,9 @@ class InlineInterpreter:
         """Run the start hooks that failed again."""
         self._hooks.again()
 
-    def importing(self) -> str:
+    def importing(self) -> PendingImport | None:
         """See `IInterpreter`."""
-        return f"modules are still being imported, at:\n{self._stack()}" if self._resolving else ""
+        return PendingImport(f"modules are still being imported, at:\n{self._stack()}") if self._resolving else None
 
     def is_up(self) -> bool:
         """See `IInterpreter`."""

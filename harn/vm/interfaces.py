@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -66,6 +67,22 @@ class ISecrets(Interface):
         """
 
 
+@frozen
+class PendingImport:
+    """
+    An import that has not ended.
+
+    :ivar what: says so, and names the module.
+    :ivar place: ``file:line`` of the line at which it is; empty where that is not in a local module.
+    """
+
+    what: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what}, at {self.place}" if self.place else self.what
+
+
 class IInterpreter(Interface):
     """Runs the functions of one bundle, without access to other user code."""
 
@@ -97,8 +114,8 @@ class IInterpreter(Interface):
         Fires with `hook_failures`. Without it they run before the first call of a handler.
         """
 
-    def importing() -> str:
-        """Return the module that is being imported, and the line of the import; empty if none is."""
+    def importing() -> PendingImport | None:
+        """Return the import that has not ended; None if none is under way."""
 
     def is_up() -> bool:
         """Return False while its process is being replaced after a death."""

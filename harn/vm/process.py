@@ -22,7 +22,7 @@ from harn.vm.bundle import Bundle
 from harn.vm.calls import pass_on, run_call
 from harn.vm.handler_output import Printing
 from harn.vm.hooks import OpenInterpreters
-from harn.vm.interfaces import Call, IInterpreter, IInterpreters, ISecrets
+from harn.vm.interfaces import Call, IInterpreter, IInterpreters, ISecrets, PendingImport
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
 from harn.vm.worker import Worker, WorkerServices
@@ -97,7 +97,7 @@ class ChildInterpreter:
         """Run the start hooks that failed again."""
         self._worker.hooks.again()
 
-    def importing(self) -> str:
+    def importing(self) -> PendingImport | None:
         """See `IInterpreter`."""
         return self._worker.importing()
 

@@ -14,6 +14,7 @@ from twisted.internet.task import LoopingCall
 from harn.vm.calls import problem_of_flaw
 from harn.vm.childprocess import ChildProcess
 from harn.vm.frames import Flaw, Resolve, Resolved
+from harn.vm.interfaces import PendingImport
 from harn.vm.sources import BundleProblem
 
 ASKING = 2.0
@@ -76,13 +77,12 @@ class Resolves:
         if resolving is not None:
             resolving.answer([problem_of_flaw(flaw) for flaw in frame.flaws])
 
-    def importing(self) -> str:
-        """Return the module that is being imported, and its latest line; empty if none is."""
+    def importing(self) -> PendingImport | None:
+        """Return the import that has not ended; None if none is under way."""
         for resolving in self._under_way.values():
             if resolving.importing:
-                at = f", at {self._where}" if self._where else ""
-                return f"module {resolving.importing!r} is still being imported{at}"
-        return ""
+                return PendingImport(f"module {resolving.importing!r} is still being imported", self._where)
+        return None
 
     def end(self, why: str) -> None:
         """Answer all: the process has ended."""

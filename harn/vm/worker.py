@@ -37,7 +37,7 @@ from harn.vm.frames import (
 )
 from harn.vm.handler_output import HandlerOutput, Printing
 from harn.vm.hooks import StartStop
-from harn.vm.interfaces import Call, ISecrets
+from harn.vm.interfaces import Call, ISecrets, PendingImport
 from harn.vm.resolving import IMPORTS, Resolves, problems_of_death
 from harn.vm.sources import BundleProblem
 from harn.vm.spare import Spare
@@ -206,8 +206,8 @@ class Worker:
         if self._process is not None:
             self._process.send(frame)
 
-    def importing(self) -> str:
-        """Return the module that is being imported, and the line of the import; empty if none is."""
+    def importing(self) -> PendingImport | None:
+        """Return the import that has not ended; None if none is under way."""
         return self._resolves.importing()
 
     def close(self) -> Deferred[None]:

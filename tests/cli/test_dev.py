@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.demo_secret import DemoEnvironment
-from harn.cli.dev import Stream, source_of, usual_address
+from harn.cli.dev import Stream, source_of, trial_of, usual_address
 from harn.cli.excerpts import Excerpts
 from harn.cli.main import cli
 from harn.lifecycle import Lifecycle, ServerStarted, Settled
@@ -24,6 +24,7 @@ from harn.options import ServeOptions
 from harn.reload.results import ProblemInfo
 from harn.testing.clocks import ThreadClock
 from harn.testing.kit import KitServer
+from tests.triggers.examples import spec
 
 ENVELOPE = encode_envelope(
     Envelope(
@@ -114,6 +115,11 @@ class StreamTests(SynchronousTestCase):
                 self.stream.press(key)
         self.assertEqual(out.getvalue().count("harn send TRIGGER"), 1)
 
+    def test_how_to_try_it(self) -> None:
+        """A trigger that gets requests is tried with `send`, one of a schedule with `fire`."""
+        self.assertEqual(trial_of(spec("gh", path="/triggers/gh")), "harn send gh")
+        self.assertEqual(trial_of(spec("night", kind="cron", provider="cron", path="")), "harn fire night")
+
     def test_key_of_the_console(self) -> None:
         """The key opens the console of the running server, and prints its address and where the token is."""
         server = KitServer(ThreadClock())
@@ -126,9 +132,16 @@ class StreamTests(SynchronousTestCase):
         self.assertIn("/token", out.getvalue())
 
     def test_source(self) -> None:
-        """Each problem of a save has its place and its line."""
-        path = Path(self.mktemp()).absolute()
-        path.write_text("a = 1\nhandlr = 2\n")
+        """Each problem of a save has its line, with its number; the file is named only where there are several."""
+        path, other = Path(self.mktemp()).absolute(), Path(self.mktemp()).absolute()
+        path.write_text("a = 1\nhandlr = 2\nhandlr = 3\n")
+        other.write_text("x = (\n")
         problem = ProblemInfo(file=str(path), line=2, where="handlr", message="unknown key")
-        lines = source_of([problem, ProblemInfo(file="x", message="no line")], Excerpts(None))
-        self.assertEqual(lines, [f"{path}:2", "    2 | handlr = 2", "      | ^^^^^^"])
+        again = ProblemInfo(file=str(path), line=3, where="handlr", message="unknown key")
+        wrong = ProblemInfo(file=str(other), line=1, message="SyntaxError: '(' was never closed")
+        excerpt = ["    2 | handlr = 2", "      | ^^^^^^"]
+        self.assertEqual(source_of([problem, again], Excerpts(None)), excerpt)
+        self.assertEqual(
+            source_of([problem, again, wrong, ProblemInfo(file="x", message="no line")], Excerpts(None)),
+            [f"{path}:", *excerpt, f"{other}:", "    1 | x = (", "      | ^^^^^"],
+        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
+import unittest
 from pathlib import Path
 from unittest.mock import patch
 
@@ -38,12 +40,12 @@ class InitTests(SynchronousTestCase):
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
 
     def test_every_sender(self) -> None:
-        """For each provider of webhooks, the manifest has no problem, and names its schema in the first line."""
+        """For each sender, the manifest has no problem, and names its schema in the first line."""
         rules = installed_rules()
         for sender in known_senders(Catalog.discover().plugins):
             self.folder = Path(self.mktemp())
             self.assertEqual(self.init("--sender", sender).exit_code, 0, sender)
-            self.assertEqual(self.files(), FILES)
+            self.assertEqual(self.files(), sorted([*FILES, "events.jsonl"] if sender == "poll" else FILES))
             text = (self.folder / "harn.toml").read_bytes()
             self.assertTrue(text.startswith(b"#:schema ./harn.schema.json\n"))
             loaded = check_document(ManifestSource.of(str(self.folder / "harn.toml"), text, "harn.toml"), None, rules)
@@ -67,6 +69,31 @@ class InitTests(SynchronousTestCase):
         said = self.init("--name", "gh").stdout
         for word in (*FILES, f"cd {self.folder}", "harn dev", "harn send gh", "python -m unittest"):
             self.assertIn(word, said)
+
+    def test_of_each_kind(self) -> None:
+        """The tests of the folder pass, whichever way its events come; what is next is to be typed for that way."""
+        for sender, step in (
+            ("github", "harn send it "),
+            ("cron", "harn fire it "),
+            ("cron", "harn schedule "),
+            ("poll", "echo '{\"order\": 2}' >> rules/events.jsonl"),
+        ):
+            self.folder = Path(self.mktemp())
+            said = self.init("--sender", sender, "--name", "it", "--handler", "rules.first:find_events").stdout
+            self.assertIn(f"  {step}", said)
+            self.assertEqual(self.run_tests(), [], sender)
+
+    def run_tests(self) -> list[str]:
+        """Run the tests of the folder in this process; return what failed."""
+        before = set(sys.modules)
+        result = unittest.TestResult()
+        with patch.object(sys, "path", [str(self.folder.absolute()), *sys.path]):
+            unittest.defaultTestLoader.loadTestsFromName("test_handlers").run(result)
+        for name in {*sys.modules} - before:
+            if name == "test_handlers" or name.partition(".")[0] == "rules":
+                del sys.modules[name]
+        self.assertGreater(result.testsRun, 0)
+        return [text for _, text in (*result.failures, *result.errors)]
 
     def test_nothing_is_overwritten(self) -> None:
         """Where one of the files is there, a dangling link too, all of them stay away, and it is named."""
@@ -103,8 +130,8 @@ class InitTests(SynchronousTestCase):
         """A sender that is not there, a name that no URL has, and no handler: each says what to write."""
         for arguments, said in (
             (("--sender", "strip"), "did you mean 'stripe'?"),
+            (("--sender", "fax"), "must be a provider that is installed"),
             (("--sender", "fax"), "known: "),
-            (("--sender", "a2a-push"), "must be a provider of webhooks"),
             (("--name", "a/b"), "letters, digits, - and _ only"),
             (("--name", ""), "letters, digits, - and _ only"),
             (("--handler", "https://example.org"), "write module:function"),

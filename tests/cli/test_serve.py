@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -12,7 +15,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli import serve
-from harn.cli.serve import run_service, run_until
+from harn.cli.serve import print_problems, run_service, run_until
+from harn.model.problem import Problem
 
 
 class StubReactor:
@@ -53,6 +57,34 @@ class StubReactor:
     def stop(self) -> None:
         """Count it."""
         self.stops += 1
+
+
+class ProblemsTests(SynchronousTestCase):
+    """The problems of a start."""
+
+    def test_source(self) -> None:
+        """Each is an error with the line that it is about, from the manifest or from code; the same is said once."""
+        manifest, code = Path(self.mktemp()).absolute(), Path(self.mktemp()).absolute()
+        manifest.write_text('handlr = "a:b"\nhandlr = "c:d"\n')
+        code.write_text("lock.acquire()\n")
+        wrong = [
+            Problem(file=str(manifest), line=1, where="triggers[0] (gh): handlr", message="unknown key"),
+            Problem(file=str(manifest), line=2, where="triggers[1] (gl): handlr", message="unknown key"),
+            Problem(file=str(code), line=1, message="module 'a' is still being imported", code=f"{code}:1"),
+        ]
+        with redirect_stderr(StringIO()) as said:
+            print_problems(wrong, str(manifest))
+        self.assertEqual(
+            said.getvalue().splitlines(),
+            [
+                f"error: {manifest}:1: triggers[0] (gh): handlr (also line 2 triggers[1] (gl): handlr): unknown key",
+                '    1 | handlr = "a:b"',
+                "      | ^^^^^^",
+                f"error: {code}:1: module 'a' is still being imported",
+                "    1 | lock.acquire()",
+                "      | ^^^^^^^^^^^^^^",
+            ],
+        )
 
 
 class StubService:

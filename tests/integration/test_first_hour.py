@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from harn.testing.server import wait_until
 from tests.integration.case import ServerCase
@@ -25,18 +26,7 @@ class FirstHourTests(ServerCase):
             test, cwd=self.directory, env=self.environ, capture_output=True, text=True, timeout=180, check=False
         )
         self.assertEqual(tested.returncode, 0, tested.stderr)
-        output = self.directory / "output.txt"
-        with open(output, "wb") as out:
-            dev = subprocess.Popen(
-                [sys.executable, "-m", "harn", "dev", "--bind", "127.0.0.1:0"],
-                cwd=self.directory,
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-        self.addCleanup(dev.wait)
-        self.addCleanup(dev.kill)
+        dev, output = self.begin()
 
         def said(text: str) -> bool:
             self.assertIsNone(dev.poll(), output.read_text("utf-8"))
@@ -56,6 +46,44 @@ class FirstHourTests(ServerCase):
         self.assertEqual(self.harn("fire", "pay", "--kind", "x.y", "--data", "{}").status, 1)
         dev.send_signal(signal.SIGINT)
         self.assertEqual(dev.wait(60), 0, output.read_text("utf-8"))
+        self.assertEqual(output.read_text("utf-8").count("| handlr ="), 1)
         value = (self.directory / ".harn/orchestrator/dev-secret").read_text().strip()
         self.assertNotIn(value, output.read_text("utf-8"))
         self.assertEqual(os.listdir(self.directory / ".harn"), ["orchestrator"])
+
+    def begin(self) -> tuple[subprocess.Popen[bytes], Path]:
+        """Run ``harn dev``; return its process and the file with its output."""
+        output = self.directory / "output.txt"
+        with open(output, "wb") as out:
+            dev = subprocess.Popen(
+                [sys.executable, "-m", "harn", "dev", "--bind", "127.0.0.1:0"],
+                cwd=self.directory,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        self.addCleanup(dev.wait)
+        self.addCleanup(dev.kill)
+        return dev, output
+
+    def test_poll(self) -> None:
+        """A folder of a poll runs as it was made: it finds what is there, and what comes; a broken start says where."""
+        self.assertEqual(self.harn("init", "--sender", "poll", "--name", "news").status, 0)
+        manifest = (self.directory / "harn.toml").read_text()
+        self.replace("harn.toml", manifest.replace("every =", "evry ="))
+        broken, output = self.begin()
+        self.assertEqual(broken.wait(120), 1)
+        problem, source, carets = output.read_text("utf-8").splitlines()[3:]
+        self.assertIn("error: harn.toml:8: triggers[0] (news): evry: unknown key", problem)
+        self.assertTrue(source.startswith("    8 | evry = "), source)
+        self.assertEqual(carets, "      | ^^^^")
+        self.replace("harn.toml", manifest.replace('"10s"', '"1s"'))
+        dev, output = self.begin()
+        wait_until(lambda: "line.added done" in output.read_text("utf-8"), "the first event")
+        self.assertIn("in a second terminal: harn fire news", output.read_text("utf-8"))
+        with open(self.directory / "events.jsonl", "a", encoding="utf-8") as file:
+            file.write('{"order": 2}\n')
+        wait_until(lambda: '{"found":{"order":2}}' in output.read_text("utf-8"), "the second event")
+        dev.send_signal(signal.SIGINT)
+        self.assertEqual(dev.wait(60), 0, output.read_text("utf-8"))

@@ -358,8 +358,10 @@ class ChildHookTests(PortCase):
         source = "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()\ndef f(event): pass\n"
         interpreter = await self.interpreters.create(self.bundle({"handlers.py": source}, ("f",)))
         resolving = interpreter.resolve({refer("f")})
-        while "handlers.py" not in interpreter.importing():
+        while "handlers.py" not in str(interpreter.importing()):
             await deferLater(reactor, 0.05)
-        self.assertRegex(interpreter.importing(), r"^module 'handlers' is still being imported, at .*handlers.py:4$")
+        self.assertRegex(
+            str(interpreter.importing()), r"^module 'handlers' is still being imported, at .*handlers.py:4$"
+        )
         resolving.cancel()
         await resolving.addErrback(lambda _: None)

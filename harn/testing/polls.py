@@ -1,0 +1,72 @@
+"""
+Functions of a poll, called without a server as a server calls them; what they return is read as in production.
+
+::
+
+    from harn.testing.polls import run_poll
+
+    found = run_poll("handlers:new_orders", cursor=7)
+    assert [event.kind for event in found.events] == ["order.created"] and found.cursor == 9
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import msgspec
+from attrs import evolve, frozen
+
+from harn.connectors.providers.poll import read_polled
+from harn.errors import PayloadInvalid
+from harn.handlers import TriggerEvent
+from harn.testing.events import polled_event
+from harn.testing.handlers import SUCCESS, DeliveryContext, HandlerRun, run_handler
+
+
+@frozen(kw_only=True)
+class PollRun:
+    """
+    One call of a poll's function.
+
+    :ivar events: what it found, as a handler gets it.
+    :ivar cursor: for the next call; that of this call where the function returned none, or failed.
+    :ivar more: whether it asks to be called again at once.
+    :ivar run: how the call ended: outcome, error, log and seconds.
+    """
+
+    events: tuple[TriggerEvent, ...] = ()
+    cursor: Any
+    more: bool = False
+    run: HandlerRun
+
+
+def run_poll(
+    poll: str | Callable[..., Any],
+    cursor: Any = None,
+    *,
+    timeout: float = 30.0,
+    secrets: Mapping[str, str] = {},
+    trigger_id: str = "test",
+) -> PollRun:
+    """
+    Call the function of a poll once; what it raises is in the answer, and not raised.
+
+    :param poll: ``module:function`` as in a manifest, or the function.
+    :param cursor: any JSON value; None as in the first call.
+    :param timeout: see `run_handler`, as ``secrets``.
+    :raises ValueError: the function is missing, or cannot be called with a cursor; the message says what to write.
+    """
+    before = msgspec.json.encode(cursor)
+    given = cast("TriggerEvent", msgspec.json.decode(before))
+    delivery = DeliveryContext(trigger_id=trigger_id)
+    run = run_handler(poll, given, timeout=timeout, secrets=secrets, delivery=delivery)
+    if run.outcome != SUCCESS:
+        return PollRun(cursor=cursor, run=run)
+    try:
+        found = read_polled(msgspec.json.encode(run.result), trigger_id, before)
+    except PayloadInvalid as wrong:
+        failed = evolve(run, outcome="failed", error_class=type(wrong).__name__, error=str(wrong))
+        return PollRun(cursor=cursor, run=failed)
+    events = tuple(map(polled_event, found.events))
+    return PollRun(events=events, cursor=msgspec.json.decode(found.cursor), more=found.more, run=run)
