@@ -1,5 +1,5 @@
 """
-What the writer and the reader of a store need of a database: its connections, its transactions, and its errors.
+The database as the writer and the reader of a store need it: connections, transactions, and errors.
 
 `harn.store.sqlite` and other dialects bring these; whatever is the same for all of them is in `harn.store` itself.
 """

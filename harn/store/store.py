@@ -37,7 +37,7 @@ class Guard(Protocol):
 
 @frozen
 class Beat:
-    """What the row of a server says: its process and host, and when it was alive last (seconds, Unix)."""
+    """The contents of a server's row: its process and host, and when it was alive last (seconds, Unix)."""
 
     pid: int
     host: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -19,7 +19,7 @@ from attrs import frozen
 from harn.model.delivery import DEAD, DISCARDED, READY, REPLAYED, RUNNING, WAITING, State
 from harn.store.deliveries import DeliveryFilter, stored_states
 from harn.store.holds import Holds
-from harn.store.sqlite.settling import STATES
+from harn.store.rows import STATES, Running
 
 BLOCK = 1024
 """Deliveries of a block of an index, as its definition has it."""
@@ -69,9 +69,6 @@ _OWNERS = (
 )
 _NEXT = "SELECT id, received_at FROM deliveries WHERE id >= ? ORDER BY id LIMIT 1"
 _ENDS = "SELECT (SELECT min(id) FROM deliveries), (SELECT max(id) FROM deliveries)"
-
-Running = Mapping[int, Collection[int]]
-"""By server the ids of the deliveries that it has noted to run."""
 
 
 @frozen

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from harn.store.backup import Contents, Finding, Origin
+from harn.store.rows import NAMES
 from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
 from harn.store.sqlite.connection import SCHEMA_VERSION, Session
 from harn.store.sqlite.mark import Mark, shortfall
 from harn.store.sqlite.schema import SCHEMA
-from harn.store.sqlite.settling import NAMES
 
 MOST_FINDINGS = 20
 """Lines of SQLite's own check that are shown."""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from attrs import evolve
 from zope.interface import implementer
 
-from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, Settlement, State, StoredDelivery
+from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, State, StoredDelivery
 from harn.store.deliveries import (
     Backlog,
     DueDelivery,
@@ -23,13 +22,15 @@ from harn.store.deliveries import (
     Unfinished,
     disposition,
 )
-from harn.store.executor import Idea, reads, writes
+from harn.store.executor import reads, writes
+from harn.store.halves import DeliveriesHalf
+from harn.store.rows import DONE, NAMES, READY, SKIPPED, WAITING, count, light, stored, up_to
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import Session
-from harn.store.sqlite.settling import DONE, NAMES, READY, SKIPPED, WAITING, Settle
+from harn.store.sqlite.settling import Settle
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
+    pass
 
 TABLES = """
 -- An event's bytes, one row for each delivery, under its id. Apart from `deliveries`, because an UPDATE in SQLite
@@ -207,28 +208,10 @@ _ADVANCE_DUE = "UPDATE deliveries SET due_at = due_at - ? WHERE state = 1 AND ow
 
 
 @implementer(IDeliveries)
-class SQLiteDeliveries(Idea):
+class SQLiteDeliveries(DeliveriesHalf):
     """`IDeliveries` on SQLite."""
 
-    def settle(self, *settlements: Settlement) -> Deferred[None]:
-        """See `IDeliveries.settle`."""
-        return self._executor.writer.write(Settle(settlements, self._executor.wall.seconds()))
-
-    def begins(self, delivery_id: int) -> Deferred[None]:
-        """See `IDeliveries.begins`."""
-        return self._executor.notes.begins(delivery_id)
-
-    def begins_at_once(self, delivery_id: int) -> None:
-        """See `IDeliveries.begins_at_once`."""
-        self._executor.notes.begins_at_once(delivery_id)
-
-    def note_now(self) -> None:
-        """See `IDeliveries.note_now`."""
-        self._executor.notes.note_now()
-
-    def ended(self, *delivery_ids: int) -> None:
-        """See `IDeliveries.ended`."""
-        self._executor.notes.ended(*delivery_ids)
+    unit = Settle
 
     @reads
     def ready(
@@ -349,48 +332,3 @@ class SQLiteDeliveries(Idea):
     def advance_due(self, session: Session, seconds: float) -> None:
         """See `IDeliveries.advance_due`."""
         session.connection.execute(_ADVANCE_DUE, (seconds, session.incarnation))
-
-
-def stored(row: Sequence[Any]) -> StoredDelivery:
-    """Read one row of `COLUMNS`."""
-    return StoredDelivery(
-        delivery_id=row[0],
-        event_id=row[1],
-        trigger_id=row[2],
-        version=row[3],
-        provider=row[4],
-        kind=row[5],
-        state=NAMES[row[6]],
-        attempts=row[7],
-        passed=bool(row[8]),
-        crashes=row[9],
-        due_at=row[10],
-        received_at=row[11],
-        replay_of=row[12],
-        envelope=row[13],
-        body=row[14],
-    )
-
-
-def light(row: Sequence[Any]) -> StoredDelivery:
-    """Read one row of `_LIGHT`."""
-    size, delivery = row[15], stored(row)
-    return delivery if size <= LARGE_BODY else evolve(delivery, left_out=size)
-
-
-def up_to(rows: Iterable[StoredDelivery], max_bytes: int) -> list[StoredDelivery]:
-    """Return rows until their bodies would be more than ``max_bytes``, at least one."""
-    taken: list[StoredDelivery] = []
-    size = 0
-    for row in rows:
-        size += len(row.body)
-        if taken and size > max_bytes:
-            break
-        taken.append(row)
-    return taken
-
-
-def count(row: Sequence[Any]) -> Backlog:
-    """Read one row of trigger id, version and `COUNTS`."""
-    trigger_id, version, ready, waiting = row
-    return Backlog(trigger_id=trigger_id, version=version, ready=ready, waiting=waiting)

@@ -6,36 +6,34 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from zope.interface import implementer
 
-from harn.model.delivery import Attempt, DeadLetter
-from harn.store.batch import GroupedUnit
+from harn.model.delivery import DeadLetter
 from harn.store.event_log import (
     ATTEMPTS,
     DEAD_LETTERS,
     INBOX,
     OUTBOX,
     IEventLog,
-    Payload,
     Record,
     RecordedAttempt,
     attempt_record,
-    check_appendable,
     dead_record,
-    encode_record,
     envelope_record,
     outbox_record,
 )
-from harn.store.executor import Idea, reads
+from harn.store.executor import reads
+from harn.store.halves import AppendUnit, EventLogHalf
+from harn.store.rows import attempt_of, stored, up_to
 from harn.store.sqlite.connection import Session
-from harn.store.sqlite.deliveries import COLUMNS, FROM, stored, up_to
+from harn.store.sqlite.deliveries import COLUMNS, FROM
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
+    pass
 
 TABLES = """
 CREATE TABLE log (
@@ -98,18 +96,10 @@ _OLD_RECORDS = (
 )
 
 
-class Append(GroupedUnit):
-    """Append a record; payload and headers are encoded already, ``at`` is seconds, Unix."""
+class Append(AppendUnit):
+    """Writes records with one statement."""
 
-    __slots__ = ("at", "headers", "kind", "payload", "topic")
-
-    def __init__(self, topic: str, kind: str, payload: bytes, headers: bytes, at: float) -> None:
-        super().__init__()
-        self.topic = topic
-        self.kind = kind
-        self.payload = payload
-        self.headers = headers
-        self.at = at
+    __slots__ = ()
 
     @staticmethod
     def write_all(session: Session, units: Sequence[Append], now: float) -> None:
@@ -124,14 +114,10 @@ class Append(GroupedUnit):
 
 
 @implementer(IEventLog)
-class SQLiteEventLog(Idea):
+class SQLiteEventLog(EventLogHalf):
     """`IEventLog` on SQLite."""
 
-    def append(self, topic: str, kind: str, payload: Payload, headers: Mapping[str, str] = {}) -> Deferred[int]:
-        """See `IEventLog.append`."""
-        check_appendable(topic)
-        encoded = encode_record(payload, headers)
-        return self._executor.writer.write(Append(topic, kind, *encoded, self._executor.wall.seconds()))
+    unit = Append
 
     @reads
     def read(self, connection: sqlite3.Connection, topic: str, after: int, limit: int) -> Sequence[Record]:
@@ -208,7 +194,7 @@ def _attempts(connection: sqlite3.Connection, result: str, after: int, limit: in
             replay_of=row[5],
             result=row[6],
             handler=row[7],
-            attempt=_attempt(row[8:]),
+            attempt=attempt_of(row[8:]),
         )
         for row in connection.execute(_ATTEMPTS.format(result), (after, limit))
     ]
@@ -223,20 +209,7 @@ def _dead(connection: sqlite3.Connection, after: int, limit: int) -> list[Record
         if records and size > MOST_BYTES:
             break
         number, died_at, reason, error_class, error = row[-5:]
-        attempts = list(map(_attempt, connection.execute(_ATTEMPTS_OF_ONE, (delivery.delivery_id,))))
+        attempts = list(map(attempt_of, connection.execute(_ATTEMPTS_OF_ONE, (delivery.delivery_id,))))
         dead = DeadLetter(reason=reason, error_class=error_class, error=error)
         records.append(dead_record(number, delivery, dead, died_at, attempts))
     return records
-
-
-def _attempt(row: Sequence[Any]) -> Attempt:
-    number, version, started_at, completed_at, outcome, error_class, error = row
-    return Attempt(
-        number=number,
-        version=version,
-        started_at=started_at,
-        completed_at=completed_at,
-        outcome=outcome,
-        error_class=error_class,
-        error=error,
-    )

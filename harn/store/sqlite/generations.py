@@ -17,20 +17,19 @@ import msgspec
 from zope.interface import implementer
 
 from harn.errors import StoreError
-from harn.store.executor import Idea, reads, writes
+from harn.store.executor import reads, writes
 from harn.store.generations import (
     BindingRecord,
     GenerationRecord,
     ICheckpoints,
     IGenerations,
     LiveBinding,
-    encode_checkpoints,
 )
+from harn.store.halves import CheckpointsHalf, GenerationsHalf
+from harn.store.rows import binding_of, generation_of, generation_row
 from harn.store.sqlite.connection import Session
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
     from harn.store.retention import RetentionPolicy
 
 TABLES = """
@@ -139,14 +138,14 @@ _REST = (_OLD_GENERATIONS, _UNNAMED_BUNDLES, _UNNAMED_MANIFESTS)
 
 
 @implementer(IGenerations)
-class SQLiteGenerations(Idea):
+class SQLiteGenerations(GenerationsHalf):
     """`IGenerations` on SQLite."""
 
     @reads
     def last(self, connection: sqlite3.Connection) -> GenerationRecord | None:
         """See `IGenerations.last`."""
         row = connection.execute(_LAST).fetchone()
-        return None if row is None else _generation(row)
+        return None if row is None else generation_of(row)
 
     @reads
     def latest_bindings(self, connection: sqlite3.Connection) -> Mapping[str, LiveBinding]:
@@ -160,13 +159,7 @@ class SQLiteGenerations(Idea):
     def bindings(self, connection: sqlite3.Connection, keys: Collection[tuple[str, int]]) -> Sequence[BindingRecord]:
         """See `IGenerations.bindings`."""
         rows = (connection.execute(_BINDING, key).fetchone() for key in keys)
-        return [
-            BindingRecord(
-                trigger_id=row[0], version=row[1], fingerprint=row[2], generation=row[3], bundle_id=row[4], spec=row[5]
-            )
-            for row in rows
-            if row is not None
-        ]
+        return [binding_of(row) for row in rows if row is not None]
 
     @writes
     def reserve(
@@ -180,7 +173,7 @@ class SQLiteGenerations(Idea):
                 raise StoreError(f"generation {number} was adopted before; its number is not given again")
             connection.execute(_UNRESERVE_BINDINGS, (number,))
             connection.execute(_UNRESERVE, (number,))
-        connection.execute(_INSERT_GENERATION, _row(generation))
+        connection.execute(_INSERT_GENERATION, generation_row(generation))
         rows = [
             (row.trigger_id, row.version, row.fingerprint, row.generation, row.bundle_id, row.spec)
             for row in generation.bindings
@@ -189,10 +182,6 @@ class SQLiteGenerations(Idea):
             raise StoreError(f"generation {number} brings a binding version whose number was given before")
         _put_bundle(connection, generation, bundle)
         _put_manifest(connection, generation, manifest)
-
-    def adopted(self, number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
-        """See `IGenerations.adopted`."""
-        return self._adopted(number, at, encode_checkpoints(checkpoints))
 
     @writes
     def _adopted(self, session: Session, number: int, at: float, encoded: Mapping[str, bytes | None]) -> None:
@@ -205,7 +194,7 @@ class SQLiteGenerations(Idea):
     def generation(self, connection: sqlite3.Connection, number: int) -> GenerationRecord | None:
         """See `IGenerations.generation`."""
         row = connection.execute(_GENERATION, (number,)).fetchone()
-        return None if row is None else _generation(row)
+        return None if row is None else generation_of(row)
 
     @reads
     def manifest(self, connection: sqlite3.Connection, digest: str) -> bytes | None:
@@ -216,7 +205,7 @@ class SQLiteGenerations(Idea):
     @reads
     def history(self, connection: sqlite3.Connection, limit: int) -> Sequence[GenerationRecord]:
         """See `IGenerations.history`."""
-        return [_generation(row) for row in connection.execute(_HISTORY, (limit,))]
+        return [generation_of(row) for row in connection.execute(_HISTORY, (limit,))]
 
     @reads
     def bundle(self, connection: sqlite3.Connection, bundle_id: str) -> bytes | None:
@@ -268,52 +257,14 @@ def _put_manifest(connection: sqlite3.Connection, generation: GenerationRecord, 
         raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
 
 
-def _row(generation: GenerationRecord) -> tuple[Any, ...]:
-    """Return the values of `_COLUMNS`."""
-    return (
-        generation.number,
-        generation.digest,
-        generation.bundle_id,
-        generation.source,
-        generation.actor,
-        generation.adopted_at,
-        msgspec.json.encode(generation.removed),
-        generation.manifest_digest,
-        generation.recalled,
-        generation.reason,
-        msgspec.json.encode(generation.summary),
-    )
-
-
-def _generation(row: Sequence[Any]) -> GenerationRecord:
-    number, digest, bundle_id, source, actor, adopted_at, removed, manifest_digest, recalled, reason, summary = row
-    return GenerationRecord(
-        number=number,
-        digest=digest,
-        bundle_id=bundle_id,
-        source=source,
-        actor=actor,
-        adopted_at=adopted_at,
-        removed=msgspec.json.decode(removed, type=tuple[str, ...]),
-        manifest_digest=manifest_digest,
-        recalled=recalled,
-        reason=reason,
-        summary=msgspec.json.decode(summary, type=dict[str, Any]),
-    )
-
-
 _PUT = "INSERT INTO standing (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 _BEGINNING = "SELECT name, value FROM standing WHERE name >= ? AND name < ? ORDER BY name"
 
 
 @implementer(ICheckpoints)
-class SQLiteCheckpoints(Idea):
+class SQLiteCheckpoints(CheckpointsHalf):
     """`ICheckpoints` on SQLite."""
-
-    def put(self, name: str, value: Any) -> Deferred[None]:
-        """See `ICheckpoints.put`."""
-        return self._put(encode_checkpoints({name: value}))
 
     @writes
     def _put(self, session: Session, encoded: Mapping[str, bytes | None]) -> None:

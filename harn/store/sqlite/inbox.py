@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from harn.errors import ClaimTaken
-from harn.model.delivery import Acceptance, Claim
-from harn.store.batch import GroupedUnit, log_waiter
-from harn.store.executor import Idea
-from harn.store.inbox import IInbox, KeepingEnded, Keepings, Kept
+from harn.store.halves import AcceptUnit, InboxHalf
+from harn.store.inbox import IInbox, Kept
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import LARGE, Session
 from harn.store.sqlite.generations import put_all
 from harn.store.sqlite.settling import Death, mark_dead, mark_replayed
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-    from twisted.python.failure import Failure
+    pass
 
 _INSERT_EVENTS = "INSERT INTO events (id, envelope, body) VALUES "
 _INSERT_LARGE_EVENT = "INSERT INTO events (id, envelope, body) SELECT ?, ?, ? WHERE ?"
@@ -29,47 +26,10 @@ _INSERT_DELIVERIES = (
 _NAME_REPEATED = "UPDATE deliveries SET replay_of = ? WHERE id = ?"
 
 
-class Accept(GroupedUnit):
-    """
-    Keep deliveries with their claims; ``size``: bytes of their bodies.
+class Accept(AcceptUnit):
+    """Writes acceptances with few statements."""
 
-    :ivar keepings: called with ``waiting`` when that has ended, see `IInbox.keep`; None where a Deferred is fired.
-    """
-
-    __slots__ = ("acceptance", "keepings", "size", "waiting")
-
-    def __init__(self, acceptance: Acceptance, waiting: Any = None, keepings: Keepings | None = None) -> None:
-        self.value = self.error = self.deferred = None  # as the base class does: thousands are made a second
-        self.acceptance = acceptance
-        self.waiting = waiting
-        self.keepings = keepings
-        deliveries = acceptance.deliveries
-        self.size = len(deliveries[0].body) if len(deliveries) == 1 else sum([len(each.body) for each in deliveries])
-
-    def end(self) -> None:
-        """See `Unit.end`."""
-        if self.keepings is None:
-            super().end()
-        else:
-            self.keepings.keepings_ended([(self.waiting, self.value if self.error is None else self.error)])
-
-    @staticmethod
-    def end_all(units: Sequence[Accept]) -> None:
-        """End acceptances that came one after the other: one call for all that ask for one."""
-        together: dict[Keepings, list[KeepingEnded]] = {}
-        alone = []
-        for unit in units:
-            if unit.keepings is None:
-                alone.append(unit)
-            else:
-                ended = (unit.waiting, unit.value if unit.error is None else unit.error)
-                together.setdefault(unit.keepings, []).append(ended)
-        for keepings, each in together.items():
-            try:
-                keepings.keepings_ended(each)
-            except Exception:
-                log_waiter()
-        GroupedUnit.end_all(alone)
+    __slots__ = ()
 
     @staticmethod
     def write_all(session: Session, units: Sequence[Accept], now: float) -> None:
@@ -148,23 +108,7 @@ def _link(session: Session, units: Sequence[Accept], now: float) -> None:
 
 
 @implementer(IInbox)
-class SQLiteInbox(Idea):
+class SQLiteInbox(InboxHalf):
     """`IInbox` on SQLite."""
 
-    def accept(self, acceptance: Acceptance) -> Deferred[Kept]:
-        """See `IInbox.accept`."""
-        return self._executor.writer.write(Accept(acceptance))
-
-    def keep(self, acceptance: Acceptance, waiting: Any, keepings: Keepings) -> None:
-        """See `IInbox.keep`."""
-        self._executor.writer.add(Accept(acceptance, waiting, keepings))
-
-    def claim(self, scope: str, key: str, expires_at: float) -> Deferred[bool]:
-        """See `IInbox.claim`."""
-        guard = Claim(scope=scope, key=key, expires_at=expires_at)
-        return self.accept(Acceptance(deliveries=(), guard=guard)).addCallbacks(lambda _: True, _false_if_taken)
-
-
-def _false_if_taken(failure: Failure) -> bool:
-    failure.trap(ClaimTaken)
-    return False
+    unit = Accept

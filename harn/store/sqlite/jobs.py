@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from zope.interface import implementer
@@ -15,7 +15,8 @@ from zope.interface import implementer
 from harn.errors import StoreError
 from harn.model.delivery import State
 from harn.store.executor import Idea, reads, writes
-from harn.store.jobs import IJobs, ItemOutcome, Job, JobFilter, JobState, NewJob, PendingItem, ReplayOrder, Replays
+from harn.store.jobs import IJobs, ItemOutcome, Job, JobState, NewJob, PendingItem, ReplayOrder, Replays
+from harn.store.rows import job_of
 from harn.store.sqlite import replays
 from harn.store.sqlite.connection import Session
 
@@ -205,25 +206,6 @@ class SQLiteJobs(Idea):
             ItemOutcome(delivery_id=row[0], event_id=row[1] or "", replayed_as=row[2], reason=row[3])
             for row in connection.execute(_ITEMS, (job_id, after, limit))
         )
-
-
-def job_of(row: Sequence[Any]) -> Job:
-    """Read one row of `_COLUMNS`."""
-    return Job(
-        job_id=row[0],
-        operation=row[1],
-        actor=row[2],
-        filter=msgspec.json.decode(row[3], type=JobFilter),
-        rate=row[4],
-        state=JobState(row[5]),
-        created_at=row[6],
-        ended_at=row[7],
-        cursor=row[8],
-        is_selected=bool(row[9]),
-        matched=row[10],
-        changed=row[11],
-        skipped=row[12],
-    )
 
 
 def found(connection: sqlite3.Connection, job_id: int) -> Job:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
 
 from zope.interface import implementer
 
-from harn.model.delivery import READY, RUNNING, WAITING, Attempt
+from harn.model.delivery import Attempt
 from harn.store.deliveries import (
     DeadGroup,
     DeliveryFilter,
@@ -28,15 +27,12 @@ from harn.store.deliveries import (
     hidden_triggers,
 )
 from harn.store.executor import Idea, reads
-from harn.store.sqlite.candidates import Running, candidates, first_since
+from harn.store.rows import Running, attempt_of, is_chosen, listed
+from harn.store.sqlite.candidates import candidates, first_since
 from harn.store.sqlite.deliveries import STATE
-from harn.store.sqlite.settling import NAMES
 
 MOST_BYTES = 16 << 20
 """Bodies of one slice."""
-RETRY = "retry"
-"""The reason of what waits for its next attempt."""
-
 _COLUMNS = (
     "d.id, d.event_id, d.trigger_id, d.version, d.provider, d.kind, " + STATE + ", d.owner, d.attempts,"
     " coalesce(d.skip_reason, d.reason),"
@@ -104,8 +100,8 @@ class SQLiteDeliveryLists(Idea):
             if len(found) == limit or size > MOST_BYTES:
                 return Slice(deliveries=tuple(found), before=looked_at)
             looked_at = row[0]
-            delivery = as_held(_listed(row, running), chosen.holds)
-            if _is_chosen(delivery, chosen):
+            delivery = as_held(listed(row, running), chosen.holds)
+            if is_chosen(delivery, chosen):
                 found.append(delivery)
                 size += len(delivery.body)
         return Slice(deliveries=tuple(found), before=ids[-1] if len(ids) == rows else None)
@@ -116,7 +112,7 @@ class SQLiteDeliveryLists(Idea):
         running = _running(self)
         return [
             WholeDelivery(
-                delivery=_listed(row, running),
+                delivery=listed(row, running),
                 attempts=_attempts(connection, row[0]),
                 result=row[20],
             )
@@ -154,55 +150,5 @@ def _running(lists: SQLiteDeliveryLists | None) -> Running:
     return {} if lists is None or lists.nothing_runs else lists._executor.notes.read()
 
 
-def _is_chosen(delivery: ListedDelivery, chosen: DeliveryFilter) -> bool:
-    """Return whether a row that is of the right trigger and kind is in the list."""
-    is_of_state = not chosen.states or delivery.state in chosen.states
-    return is_of_state and (chosen.since is None or delivery.received_at >= chosen.since)
-
-
-def _listed(row: Sequence[Any], running: Running) -> ListedDelivery:
-    """Read one row of `_COLUMNS`, with or without its event."""
-    state = NAMES[row[6]]
-    reason = row[9]
-    if state in (READY, WAITING) and row[0] in running.get(row[7], ()):
-        state = RUNNING
-    elif state is WAITING:
-        reason = RETRY
-    return ListedDelivery(
-        delivery_id=row[0],
-        event_id=row[1],
-        trigger_id=row[2],
-        version=row[3],
-        provider=row[4],
-        kind=row[5],
-        state=state,
-        attempts=row[8],
-        reason=reason,
-        error_class=row[10],
-        error=row[11],
-        received_at=row[12],
-        due_at=row[13],
-        ended_at=row[14],
-        died_at=row[15],
-        replay_of=row[16],
-        replayed_as=row[17],
-        envelope=row[18] if len(row) > 18 else b"",
-        body=row[19] if len(row) > 19 else b"",
-    )
-
-
 def _attempts(connection: sqlite3.Connection, delivery_id: int) -> tuple[Attempt, ...]:
-    return tuple(
-        Attempt(
-            number=row[0],
-            version=row[1],
-            started_at=row[2],
-            completed_at=row[3],
-            outcome=row[4],
-            error_class=row[5],
-            error=row[6],
-            traceback=row[7],
-            output=row[8],
-        )
-        for row in connection.execute(_ATTEMPTS, (delivery_id,))
-    )
+    return tuple(map(attempt_of, connection.execute(_ATTEMPTS, (delivery_id,))))

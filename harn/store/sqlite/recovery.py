@@ -10,13 +10,15 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import evolve
 from zope.interface import implementer
 
 from harn.model.delivery import StoredDelivery
 from harn.store.deliveries import Backlog
-from harn.store.executor import Idea, reads, writes
+from harn.store.executor import reads, writes
+from harn.store.halves import Left, RecoveryHalf, TakenOver
 from harn.store.recovery import LAPSE, IRecovery, Recovery, recovery_limit
+from harn.store.rows import count, stored
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import Session
 from harn.store.sqlite.deliveries import (
@@ -26,13 +28,9 @@ from harn.store.sqlite.deliveries import (
     FROM,
     RELEASE_SOME,
     WITHOUT_EVENT,
-    count,
-    stored,
 )
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
     from harn.store.store import Beat
 
 TABLES = """
@@ -108,63 +106,21 @@ _MOVE = (
 )
 
 
-@frozen
-class _TakenOver:
-    """
-    The result of a recovery in the writer's thread.
-
-    :ivar incarnation: the number of this server from now on.
-    :ivar ended: servers whose notes of what ran are of no more use.
-    """
-
-    recovery: Recovery
-    incarnation: int
-    ended: tuple[int, ...]
-
-
 @implementer(IRecovery)
-class SQLiteRecovery(Idea):
+class SQLiteRecovery(RecoveryHalf):
     """`IRecovery` on SQLite."""
 
-    def recover(
-        self,
-        now: float,
-        limit: int,
-        received_before: float | None = None,
-        leaving: int | None = None,
-        gone: int | None = None,
-    ) -> Deferred[Recovery]:
-        """See `IRecovery.recover`."""
-        return self._recover(now, limit, received_before, leaving, gone).addCallback(self._recovered)
-
-    def _recovered(self, taken: _TakenOver) -> Recovery:
-        """Called in the reactor's thread: remove notes of no more use, and go on under the number that was given."""
-        executor = self._executor
-        executor.notes.forget(taken.ended)
-        if taken.incarnation != executor.incarnation:
-            executor.incarnation = taken.incarnation
-            executor.notes.renumber(taken.incarnation)
-        return taken.recovery
-
     @writes
-    def _recover(
-        self,
-        session: Session,
-        now: float,
-        limit: int,
-        received_before: float | None,
-        leaving: int | None,
-        gone: int | None,
-    ) -> _TakenOver:
-        others = self._living(session.connection, now, leaving, gone)
+    def _recover(self, session: Session, left: Left, limit: int, received_before: float | None) -> TakenOver:
+        others = self._living(session.connection, left)
         notes = self._executor.notes.read()
-        found = take_over(session, now, limit, received_before, others, notes)
+        found = take_over(session, left.now, limit, received_before, others, notes)
         ended = tuple(
             each
             for each in notes
             if each != session.incarnation and each not in others and not has_unfinished(session.connection, each)
         )
-        return _TakenOver(found, session.incarnation, ended)
+        return TakenOver(found, session.incarnation, ended)
 
     @writes
     def keep_begun(self, session: Session, trigger_id: str, version: int, to_version: int) -> tuple[int, int]:
@@ -175,43 +131,22 @@ class SQLiteRecovery(Idea):
             return 0, 0
         return int(stay), session.connection.execute(_GIVE_UNBEGUN, (to_version, *which)).rowcount
 
-    def unfinished(
-        self, older_than: float, limit: int, leaving: int | None = None, gone: int | None = None
-    ) -> Deferred[Sequence[StoredDelivery]]:
-        """See `IRecovery.unfinished`."""
-        return self._unfinished(self._executor.wall.seconds(), older_than, limit, leaving, gone)
-
     @reads
     def _unfinished(
-        self,
-        connection: sqlite3.Connection,
-        now: float,
-        older_than: float,
-        limit: int,
-        leaving: int | None,
-        gone: int | None,
+        self, connection: sqlite3.Connection, left: Left, older_than: float, limit: int
     ) -> Sequence[StoredDelivery]:
-        but_of = [self._executor.incarnation, *self._living(connection, now, leaving, gone)]
+        but_of = [self._executor.incarnation, *self._living(connection, left)]
         return list(map(stored, connection.execute(_UNFINISHED, (json.dumps(but_of), older_than, limit))))
 
-    def count_unfinished(self, older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
-        """See `IRecovery.count_unfinished`."""
-        return self._count_unfinished(self._executor.wall.seconds(), older_than, leaving, gone)
-
     @reads
-    def _count_unfinished(
-        self, connection: sqlite3.Connection, now: float, older_than: float, leaving: int | None, gone: int | None
-    ) -> int:
-        but_of = [self._executor.incarnation, *self._living(connection, now, leaving, gone)]
+    def _count_unfinished(self, connection: sqlite3.Connection, left: Left, older_than: float) -> int:
+        but_of = [self._executor.incarnation, *self._living(connection, left)]
         (found,) = connection.execute(_COUNT_UNFINISHED, (json.dumps(but_of), older_than)).fetchone()
         return int(found)
 
-    def _living(
-        self, connection: sqlite3.Connection, now: float, leaving: int | None, gone: int | None
-    ) -> Collection[int]:
-        """Return the other servers that run, as their heartbeats say, or the caller."""
-        found = living(connection, self._executor.incarnation, self._executor.seen_at_start, now)
-        return [each for each in {*found, leaving} - {None, gone} if each is not None]
+    def _living(self, connection: sqlite3.Connection, left: Left) -> Collection[int]:
+        seen = connection.execute(_SEEN_BETWEEN, (left.now - LAPSE, left.now + LAPSE)).fetchall()
+        return self._others(dict(seen), left)
 
 
 def take_over(
@@ -334,24 +269,6 @@ def renew(session: Session, beat: Beat) -> None:
 def last_seen(connection: sqlite3.Connection) -> Mapping[int, float]:
     """See `harn.store.store.Statements.last_seen`."""
     return dict(connection.execute(_SEEN).fetchall())
-
-
-def living(
-    connection: sqlite3.Connection, ours: int, seen_at_start: Mapping[int, float], now: float
-) -> Collection[int]:
-    """
-    Return the other servers that live: their heartbeat came within `LAPSE`, and is another than it was at our start.
-
-    Where a lock keeps other servers off, those that were silent since our start are gone. That a heartbeat came after
-    it shows by its value being another than before, not by its time: the clock may have been set back.
-
-    :param seen_at_start: what `last_seen` returned when we started; empty where no lock keeps other servers off.
-    """
-    return [
-        incarnation
-        for incarnation, seen_at in connection.execute(_SEEN_BETWEEN, (now - LAPSE, now + LAPSE))
-        if incarnation != ours and seen_at_start.get(incarnation) != seen_at
-    ]
 
 
 def trim_servers(session: Session, before: float) -> int:

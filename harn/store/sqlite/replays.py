@@ -16,10 +16,11 @@ from harn.model import delivery as model
 from harn.model.delivery import CANCELLED, DEAD, DONE, LARGE_BODY, READY, State, StoredDelivery
 from harn.model.event_trace import replayed_envelope
 from harn.store.jobs import GONE, ItemOutcome, ReplayOrder, Replays
+from harn.store.rows import DISCARDED, NAMES, SKIPPED
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import Session
 from harn.store.sqlite.deliveries import STATE
-from harn.store.sqlite.settling import DISCARDED, NAMES, SKIPPED, mark_replayed
+from harn.store.sqlite.settling import mark_replayed
 
 REPLAYABLE = frozenset((DONE, model.SKIPPED, DEAD))
 """States out of which a recorded event is accepted again."""

@@ -13,9 +13,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from harn.store.retention import RetentionPolicy
+from harn.store.rows import DEAD, DONE
 from harn.store.sqlite import claims, event_log, generations, jobs, recovery, statistics
 from harn.store.sqlite.connection import Session
-from harn.store.sqlite.settling import DEAD, DONE
 
 MOST_BYTES = 8 << 20
 """Bodies of one slice: SQLite walks along the pages of each that it removes."""

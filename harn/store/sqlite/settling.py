@@ -7,28 +7,11 @@ from typing import Any, TypeAlias
 
 from harn.errors import StoreError
 from harn.model import delivery as model
-from harn.model.delivery import Attempt, DeadLetter, Settlement
-from harn.store.batch import GroupedUnit
+from harn.model.delivery import DeadLetter, Settlement
+from harn.store.halves import SettleUnit
+from harn.store.rows import REPLAYED, attempt_row, settlement_row
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import LARGE, Session
-
-READY, WAITING, DONE, DEAD = range(4)
-"""``deliveries.state``. The SQL below names these numbers: a partial index is used only by a query that does, too."""
-SKIPPED, DISCARDED, REPLAYED = range(4, 7)
-"""``deliveries.ended_as``, of rows whose ``state`` is `DONE`; 0 where ``state`` says it all."""
-
-STATES = {
-    model.READY: (READY, 0),
-    model.WAITING: (WAITING, 0),
-    model.DONE: (DONE, 0),
-    model.DEAD: (DEAD, 0),
-    model.SKIPPED: (DONE, SKIPPED),
-    model.DISCARDED: (DONE, DISCARDED),
-    model.REPLAYED: (DONE, REPLAYED),
-}
-"""For each state of a delivery in a store: ``state`` and ``ended_as``."""
-NAMES = (model.READY, model.WAITING, model.DONE, model.DEAD, model.SKIPPED, model.DISCARDED, model.REPLAYED)
-"""The state by the greater of ``state`` and ``ended_as``."""
 
 _UPDATE_DELIVERIES = (
     "UPDATE deliveries SET state = new.column2, version = new.column3, attempts = new.column4, passed = new.column5,"
@@ -61,20 +44,10 @@ Death: TypeAlias = tuple[int, DeadLetter, float]
 """A delivery's id, its dead letter, and when it died (seconds, Unix)."""
 
 
-class Settle(GroupedUnit):
-    """
-    Record where deliveries stand.
+class Settle(SettleUnit):
+    """Writes settlements with few statements."""
 
-    :ivar at: since when those do that no attempt has brought there (seconds, Unix). ``size``: their results'.
-    """
-
-    __slots__ = ("at", "settlements", "size")
-
-    def __init__(self, settlements: Sequence[Settlement], at: float) -> None:
-        super().__init__()
-        self.settlements = settlements
-        self.at = at
-        self.size = sum([len(each.result) for each in settlements if each.result is not None])
+    __slots__ = ()
 
     @staticmethod
     def write_all(session: Session, units: Sequence[Settle], now: float) -> None:
@@ -94,7 +67,7 @@ class Settle(GroupedUnit):
             rows.add(settlement, at if attempt is None else attempt.completed_at)
             if attempt is not None:
                 numbers.attempt += 1
-                attempts += _attempt_row(numbers.attempt, delivery_id, attempt)
+                attempts += attempt_row(numbers.attempt, delivery_id, attempt)
         rows.write()
         claims.release(session, dying)
         if attempts:
@@ -120,7 +93,7 @@ class Rows:
         if settlement.state is model.DONE:
             self._done.append((settlement, at))
         else:
-            self._others += _row(settlement, at, self._session.numbers.dead)
+            self._others += settlement_row(settlement, at, self._session.numbers.dead)
         if is_large:
             self.write()
 
@@ -138,54 +111,10 @@ class Rows:
         if values and execute(_UPDATE_DONE, 6, values, _BY_ID_IF_UNFINISHED) != len(done):
             # One was given up meanwhile, while its handler ran on; or is not there.
             for each, at in done:
-                others += _row(each, at, 0)
+                others += settlement_row(each, at, 0)
         if others and execute(_UPDATE_DELIVERIES, 14, others, _BY_ID) != len(others) // 14:
             raise StoreError(f"there is no delivery {others[0]}" if len(others) == 14 else "a delivery is not there")
         self._done, self._others, self._seen = [], [], set()
-
-
-def _row(settlement: Settlement, at: float, dead_number: int) -> tuple[Any, ...]:
-    """
-    Return the values of `_UPDATE_DELIVERIES`.
-
-    :param dead_number: the number of the dead letter, if it is one.
-    """
-    state, ended_as = STATES[settlement.state]
-    dead = settlement.dead
-    reason, error_class, error = (None, None, None) if dead is None else (dead.reason, dead.error_class, dead.error)
-    return (
-        settlement.delivery_id,
-        state,
-        settlement.version,
-        settlement.attempts,
-        settlement.passed,
-        settlement.due_at,
-        at if state >= DONE else None,
-        dead_number if state == DEAD else None,
-        reason,
-        error_class,
-        error,
-        settlement.result,
-        ended_as,
-        settlement.skip_reason,
-    )
-
-
-def _attempt_row(number: int, delivery_id: int, attempt: Attempt) -> tuple[Any, ...]:
-    """Return the values of `_INSERT_ATTEMPTS`."""
-    return (
-        number,
-        delivery_id,
-        attempt.number,
-        attempt.version,
-        attempt.started_at,
-        attempt.completed_at,
-        attempt.outcome,
-        attempt.error_class,
-        attempt.error,
-        attempt.traceback,
-        attempt.output,
-    )
 
 
 def mark_dead(session: Session, dead: Sequence[Death]) -> None:

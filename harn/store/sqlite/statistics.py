@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from harn.store.executor import Idea, reads, writes
 from harn.store.generations import encode_checkpoints
+from harn.store.rows import total_of
 from harn.store.sqlite.connection import Session
 from harn.store.sqlite.generations import put_all
 from harn.store.statistics import (
@@ -242,7 +243,7 @@ class SQLiteTotals(Idea):
     @reads
     def totals(self, connection: sqlite3.Connection) -> Mapping[str, TriggerTotal]:
         """See `ITotals.totals`."""
-        return {row[0]: _total(row) for row in connection.execute(_TOTALS)}
+        return {row[0]: total_of(row) for row in connection.execute(_TOTALS)}
 
     @writes
     def add(self, session: Session, totals: Sequence[TriggerTotal], refused: Sequence[Refused], counted: int) -> None:
@@ -350,13 +351,6 @@ def _add(session: Session, totals: Sequence[TriggerTotal]) -> None:
         values += (each.trigger_id, each.accepted, each.refused, each.last_success, each.last_failure)
     if values:
         session.execute_rows(_INSERT_TOTALS, 5, values, _ADD_TOTALS)
-
-
-def _total(row: Sequence[Any]) -> TriggerTotal:
-    trigger_id, accepted, refused, success, failure = row
-    return TriggerTotal(
-        trigger_id=trigger_id, accepted=accepted, refused=refused, last_success=success, last_failure=failure
-    )
 
 
 def _earliest(times: Iterable[float | None]) -> float | None:

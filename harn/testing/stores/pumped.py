@@ -19,8 +19,9 @@ from twisted.internet.defer import Deferred, succeed
 
 from harn.clocks import WallTime
 from harn.model.delivery import StoredDelivery
+from harn.store.rows import stored
 from harn.store.sqlite.connection import Session, snapshot
-from harn.store.sqlite.deliveries import COLUMNS, FROM, stored
+from harn.store.sqlite.deliveries import COLUMNS, FROM
 from harn.store.sqlite.schema import SCHEMA
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.worker import Answer, Work, Worker
