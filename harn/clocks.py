@@ -94,6 +94,10 @@ def sleep_until(due_at: float, wall: WallTime) -> float:
     return min(max(0.0, due_at - wall.seconds()), LONGEST_SLEEP)
 
 
+_MILLISECONDS = tuple(f"{number:03d}Z" for number in range(1000))
+"""The ends of times in RFC 3339, since each event has one."""
+
+
 def rfc3339(seconds: float) -> str:
     """Write ``seconds`` (Unix) as RFC 3339 in UTC with milliseconds, for example ``2026-01-02T03:04:05.678Z``."""
     # As `datetime.fromtimestamp` does: to the nearest microsecond first, then down to the millisecond.
@@ -102,7 +106,7 @@ def rfc3339(seconds: float) -> str:
     if not 0 <= microseconds < 1_000_000:
         carried, microseconds = divmod(microseconds, 1_000_000)
         second += carried
-    return f"{_up_to_second(second)}{microseconds // 1000:03d}Z"
+    return _up_to_second(second) + _MILLISECONDS[microseconds // 1000]
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -58,9 +59,7 @@ class ConnectorContext:
     wall: WallTime = field(factory=WallClock)
 
 
-# Without slots: setting the fields of a frozen class with slots takes a call each, and each event is one of these.
-@frozen(kw_only=True, slots=False)
-class NormalizedEvent:
+class NormalizedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """
     An event in the provider's words, before harn gives it an id.
 
@@ -73,16 +72,15 @@ class NormalizedEvent:
 
     kind: str
     dedupe_key: str
-    payload: dict[str, Any] = field(factory=dict)
-    lifted: dict[str, list[str]] = field(factory=dict)
+    payload: dict[str, Any] = msgspec.field(default_factory=dict)
+    lifted: dict[str, list[str]] = msgspec.field(default_factory=dict)
     body_format: str = "json"
     occurred_at: str | None = None
-    signature_status: dict[str, str] = field(factory=lambda: VERIFIED)
+    signature_status: dict[str, str] = msgspec.field(default_factory=lambda: VERIFIED)
     body: bytes | None = None
 
 
-@frozen(slots=False)
-class Events:
+class Events(msgspec.Struct, frozen=True):
     """
     Store these events; answer when they are durable. An empty tuple: there is nothing to store, answer ``ignored``.
     """

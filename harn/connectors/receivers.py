@@ -319,7 +319,7 @@ class SignedConnector(Receiver):
         headers = {name.lower(): value for name, value in given.headers.items()}
         message = self._declared.read(headers, given.body)
         first = message[0] if isinstance(message, tuple) else message
-        return evolve(self._event(first, first.body or given.body), body=first.body or given.body)
+        return msgspec.structs.replace(self._event(first, first.body or given.body), body=first.body or given.body)
 
     def _check_sent(self, sent_at: Any, now: float) -> None:
         """

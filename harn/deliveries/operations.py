@@ -240,7 +240,7 @@ class FixtureImporter:
                 f" {fixture.envelope.provider!r}"
             )
         new = self._new(fixture, binding)
-        decided = Decided(deliveries=(new,), ignored=0, filtered=0, guard=None, holders=(binding,))
+        decided = Decided(deliveries=(new,), holders=(binding,))
         binding.lease()
         try:
             await self.intake.keep(binding, decided)

@@ -14,9 +14,9 @@ import msgspec
 from harn.clocks import rfc3339
 from harn.connectors.interfaces import NormalizedEvent
 from harn.dispatch.settlements import shortened
-from harn.model.delivery import FILTER_ERROR, Checkpoint, Claim, DeadLetter, NewDelivery
+from harn.model.delivery import FILTER_ERROR, Acceptance, Claim, DeadLetter, NewDelivery
 from harn.model.event import Envelope, TriggerEvent, encode_envelope
-from harn.model.references import new_event_id, new_trace_id
+from harn.model.references import new_event_id, new_ids, new_trace_id
 from harn.triggers.binding import BindingVersion
 from harn.triggers.matching import Ignored, Matched
 from harn.triggers.routing import Ramp
@@ -40,23 +40,18 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replay_of: str | None = None
 
 
-class Decided(msgspec.Struct, frozen=True, gc=False):
+class Decided(Acceptance, frozen=True, kw_only=True, gc=False):
     """
     The decision of a binding's rules: the events to keep, and how many did not match or were filtered out.
 
-    :ivar guard: the arrival's.
     :ivar holders: for each of the deliveries the version that it is for.
     :ivar reached: on a ramp: each version that was chosen for an event, whether that is kept or not. Else empty.
-    :ivar checkpoint: kept with them, also where there are none.
     """
 
-    deliveries: tuple[NewDelivery, ...]
-    ignored: int
-    filtered: int
-    guard: Claim | None
     holders: tuple[BindingVersion, ...]
+    ignored: int = 0
+    filtered: int = 0
     reached: frozenset[BindingVersion] = frozenset()
-    checkpoint: Checkpoint | None = None
 
 
 def decide(
@@ -82,7 +77,7 @@ def decide(
     reached: frozenset[BindingVersion] = frozenset()
     ignored = filtered = 0
     for normalized in events:
-        envelope = _envelope_of(binding, arrival, normalized, trace_id)
+        envelope = _envelope_of(binding, arrival, normalized, new_event_id(arrival.received_at), trace_id)
         body = arrival.body if normalized.body is None else normalized.body
         holder = binding
         if ramp is not None:
@@ -96,28 +91,39 @@ def decide(
             filtered += 1
         else:
             ignored += 1
-    return Decided(tuple(kept), ignored, filtered, arrival.guard, tuple(holders), reached)
+    return Decided(
+        deliveries=tuple(kept),
+        guard=arrival.guard,
+        holders=tuple(holders),
+        ignored=ignored,
+        filtered=filtered,
+        reached=reached,
+    )
 
 
 def _decide_one(binding: BindingVersion, arrival: Arrival, event: NormalizedEvent, always_claim: bool) -> Decided:
     """Decide on the only event of a request, as nearly all have one; an event of another kind gets no envelope."""
     rules = binding.rules
     if not rules.match(event.kind):
-        return Decided((), 1, 0, arrival.guard, ())
-    envelope = _envelope_of(binding, arrival, event, new_trace_id(arrival.received_at))
+        return Decided(deliveries=(), guard=arrival.guard, holders=(), ignored=1)
+    event_id, trace_id = new_ids(arrival.received_at)
+    envelope = _envelope_of(binding, arrival, event, event_id, trace_id)
     body = arrival.body if event.body is None else event.body
     if rules.is_by_kind and not always_claim:
-        return Decided((_new(binding, arrival, envelope, body),), 0, 0, arrival.guard, (binding,))
+        kept = _new(binding, arrival, envelope, body)
+        return Decided(deliveries=(kept,), guard=arrival.guard, holders=(binding,))
     found = _apply(binding, arrival, envelope, body, always_claim)
     if isinstance(found, NewDelivery):
-        return Decided((found,), 0, 0, arrival.guard, (binding,))
-    return Decided((), 0, 1, arrival.guard, ())
+        return Decided(deliveries=(found,), guard=arrival.guard, holders=(binding,))
+    return Decided(deliveries=(), guard=arrival.guard, holders=(), filtered=1)
 
 
-def _envelope_of(binding: BindingVersion, arrival: Arrival, normalized: NormalizedEvent, trace_id: str) -> Envelope:
+def _envelope_of(
+    binding: BindingVersion, arrival: Arrival, normalized: NormalizedEvent, event_id: str, trace_id: str
+) -> Envelope:
     """Return the envelope of an event."""
     return Envelope(
-        id=new_event_id(arrival.received_at),
+        id=event_id,
         provider=binding.spec.provider,
         kind=normalized.kind,
         received_at=rfc3339(arrival.received_at),

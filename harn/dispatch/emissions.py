@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
@@ -50,7 +51,7 @@ class Emissions:
         for _ in events:
             self.lifecycle.emit(Received(trigger_id, binding.spec.provider, binding.key if ramp is None else None))
         arrival = Arrival(headers={}, body=b"", received_at=self.wall.seconds())
-        bodied = [evolve(each, body=each.body or b"") for each in events]
+        bodied = [structs.replace(each, body=each.body or b"") for each in events]
         taking = self.intake.take(binding, arrival, bodied, always_claim=True, ramp=ramp, checkpoint=checkpoint)
 
         def over(result: Any) -> Any:

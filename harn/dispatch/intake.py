@@ -46,7 +46,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     bindings: tuple[str, ...] = ()
 
 
-class Taking:
+class Taking(msgspec.Struct, eq=False):
     """
     The events of one request on their way to the disk; subclasses say what follows. `taken` or `not_taken` is called,
     once.
@@ -54,12 +54,9 @@ class Taking:
     :ivar began_at: when they were handed to the inbox (reactor's seconds); set by `Intake.begin`.
     """
 
-    __slots__ = ("began_at", "binding", "decided")
-    began_at: float
-
-    def __init__(self, binding: BindingVersion, decided: Decided) -> None:
-        self.binding = binding
-        self.decided = decided
+    binding: BindingVersion
+    decided: Decided
+    began_at: float = 0.0
 
     def taken(self, taken: Taken) -> None:
         """Called when everything that is kept is on disk. Raises nothing."""
@@ -138,8 +135,7 @@ class Intake:
         for holder in decided.holders:
             holder.in_flight += 1  # a lease
         taking.began_at = self._clock.seconds()
-        acceptance = Acceptance(deliveries=deliveries, guard=decided.guard, checkpoint=decided.checkpoint)
-        self._inbox.keep(acceptance, taking, self)
+        self._inbox.keep(decided, taking, self)
         self._dispatcher.handed_over()
 
     def keepings_ended(self, ended: Sequence[KeepingEnded]) -> None:
@@ -284,14 +280,10 @@ def _end(taking: Taking, error: Exception) -> None:
         log.failure(TAKING_FAILED)
 
 
-class _Firing(Taking):
+class _Firing(Taking, eq=False):
     """Fires a Deferred."""
 
-    __slots__ = ("deferred",)
-
-    def __init__(self, binding: BindingVersion, decided: Decided) -> None:
-        super().__init__(binding, decided)
-        self.deferred: Deferred[Taken] = Deferred()
+    deferred: Deferred[Taken] = msgspec.field(default_factory=Deferred)
 
     def taken(self, taken: Taken) -> None:
         self.deferred.callback(taken)

@@ -48,6 +48,13 @@ class Room:
             return (free + 1) // 2
         return max(0, (free - queue.count + 1) // 2) if queue.bytes < free_bytes else 0
 
+    def takes(self, queue: Queue) -> bool:
+        """Return whether a queue may hold one more delivery: `for_queue` is not 0."""
+        free_bytes = self.max_bytes - self.bytes
+        if self.max_deliveries - self.count <= queue.count or free_bytes <= 0:
+            return False
+        return not queue.count or queue.bytes < free_bytes
+
     def bytes_for(self, queue: Queue) -> int:
         """Return how many more bytes a queue may hold, at least 1."""
         return max(1, (self.max_bytes - self.bytes - queue.bytes) // 2)

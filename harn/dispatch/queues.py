@@ -48,7 +48,7 @@ class Queues:
         if queue is None:
             holder = self._registry.for_queued(trigger_id, version)
             queue = share.queues[version] = Queue(share, version, holder, self.room)
-        elif not queue.is_open and not queue.is_leaving:
+        elif (queue.holder is None or queue.holder.is_closed) and not queue.is_leaving:
             self.reopen(queue)
         return queue
 
@@ -113,7 +113,7 @@ class Queues:
             else:
                 holder.lease()
                 binding.release()
-        if stays or queue.stored or queue.share.held is not None or not queue.is_open or not self.room.for_queue(queue):
+        if stays or queue.stored or queue.share.held is not None or not queue.is_open or not self.room.takes(queue):
             queue.stored += 1
             self.note(queue)
             return False

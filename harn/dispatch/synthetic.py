@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec import structs
 from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
@@ -107,7 +108,7 @@ class SyntheticEvents:
         example = self._examples.example(spec.id) if payload is None else None
         if example is not None and (example.kind == kind if kind else matches(spec.events, example.kind)):
             made_up = {**example.payload, "synthetic": True}
-            return evolve(example, dedupe_key=dedupe_key, payload=made_up, signature_status=UNSIGNED)
+            return structs.replace(example, dedupe_key=dedupe_key, payload=made_up, signature_status=UNSIGNED)
         return NormalizedEvent(
             kind=kind or synthetic_kind(spec),
             dedupe_key=dedupe_key,

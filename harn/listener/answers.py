@@ -118,7 +118,7 @@ Answer = tuple[int, bytes, bytes, bytes]
 
 def usual_answer(taken: Taken, normalized: Events | Respond, trigger_id: str) -> Answer:
     """Return the answer to a request for one trigger: the connector's, where it has one."""
-    if isinstance(normalized, Respond):
+    if type(normalized) is not Events and isinstance(normalized, Respond):
         return normalized.status, normalized.body, _header_value(normalized.content_type), b""
     if len(normalized.events) > 1:
         ids, encoded = _encode(taken.event_ids), _encode(trigger_id)

@@ -214,8 +214,10 @@ class HarnChannel(PhasedChannel):
         self._head = None
         if self.unverified:
             self.site.unverified.release(self)
-        headers = head.headers
-        self.persistent = not self.is_surplus and is_persistent(head.line.version, headers.get("connection"))
+        headers, line = head.headers, head.line
+        self.persistent = line.is_kept_alive and not self.is_surplus
+        if "connection" in headers:
+            self.persistent = self.persistent and is_persistent(line.version, headers["connection"])
         request = self._request = HarnRequest(self, head)
         request.begin()
         if self.phase is CLOSING:
@@ -231,7 +233,7 @@ class HarnChannel(PhasedChannel):
         if head.size > LARGE_HEAD and request.answered is None:
             self._count_head(request, head.size)
         if "expect" in headers and request.answered is None:
-            self._continue(headers["expect"], head.line.version)
+            self._continue(headers["expect"], line.version)
         return rest
 
     def _continue(self, expected: str, version: bytes) -> None:
@@ -287,11 +289,7 @@ class HarnChannel(PhasedChannel):
     # From the request
 
     def write(self, data: bytes) -> None:
-        """
-        Send bytes: to the socket itself, if it takes all of them, which saves a turn of the reactor for each answer.
-
-        Otherwise the rest, and what comes later, goes to the transport's send buffer, until that is empty again.
-        """
+        """Send bytes: to the socket itself, if it takes all of them, which saves a turn of the reactor."""
         if self._socket is not None:
             try:
                 sent = self._socket.send(data)
@@ -299,7 +297,7 @@ class HarnChannel(PhasedChannel):
                 sent = 0
             if sent == len(data):
                 return
-            self._socket = None
+            self._socket = None  # until the transport's send buffer, which takes the rest, is empty again
             data = data[sent:]
         self.transport.write(data)
 

@@ -40,6 +40,9 @@ class RequestLine(Struct, frozen=True, gc=False):
 
     :ivar path: of the target; ``query``: what follows the first ``?`` in it.
     :ivar is_visible: the target is of visible ASCII characters, as `check_head` requires.
+    :ivar is_kept_alive: the connection continues after this request unless a header says otherwise.
+    :ivar route: the path as routes are looked up by it; ``path_text``, ``query_text``,
+        ``method_text``: as text, latin-1.
     """
 
     method: bytes
@@ -48,6 +51,11 @@ class RequestLine(Struct, frozen=True, gc=False):
     path: bytes
     query: bytes
     is_visible: bool
+    is_kept_alive: bool
+    route: str
+    path_text: str
+    query_text: str
+    method_text: str
 
 
 def first_line(line: bytes) -> RequestLine:
@@ -70,7 +78,19 @@ def _read_line(line: bytes) -> RequestLine:
     if version not in _VERSIONS or not target or not _is_token(method):
         raise MessageMalformed(_NO_REQUEST)
     path, _, query = target.partition(b"?")
-    return RequestLine(method, target, version, path, query, _TARGET.fullmatch(target) is not None)
+    return RequestLine(
+        method=method,
+        target=target,
+        version=version,
+        path=path,
+        query=query,
+        is_visible=_TARGET.fullmatch(target) is not None,
+        is_kept_alive=version == _VERSIONS[0],
+        route=path.decode("utf-8", "replace"),
+        path_text=path.decode("latin-1"),
+        query_text=query.decode("latin-1"),
+        method_text=method.decode("latin-1"),
+    )
 
 
 _kept_line = lru_cache(maxsize=1024)(_read_line)

@@ -171,10 +171,14 @@ class Ingest(Place):
         """
         route = request.route
         assert route is not None
-        headers, body, received_at = request.headers, request.body, request.received_at
-        path, query = request.path.decode("latin-1"), request.query.decode("latin-1")
+        headers, body, received_at, line = request.headers, request.body, request.received_at, request.line
         inbound = InboundRequest(
-            method="POST", path=path, query=query, headers=headers, body=body, received_at=received_at
+            method="POST",
+            path=line.path_text if request.path is line.path else request.path.decode("latin-1"),
+            query=line.query_text,
+            headers=headers,
+            body=body,
+            received_at=received_at,
         )
         if not headers.keys().isdisjoint(CREDENTIAL_HEADERS):  # most senders have none that could be the server's
             headers = self._credentials.authenticator().without_ours(headers)
@@ -216,7 +220,7 @@ class Ingest(Place):
             return
         if request.unverified:
             request.verified()
-        length = request.received + max(0, examined.grown)
+        length = request.received + examined.grown if examined.grown > 0 else request.received
         try:
             self._admission.enter(length)
         except Saturated as error:
@@ -230,7 +234,8 @@ class Ingest(Place):
         if route.others or route.responds:
             self._keep_shared(request, route, examined)
             return
-        self._intake.begin(Answering(self, request, route.binding, examined))
+        normalized, decided = examined.normalized, examined.decided
+        self._intake.begin(Answering(route.binding, decided, ingest=self, request=request, normalized=normalized))
 
     def _keep_shared(self, request: HarnRequest, route: Route, examined: Examined) -> None:
         """Store the events of a path that several triggers share, or of a trigger that gives the answer itself."""
@@ -314,17 +319,12 @@ def _route(request: HarnRequest) -> Route:
     return route
 
 
-class Answering(Taking):
+class Answering(Taking, kw_only=True, eq=False):
     """Answers a request when its events are on disk."""
 
-    __slots__ = ("ingest", "normalized", "request")
-
-    def __init__(self, ingest: Ingest, request: HarnRequest, binding: BindingVersion, examined: Examined) -> None:
-        self.binding = binding
-        self.decided = examined.decided
-        self.ingest = ingest
-        self.request = request
-        self.normalized = examined.normalized
+    ingest: Ingest
+    request: HarnRequest
+    normalized: Events | Respond
 
     def taken(self, taken: Taken) -> None:
         """See `Taking.taken`."""

@@ -147,10 +147,10 @@ class Tree:
         rest = Tree(generation, {}, b"Harn-Generation: %d\r\n" % generation, self.places)
         return evolve(rest, routes=self.routes, rest=rest)
 
-    def find(self, path: bytes) -> Route | None:
+    def find(self, path: str) -> Route | None:
         """Find the route of a path as written in a request, percent-encoded or not."""
-        route = self.routes.get(path.decode("utf-8", "replace"))
-        if route is None and b"%" in path:
+        route = self.routes.get(path)
+        if route is None and "%" in path:
             route = self.routes.get(unquote(path))
         return route
 

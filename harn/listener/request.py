@@ -67,7 +67,7 @@ class HarnRequest:
     :param head: its head.
     :ivar channel: None once its answer is sent, or its client is gone.
     :ivar headers: as connectors see them: names in lower case, repeated ones joined by a comma and a space, latin-1.
-    :ivar uri: the target as received; ``path``: its path; ``query``: its query, without ``?``.
+    :ivar line: its first line; ``path``: the path of the target, also where that is a whole URL.
     :ivar length: bytes of its body; None if that comes in chunks.
     :ivar tree: the route table when the headers were in; the request uses it until it ends.
     :ivar route: the route of a trigger, else None.
@@ -110,11 +110,19 @@ class HarnRequest:
         self.site = channel.site
         self._head = head
         self.headers: Mapping[str, str] = head.headers
-        line = head.line
+        line = self.line = head.line
         self.method = line.method
-        self.uri = line.target
         self.path = line.path
-        self.query = line.query
+
+    @property
+    def uri(self) -> bytes:
+        """The target as received."""
+        return self.line.target
+
+    @property
+    def query(self) -> bytes:
+        """The query of the target, without ``?``."""
+        return self.line.query
 
     # Called by the channel
 
@@ -124,9 +132,10 @@ class HarnRequest:
         assert channel is not None
         self.began_at, self.received_at = site.clock.seconds(), site.wall.seconds()
         tree = self.tree = site.tree
-        route = self.route = None if channel.is_own else tree.find(self.path)
+        line = head.line
+        route = self.route = None if channel.is_own else tree.find(line.route)
         try:
-            self.length = check_head(head.line, head.headers, head.fields)
+            self.length = check_head(line, head.headers, head.fields)
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -260,7 +269,7 @@ class HarnRequest:
         :raises PayloadInvalid: there are too many.
         """
         try:
-            parsed = parse_qs(self.query.decode("latin-1"), keep_blank_values=True, max_num_fields=32)
+            parsed = parse_qs(self.line.query_text, keep_blank_values=True, max_num_fields=32)
         except ValueError:
             raise PayloadInvalid("the query has more than 32 options") from None
         return {name: ",".join(values) for name, values in parsed.items()}
@@ -312,12 +321,13 @@ class HarnRequest:
         if channel is not None:
             if site.closes:
                 channel.persistent = False
-            about, sent = b"", b""
-            if status not in _BODILESS:
+            if status in _BODILESS:
+                about = sent = b""
+            else:
                 about = _about(content_type, len(body))
                 sent = b"" if self.method == b"HEAD" else body
             message = b"%b%b%b%b%b%b%b" % (
-                _first_line(self._head.line.version, status),
+                _first_line(self.line.version, status),
                 site.date_header(now),
                 b"" if self.route is None else self.tree.header,
                 headers,
@@ -327,7 +337,7 @@ class HarnRequest:
             )
         self.answered = status  # not before: where a connector's answer is not of bytes, another one is sent
         endpoint = site.unknown_endpoint if place is None else place.endpoint(self)
-        site.metrics.http_request(endpoint, self.method.decode("latin-1"), status, now - self.began_at, self.received)
+        site.metrics.http_request(endpoint, self.line.method_text, status, now - self.began_at, self.received)
         if channel is not None:
             channel.write(message)
         self._over(status)
@@ -368,8 +378,8 @@ class HarnRequest:
         channel, self.channel = self.channel, None
         if channel is not None:
             channel.request_done()
-        web, self.web = self.web, None  # no cycle is left
-        if web is not None:
+        if self.web is not None:
+            web, self.web = self.web, None  # no cycle is left
             web.end()
 
     def _over(self, status: int | None) -> None:

@@ -217,7 +217,7 @@ class HarnSite(ServerFactory):
             raise unknown_path(request)
         request.path = b"/" + rest.partition(b"/")[2]
         is_own = request.channel is not None and request.channel.is_own
-        route = request.route = None if is_own else request.tree.find(request.path)
+        route = request.route = None if is_own else request.tree.find(request.path.decode("utf-8", "replace"))
         if route is not None:
             return self.place_of_route(route)
         if request.path[:4].lower() == b"http":

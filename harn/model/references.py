@@ -163,6 +163,12 @@ def new_trace_id(now: float) -> str:
     return "trace_" + _beginning_of(int(now * 1000)) + _next_end()
 
 
+def new_ids(now: float) -> tuple[str, str]:
+    """Make the id of an event, and that of its trace: the pair that nearly every request needs."""
+    beginning = _beginning_of(int(now * 1000))
+    return "trigger_evt_" + beginning + _next_end(), "trace_" + beginning + _next_end()
+
+
 def binding_key(trigger_id: str, version: int) -> str:
     """Return the key of a binding version, for example ``gh@v2``."""
     return f"{trigger_id}@v{version}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Upper bounds of durations (seconds)."""
@@ -46,9 +47,8 @@ class Histogram:
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Count several observations."""
-        counts, bounds = self.counts, self.bounds
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
+        for bucket, count in Counter(map(partial(bisect_left, self.bounds), values)).items():
+            self.counts[bucket] += count
         self.total += sum(values)
 
 

@@ -25,7 +25,7 @@ import twisted
 from harn.model.delivery import REASONS, SKIP_REASONS
 from harn.model.references import LOCAL
 from harn.observability.counts import OTHER, REFUSALS, Histogram, TriggerCounts
-from harn.observability.metrics import Gauge, Metrics
+from harn.observability.metrics import EndpointStats, Gauge, Metrics
 from harn.observability.outputs import outputs
 
 log = Logger()
@@ -44,6 +44,7 @@ class Scrape(Collector):
     def __init__(self, metrics: Metrics) -> None:
         """Read the gauges."""
         self._metrics = metrics
+        self._endpoints = metrics.endpoints()
         self._gauges = [family for family in map(read_gauge, metrics.gauges.values()) if family is not None]
 
     def render(self) -> bytes:
@@ -53,7 +54,7 @@ class Scrape(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every family, including those without a series."""
         metrics = self._metrics
-        yield from http_families(metrics)
+        yield from http_families(metrics, self._endpoints)
         yield from trigger_families(metrics)
         yield from reload_families(metrics)
         yield from alert_families(metrics)
@@ -61,9 +62,9 @@ class Scrape(Collector):
         yield from process_families()
 
 
-def http_families(metrics: Metrics) -> Iterator[Metric]:
+def http_families(metrics: Metrics, answered: Mapping[str, EndpointStats]) -> Iterator[Metric]:
     """Yield requests by endpoint, decisions of admission, and durations of appends."""
-    endpoints = list(metrics.endpoints.items())
+    endpoints = answered.items()
     yield counter(
         "harn_http_requests",
         "HTTP requests answered.",

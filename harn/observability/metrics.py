@@ -8,7 +8,7 @@ thread.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,9 @@ BACKPRESSURES = (
 )
 """Dimensions and actions whose series exist, at 0, from the start."""
 
+COUNTED_TOGETHER = 256
+"""Requests to one endpoint that are counted together, unless they are asked for before."""
+
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 
 MOST_SOURCES = 32
@@ -53,14 +56,29 @@ GaugeValue = float | Mapping[tuple[str, ...], float]
 
 
 class EndpointStats:
-    """Requests to one endpoint: counts by method and status, durations and sizes."""
+    """
+    Requests to one endpoint: counts by method and status, durations and sizes.
 
-    __slots__ = ("body_bytes", "requests", "seconds")
+    :ivar new: requests that are not counted yet: method, status, seconds and bytes of each. Counting many together
+        takes a few steps for each of them.
+    """
+
+    __slots__ = ("body_bytes", "new", "requests", "seconds")
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, int], int] = {}
+        self.requests: Counter[tuple[str, int]] = Counter()
         self.seconds = Histogram(SECONDS)
         self.body_bytes = Histogram(BYTES)
+        self.new: list[tuple[str, int, float, int]] = []
+
+    def count(self) -> None:
+        """Count the new requests."""
+        if self.new:
+            methods, statuses, seconds, sizes = zip(*self.new, strict=True)
+            self.new = []
+            self.requests.update(zip(methods, statuses, strict=True))
+            self.seconds.observe_all(seconds)
+            self.body_bytes.observe_all(sizes)
 
 
 class AlertCounts:
@@ -101,7 +119,7 @@ class Metrics:
         self.touched: set[str] = set()
         self.versions: dict[str, VersionCounts] = {}
         self.removed = Totals()
-        self.endpoints: dict[str, EndpointStats] = {}
+        self._endpoints: dict[str, EndpointStats] = {}
         self.backpressures: dict[tuple[str, str], int] = dict.fromkeys(BACKPRESSURES, 0)
         self.appends: dict[str, Histogram] = {}
         self.reloads: dict[tuple[str, str], int] = {}
@@ -159,25 +177,28 @@ class Metrics:
                 self.touched.add(trigger_id)
                 self.removed.add(counts)
         for endpoint in endpoints:
-            self.endpoints.pop(endpoint, None)
+            self._endpoints.pop(endpoint, None)
 
     def http_request(self, endpoint: str, method: str, status: int, seconds: float, body_bytes: int) -> None:
         """
-        Count one answered request. Its steps are written out, as every request passes here.
+        Count one answered request.
 
         :param endpoint: the path of the route, or `UNKNOWN_ENDPOINT`; never a path chosen by the sender.
         :param seconds: from the end of its headers to the answer.
         """
-        found = self.endpoints.get(endpoint)
+        found = self._endpoints.get(endpoint)
         if found is None:
-            found = self.endpoints[endpoint] = EndpointStats()
-        key = (method if method in METHODS else OTHER, status)
-        requests, times, sizes = found.requests, found.seconds, found.body_bytes
-        requests[key] = requests.get(key, 0) + 1
-        times.counts[bisect_left(times.bounds, seconds)] += 1
-        times.total += seconds
-        sizes.counts[bisect_left(sizes.bounds, body_bytes)] += 1
-        sizes.total += body_bytes
+            found = self._endpoints[endpoint] = EndpointStats()
+        new = found.new
+        new.append((method if method in METHODS else OTHER, status, seconds, body_bytes))
+        if len(new) >= COUNTED_TOGETHER:
+            found.count()
+
+    def endpoints(self) -> dict[str, EndpointStats]:
+        """Return the requests that were answered, by endpoint; the values are those that are added to."""
+        for stats in self._endpoints.values():
+            stats.count()
+        return dict(self._endpoints)
 
     def backpressure(self, dimension: str, action: str) -> None:
         """Count one decision of ``ingest`` (``admit``, ``reject``) or of a ``circuit``."""

@@ -7,6 +7,7 @@ from typing import Any
 from unittest import TestResult
 
 from attrs import evolve
+from msgspec import structs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -40,7 +41,7 @@ class Fragile(Faulty):
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """Fail at bodies that are not UTF-8."""
-        return Events((evolve(TICK, kind=inbound.body.decode("utf-8")[:1] or "x"),))
+        return Events((structs.replace(TICK, kind=inbound.body.decode("utf-8")[:1] or "x"),))
 
 
 class Forgetful(Faulty):
@@ -51,7 +52,7 @@ class Forgetful(Faulty):
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """Return another event each time."""
         self.count += 1
-        return Events((evolve(TICK, dedupe_key=str(self.count)),))
+        return Events((structs.replace(TICK, dedupe_key=str(self.count)),))
 
 
 class Hasty(Faulty):

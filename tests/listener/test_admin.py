@@ -275,4 +275,4 @@ class ReadingTests(AdminCase):
         """The metrics name the kind of command, never its subject, nor how a stranger spelt it."""
         for target in ("/admin/reload", "/admin/nowhere/x", "/admin/r%65load"):
             self.ask("POST", target)
-        self.assertEqual(set(self.world.metrics.endpoints), {"/admin/reload", "/admin"})
+        self.assertEqual(set(self.world.metrics.endpoints()), {"/admin/reload", "/admin"})

@@ -339,7 +339,7 @@ class CountsTests(IngestCase):
         self.post(request_bytes("POST", "/hooks/gh", {}, b"{}"))
         self.post(request_bytes("GET", "/hooks/gh"))
         self.post(request_bytes("POST", "/nowhere/1"))
-        endpoints = self.world.metrics.endpoints
+        endpoints = self.world.metrics.endpoints()
         self.assertEqual(endpoints["/hooks/gh"].requests, {("POST", 200): 1, ("POST", 401): 1, ("GET", 405): 1})
         self.assertEqual(endpoints[self.world.site.unknown_endpoint].requests, {("POST", 404): 1})
 

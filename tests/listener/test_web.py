@@ -180,4 +180,4 @@ class PageTests(SynchronousTestCase):
     def test_counted(self) -> None:
         """Its answers are counted with their status."""
         self.get("/pages/bytes")
-        self.assertEqual(self.world.metrics.endpoints["/pages"].requests, {("GET", 203): 1})
+        self.assertEqual(self.world.metrics.endpoints()["/pages"].requests, {("GET", 203): 1})

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.delivery import REASONS
 from harn.observability.counts import REFUSALS, SECONDS, Histogram
-from harn.observability.metrics import MOST_SOURCES, UNKNOWN_ENDPOINT, Metrics
+from harn.observability.metrics import COUNTED_TOGETHER, MOST_SOURCES, UNKNOWN_ENDPOINT, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -151,6 +151,16 @@ class HttpTests(SynchronousTestCase):
         self.assertEqual(value(metrics, bucket, endpoint="/hook", le="0.025"), 2)
         self.assertEqual(value(metrics, bucket, endpoint="/hook", le="+Inf"), 2)
         self.assertEqual(value(metrics, "harn_http_body_size_bytes_sum", endpoint="/hook"), 1200)
+
+    def test_many_requests(self) -> None:
+        """Each is in the next scrape, whether the requests before it have been counted together or not."""
+        metrics = Metrics()
+        for number in range(1, COUNTED_TOGETHER + 3):
+            metrics.http_request("/hook", "POST", 200, 0.02, 1)
+            if number >= COUNTED_TOGETHER - 1:
+                found = value(metrics, "harn_http_requests_total", endpoint="/hook", method="POST", status="200")
+                self.assertEqual(found, number)
+        self.assertEqual(value(metrics, "harn_http_body_size_bytes_sum", endpoint="/hook"), COUNTED_TOGETHER + 2)
 
     def test_strangers_make_no_labels(self) -> None:
         """Methods without a definition are counted together."""

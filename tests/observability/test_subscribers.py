@@ -134,7 +134,7 @@ class TriggerTests(CountingCase):
         self.lifecycle.emit(VersionEnded("gh", 1, "gh@v1", "/hooks/gh", is_last=False))
         self.assertIn("gh", self.metrics.triggers)
         self.lifecycle.emit(VersionEnded("gh", 2, "gh@v2", "/hooks/gh", is_last=True))
-        self.assertEqual((self.metrics.triggers, self.metrics.endpoints), ({}, {}))
+        self.assertEqual((self.metrics.triggers, self.metrics.endpoints()), ({}, {}))
         self.assertEqual(self.metrics.removed.succeeded, 1)
 
     def test_of_the_whole_server(self) -> None:
