@@ -16,7 +16,8 @@ from benchmarks.backlog import DATABASE, LATER, Store
 from benchmarks.cores import SERVER, cpu_seconds, on_core
 from benchmarks.figures import Goals, Table
 from benchmarks.load import Running
-from harn.store.sqlite.schema import _STEPS, connect_writer, migrate
+from harn.store.sqlite.migrations import STEPS
+from harn.store.sqlite.schema import connect_writer, migrate
 from harn.testing.server import ServerProcess
 
 STEP = 4
@@ -135,7 +136,7 @@ class Longest:
 
 def undo(connection: sqlite3.Connection) -> None:
     """Remove what the step has added from an empty database."""
-    for statement in reversed(_STEPS[STEP]):
+    for statement in reversed(STEPS[STEP]):
         found = ADDED.match(statement)
         if found is not None and found[1] is not None:
             connection.execute(f"ALTER TABLE {found[1]} DROP COLUMN {found[2]}")

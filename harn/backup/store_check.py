@@ -14,9 +14,10 @@ from harn.store.backup import Contents, Finding
 from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.checking import check_database, read_contents
 from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
-from harn.store.sqlite.connection import SCHEMA_VERSION, check_schema, unreadable
+from harn.store.sqlite.connection import check_schema, unreadable
 from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.mark import HighWaterMark
+from harn.store.sqlite.migrations import SCHEMA_VERSION
 from harn.store.sqlite.schema import rebuild_indices
 
 STATE_FILE = "orchestrator-state.json"

@@ -16,8 +16,8 @@ from harn.errors import BackupFailed, BackupRefused
 from harn.model.delivery import WAITING
 from harn.store.backup import Origin
 from harn.store.sqlite import copying
-from harn.store.sqlite.connection import SCHEMA_VERSION
 from harn.store.sqlite.copying import Copied, back_up, examine, restore
+from harn.store.sqlite.migrations import SCHEMA_VERSION
 from harn.testing.stores.kit import NOW
 from tests.store.sqlite_case import SQLiteTestCase
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable, StoreError
 from harn.model.delivery import READY
 from harn.store.inbox import Kept
-from harn.store.sqlite.connection import SCHEMA_VERSION
+from harn.store.sqlite.migrations import SCHEMA_VERSION
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.worker import run_in
 from harn.testing.stores.kit import NOW, accept_of, dedupe, new_delivery

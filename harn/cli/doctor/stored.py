@@ -18,7 +18,7 @@ from harn.deliveries.operations import ListDeliveries
 from harn.errors import HarnError, StateDirectoryUnusable
 from harn.history.operations import ListGenerations
 from harn.orchestrator.operations import InHand
-from harn.store.sqlite.connection import SCHEMA_VERSION
+from harn.store.sqlite.migrations import SCHEMA_VERSION
 from harn.store.sqlite.statistics import SQLiteTotals
 
 EVENT_LOG, CLOCK, DISPATCHER = "event log", "clock", "dispatcher"

@@ -15,8 +15,9 @@ from attrs import frozen
 from harn.store.backup import Contents, Finding, Origin
 from harn.store.rows import NAMES
 from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
-from harn.store.sqlite.connection import SCHEMA_VERSION, Session
+from harn.store.sqlite.connection import Session
 from harn.store.sqlite.mark import Mark, shortfall
+from harn.store.sqlite.migrations import SCHEMA_VERSION
 from harn.store.sqlite.schema import SCHEMA
 
 MOST_FINDINGS = 20

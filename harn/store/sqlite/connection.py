@@ -19,15 +19,13 @@ from urllib.parse import quote
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
 from harn.store.database import Numbers
+from harn.store.sqlite.migrations import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from harn.store.executor import reads
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-SCHEMA_VERSION = 4
-"""A new one needs a step in `harn.store.sqlite.schema`, too."""
 
 APPLICATION_ID = 0x6861726E
 """``harn`` in ASCII, so that another program's database is not mistaken for an event log."""

@@ -21,7 +21,8 @@ from attrs import frozen
 from harn.errors import BackupFailed, BackupRefused
 from harn.store.backup import Contents, Finding, Origin
 from harn.store.sqlite.checking import check_database, read_contents, read_origin, remove_origin, write_origin
-from harn.store.sqlite.connection import APPLICATION_ID, SCHEMA_VERSION, check_schema
+from harn.store.sqlite.connection import APPLICATION_ID, check_schema
+from harn.store.sqlite.migrations import SCHEMA_VERSION
 
 SLICE = 256
 """Pages of one step of a copy (1 MiB): between two it may be stopped."""

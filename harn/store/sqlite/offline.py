@@ -12,9 +12,10 @@ from urllib.parse import quote
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
 from harn.store.event_log import Payload, encode_record
 from harn.store.generations import encode_checkpoints
-from harn.store.sqlite.connection import SCHEMA_VERSION, Session, check_schema, unreadable
+from harn.store.sqlite.connection import Session, check_schema, unreadable
 from harn.store.sqlite.event_log import Append
 from harn.store.sqlite.generations import put_all
+from harn.store.sqlite.migrations import SCHEMA_VERSION
 
 
 @contextmanager
