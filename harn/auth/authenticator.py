@@ -148,7 +148,7 @@ class Authenticator:
         """Return whether a header's value is a credential that `authenticate_headers` would accept."""
         try:
             scheme, _, rest = ("", "", value) if name == "x-api-key" else value.strip().partition(" ")
-            if self._ring.holder(_digest(rest).hex()) is not None:
+            if self._ring.holder(digest_of_key(rest).hex()) is not None:
                 return True
             if scheme.upper() == SCHEME and self._secret is not None:
                 parse_signed_header(rest)
@@ -160,7 +160,18 @@ class Authenticator:
 
     def _holder(self, header: str, key: str) -> Identity:
         """Return the identity of a key's holder, in constant time."""
-        given = _digest(key)
+        identity = self.identity_of(digest_of_key(key))
+        if identity is None:
+            more = "" if self._token is None else ", nor a named key, nor the token in the state directory"
+            raise CredentialsRejected(f"the key in {header} is not one of {API_KEYS}{more}")
+        return identity
+
+    def identity_of(self, given: bytes) -> Identity | None:
+        """
+        Return the identity of the holder of a key, in constant time; None if it is not accepted.
+
+        :param given: see `digest_of_key`.
+        """
         named = self._ring.holder(given.hex())
         if named is not None and self._accepts_named:
             return Identity(named.actor, role=named.role)
@@ -169,13 +180,10 @@ class Authenticator:
             found |= compare_digest(digest, given)
         if self._token is not None and compare_digest(self._token, given):
             return Identity("token")
-        if not found:
-            more = "" if self._token is None else ", nor a named key, nor the token in the state directory"
-            raise CredentialsRejected(f"the key in {header} is not one of {API_KEYS}{more}")
-        return Identity("key:" + given.hex()[:8])
+        return Identity("key:" + given.hex()[:8]) if found else None
 
 
-def _digest(key: str) -> bytes:
+def digest_of_key(key: str) -> bytes:
     """Return the SHA-256 of a key as a header has it."""
     return hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
 

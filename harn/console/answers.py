@@ -43,9 +43,10 @@ def see_other(location: str, headers: bytes = b"") -> Response:
     return Response(303, b"", HTML, GUARDED + line + headers)
 
 
-def text(status: int, words: str) -> Response:
-    """Return a line of text: for the script, which asks for parts of pages."""
-    return Response(status, words.encode("utf-8") + b"\n", b"text/plain; charset=utf-8", GUARDED)
+def text(status: int, words: str, retry_after: int | None = None) -> Response:
+    """Return a line of text: for the script, which asks for parts of pages; ``retry_after``: seconds."""
+    wait = b"" if retry_after is None else b"Retry-After: %d\r\n" % retry_after
+    return Response(status, words.encode("utf-8") + b"\n", b"text/plain; charset=utf-8", GUARDED + wait)
 
 
 def download(body: bytes, name: str) -> Response:

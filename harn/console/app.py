@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Concatenate
+from typing import Any
+from urllib.parse import urlencode
 
 from attrs import frozen
 from klein import Klein
@@ -13,8 +13,9 @@ from twisted.python.failure import Failure
 
 from harn.console import dead_letters, deliveries, now, reloads, triggers
 from harn.console.answers import see_other
-from harn.console.desk import Desk, Visit
+from harn.console.desk import OUTCOME, PART, STREAM, Desk, Page, Visit
 from harn.console.forms import read_checked_form, read_query
+from harn.console.live import LivePage, Pace
 from harn.console.reception import LOGIN, Reception
 from harn.console.sign_in import ROOT
 from harn.errors import EventLogUnavailable, Refused, RouteUnknown
@@ -43,10 +44,6 @@ async def show_unknown(desk: Desk, visit: Visit, path: str) -> Response:
     raise RouteUnknown(f"the console has no page {path!r}")
 
 
-Page = Callable[Concatenate[Desk, Visit, ...], Awaitable[Response]]
-"""Answers a request of a user who has signed in; further arguments are those of the path."""
-
-
 def pages(parts: Parts) -> dict[str, Page]:
     """Return the pages, by path."""
     return {
@@ -63,6 +60,17 @@ def pages(parts: Parts) -> dict[str, Page]:
         "/<path:path>": show_unknown,
     }
 
+
+LIVE = {
+    "/": Pace(often=1.0, seldom=5.0),
+    "/triggers": Pace(often=2.0, seldom=10.0),
+    "/triggers/<trigger_id>": Pace(often=1.0, seldom=5.0),
+    "/deliveries": Pace(often=2.0, seldom=10.0),
+    "/deliveries/<event_id>": Pace(often=1.0, seldom=2.0),
+    "/dead-letters": Pace(often=1.0, seldom=5.0),
+    "/reloads": Pace(often=1.0, seldom=15.0, shows_deliveries=False),
+}
+"""The pages that may be streamed, by path."""
 
 ACTIONS: dict[str, Page] = {
     "/pause": now.pause,
@@ -108,8 +116,25 @@ def _add_page(app: Klein, reception: Reception, path: str, shows: Page) -> None:
         if session is None:
             request.answer(reception.to_login(request))
             return
-        visit = Visit(session=session, query=read_query(request))
-        request.answer(await shows(reception.desk, visit, **in_path))
+        query = read_query(request)
+        if STREAM in query and request.method == b"GET":
+            reception.live.open(request, _live_page(path, shows, in_path, query), session)
+            return
+        request.answer(await shows(reception.desk, Visit(session=session, query=query), **in_path))
+
+
+def _live_page(path: str, shows: Page, in_path: dict[str, Any], query: dict[str, str]) -> LivePage:
+    """
+    Return a page whose stream is requested.
+
+    :raises RouteUnknown: it has none.
+    """
+    pace = LIVE.get(path)
+    if pace is None:
+        raise RouteUnknown(f"the page {path} has no stream")
+    kept = {name: value for name, value in sorted(query.items()) if name not in (STREAM, PART, OUTCOME)}
+    target = urlencode([*in_path.items(), *kept.items()])
+    return LivePage(page=shows, in_path=in_path, target=f"{path}?{target}", query=kept, pace=pace)
 
 
 def _add_action(app: Klein, reception: Reception, path: str, acts: Page) -> None:

@@ -1,4 +1,4 @@
-"""Failed sign-ins by address: after too many within a minute, that address has to wait."""
+"""Failed sign-ins by address: after too many within a minute, its wrong keys are not even counted or recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from harn.clocks import WallTime
 
 MOST_FAILURES = 10
-"""Failures of one address within `WINDOW`; the next attempt is refused, whatever key it brings."""
+"""Failures of one address within `WINDOW`; a further one must wait."""
 WINDOW = 60.0
 """Seconds."""
 MOST_RECORDED = 60
@@ -25,7 +25,7 @@ class Attempts:
         self._recorded: deque[float] = deque(maxlen=MOST_RECORDED)
 
     def wait(self, address: str) -> int:
-        """Return the seconds until this address may try again; 0 when it may now."""
+        """Return the seconds until a wrong key of this address is counted again; 0 when it is now."""
         now = self._wall.seconds()
         failures = self._failures.get(address)
         if failures is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Concatenate, TypeVar
 from urllib.parse import urlencode
 
 from attrs import field, frozen
@@ -27,8 +27,8 @@ R = TypeVar("R", bound=Struct)
 
 OUTCOME = "outcome"
 """The option of the query that names the outcome of an action."""
-PART = "part"
-"""The option of the query by which the script requests only what has changed of a page."""
+PART, STREAM = "part", "stream"
+"""The options of the query by which the script requests only what changes of a page: once, or as often as it does."""
 
 
 @frozen(kw_only=True)
@@ -52,6 +52,11 @@ class Visit:
     def is_part(self) -> bool:
         """Return whether the script requests a part of the page."""
         return PART in self.query
+
+    @property
+    def is_first_look(self) -> bool:
+        """Return whether it shows the outcome of an action for the first time: what it shows must be up to date."""
+        return self.session.sees_first(self.query.get(OUTCOME, ""))
 
     def may(self, role: str) -> bool:
         """Return whether the user may do what needs this role."""
@@ -134,6 +139,17 @@ class Desk:
         except (Refused, EventLogUnavailable) as error:
             return self.done(visit, location, failed(error))
         return self.done(visit, location, Outcome(text=said.format(result), result=result))
+
+
+Page = Callable[Concatenate[Desk, Visit, ...], Awaitable[Response]]
+"""Answers a request of a user who has signed in; further arguments are those of the path."""
+
+
+def reason_of_failure(error: BaseException) -> str:
+    """Return the text of an error that may be shown; others stay in the log."""
+    if isinstance(error, EventLogUnavailable):
+        return "the event log cannot be reached; the server's log has the reason"
+    return str(error) if isinstance(error, Refused) else "the server failed on this request; its log has the reason"
 
 
 def failed(error: Exception) -> Outcome:

@@ -9,6 +9,7 @@ from harn.auth.authenticator import LiveCredentials
 from harn.console.assets import Assets
 from harn.console.attempts import Attempts
 from harn.console.desk import Desk
+from harn.console.live import Live
 from harn.console.now import NowPage
 from harn.console.overview import Overviews
 from harn.console.place import Console
@@ -35,8 +36,12 @@ def install(server: Server) -> None:
     )
     desk = Desk(operations=server.operations, renderer=Renderer(assets), wall=wall, in_thread=server.in_thread)
     overviews = Overviews(server.reactor)
-    now = NowPage(traffic=Traffic(wall, server.lifecycle), overviews=overviews, readiness=server.readiness)
-    console = Console(Reception(door=door, desk=desk, assets=assets), now, TriggerPages(overviews=overviews))
+    traffic = Traffic(wall, server.lifecycle)
+    live = Live(server.reactor, desk, door, traffic, server.lifecycle)
+    server.background.add_closing(live.close)
+    now = NowPage(traffic=traffic, overviews=overviews, readiness=server.readiness)
+    reception = Reception(door=door, desk=desk, assets=assets, live=live)
+    console = Console(reception, now, TriggerPages(overviews=overviews))
     server[HarnSite].mount(ROOT, server.add(console))
 
 

@@ -36,7 +36,7 @@ class NowPage:
 
     async def show(self, desk: Desk, visit: Visit) -> Response:
         """Show what happens now."""
-        overview = await self.overviews.read(desk, visit)
+        overview = await self.overviews.read(desk, visit, fresh=visit.is_first_look)
         circuits = (await desk.run(visit, list_circuits, ListCircuits())).circuits
         drains = (await desk.run(visit, list_drains, ListDrains())).drains
         rates = self.traffic.rates()

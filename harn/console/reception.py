@@ -9,12 +9,13 @@ from attrs import frozen
 import harn
 from harn.console.answers import page, see_other, text
 from harn.console.assets import Assets
-from harn.console.desk import PART, Desk, Visit
+from harn.console.desk import PART, STREAM, Desk, Visit, reason_of_failure
 from harn.console.forms import read_form, read_query
+from harn.console.live import Live
 from harn.console.origins import check_origin
 from harn.console.sessions import Session
 from harn.console.sign_in import ROOT, Door
-from harn.errors import CredentialsRejected, EventLogUnavailable, PayloadInvalid, RateExceeded, Refused
+from harn.errors import CredentialsRejected, PayloadInvalid, RateExceeded, Refused
 from harn.listener.problems import Response, reason_of, status_of
 from harn.listener.refusals import note_refusal
 from harn.listener.request import HarnRequest
@@ -26,11 +27,12 @@ AGAIN = "again"
 
 @frozen(kw_only=True)
 class Reception:
-    """The parts that answer requests: who has signed in, and what pages are made of."""
+    """The parts that answer requests: who has signed in, what pages are made of, and those that are live."""
 
     door: Door
     desk: Desk
     assets: Assets
+    live: Live
 
     # Signing in
 
@@ -86,10 +88,10 @@ class Reception:
         status = status_of(type(error))
         if isinstance(error, Refused):
             note_refusal(request, status.code, str(error))
-        said = _said(error)
+        said = reason_of_failure(error)
         session = self.door.session_of(request)
         if session is None or _is_part(request):
-            return text(status.code, said)
+            return text(status.code, said, error.retry_after if isinstance(error, Refused) else None)
         return await self.desk.show(
             Visit(session=session), "problem.html", status=status.code, title=reason_of(status.code), said=said
         )
@@ -117,13 +119,6 @@ def inside(target: str) -> str:
 def _is_part(request: HarnRequest) -> bool:
     """Return whether a script requests a part of a page; none of them sends a query that cannot be read."""
     try:
-        return PART in read_query(request)
+        return not {PART, STREAM}.isdisjoint(read_query(request))
     except PayloadInvalid:
         return False
-
-
-def _said(error: BaseException) -> str:
-    """Return the text of an error that may be shown; others stay in the log."""
-    if isinstance(error, EventLogUnavailable):
-        return "the event log cannot be reached; the server's log has the reason"
-    return str(error) if isinstance(error, Refused) else "the server failed on this request; its log has the reason"

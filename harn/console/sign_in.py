@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 from msgspec import UNSET
 
-from harn.auth.authenticator import Identity, LiveCredentials
+from harn.auth.authenticator import Identity, LiveCredentials, digest_of_key
 from harn.clocks import WallTime
 from harn.console.attempts import MOST_FAILURES, Attempts
 from harn.console.origins import is_secure, network_of_sender
@@ -42,51 +42,59 @@ class Door:
         """Return the session of a request, if its key is still accepted; else it ends."""
         session_id = self._cookie_of(request)
         session = self.sessions.find(session_id) if session_id else None
-        if session is None:
-            return None
-        try:
-            session.identity = self._identity_of(session.key)
-        except CredentialsRejected:
-            self.sessions.end(session_id)
-            return None
-        return session
+        return session if session is not None and self.holds(session) else None
+
+    def holds(self, session: Session) -> bool:
+        """Return whether a session goes on, with the role that its key has now; it ends with its key."""
+        if not self.sessions.holds(session):
+            return False
+        identity = self._holder_of(session.key)
+        if identity is None:
+            self.sessions.end(session)
+            return False
+        session.identity = identity
+        return True
 
     async def sign_in(self, request: HarnRequest, key: str) -> bytes:
         """
         Begin a session; return the header line that gives the browser its cookie.
 
+        A right key is accepted however many wrong ones came from its address: behind a proxy that is not trusted that
+        is the address of all users. Nothing is lost by it: the admin API checks keys without a limit.
+
         :param key: as the form has it.
-        :raises RateExceeded: this address has failed too often; the key is not looked at.
         :raises CredentialsRejected: it is not a key of this server.
+        :raises RateExceeded: so, and this address has failed too often.
         """
         address = network_of_sender(request)
+        digest = digest_of_key(key.strip().encode("utf-8", "replace").decode("latin-1"))  # as a header would have it
+        identity = self._holder_of(digest)
+        if identity is None:
+            await self._refuse(address)
+            raise CredentialsRejected("this key is not accepted")
+        session_id, _ = self.sessions.open(digest, identity)
+        await self._record(SIGN_IN, identity, address)
+        return self._cookie_line(request, session_id, int(LIFETIME))
+
+    async def _refuse(self, address: str) -> None:
+        """Count and record a wrong key of an address, or raise `RateExceeded`."""
         wait = self.attempts.wait(address)
         if wait:
             raise RateExceeded(
                 f"{MOST_FAILURES} attempts from {address} have failed; try again in {wait} s", retry_after=wait
             )
-        written = key.strip().encode("utf-8", "replace").decode("latin-1")  # as a header would have it
-        try:
-            identity = self._identity_of(written)
-        except CredentialsRejected as error:
-            self.attempts.failed(address)
-            if self.attempts.may_record():
-                await self._record(SIGN_IN, None, address, error="the key is not accepted")
-            raise CredentialsRejected("this key is not accepted") from error
-        session_id, _ = self.sessions.open(written, identity)
-        await self._record(SIGN_IN, identity, address)
-        return self._cookie_line(request, session_id, int(LIFETIME))
+        self.attempts.failed(address)
+        if self.attempts.may_record():
+            await self._record(SIGN_IN, None, address, error="the key is not accepted")
 
     async def sign_out(self, request: HarnRequest, session: Session) -> bytes:
         """End a session; return the header line that removes its cookie."""
-        self.sessions.end(self._cookie_of(request))
+        self.sessions.end(session)
         await self._record(SIGN_OUT, session.identity, network_of_sender(request))
         return self._cookie_line(request, "", 0)
 
-    def _identity_of(self, key: str) -> Identity:
-        identity = self.credentials.admin_authenticator().authenticate_headers({"x-api-key": key}, self.wall.seconds())
-        assert isinstance(identity, Identity)  # a key is never a signature
-        return identity
+    def _holder_of(self, digest: bytes) -> Identity | None:
+        return self.credentials.admin_authenticator().identity_of(digest)
 
     def _cookie_of(self, request: HarnRequest) -> str:
         from werkzeug.http import parse_cookie  # slow to import, and only a console needs it

@@ -39,10 +39,15 @@ class Rates:
 
 
 class Traffic:
-    """Subscribes to deliveries, and keeps counts in a ring of seconds: constant work for each event."""
+    """
+    Subscribes to deliveries, and keeps counts in a ring of seconds: constant work for each event.
+
+    :ivar changes: rises with each event: whoever reads it again sees whether anything has happened.
+    """
 
     def __init__(self, wall: WallTime, lifecycle: Lifecycle) -> None:
         self._wall = wall
+        self.changes = 0
         self._second = int(wall.seconds())
         self._accepted = [0] * SPAN
         self._done = [0] * SPAN
@@ -52,10 +57,12 @@ class Traffic:
         lifecycle.subscribe(Settled, self._count_settled)
 
     def _count_accepted(self, event: Accepted) -> None:
-        self._accepted[self._slot()] += 1
+        self._accepted[self._slot()] += len(event.deliveries)
+        self.changes += 1
 
     def _count_settled(self, event: Settled) -> None:
         settlement, slot = event.settlement, self._slot()
+        self.changes += 1
         if settlement.state == DONE:
             self._done[slot] += 1
             took, kind = self._took[slot], bisect_left(BOUNDS, self._wall.seconds() - event.received_at)

@@ -96,7 +96,7 @@ class TriggerPages:
 
         :raises RouteUnknown: there is none of this id.
         """
-        overview = await self.overviews.read(desk, visit, fresh="outcome" in visit.query)
+        overview = await self.overviews.read(desk, visit, fresh=visit.is_first_look)
         row = overview.rows.get(trigger_id)
         if row is None:
             raise RouteUnknown(f"there is no trigger {trigger_id!r}")

@@ -24,7 +24,7 @@ from harn.errors import BodyTimedOut, MessageMalformed, Refused, Saturated
 from harn.listener.body import Body, ChunkedBody, SizedBody
 from harn.listener.framing import is_persistent
 from harn.listener.head import PartialHead, RequestHead, parse_head, split_head
-from harn.listener.phases import BODY, CLOSING, HANDLING, HEADERS, IDLE, NO_ROOM, PhasedChannel
+from harn.listener.phases import BODY, CLOSING, HANDLING, HEADERS, IDLE, NO_ROOM, STREAMING, PhasedChannel
 from harn.listener.problems import Response, problem_of
 from harn.listener.refusals import LOGGED, NO_TARGET
 from harn.listener.request import HarnRequest
@@ -42,12 +42,10 @@ class HarnChannel(PhasedChannel):
     """
     A connection of `harn.listener.site.HarnSite`.
 
-    :ivar persistent: whether it may stay open after the present request.
     :ivar is_own: whether it came to the listener of the server's own pages alone; see `harn.listener.admin_port`.
     :ivar unverified: bytes of an incomplete head, counted by `harn.listener.unverified`.
     """
 
-    persistent = True
     unverified = 0
     is_own = False
 
@@ -100,7 +98,7 @@ class HarnChannel(PhasedChannel):
     def dataReceived(self, data: bytes) -> None:
         """Process bytes: of requests, or, after the last answer, discard them."""
         phase = self.phase
-        if phase is CLOSING:
+        if phase is CLOSING or phase is STREAMING:
             self._discard(len(data))
         elif phase is HANDLING or self._later or self._is_reading:
             self._later += data
@@ -309,7 +307,7 @@ class HarnChannel(PhasedChannel):
     def request_done(self) -> None:
         """Wait for the next request, or close. Called when a request that is complete has its answer."""
         self._request = None
-        if self.phase is CLOSING:
+        if self.phase is CLOSING or self.phase is STREAMING:
             return
         if not self.persistent:
             self.end()

@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     from harn.listener.site import HarnSite
 
 IDLE, HEADERS, BODY, HANDLING, CLOSING = "idle", "headers", "body", "handling", "closing"
+STREAMING = "streaming"
 
-_RANKS = {CLOSING: 0, IDLE: 2, HEADERS: 3, BODY: 4, HANDLING: 5}
+_RANKS = {CLOSING: 0, IDLE: 2, HEADERS: 3, BODY: 4, STREAMING: 4, HANDLING: 5}
 _SILENT = 1
 NO_ROOM = "the server has as many connections as it may; send the request again"
 _TIMED_OUT = Status(408, "Request timed out")
@@ -72,21 +73,26 @@ class PhasedChannel(Protocol):
     A phase that begins and ends while one piece of bytes is processed gets no deadline: `_is_timed` is true if the
     current one has its own.
 
-    :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` after the last answer.
+    :ivar persistent: whether it may stay open after the present request.
+    :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` after the last answer, `STREAMING`
+        during one that goes on; see `harn.listener.stream`.
     :ivar since: when that phase began (seconds of the site's clock).
     :ivar deadline: when that phase must have ended (seconds of the site's clock).
     :ivar read_by: when a full send buffer must have been read.
     :ivar is_surplus: whether it came when the limit of connections was reached; it is answered 503, soon.
+    :ivar is_streaming: whether its last answer goes on, or has gone on, until its end.
     :ivar owes_nothing: whether a server that goes down may leave it as it is: every request is answered.
     """
 
     transport: Any  # a stream: TCP, TLS, or one in memory
 
+    persistent = True
     phase = IDLE
     since = 0.0
     deadline = inf
     read_by = inf
     is_surplus = False
+    is_streaming = False
     owes_nothing = False
     _is_timed = False
     _has_spoken = False
@@ -105,11 +111,20 @@ class PhasedChannel(Protocol):
     def stopProducing(self) -> None:
         """Called when the connection is lost: `connectionLost` does what has to be done."""
 
+    def begin_stream(self) -> None:
+        """Begin an answer that goes on until this connection ends: it is the last, and has no deadline."""
+        self.persistent = False
+        self.is_streaming = self.owes_nothing = True
+        self._enter(STREAMING, inf)
+
     def go_down(self) -> None:
         """
-        Called when the server goes down: close an idle connection, and shorten the deadline of an incomplete request.
+        Called when the server goes down: close an idle connection, end a stream, and shorten the deadline of an
+        incomplete request.
         """
-        if self.phase is IDLE:
+        if self.phase is STREAMING:
+            self.end()
+        elif self.phase is IDLE:
             self.owes_nothing = self.read_by == inf
             self.end()
         elif self.phase is not HANDLING:

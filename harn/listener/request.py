@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from harn.listener.channel import HarnChannel
     from harn.listener.web import WebRequest
 
+log = Logger(namespace="harn.listener")
+
 JSON = b"application/json"
 _BODILESS = frozenset((204, 304))
 _STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSES.items()}
@@ -51,12 +53,10 @@ def _first_line(version: bytes, status: int) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _about(content_type: bytes, length: int) -> bytes:
-    """Return the header lines about a body; most answers have bodies of the same length."""
-    return b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type, length)
-
-
-log = Logger(namespace="harn.listener")
+def _about(content_type: bytes, length: int | None) -> bytes:
+    """Return the header lines about a body; most answers have bodies of the same length. None: of a stream."""
+    line = b"" if length is None else b"Content-Length: %d\r\n" % length
+    return b"Content-Type: %b\r\n%b" % (content_type, line)
 
 
 class HarnRequest:
@@ -275,11 +275,7 @@ class HarnRequest:
         return {name: ",".join(values) for name, values in parsed.items()}
 
     def check_own(self) -> None:
-        """
-        Check that a request to one of the server's own pages was not sent by a browser for a page of another site.
-
-        :raises OriginRefused: it may have been.
-        """
+        """Raise `OriginRefused` if a browser may have sent this to a page of ours for a page of another site."""
         self.site.own_hosts.check(self.headers.get("host"), self.headers.get("origin"))
 
     def problem(self, error: BaseException) -> Response:
@@ -324,7 +320,7 @@ class HarnRequest:
             if status in _BODILESS:
                 about = sent = b""
             else:
-                about = _about(content_type, len(body))
+                about = _about(content_type, None if channel.is_streaming else len(body))
                 sent = b"" if self.method == b"HEAD" else body
             message = b"%b%b%b%b%b%b%b" % (
                 _first_line(self.line.version, status),

@@ -26,7 +26,7 @@ from harn.connectors.published import PublishedLists
 from harn.listener.channel import HarnChannel
 from harn.listener.connection_limit import ConnectionLimit
 from harn.listener.hosts import OwnHosts, is_loopback
-from harn.listener.phases import IDLE, Limits
+from harn.listener.phases import IDLE, STREAMING, Limits
 from harn.listener.place import EMPTY, Place, Tree
 from harn.listener.problems import unknown_path
 from harn.listener.refusals import Refusals
@@ -299,8 +299,8 @@ class HarnSite(ServerFactory):
         """
         Finish the open connections, now that another process accepts the new ones. No request is refused.
 
-        Each connection gets a full answer to its next request, and is closed after it; an idle one waits for that
-        request for up to ``patience`` seconds.
+        Each connection gets a full answer to its next request, and is closed after it; streams end; an idle one waits
+        for that request for up to ``patience`` seconds.
 
         :return: fires when no connection is left.
         """
@@ -314,9 +314,11 @@ class HarnSite(ServerFactory):
 
     def _hurry(self) -> None:
         leave_by = self.clock.seconds() + self._patience
-        for channel in self.channels:
+        for channel in tuple(self.channels):
             if channel.phase is IDLE:
                 channel.deadline = min(channel.deadline, leave_by)
+            elif channel.phase is STREAMING:  # its client finds the other process when it connects again
+                channel.end()
 
     def quiesce(self) -> Deferred[None]:
         """

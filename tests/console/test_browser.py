@@ -152,11 +152,13 @@ class PageTests(BrowserCase):
 
 class ActionTests(BrowserCase):
     def test_live(self) -> None:
-        """The first page follows deliveries and a reload without being loaded again."""
+        """The first page follows deliveries and a reload by its stream, without being loaded again or asking."""
         from playwright.sync_api import expect
 
         server = self.prepare()
         page = self.open(server)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
         before = page.locator(".tiles li:last-child strong").inner_text()
         page.evaluate("window.isStill = true")
         for number in range(30):
@@ -168,7 +170,32 @@ class ActionTests(BrowserCase):
         generation = str(int(before) + 1)
         expect(page.locator(".tiles li:last-child strong")).to_have_text(generation, timeout=PATIENCE)
         self.assertTrue(page.evaluate("window.isStill"))
+        self.assertEqual([url for url in asked if "part=1" in url], [])
+        self.assertLessEqual(sum("stream=1" in url for url in asked), 1)
+        page.goto("/console/deliveries")
+        self.assertIn(f"{server.url}/console/deliveries?stream=1", asked)
         self.assert_clean(server)
+
+    def test_without_a_stream(self) -> None:
+        """Where the server refuses a stream the page asks for its part; when the session has ended, for the key."""
+        from playwright.sync_api import expect
+
+        server = self.prepare()
+        page = self.open(server)
+        page.route("**/*stream=1*", lambda route: route.fulfill(status=503, body="enough"))
+        page.goto("/console/deliveries")
+        event_id = server.deliver("/triggers/gh", delivery="polled").json()["event_id"]
+        expect(page.locator(f"text={event_id}")).to_be_visible(timeout=PATIENCE)
+        page.route("**/*part=1*", lambda route: route.fulfill(status=503, body="the event log cannot be reached."))
+        stale = page.locator("#stale")
+        expect(stale).to_contain_text(
+            "the event log cannot be reached. What you see is as it was at 20", timeout=PATIENCE
+        )
+        page.unroute("**/*part=1*")
+        expect(stale).to_be_hidden(timeout=PATIENCE)
+        page.context.clear_cookies()
+        page.wait_for_url("**/console/login?next=*", timeout=PATIENCE)
+        self.assertEqual({text.partition(" the server")[0] for text in self.wrong}, {"Failed to load resource:"})
 
     def test_actions_without_javascript(self) -> None:
         """Reading, a replay, a pause and signing out are plain links and forms."""

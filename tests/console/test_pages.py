@@ -6,9 +6,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.console import plots
 from harn.console.reloads import mark
-from harn.console.traffic import BOUNDS, percentile
+from harn.console.traffic import BOUNDS, Traffic, percentile
 from harn.console.triggers import PER_PAGE, lines_of_trigger
+from harn.lifecycle import Accepted, AcceptedDelivery, Lifecycle
+from harn.orchestrator.status import ServerSnapshot, ServerStatus
 from harn.testing.manifests import manifest_text
+from harn.testing.stores.kit import new_delivery
 from tests.console.test_sign_in import ConsoleCase
 from tests.console.world import between
 from tests.reload.world import fake, github
@@ -27,7 +30,7 @@ class NowTests(ConsoleCase):
         self.world.die("a", "dead")
         self.world.clock.advance(2)
         page = self.world.signed_in().page("/")
-        self.assertIn("<span>Accepted</span><strong>0.2</strong>", page)
+        self.assertIn("<span>Accepted</span><strong>0.2</strong>", page)  # 13 within a minute
         self.assertIn("<span>Done</span><strong>0.2</strong>", page)
         self.assertRegex(between(page, "p95</span><strong>", "</strong>"), r"^5\d\d ms$")
         self.assertIn('<strong><a href="/console/dead-letters">1</a></strong>', page)
@@ -71,6 +74,36 @@ class NowTests(ConsoleCase):
         self.assertIn("must be a duration", browser.follow(browser.act("/pause", **{"for": "soon"})))
         self.assertIn("Resumed.", browser.follow(browser.act("/resume")))
         self.assertEqual([each["operation"] for each in self.world.audited()[1:]], ["pause", "resume"])
+
+    def test_accepted_together(self) -> None:
+        """Events that one write brought are counted each."""
+        lifecycle = Lifecycle()
+        traffic = Traffic(self.world.clock, lifecycle)
+        accepted = [
+            AcceptedDelivery("a@v1", number, new_delivery(f"d{number}", trigger_id="a")) for number in range(60)
+        ]
+        lifecycle.emit(Accepted.of(accepted))
+        self.world.clock.advance(1)
+        self.assertEqual(traffic.rates().accepted_now, 1.0)
+
+    def test_cost(self) -> None:
+        """However often pages are loaded, the state of all triggers is read once a second, and once after an action."""
+        browser = self.world.signed_in()
+        read: list[ServerStatus] = []
+        snapshot = ServerStatus.snapshot
+
+        def counted(status: ServerStatus) -> ServerSnapshot:
+            read.append(status)
+            return snapshot(status)
+
+        self.patch(ServerStatus, "snapshot", counted)
+        for path in ("/", "/?outcome=x", "/triggers/a?outcome=x", "/triggers?outcome=") * 3:
+            browser.page(path)
+        self.assertEqual(len(read), 1)
+        shown = browser.act("/triggers/a/pause").headers["location"].removeprefix("/console")
+        for _ in range(3):
+            self.assertIn('class="state paused"', browser.page(shown))
+        self.assertEqual(len(read), 2)
 
 
 class TriggerTests(ConsoleCase):

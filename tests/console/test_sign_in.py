@@ -14,7 +14,7 @@ from harn.console import feature as console
 from harn.console.attempts import MOST_ADDRESSES, MOST_FAILURES, MOST_RECORDED, WINDOW, Attempts
 from harn.console.feature import cookie_of
 from harn.console.reception import inside
-from harn.console.sessions import LIFETIME, MOST, MOST_OUTCOMES, Outcome, Sessions
+from harn.console.sessions import LIFETIME, MOST, MOST_OF_KEY, MOST_OUTCOMES, Outcome, Sessions
 from harn.manifest.settings import OrchestratorSettings
 from harn.operations.model import Role
 from harn.options import ServeOptions
@@ -75,15 +75,19 @@ class SignInTests(ConsoleCase):
         self.assertNotIn("wrong-key", repr(self.world.audited()))
 
     def test_guessing_is_slow(self) -> None:
-        """After 10 failures of a minute an address is refused, also with the right key; others are not."""
+        """After 10 failures of a minute a wrong key of an address is 429; a right one signs in all the same."""
         browser = self.world.browser()
         for _ in range(MOST_FAILURES):
             self.assertEqual(browser.sign_in("wrong").status, 401)
-        answer = browser.sign_in(KEY)
+        answer = browser.sign_in("wrong too")
         self.assertEqual((answer.status, answer.headers["retry-after"]), (429, "60"))
-        self.assertEqual(self.world.browser("10.0.0.2").sign_in(KEY).status, 303)
+        self.assertEqual(len(self.world.audited()), MOST_FAILURES)
+        self.assertEqual(self.world.browser("10.0.0.2").sign_in("wrong").status, 401)
+        for key in (KEY, TOKEN):  # a proxy that is not trusted gives all users one address
+            self.assertEqual(self.world.browser().sign_in(key).status, 303)
+        self.assertEqual(browser.sign_in("wrong").status, 429)
         self.world.clock.advance(WINDOW)
-        self.assertEqual(browser.sign_in(KEY).status, 303)
+        self.assertEqual(browser.sign_in("wrong").status, 401)
 
     def test_failures_of_many_addresses(self) -> None:
         """Senders from many addresses get 60 audit records a minute together; a sign-in is recorded all the same."""
@@ -102,8 +106,8 @@ class SignInTests(ConsoleCase):
         browser = self.world.browser()
         for number in range(MOST_FAILURES):
             browser.sign_in("wrong", X_Forwarded_For=f"203.0.113.{number}, 198.51.100.7")
-        self.assertEqual(browser.sign_in(KEY, X_Forwarded_For="198.51.100.7").status, 429)
-        self.assertEqual(browser.sign_in(KEY, X_Forwarded_For="198.51.100.8").status, 303)
+        self.assertEqual(browser.sign_in("wrong", X_Forwarded_For="198.51.100.7").status, 429)
+        self.assertEqual(browser.sign_in("wrong", X_Forwarded_For="198.51.100.8").status, 401)
 
     def test_session_ends_with_its_key(self) -> None:
         """When a reload takes the key away the session ends; one of another key goes on."""
@@ -312,13 +316,28 @@ class BoundTests(SynchronousTestCase):
     def test_sessions(self) -> None:
         """There are so many sessions at most, and the oldest ends; each keeps so many outcomes."""
         sessions = Sessions(Clock())
-        ids = [sessions.open("k", Identity("key:1"))[0] for _ in range(MOST + 1)]
+        ids = [sessions.open(b"%d" % (number % 40), Identity("key:1"))[0] for number in range(MOST + 1)]
         self.assertEqual(len(sessions), MOST)
         self.assertIsNone(sessions.find(ids[0]))
         session = sessions.find(ids[1])
         assert session is not None
         names = [session.keep(Outcome(text="done")) for _ in range(MOST_OUTCOMES + 1)]
         self.assertEqual([session.outcome(name) is None for name in names[:2]], [True, False])
+
+    def test_sessions_of_one_key(self) -> None:
+        """Whoever signs in again and again ends sessions of his own key, and no others'."""
+        sessions = Sessions(Clock())
+        other, _ = sessions.open(b"other", Identity("key:other"))
+        ids = [sessions.open(b"k", Identity("key:k"))[0] for _ in range(MOST)]
+        self.assertEqual(len(sessions), MOST_OF_KEY + 1)
+        self.assertIsNotNone(sessions.find(other))
+        self.assertEqual(
+            [sessions.find(ids[at]) is None for at in (0, -MOST_OF_KEY - 1, -MOST_OF_KEY)], [True, True, False]
+        )
+        for number in range(MOST - 5):
+            sessions.open(b"%d" % number, Identity("key:n"))
+        self.assertEqual(len(sessions), MOST)
+        self.assertIsNotNone(sessions.find(other))
 
     def test_attempts(self) -> None:
         """However many addresses fail, so many are remembered; old failures do not count."""

@@ -47,40 +47,103 @@ function isInUse(part) {
   return Boolean(selection && !selection.isCollapsed && part.contains(selection.anchorNode));
 }
 
-function setStale(isStale) {
+const UNREACHABLE = "The server cannot be reached.";
+
+// Says why what is shown is old, and as of when; null when it is not.
+function setStale(why) {
   const note = document.getElementById("stale");
-  if (!note || note.hidden === !isStale) return;
-  if (isStale) note.querySelector("span").textContent = local(new Date());
-  note.hidden = !isStale;
+  if (!note) return;
+  const [reason, at] = note.querySelectorAll("span");
+  if (why) {
+    reason.textContent = why;
+    if (note.hidden) at.textContent = local(new Date());
+  }
+  note.hidden = !why;
 }
 
-async function refresh(part) {
-  const address = new URL(part.dataset.refresh, location.href);
-  address.searchParams.set("part", "1");
+// Shows a part at once, or as soon as nothing of it is in use; only the newest counts.
+class Part {
+  constructor(element) {
+    this.element = element;
+    this.latest = null;
+    setInterval(() => this.apply(), 1000);
+  }
+
+  show(html) {
+    this.latest = html;
+    setStale(null);
+    this.apply();
+  }
+
+  apply() {
+    if (this.latest === null || isInUse(this.element)) return;
+    replace(this.element, this.latest);
+    this.latest = null;
+  }
+}
+
+function addressOf(element, option) {
+  const address = new URL(element.dataset.refresh, location.href);
+  address.searchParams.set(option, "1");
+  return address;
+}
+
+async function ask(part) {
   let answer;
   try {
-    answer = await fetch(address, { credentials: "same-origin", cache: "no-store" });
+    answer = await fetch(addressOf(part.element, "part"), { credentials: "same-origin", cache: "no-store" });
   } catch {
-    setStale(true);
+    setStale(UNREACHABLE);
     return;
   }
-  if (answer.status === 401) {
-    location.reload();
-    return;
-  }
-  setStale(!answer.ok);
-  if (!answer.ok) return;
-  const html = await answer.text();
-  if (!isInUse(part)) replace(part, html);
+  const body = await answer.text();
+  if (answer.status === 401) location.reload();
+  else if (answer.ok) part.show(body);
+  else setStale(body.trim() || UNREACHABLE);
 }
 
-function follow(part) {
-  const seconds = Number(part.dataset.every) || 5;
-  const turn = async () => {
-    if (!document.hidden && !isInUse(part)) await refresh(part);
-    setTimeout(turn, seconds * 1000);
+// Follows a part by a stream while the page can be seen. Where the server refuses one, as it does when it has enough of
+// them, the part is asked for every few seconds, and a stream again after a while.
+const AGAIN = 30000;
+
+function follow(element) {
+  const part = new Part(element);
+  const every = (Number(element.dataset.every) || 5) * 1000;
+  let source = null;
+  let asking = null;
+  let again = null;
+
+  const stop = () => {
+    if (source) source.close();
+    clearInterval(asking);
+    clearTimeout(again);
+    source = asking = again = null;
   };
-  setTimeout(turn, seconds * 1000);
+
+  const poll = () => {
+    stop();
+    ask(part);
+    asking = setInterval(() => ask(part), every);
+    again = setTimeout(listen, AGAIN);
+  };
+
+  function listen() {
+    stop();
+    if (document.hidden) return;
+    source = new EventSource(addressOf(element, "stream"));
+    source.onmessage = (event) => part.show(event.data);
+    source.addEventListener("stale", (event) => setStale(event.data));
+    source.addEventListener("over", () => { stop(); location.reload(); });
+    source.onerror = () => {
+      if (source && source.readyState === EventSource.CLOSED) poll();
+      else setStale(`${UNREACHABLE} Trying again.`);
+    };
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
+  addEventListener("pagehide", stop);
+  addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
+  listen();
 }
 
 showTimes(document);
