@@ -249,11 +249,11 @@ def judge(goals: Goals, count: int, rounds: Sequence[Round]) -> None:
     for kind in rounds[0].idle:
         limit = LONGEST_OF_CODE if kind == CODE else LONGEST_GAP
         gaps = [beyond(each.idle[kind].beats, each.still_beats, limit) for each in rounds]
-        goals.at_most(f"{count:,} triggers: gaps beyond {limit:g} ms and those of before, {kind} (ms)", 0, gaps, 1)
+        goals.at_most(f"{count:,} triggers: gaps beyond {limit:g} ms and those before, {kind} (ms)", 0, gaps, 1)
         turns = [max(each.idle[kind].held.turn, each.idle[kind].held.collection) for each in rounds]
         goals.at_most(f"{count:,} triggers: longest turn or collection, {kind} (ms of CPU)", LONGEST_TURN, turns, 1)
     gaps = [beyond(each.loaded_beats, each.quiet_beats, LONGEST_GAP) for each in rounds]
-    goals.at_most(f"{count:,} triggers: gaps beyond {LONGEST_GAP:g} ms and those of before, load (ms)", 0, gaps, 1)
+    goals.at_most(f"{count:,} triggers: gaps beyond {LONGEST_GAP:g} ms and those before, load (ms)", 0, gaps, 1)
     goals.at_most(f"{count:,} triggers: requests failed", 0, [float(each.busy.failed) for each in rounds], 0)
 
 

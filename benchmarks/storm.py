@@ -51,7 +51,7 @@ class Storm:
 
 
 def manifest_of(state: int) -> str:
-    """Return the manifest of one state: every trigger differs from the state before."""
+    """Return the manifest of one state: every trigger differs from the previous state."""
     return manifest_text(TRIGGERS, head=HEAD, extra=f'timeout = "{state}s"\n')
 
 

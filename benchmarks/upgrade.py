@@ -117,7 +117,7 @@ def show(started: float, idle: Sequence[Upgraded], upgrades: Sequence[Upgraded],
 
 
 def loads_of(upgrades: Sequence[Upgraded]) -> list[Result]:
-    """Return what came of the loads."""
+    """Return the results of the loads."""
     return [each.load for each in upgrades if each.load is not None]
 
 

@@ -316,7 +316,7 @@ HEADS = ("option", "meaning")
 
 
 def is_common(options: Mapping[str, click.Option], names: Sequence[str]) -> bool:
-    """Return whether a command has these options, as clients of a server have them; ``serve`` has all of its own."""
+    """Return whether a command has these options, those of clients of a server; ``serve`` has all of its own."""
     return all(name in options for name in names) and "bind" not in options
 
 

@@ -294,7 +294,7 @@ class ServeOptions:
         (at least 1) and ``log_level`` (`LEVELS`).
     :ivar log_format: `LOG_FORMATS`; ``vm``: `VMS`; ``role``: `ROLES`, as the state file and the records of the server's
         life name it.
-    :ivar last_good: at a start: serve what served last when the files cannot be served.
+    :ivar last_good: at a start: serve the last live generation when the files cannot be served.
     :ivar no_console: there is no web console.
     """
 

@@ -1,7 +1,7 @@
 """
 The service manager that started the server: the listening socket that it passes, notifications to it, its watchdog.
 
-Sockets are passed as ``sd_listen_fds(3)`` has it. Notifications are those of ``sd_notify(3)``: datagrams of
+Sockets are passed as in ``sd_listen_fds(3)``. Notifications are those of ``sd_notify(3)``: datagrams of
 ``NAME=value`` lines to the socket in ``NOTIFY_SOCKET``; without that variable nothing is sent, and none can fail.
 """
 

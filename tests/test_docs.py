@@ -85,7 +85,7 @@ class GeneratedTests(DocumentationCase):
         return module
 
     def test_up_to_date(self) -> None:
-        """Every generated part is as the code would have it; else run ``python docs/generate.py``."""
+        """Every generated part is up to date; else run ``python docs/generate.py``."""
         generate = self.generate()
         used: list[str] = []
         for page in sorted((DOCS / "reference").glob("*.md")):
@@ -173,7 +173,7 @@ class MessageTests(DocumentationCase):
                     yield from re.split(r"\{[^{}]*\}", node.value)
 
     def test_as_in_the_code(self) -> None:
-        """Each message is as the code has it, word for word."""
+        """Each message is that of the code, word for word."""
         page = DOCS / "howto" / "troubleshooting.md"
         shown = [line for text in blocks(page, "text") for line in text.splitlines()]
         self.assertGreater(len(shown), 20)

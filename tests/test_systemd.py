@@ -220,7 +220,7 @@ class StatusTests(NotifyCase):
             self.assertLessEqual(len(status), len("STATUS=") + LONGEST_STATUS)
 
     def test_generation_survives_a_long_error(self) -> None:
-        """However long the error, the line still ends with what serves."""
+        """However long the error, the line still ends with the live generation."""
         self.assertTrue(status_of(report(**{**FAILED, "error": "x" * 10_000})).endswith("; generation 6 serves"))
 
 

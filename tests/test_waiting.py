@@ -63,7 +63,7 @@ class RetryTests(SynchronousTestCase):
         return Deferred.fromCoroutine(retry(self.clock, self.work, OSError, backoff(2.0, 5.0), self.failed.append))
 
     def test_until_it_succeeds(self) -> None:
-        """Each wait is twice as long as the one before, up to a limit; each failure is reported."""
+        """Each wait is twice as long as the previous one, up to a limit; each failure is reported."""
         working = self.retry(OSError("1"), OSError("2"), OSError("3"), OSError("4"), "done")
         for seconds in (2.0, 4.0, 5.0, 5.0):
             self.clock.advance(seconds - 0.01)

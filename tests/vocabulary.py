@@ -61,6 +61,21 @@ PHRASES: dict[str, str] = {
     r"out of sight": "lost, untracked",
     r"in its place stands": "is replaced by",
     r"(?:a|the) word (?:of|from|for)": "message",
+    r"of before": "older, earlier, from before",
+    r"(?:the|an?) (?:one|version|program|server|reload|adopt) before(?=[.,;:)]|$| (?:is|was|has|takes|gave|left))": (
+        "the previous one"
+    ),
+    r"as (?:[\w.·]+ ){1,4}(?:has|have|had) (?:it|them)": "in the form of, as in, as it writes it",
+    r"as (?:it|they) reads? now": "their current content",
+    r"comes? to rest": "stop changing",
+    r"(?:came|comes?) of": "the outcome of, the result of",
+    r"fare[sd]?": "the outcome of, how many fail",
+    r"(?:is|the) news": "changed, is reported",
+    r"spares|spared": "leaves out, saves, limits",
+    r"owe[sd]?": "is due",
+    r"made-up": "synthetic, forged",
+    r"how far (?:\w+ ){1,3}(?:has|have) come": "its progress",
+    r"what serve[sd]": "the live generation, the last live generation",
 }
 """Regular expressions (white space stands for any; whole words, any case) and what to write instead."""
 

@@ -75,7 +75,7 @@ def mounted(live: Any, wanted: dict[str, str]) -> bool:
 
 
 def beside(live: Any) -> dict[str, str]:
-    """Return the digests of what serves out of the manifest's directory."""
+    """Return the digests of the live generation's files in the manifest's directory."""
     folder = os.path.dirname(live["manifest"]["path"])
     return {path: each for path, each in live["files"].items() if os.path.dirname(path) == folder}
 

@@ -135,7 +135,7 @@ def _began(rule: Rule, notice: Notice) -> str:
         return f"the circuit opened {counted(count, 'time')} since {since}, and is open"
     if on == RELOAD_FAILED:
         began = rfc3339(notice.began_at)
-        return f"{counted(count, 'reload')} failed since {since}; what serves is older since {began}"
+        return f"{counted(count, 'reload')} failed since {since}; an older generation serves since {began}"
     many = f"{count} triggers have" if count > 1 else "it has"
     if on == SILENT:
         return f"{many} accepted nothing for {within} or longer, since {rfc3339(notice.began_at)}"

@@ -225,7 +225,7 @@ class Watcher:
         elif report.status == ERROR:
             self._reload_failed(report)
         elif report.ok and self._failed_start is not None and report.source == START:
-            self._reload_failed(self._failed_start)  # it began with what served last, as its files are broken
+            self._reload_failed(self._failed_start)  # it began with the last live generation, as its files are broken
             self._failed_start = None
         elif report.ok and not report.renews and (report.source != START or report.recalled is None):
             self._pass(partial(self._board.ended, kinds.RELOAD_FAILED, RELOAD, None, self._wall.seconds()))

@@ -43,7 +43,7 @@ class CreateKey(Parameters, frozen=True, kw_only=True):
 class RevokeKey(Parameters, frozen=True, kw_only=True):
     """The key to be refused from now on."""
 
-    name: Annotated[str, Meta(description="As keys.list has it.")]
+    name: Annotated[str, Meta(description="As keys.list returns it.")]
 
 
 class KeyInfo(Result, frozen=True, kw_only=True):

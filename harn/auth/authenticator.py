@@ -184,7 +184,7 @@ class Authenticator:
 
 
 def digest_of_key(key: str) -> bytes:
-    """Return the SHA-256 of a key as a header has it."""
+    """Return the SHA-256 of a key in the form of a header."""
     return hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
 
 

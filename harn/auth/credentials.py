@@ -273,4 +273,4 @@ def authorization(credentials: Credentials, method: str, target: str, body: byte
         return "Bearer " + credentials.keys[0].decode("latin-1")
     if credentials.hmac_secret is not None:
         return sign_request(credentials.hmac_secret, method, target, body, now)
-    raise SecretUnavailable(f"no credentials for the server; set {API_KEYS} or {HMAC_SECRET} as the server has them")
+    raise SecretUnavailable(f"no credentials for the server; set {API_KEYS} or {HMAC_SECRET} as for the server")

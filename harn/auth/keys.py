@@ -34,7 +34,7 @@ _OF_ENVIRONMENT = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
     """
-    One key, as the store has it.
+    One key, as the store holds it.
 
     :ivar digest: SHA-256 in hexadecimal digits.
     :ivar made_at: seconds, Unix; ``made_by``: the actor.

@@ -73,7 +73,7 @@ def with_deliveries(command: Command) -> Command:
             ),
             with_parameters(replay_many, without=("state", "event_ids"), helps=DRY_RUN),
             click.option("-y", "--yes", is_flag=True, help="Do not ask."),
-            click.option("--progress", is_flag=True, help="Wait for the end, and show how far it has come."),
+            click.option("--progress", is_flag=True, help="Wait for the end, and show the progress."),
             with_server,
             with_json,
         )

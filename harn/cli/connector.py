@@ -47,7 +47,7 @@ def check(package: str, providers: tuple[str, ...], as_json: bool) -> None:
 
 
 def show(found: CheckedPackage) -> None:
-    """Print how each connector fared, and each check that failed."""
+    """Print the outcome of each connector, and each check that failed."""
     from harn.testing.checking import Outcome
 
     for warning in found.warnings:

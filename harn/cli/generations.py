@@ -262,7 +262,7 @@ def text_lines(name: str, text: str) -> Iterator[Line]:
 
 
 def describe_diff(found: GenerationDiff) -> Iterator[Line]:
-    """Return the lines of a difference: the triggers, the settings, then the texts as ``diff -u`` has them."""
+    """Return the lines of a difference: the triggers, the settings, then the texts in the form of ``diff -u``."""
     summary = found.summary
     said = f"+{len(summary.added)} ~{len(summary.modified)} -{len(summary.removed)}"
     yield f"generation {found.old} -> {found.new} ({said})", "bold"
@@ -304,7 +304,7 @@ def rollback(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """
     Adopt what GENERATION was, manifest and code, as a new generation.
 
-    Without GENERATION: the last one before that was another. What is adopted comes from the store; the files stay as
+    Without GENERATION: the previous one with other content. What is adopted comes from the store; the files stay as
     they are, and a reload adopts them again.
     """
     wanted = parameters_from(rollback_operation, given, source=SOURCE)
@@ -343,7 +343,7 @@ RAMP_COLUMNS = (
 @with_place
 @click.argument("trigger", required=False, shell_complete=complete_triggers)
 @click.option("--finish", is_flag=True, help="Give all deliveries to the new version.")
-@click.option("--abort", is_flag=True, help="Give all deliveries back to the version before.")
+@click.option("--abort", is_flag=True, help="Give all deliveries back to the previous version.")
 @with_server
 @with_json
 def ramp(target: ServerTarget, trigger: str | None, finish: bool, abort: bool, as_json: bool) -> None:

@@ -138,7 +138,7 @@ def show_one(job: JobDetail) -> None:
 
 class Progress:
     """
-    Shows how far one job has come; a context manager.
+    Shows the progress of one job; a context manager.
 
     :param is_shown: False to show nothing.
     """
@@ -180,6 +180,6 @@ class Progress:
 
 
 def describe(job: JobInfo) -> str:
-    """Return in one line how far a job has come."""
+    """Return the progress of a job in one line."""
     more = "" if job.is_selected else " so far"
     return f"job {job.job} {job.state}: {job.done} of {job.matched}{more} {PAST[job.operation]}, {job.skipped} skipped"

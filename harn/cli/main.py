@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 READER_GONE = 128 + signal.SIGPIPE
-"""The exit status of a command whose output has lost its reader, as a shell has it of a program that SIGPIPE ended."""
+"""
+The exit status of a command whose output has no reader any more: that of a program which SIGPIPE ended in a shell.
+"""
 
 
 class LazyGroup(click.Group):

@@ -220,7 +220,7 @@ class ServerTarget:
                     what = "is missing; restart the server, which writes it (kill -HUP reloads without it)"
                 raise SecretUnavailable(
                     f"no credentials for the server: {path} {what}, or set"
-                    f" {API_KEYS} or {HMAC_SECRET} as the server has them"
+                    f" {API_KEYS} or {HMAC_SECRET} as for the server"
                 )
             credentials = Credentials(keys=(token,))
         return self._client_at(url, credentials)

@@ -193,10 +193,10 @@ def describe_summary(summary: Summary, changes: Mapping[str, Sequence[str]]) -> 
 
 
 def describe_drift(report: ReloadResult) -> Iterator[Line]:
-    """Yield that the files are not what serves, where they are not."""
+    """Yield the files that differ from the live generation, if any do."""
     if report.drifted_files:
         differ = "would differ" if report.dry_run else "differ"
-        yield f"  the files {differ} from what serves (drift); a reload adopts them:", "bold magenta"
+        yield f"  the files {differ} from the live generation (drift); a reload adopts them:", "bold magenta"
         for path in report.drifted_files:
             yield f"    {path}", "magenta"
 

@@ -30,7 +30,7 @@ STATE_STYLES = {
 
 
 def format_value(value: Any) -> str:
-    """Return a value as these lines have it: ``-`` for none, JSON for what is not a text."""
+    """Return a value in the form of these lines: ``-`` for none, JSON for what is not a text."""
     if value is None or value is msgspec.UNSET:
         return "-"
     if isinstance(value, str):

@@ -229,7 +229,7 @@ def read_secrets(spec: TriggerSpec, demo: str | None) -> tuple[Mapping[str, Sequ
                 value = chain.resolve(parse_secret_reference(text))
             except SecretUnavailable as error:
                 if demo is None:
-                    raise SecretUnavailable(f"trigger {spec.id}: {error}, as the server has it") from None
+                    raise SecretUnavailable(f"trigger {spec.id}: {error}, to the value that the server has") from None
                 value = demo.encode()
                 filled.append(text)
             found.setdefault(name, []).append(value)
@@ -305,7 +305,7 @@ def explain(answer: Answer, sending: Sending, state_dir: str) -> str:
     said = f"the server answered {answer.status}: {detail or answer.text or 'nothing'}"
     if answer.status == 401 and sending.demo:
         named = ", ".join(sending.demo)
-        return f"{said}; signed with the demo value in {state_dir}: set {named} as the server has it"
+        return f"{said}; signed with the demo value in {state_dir}: set {named} to the value that the server has"
     if answer.status == 401:
         return f"{said}; the secret of this shell must be the server's"
     if answer.status == 404:

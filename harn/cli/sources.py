@@ -70,7 +70,9 @@ MOST_UNCOUNTED = 1_000_000
 """Deliveries of a crashed server that are counted at most: far more than it takes in the seconds that it can lose."""
 
 DATABASE = "events.sqlite"
-"""The database's name in a state directory; as `harn.store.sqlite.store` has it, whose import takes twice as long."""
+"""
+The database's name in a state directory; a copy of that in `harn.store.sqlite.store`, whose import takes twice as long.
+"""
 
 
 def open_store(state_dir: str) -> OfflineStore:

@@ -37,7 +37,7 @@ def print_styled(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
     """
     Print lines, each given as its text and a style of rich.
 
-    A text may have lines that end as DOS has them. That belongs to the text, but is nothing to be seen.
+    Carriage returns at the ends of lines are part of the text, but not drawn.
     """
     console = Console(file=stream, highlight=False)
     for text, style in lines:

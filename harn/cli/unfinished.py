@@ -188,11 +188,11 @@ def news(found: Iterator[Sequence[Drain]]) -> Iterator[str]:
 
 
 def without_age(drain: Drain) -> Drain:
-    """Return what is news when it changes."""
+    """Return a drain without the age, which changes with each look."""
     return structs.replace(drain, age_seconds=0.0)
 
 
-DRY_RUN = {"dry_run": "Only list what would be taken up: exit 0 nothing, 1 something, 2 problems."}
+DRY_RUN = {"dry_run": "Only list what would be recovered: exit 0 nothing, 1 something, 2 problems."}
 
 
 class NotConfirmed(HarnError):
@@ -209,7 +209,7 @@ def recover(target: ServerTarget, yes: bool, as_json: bool, **given: Any) -> Non
     """Find accepted events that nothing has finished, and hand them out again."""
     wanted = parameters_from(recover_operation, given)
     if not wanted.dry_run and not yes:
-        raise NotConfirmed("refusing to recover without --yes; see what would be taken up with --dry-run")
+        raise NotConfirmed("refusing to recover without --yes; see what would be recovered with --dry-run")
     with ending_dry_run(wanted.dry_run):
         answered = ask(target.client(), recover_operation, wanted)
     if as_json:

@@ -272,7 +272,7 @@ def body_digest(body: bytes) -> str:
 
 
 def _read(text: bytes) -> Any:
-    """Check JSON text, and return its value as `Document` has it."""
+    """Check JSON text, and return its value in the form of `Document`."""
     # The decoder neither decodes the strings that it skips, nor looks at the size of numbers.
     if len(text) > BUILT:
         return _read_large(text)

@@ -12,7 +12,7 @@ class Gate:
     """
     Passes events on while it is open, and refuses them while it is shut; it stores none.
 
-    A connector gets its own `emit`. The gate is shut until its generation is adopted, and shut for good when another
+    A connector gets its own `emit`. The gate is shut until its generation is adopted, and shut permanently when another
     one is: both in the same synchronous step, so that at each instant exactly one gate of a trigger is open. The
     connector decides how to handle a refused event: a stream does not acknowledge it, a poll does not advance, a
     schedule holds it.

@@ -181,7 +181,7 @@ def nothing(message: Message) -> None:
 
 
 class Lifted(dict[str, list[str]]):
-    """Fields of events: names, and their paths in the body as an event has them; never changed."""
+    """Fields of events: names, and their paths in the body, in the form of an event; never changed."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Sequence[str]]) -> Lifted:

@@ -55,7 +55,7 @@ def read_template(text: str) -> tuple[Piece, ...]:
 @frozen(kw_only=True)
 class RequestHmac(HmacScheme):
     """
-    An HMAC as `HmacScheme` has it, of more than time and body.
+    An HMAC in the form of `HmacScheme`, of more than time and body.
 
     :ivar pieces: what is signed; see `read_template`.
     :ivar key_encoding: how the key is written in the secret.

@@ -326,7 +326,7 @@ def verify_standard(
 
 def signed_id(headers: Headers) -> str | None:
     """
-    Return the identifier that is signed with the body, as Standard Webhooks has it; None if absent.
+    Return the identifier that is signed with the body, as Standard Webhooks defines it; None if absent.
 
     One of the other family of headers is not signed: it could make a captured request look new.
     """

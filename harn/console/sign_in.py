@@ -62,12 +62,12 @@ class Door:
         A right key is accepted however many wrong ones came from its address: behind a proxy that is not trusted that
         is the address of all users. Nothing is lost by it: the admin API checks keys without a limit.
 
-        :param key: as the form has it.
+        :param key: from the form.
         :raises CredentialsRejected: it is not a key of this server.
         :raises RateExceeded: so, and this address has failed too often.
         """
         address = network_of_sender(request)
-        digest = digest_of_key(key.strip().encode("utf-8", "replace").decode("latin-1"))  # as a header would have it
+        digest = digest_of_key(key.strip().encode("utf-8", "replace").decode("latin-1"))  # as in a header
         identity = self._holder_of(digest)
         if identity is None:
             await self._refuse(address)

@@ -17,7 +17,7 @@ RECENT = 60
 STEP = 5
 """Seconds of one point of a plot."""
 BOUNDS = tuple(0.001 * 1.25**power for power in range(64))
-"""Upper bounds of the classes of durations (seconds): 1 ms to 21 min, each a quarter longer than the one before."""
+"""Upper bounds of the classes of durations (seconds): 1 ms to 21 min, each a quarter longer than the previous one."""
 
 
 @frozen(kw_only=True)

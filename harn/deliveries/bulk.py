@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 20.0
-"""Seconds that a request waits for the end of its job; then the answer says how far it has come."""
+"""Seconds that a request waits for the end of its job; then the answer has its progress."""
 PATIENCE_WITH_RATE = 1.0
 """The same for a job with a rate, once it has selected its items."""
 MOST_ITEMS = 10_000

@@ -221,7 +221,7 @@ OPERATIONS = (replay_many, cancel_many, discard_many, replay_one, cancel_one, di
 
 
 def counts(done: Done) -> Mapping[str, int]:
-    """Return what an audit record counts of an answer; with a job that goes on it is how far that has come."""
+    """Return the counts of an answer for its audit record; of a job that continues, those so far."""
     past = PAST[done.operation]
     job = {} if done.job is UNSET else {"job": done.job}
     return {"matched": done.matched, past: getattr(done, past), "skipped": done.skipped, **job}

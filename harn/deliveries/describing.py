@@ -203,7 +203,7 @@ class DeadLetters(Result, frozen=True, kw_only=True):
 
 
 def describe(delivery: ListedDelivery) -> DeliveryInfo:
-    """Return a delivery as lists have it."""
+    """Return a delivery in the form of lists."""
     return DeliveryInfo(
         event_id=delivery.event_id,
         trigger_id=delivery.trigger_id,

@@ -86,7 +86,7 @@ async def list_jobs(bulk: Bulk, caller: Caller, wanted: ListJobs) -> JobList:
 @operation("jobs.show", role=Role.READ, route=Get("/jobs/{job}"))
 async def show_job(bulk: Bulk, caller: Caller, wanted: ShowJob) -> JobDetail:
     """
-    Show how far a job has come, and its items.
+    Show the progress of a job, and its items.
 
     :raises RouteUnknown: there is none.
     """

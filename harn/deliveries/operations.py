@@ -205,7 +205,7 @@ class Imported(Result, frozen=True, kw_only=True):
 class ImportFixture(Parameters, frozen=True, kw_only=True):
     """A fixture, and the trigger that gets it."""
 
-    fixture: Annotated[Any, Meta(description="The document, as an export has it."), SECRET]
+    fixture: Annotated[Any, Meta(description="The document, as an export writes it."), SECRET]
     trigger: (
         Annotated[str, NonEmpty, shown_as("ID"), Meta(description="For this trigger; else for the fixture's own.")]
         | None

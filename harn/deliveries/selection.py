@@ -71,7 +71,7 @@ class Where:
 
     def holds(self, delivery: ListedDelivery, now: float) -> bool:
         """
-        Return whether the expression is true of a delivery, as JMESPath has it: not null, false, or empty.
+        Return whether the expression is true of a delivery, as JMESPath defines it: not null, false, or empty.
 
         :param now: seconds, Unix.
         :raises NotEvaluated: it cannot be evaluated.
@@ -253,7 +253,7 @@ class Scan:
         return not self.is_at_end and len(self.found) < self.limit
 
     def request(self) -> tuple[DeliveryFilter, int | None, int, int, bool]:
-        """Return the arguments of the next `IDeliveryLists.part`; each slice is larger than the one before."""
+        """Return the arguments of the next `IDeliveryLists.part`; each slice is larger than the previous one."""
         where = self.selection.where
         with_events = where is not None and where.needs_event
         self._rows = min(max(self._rows * 2, FEWEST, self.limit), WITH_EVENTS if with_events else MOST)

@@ -3,9 +3,9 @@ Closing a version: it begins nothing more, and its trigger's live version takes 
 
 This happens at a drain's deadline, and when a version is rolled back; then the dead letters that it made run again,
 too. Where the trigger is gone, or an operator cancels the drain, what the version holds becomes dead letters: one by
-one what is in memory, the rest in one unit of the store. That unit leaves alone what memory answers for, and until it
-is on disk nothing of these queues is read or begun. The store writes its units in order: what became ready before the
-news of that unit was covered by it. Closed versions are recorded, for as long as deliveries name them.
+one what is in memory, the rest in one unit of the store. That unit leaves out the deliveries in memory, and until it
+is on disk nothing of these queues is read or begun. The store writes its units in order: it covers all that became
+ready before it is reported as written. Closed versions are recorded, for as long as deliveries name them.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ T = TypeVar("T")
 @frozen
 class Buried:
     """
-    The dead letters of one unit of the store; ``is_whole``: nothing of these queues was spared, but what was in memory.
+    The dead letters of one unit of the store; ``is_whole``: it covered everything of these queues but what was in
+    memory.
     """
 
     found: Sequence[GivenUp] = ()

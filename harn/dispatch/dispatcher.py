@@ -1,5 +1,5 @@
 """
-The dispatcher: runs accepted deliveries, so many at once, and makes what comes of each durable.
+The dispatcher: runs accepted deliveries, so many at once, and makes the outcome of each durable.
 
 It decides nothing about an outcome (`harn.dispatch.settlements` does) and holds no durable state (the store does): its
 memory can be lost at any moment and is rebuilt by the next server. Whatever may let something begin ends in a turn: all
@@ -255,7 +255,7 @@ class Dispatcher:
         self.turn()
 
     def turn(self) -> None:
-        """Begin what may begin, and start what is to be read or given up; once more for what comes of it meanwhile."""
+        """Begin what may begin, and start what is to be read or given up; once more for what that makes ready."""
         queues = self._queues
         work = self._turns or self._suspects.concern or queues.hungry or queues.orphans or self._submitted_large
         if not work and self._idle is None:

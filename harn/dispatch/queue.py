@@ -143,7 +143,7 @@ class Queue:
         (self.large if delivery.large else self.small).appendleft(delivery)
 
     def leave(self, delivery: Delivery) -> None:
-        """Answer for a delivery no more: its row is as it should be."""
+        """Remove a delivery from memory: its row is as it should be."""
         self.begun -= 1
         share = self.share
         del share.in_hand[delivery.delivery_id]
@@ -196,7 +196,7 @@ class Share:
 
     :ivar weight: how many of its deliveries begin in its turn; ``limit``: how many may run at once; ``active``: the
         live versions when both were read.
-    :ivar in_hand: by id, all its deliveries that memory answers for: queued, running, being settled. None of them is
+    :ivar in_hand: by id, all its deliveries in memory: queued, running, being settled. None of them is
         read from the store, whichever version its row names.
     :ivar is_reading: rows of one queue are being read; ``ended``: ids that have left ``in_hand`` since.
     :ivar count: how many of its deliveries are in memory and have not begun, of all its queues.
@@ -249,7 +249,10 @@ class Share:
         return sum(queue.unbegun for queue in self.queues.values())
 
     def has_found(self, delivery_id: int) -> bool:
-        """Return whether a read of the store was faster than the news of a commit: it is in hand, or is cancelled."""
+        """
+        Return whether a read of the store found a delivery before its commit was reported: it is in hand, or is
+        cancelled.
+        """
         return delivery_id in self.in_hand or delivery_id in self.barred
 
     def first_queues(self) -> tuple[Queue | None, Queue | None]:

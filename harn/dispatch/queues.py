@@ -83,7 +83,7 @@ class Queues:
         return [] if share is None else list(share.queues.values())
 
     def in_hand(self, trigger_id: str) -> tuple[int, ...]:
-        """Return the ids of a trigger's deliveries that memory answers for."""
+        """Return the ids of a trigger's deliveries in memory."""
         share = self._shares.get(trigger_id)
         return () if share is None else tuple(share.in_hand)
 

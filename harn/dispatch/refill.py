@@ -2,7 +2,7 @@
 Reading rows of queues back from the store, as there is room for them: one queue at a time, in their order.
 
 Of a queue so many rows are taken as it counts in the store alone, whichever of them the store returns: each stands for
-a lease that the queue holds. So a row may be read before the news of its commit has come.
+a lease that the queue holds. So a row may be read before its commit is reported.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class Settler:
         return further
 
     def _left(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Called when memory answers for a delivery no more."""
+        """Called when a delivery has been removed from memory."""
         queue = delivery.queue
         delivery.binding.release()
         if not queue.begun:

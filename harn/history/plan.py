@@ -1,5 +1,6 @@
 """
-The details of a dry run: what a reload would do, what is in hand meanwhile, and how recorded events would fare.
+The details of a dry run: what a reload would do, which deliveries are unfinished meanwhile, and how recorded events
+would be treated.
 
 What does not change is not looked at: of ten thousand triggers with one change, the cost is that of the one.
 """

@@ -275,7 +275,7 @@ class HarnRequest:
         return {name: ",".join(values) for name, values in parsed.items()}
 
     def check_own(self) -> None:
-        """Raise `OriginRefused` if a browser may have sent this to a page of ours for a page of another site."""
+        """Raise `OriginRefused` if a browser may have sent this to a page of this server for a page of another site."""
         self.site.own_hosts.check(self.headers.get("host"), self.headers.get("origin"))
 
     def problem(self, error: BaseException) -> Response:

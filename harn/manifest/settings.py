@@ -153,7 +153,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     console_url: Annotated[
         str | None,
-        Text("The URL of the console as operators have it, to which alerts link; none by default.", _fault_of_console),
+        Text("The URL at which operators open the console, for links in alerts; none by default.", _fault_of_console),
     ] = None
     max_body_bytes: Annotated[int, Integer("The biggest request body, in bytes.", 1, 2**31)] = 10_485_760
     recover: Annotated[

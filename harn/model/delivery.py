@@ -135,7 +135,7 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):
-    """A JSON value to keep under a name, in place of the one before; see `harn.store.generations.ICheckpoints`."""
+    """A JSON value to keep under a name, in place of the previous one; see `harn.store.generations.ICheckpoints`."""
 
     name: str
     value: bytes

@@ -208,7 +208,7 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> list[str]:
-    """Return the lines of ``text``, each as `visible` has it; at least one."""
+    """Return the lines of ``text``, each passed through `visible`; at least one."""
     return [visible(line.removesuffix("\r")) for line in text.removesuffix("\n").split("\n")]
 
 

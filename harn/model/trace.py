@@ -38,7 +38,7 @@ class TraceContext(msgspec.Struct, frozen=True, gc=False):
     """
     A place in a trace: the span that work belongs to, wherever it runs. One without a trace is false.
 
-    :ivar trace_id: 32 lower-case hexadecimal digits, as ``traceparent`` has them; empty for none.
+    :ivar trace_id: 32 lower-case hexadecimal digits, as in ``traceparent``; empty for none.
     :ivar span_id: 16 of them: the parent of the next span.
     :ivar flags: `SAMPLED` and `RANDOM`.
     :ivar tracestate: the entries of the vendors, as the sender wrote them; empty for none.

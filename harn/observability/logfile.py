@@ -84,7 +84,7 @@ class RotatingFile:
             self._unseen += written
 
     def reopen(self) -> None:
-        """Continue with the file that has the name now; if that cannot be opened, with the one before."""
+        """Continue with the file that has the name now; if that cannot be opened, with the previous one."""
         with suppress(OSError):
             if self._file is not None:
                 self._follow()

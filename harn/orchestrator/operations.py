@@ -199,7 +199,7 @@ class Recover(Parameters, frozen=True, kw_only=True):
     """The deliveries to recover."""
 
     envelope_age: Annotated[Duration, Meta(description="Only what is older, for example 5m.")]
-    dry_run: Annotated[bool, Meta(description="Only list what would be taken up.")] = False
+    dry_run: Annotated[bool, Meta(description="Only list what would be recovered.")] = False
 
 
 class UnfinishedDelivery(Result, frozen=True, kw_only=True):

@@ -292,7 +292,7 @@ class Notices:
 
 
 def status_of(report: ReloadReport) -> str:
-    """Return in one line how a reload ended, and what serves."""
+    """Return in one line the outcome of a reload, and which generation is live."""
     serves = f"generation {report.generation} serves"
     if report.ok:
         return serves

@@ -173,7 +173,7 @@ class Orchestrator(Service):
             log.warn("SIGUSR2: this server does not serve, so there is nothing to hand over; this signal is ignored")
         elif before is not None and not before.has_ended:
             log.warn(
-                "SIGUSR2: the program before this one (pid {pid}) still finishes its work; send it again later",
+                "SIGUSR2: the program that this one replaced (pid {pid}) still finishes its work; send it again later",
                 pid=before.pid,
             )
         else:

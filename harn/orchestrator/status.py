@@ -258,12 +258,12 @@ def entry(
 
 
 def shown_time(at: float | None) -> str | None:
-    """Return a time (seconds, Unix) as documents have it."""
+    """Return a time (seconds, Unix) in the form of documents, RFC 3339."""
     return None if at is None else rfc3339(at)
 
 
 def status_line(server: Server) -> str:
-    """Return in one line what serves."""
+    """Return in one line which generation is live."""
     return f"generation {server[Coordinator].generation} serves"
 
 
@@ -288,7 +288,7 @@ def work_counts(server: Server) -> WorkCounts:
 
 
 class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which server it is, as records of its life have it."""
+    """The identity of a server, in the records of its life."""
 
     bind: str
     manifest: str

@@ -1,5 +1,5 @@
 """
-The live generation; the two synchronous steps that change what serves; and the draining of replaced versions.
+The live generation; the two synchronous steps that change it; and the draining of replaced versions.
 
 Neither step can fail half-way. Nothing in them awaits, writes, or calls code that may refuse; a connector that raises
 in ``quiesce`` is logged. Before a step nothing live has changed; after it there is nothing left to do that matters to a
@@ -81,7 +81,7 @@ class LiveGeneration:
 
     def adopt(self, candidate: Candidate) -> None:
         """Make the candidate's generation the live one; of thousands of versions it leaves a rest to `settle`."""
-        self.settle()  # of the adopt before, if anything is left
+        self.settle()  # of the previous adopt, if anything is left
         live, generation = self.current, candidate.generation
         generation.targets.hold_all(candidate.fresh)
         self._moving.extend(candidate.reinterpreted)

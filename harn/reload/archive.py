@@ -128,8 +128,8 @@ class Archive:
         """
         Return the newest generation before ``number`` whose manifest or code differs from that of ``inputs``.
 
-        Secrets are not compared: they are never kept, so a generation that differs only in them is what serves already.
-        Where what serves was adopted by an automatic revert, only generations before the one that it restored count.
+        Secrets are not compared: they are never kept, so a generation that differs only in them equals the live one.
+        Where the live one was adopted by an automatic revert, only generations before the one that it restored count.
 
         :raises GenerationUnknown: no such generation is kept.
         """

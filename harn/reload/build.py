@@ -96,11 +96,11 @@ class Builder:
         return function(*arguments) if count <= SLICE else await self.in_thread(function, *arguments)
 
     async def files_now(self, inputs: Inputs) -> Mapping[str, str]:
-        """Digest the files of ``inputs`` as they read now."""
+        """Digest the current files of ``inputs``."""
         return await self._digests(inputs.files, inputs.plain_files)
 
     async def plain_files_now(self, paths: Collection[str]) -> Mapping[str, str]:
-        """Digest files as they read now: manifests and sources, nothing secret."""
+        """Digest the current content of files: manifests and sources, nothing secret."""
         return await self._digests(paths, paths)
 
     async def _digests(self, paths: Collection[str], plain: Collection[str]) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ class ContinuedRamp:
     """
     At a start: a ramp, or an aborted one, that an earlier server left.
 
-    :ivar stable: number of the version before; ``fresh``: of the modified one.
+    :ivar stable: number of the previous version; ``fresh``: of the modified one.
     :ivar share: of the trigger's deliveries, what ``fresh`` takes; None when the ramp was aborted.
     """
 

@@ -347,7 +347,7 @@ class Coordinator:
         self._lifecycle.emit(FirstServes())
 
     async def read_rollouts(self) -> None:
-        """Read again the rollouts that the program before has written, now that it has stopped deciding them."""
+        """Read again the rollouts that the previous program has written, now that it has stopped deciding them."""
         await self.rollouts.catch_up()
 
     async def note_serving(self) -> None:

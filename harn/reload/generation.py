@@ -2,7 +2,7 @@
 A generation: everything that serves one accepted manifest. Put together whole, off to the side, and never changed.
 
 It holds no secret values and no parent: dropping the last reference to it frees it without the cycle collector. The
-highest numbers ever given to generations, and to each trigger's versions, are kept in memory as the store has them.
+highest numbers ever given to generations, and to each trigger's versions, are kept in memory as the store holds them.
 """
 
 from __future__ import annotations

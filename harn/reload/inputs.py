@@ -52,7 +52,7 @@ class ExternalInputs:
     :ivar environ: the process's environment.
     :ivar certificate: the files of ``--cert`` and ``--key``, if any.
     :ivar hash_key: makes the hashes of secrets useless to others; the same over restarts.
-    :ivar settle: as `harn.files.Noted` has it.
+    :ivar settle: see `harn.files.Noted`.
     :ivar with_secrets: False only for a check: secrets and credentials are not read, and have no values.
     """
 
@@ -103,7 +103,7 @@ class Inputs:
         return frozenset((*self.loaded.files, *(module.path for module in self.bundle.modules.values())))
 
     def files_now(self, key: bytes) -> dict[str, str]:
-        """Digest ``files`` as they read now. Blocks: for a thread."""
+        """Digest the current content of ``files``. Blocks: for a thread."""
         return current_digests(self.files, self.plain_files, key)
 
 

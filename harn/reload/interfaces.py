@@ -75,7 +75,7 @@ class IRollouts(Interface):
         """
 
     def catch_up() -> Awaitable[None]:
-        """Read again the rollouts that the program before has written, now that it has stopped deciding them."""
+        """Read again the rollouts that the previous program has written, now that it has stopped deciding them."""
 
 
 @implementer(IRollouts)
@@ -140,7 +140,7 @@ class Adopted:
     """
     A generation is live, since this turn of the reactor.
 
-    :ivar previous: the number of the one before; 0 for none.
+    :ivar previous: the number of the previous one; 0 for none.
     :ivar waits: it is a server's first, and serves from `FirstServes` on.
     """
 
@@ -152,7 +152,7 @@ class Adopted:
 
 @frozen(eq=False)
 class FirstServes:
-    """A server's first generation serves: its port is open, or was taken over from the program before."""
+    """A server's first generation serves: its port is open, or was taken over from the previous program."""
 
 
 @frozen(eq=False)

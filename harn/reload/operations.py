@@ -115,11 +115,11 @@ class Rollback(Parameters, frozen=True, kw_only=True):
 
     generation: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Its number; the last one before that had another content if left out."),
+        Meta(description="Its number; the previous one with other content if left out."),
     ] = None
     source: Source = None
     dry_run: DryRun = False
-    force: Annotated[bool, Meta(description="Adopt it even if it is what serves."), IN_QUERY] = False
+    force: Annotated[bool, Meta(description="Adopt it even if it is live already."), IN_QUERY] = False
     if_match: IfMatch = None
 
 

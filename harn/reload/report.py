@@ -29,7 +29,7 @@ OK, ERROR = "ok", "error"
 NEEDS_CONFIRMATION = "needs_confirmation"
 """A reload that no caller asked for would remove most triggers: held until a reload is asked for."""
 UNSETTLED = "unsettled"
-"""The watched files do not come to rest, or are missing or empty: there is nothing to adopt."""
+"""The watched files do not stop changing, or are missing or empty: there is nothing to adopt."""
 
 UNASKED = "file_watch"
 """The source of reloads by the watcher, which no caller asked for: these may not remove most triggers."""
@@ -58,8 +58,8 @@ class ReloadRequest:
     :ivar revert_limit: failed attempts of the new versions at which it is undone; None leaves it to the manifest.
     :ivar revert_for: seconds for which these are counted; None leaves it to the manifest.
     :ivar reason: why it happens, for the record; empty when the request gave no reason.
-    :ivar expected: digests of manifest and modules by path, as the requester saw them come to rest: a file that reads
-        otherwise is being written, and is not adopted.
+    :ivar expected: digests of manifest and modules by path, as the requester saw them stop changing: a file with
+        another digest is being written, and is not adopted.
     """
 
     source: str
@@ -198,12 +198,12 @@ class Finished:
 
 
 REPORTED = {
-    409: "The live generation is on probation, or what came of an earlier reload is not settled.",
+    409: "The live generation is on probation, or the outcome of an earlier reload is not settled.",
     422: "The manifest or the code has problems, which the report lists; the old generation serves on.",
     500: "The server failed; the old generation serves on.",
     504: "It took too long; the old generation serves on.",
 }
-"""Statuses that come with a report, as `status_of_report` has them."""
+"""Statuses that come with a report; see `status_of_report`."""
 
 
 def status_of_report(report: ReloadReport) -> int:

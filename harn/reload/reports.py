@@ -35,7 +35,7 @@ def ended(
     """
     Report a run of the pipeline that did not fail.
 
-    :param live: what serves now.
+    :param live: the live generation.
     :param started_with: the settings of the first generation: every setting that differs from them and needs a restart
         is named, also one that an earlier reload changed.
     :param status: the rollouts that are under way now; None where nothing was adopted.
@@ -97,7 +97,7 @@ def held_back(request: ReloadRequest, result: RunResult, live: Generation) -> Re
 
 
 def unsettled(live: Generation | None, source: str, actor: str, why: str, stage: str | None = None) -> ReloadReport:
-    """Report files that do not come to rest, or are missing or empty; ``stage`` is the one that found it."""
+    """Report files that do not stop changing, or are missing or empty; ``stage`` is the one that found it."""
     return ReloadReport(
         status=UNSETTLED,
         source=source,
@@ -148,7 +148,7 @@ def reason_of(error: Exception) -> str:
 
 
 async def files_now(builder: Builder, live: Generation | None) -> Mapping[str, str] | str:
-    """Return the digests of a generation's files as they read now; or, where they cannot be read in time, why."""
+    """Return the current digests of a generation's files; or, where they cannot be read in time, why."""
     if live is None:
         return {}
     try:
@@ -176,7 +176,7 @@ def describe_generation(
     """
     Describe the live generation; the reports of earlier reloads are left out.
 
-    :param files_now: digests of its files as they read now, to find drift; or why they could not be read.
+    :param files_now: current digests of its files, to find drift; or why they could not be read.
     :param pinned: see `is_pinned`.
     """
     nothing = LiveGenerationInfo(

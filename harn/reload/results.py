@@ -217,7 +217,7 @@ class RampInfo(Result, frozen=True, kw_only=True, omit_defaults=True):
 
     trigger_id: str
     state: Annotated[str, Meta(description="running, finished, aborted or superseded.")]
-    stable: Annotated[str, Meta(description="The version before, for example gh@v2.")]
+    stable: Annotated[str, Meta(description="The previous version, for example gh@v2.")]
     fresh: Annotated[str, Meta(description="The new version.")]
     percent: Annotated[float, Meta(description="Of new deliveries, for the new version.")]
     step: float

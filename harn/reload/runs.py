@@ -270,7 +270,7 @@ class ContentRead:
         return tuple(sorted(path for path in files if now.get(path, files[path]) != files[path]))
 
     def changed_while_reading(self, request: ReloadRequest) -> tuple[str, ...]:
-        """Return the files that have changed since the requester, the watcher, saw them come to rest."""
+        """Return the files that have changed since the requester, the watcher, saw them stop changing."""
         files, expected = self.inputs.files, request.expected
         plain = self.inputs.plain_files
         return tuple(sorted(path for path in plain if expected.get(path, files[path]) != files[path]))

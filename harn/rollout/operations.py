@@ -97,7 +97,7 @@ async def finish_ramps(service: RolloutService, caller: Caller, wanted: RampOf) 
 )
 async def abort_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -> RampList:
     """
-    Send all deliveries of a trigger, or of every ramping one, back to the version before.
+    Send all deliveries of a trigger, or of every ramping one, back to the previous version.
 
     :raises NothingPending: there is no such ramp.
     """

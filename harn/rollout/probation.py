@@ -158,7 +158,7 @@ class Probations:
         """
         Continue the one under way for a generation that has no terms of its own.
 
-        It does not end, since adopting another generation is not confirming the one before.
+        It does not end, since adopting another generation is not confirming the previous one.
 
         :param bindings: the new versions of the generation. ``active``: its versions in force by trigger id; others
             are not watched any more.

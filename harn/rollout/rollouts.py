@@ -215,7 +215,7 @@ class Rollouts:
     # Subscriptions
 
     def _adopted(self, event: Adopted) -> None:
-        """Begin the rollouts of a new generation, or continue those of the one before."""
+        """Begin the rollouts of a new generation, or continue those of the previous one."""
         if event.waits:
             self._expected = event
             return

@@ -79,7 +79,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     :ivar covered: everything up to here was fired or passed over (seconds, Unix).
     :ivar fired: the last tick that was fired; None for none.
-    :ivar schedule: as the trigger had it then, with ``timezone``.
+    :ivar schedule: that of the trigger then, with ``timezone``.
     :ivar removed_at: when its trigger was removed (seconds, Unix); None while it is there.
     """
 

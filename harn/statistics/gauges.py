@@ -1,7 +1,7 @@
 """
 Gauges of a server: the backlogs of triggers, the size of the store's files, the free space of their disk.
 
-A backlog is the oldest ready and waiting delivery, and the dead letters now, as the store last had them.
+A backlog is the oldest ready and waiting delivery, and the dead letters, at the last look at the store.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Percentiles(Result, frozen=True, kw_only=True):
 class HandlerStats(Result, frozen=True, kw_only=True):
     """The attempts of one handler of a trigger."""
 
-    handler: Annotated[str, Meta(description="As the manifest had it; vN of a version that is not recorded any more.")]
+    handler: Annotated[str, Meta(description="As in the manifest; vN for a version without a record.")]
     succeeded: int
     failed: int
     retry_after: Annotated[int, Meta(description="Attempts that the handler ended by RetryAfter.")]

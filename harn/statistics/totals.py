@@ -35,7 +35,7 @@ SLICE = 20_000
 PAUSE = 0.1
 """Seconds between two slices."""
 RECENT = 20_000
-"""Attempts of before this server that are searched for a trigger's last success and failure."""
+"""Attempts before this server that are searched for a trigger's last success and failure."""
 
 
 @frozen
@@ -222,7 +222,9 @@ class TriggerTotals:
 
 
 def without_accepted(total: TriggerTotal) -> TriggerTotal:
-    """Return what can be added while deliveries of before are not all counted: the next start counts on from there."""
+    """
+    Return the part that can be added while earlier deliveries are not all counted; the next start counts the rest.
+    """
     return TriggerTotal(
         trigger_id=total.trigger_id,
         refused=total.refused,

@@ -23,7 +23,7 @@ class ICheckpoints(Interface):
 
     def put(name: str, value: Any) -> Deferred[None]:
         """
-        Keep a JSON value under a name, over restarts, in place of the one before; None removes it.
+        Keep a JSON value under a name, over restarts, in place of the previous one; None removes it.
 
         :raises TypeError: at once: the value has no form in JSON.
         """
@@ -64,7 +64,7 @@ class GenerationRecord:
     :ivar adopted_at: seconds, Unix; None while it is only reserved.
     :ivar bindings: the definitions that are new in it (unchanged ones keep the record they have).
     :ivar removed: ids of triggers that it no longer has.
-    :ivar manifest_digest: names the manifest's text in the store; empty in records of before there were any.
+    :ivar manifest_digest: names the manifest's text in the store; empty in records from before there were any.
     :ivar recalled: the earlier generation whose content this is, for one that was rolled back to.
     :ivar reason: why it was made, if the caller said so.
     :ivar summary: what it changed, as a JSON value.

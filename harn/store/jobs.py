@@ -205,7 +205,7 @@ class IJobs(Interface):
         End deliveries that are ready or wait as skipped (``cancelled``), which this server does not run.
 
         :param of_all: those of every server, where none runs; else this one's.
-        :return: the state before of each that was.
+        :return: for each that was, the state that it had.
         """
 
     def note(job_id: int, outcomes: Sequence[ItemOutcome]) -> Deferred[None]:

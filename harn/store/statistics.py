@@ -136,7 +136,7 @@ class TriggerBacklog:
 
 @frozen(kw_only=True)
 class TriggerUnfinished:
-    """Numbers of a trigger's deliveries that are ready and that wait, as the store has them."""
+    """Numbers of a trigger's deliveries that are ready and that wait, as the store holds them."""
 
     trigger_id: str
     ready: int

@@ -168,7 +168,7 @@ class Writer:
             # After what else this turn brings, the answers' consequences included.
             self._worker.soon(self._hand_over)
         else:
-            self._rest()  # a single connection is spared a turn of the reactor
+            self._rest()  # a single connection does not wait for a turn of the reactor
 
     # In the writer's thread:
 

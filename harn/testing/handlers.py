@@ -312,7 +312,7 @@ def _outside_loops(call: Callable[[], Any]) -> Any:
 
 def function_of(named: str | Callable[..., Any]) -> UserFunction:
     """
-    Return a function, imported where it is given by its name as a manifest has it.
+    Return a function, imported where it is given by its name in the form of a manifest.
 
     :raises ValueError: it is missing, or cannot be called with an event.
     """

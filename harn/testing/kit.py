@@ -1,9 +1,9 @@
 """
 A server in the test's own process: the product's features over a store in memory, scripted interpreters and a clock.
 
-A test makes a `KitServer` and installs the features that it needs, as `harn.orchestrator.features` does; what
-those look for and the test wants to see or to break, it adds to the server before. Each call of a handler runs until
-the test ends it.
+A test makes a `KitServer` and installs the features that it needs, as `harn.orchestrator.features` does; it adds
+the objects that those look for, and that it wants to see or to break, to the server first. Each call of a handler runs
+until the test ends it.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class Registry:
         :param ramps: by trigger id, all that run from now on; each one's fresh version is in ``active``.
         :param are_active: every version in ``active`` has that stage already; else each is looked at.
         """
-        self.check_replaced()  # of the adopt before, if anything is left
+        self.check_replaced()  # of the previous adopt, if anything is left
         previous = (*replaced, *self._left_behind(active, ramps))
         for binding in () if are_active else [each for each in active.values() if each.stage is not Stage.ACTIVE]:
             binding.become(Stage.ACTIVE)

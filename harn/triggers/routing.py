@@ -4,7 +4,7 @@ Routes and ramps: which binding version takes what arrives on a path.
 A route is one path, one binding version (two while it is on a ramp), one receiver. It is made complete with its
 generation and never changed; a request that leased it may finish on it after any number of reloads.
 
-On a ramp a modified version of a trigger takes a share of the new deliveries, and the version before takes the rest.
+On a ramp a modified version of a trigger takes a share of the new deliveries, and the previous version takes the rest.
 Which of the two takes an event depends on the event's key and the share alone, so equal keys go to one version, on
 every server and after every restart; and a share that rises only ever moves keys from the stable version to the fresh.
 """
@@ -40,7 +40,7 @@ class Ramp:
     """
     Two versions in force at once.
 
-    :ivar stable: the version before; ``fresh``: the modified one, the newest of its trigger.
+    :ivar stable: the previous version; ``fresh``: the modified one, the newest of its trigger.
     :ivar share: of the new deliveries, how many the fresh version takes (0 to 1). To be changed on the reactor thread;
         read on any.
     """
@@ -82,7 +82,7 @@ class Route:
     """
     :ivar binding: the newest version of its trigger.
     :ivar receiver: the shared connector (an ``IReceiver``) that verifies and normalizes.
-    :ivar ramp: chooses between ``binding``, which is its fresh version, and the one before; None if ``binding``
+    :ivar ramp: chooses between ``binding``, which is its fresh version, and the previous one; None if ``binding``
         receives all deliveries.
     :ivar others: the routes of further triggers on the same path, ordered by id; they verify requests alike.
     :ivar responds: a trigger of the path gives the answer itself.

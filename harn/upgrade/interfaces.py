@@ -57,7 +57,7 @@ class IOldServer(IServing):
     """The server that hands over."""
 
     incarnation: int = Attribute("The ``owner`` of its deliveries in the store.")
-    status: str = Attribute("What serves, in one line.")
+    status: str = Attribute("The live generation, in one line.")
     listening_descriptor: int = Attribute("The descriptor of the listening socket.")
 
     def exclusive() -> AbstractAsyncContextManager[None]:

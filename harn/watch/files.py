@@ -210,7 +210,7 @@ class IWatchedServer(Interface):
         """Return the files to watch now."""
 
     def read(paths: Iterable[str]) -> Digests:
-        """Digest files as they read now. Blocks: for a thread."""
+        """Digest the current content of files. Blocks: for a thread."""
 
     def reload(content: Digests) -> Deferred[ReloadOutcome]:
         """Request a reload that adopts this content or nothing."""

@@ -45,7 +45,10 @@ SETTLE = 0.05
 POLL = 5.0
 """Seconds between looks without any event."""
 IDLE = 20
-"""The least pause between looks without events, as a multiple of the last look's duration: it spares slow disks."""
+"""
+The least pause between looks without events, as a multiple of the last look's duration: it limits the load of slow
+disks.
+"""
 UNSETTLED = 30.0
 """Seconds for which the files on disk cannot be adopted before that is reported."""
 FIRST_PAUSE = 5.0

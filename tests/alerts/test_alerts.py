@@ -347,7 +347,7 @@ class RestartTests(AlertCase):
         self.assertEqual(message.id, tried.id)
 
     def test_good_files_at_a_start(self) -> None:
-        """A start with good files ends the alert on a failed reload of the server before."""
+        """A start with good files ends the alert on a failed reload of the previous server."""
         self.started(fake("a"), head=everywhere("reload_failed"))
         self.reloaded(fake("a", extra="evry = 1\n"), head=everywhere("reload_failed"))
         self.assertEqual(self.said(), ["firing reload_failed 1"])

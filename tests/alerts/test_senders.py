@@ -77,7 +77,9 @@ class PostingTests(TestCase):
         self.assertIsNone(receiver.received[0].headers.getRawHeaders("webhook-signature"))
 
     async def test_signed(self) -> None:
-        """With a key it is signed as Standard Webhooks has it, over the bytes that arrive; its id is the message's."""
+        """
+        With a key it is signed as Standard Webhooks defines it, over the bytes that arrive; its id is the message's.
+        """
         receiver = self.receiver()
         await self.send(receiver.url, to="webhook", key=KEY)
         (request,) = receiver.received

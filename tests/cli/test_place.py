@@ -57,7 +57,7 @@ class HiddenServerTests(CommandCase):
         self.assert_failed(self.harn("reload"), "no server runs on")
 
     def test_starting(self) -> None:
-        """A server that holds the directory while its file describes the one before is starting or ending."""
+        """A server that holds the directory while its file describes the previous one is starting or ending."""
         self.hold()
         document = json.dumps({"status": "stopped", "pid": 1, "listener_url": "http://x"}).encode()
         replace_file(state_path(self.state_dir), document)

@@ -150,7 +150,7 @@ class AftermathTests(SynchronousTestCase):
         self.assertEqual(
             said[2:],
             [
-                "  the files differ from what serves (drift); a reload adopts them:",
+                "  the files differ from the live generation (drift); a reload adopts them:",
                 "    /srv/harn.toml",
                 "    /srv/handlers.py",
             ],
@@ -159,10 +159,10 @@ class AftermathTests(SynchronousTestCase):
         dry = self.said(recalled=3, dry_run=True, plan=files, drifted_files=["/srv/harn.toml"])
         self.assertEqual(dry[1], "  file /srv/harn.toml: content modified; the file stays as it is")
         planned = self.said(recalled=3, dry_run=True, drifted_files=["/srv/harn.toml"])
-        self.assertIn("would differ from what serves", planned[2])
+        self.assertIn("would differ from the live generation", planned[2])
 
     def test_no_drift(self) -> None:
-        """Where the files are what serves, nothing is said of drift."""
+        """No drift is reported where the files equal the live generation."""
         self.assertEqual([line for line in self.said(recalled=3, drifted_files=[]) if "drift" in line], [])
 
     def test_probation(self) -> None:
@@ -249,7 +249,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertEqual(said[2:-1], ["harn.toml:2: x: no h.py; write it", "environment: (also once more): no key"])
 
     def test_unsettled(self) -> None:
-        """Files that do not come to rest are not reported as a failed reload."""
+        """Files that do not stop changing are not reported as a failed reload."""
         unsettled = {**ERROR, "status": "unsettled", "stage": None, "problems": [], "error": "restless"}
         said = texts_of(describe_error, unsettled)
         self.assertEqual(said, ["error: not adopted: restless", "generation 6 goes on serving"])

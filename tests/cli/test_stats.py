@@ -46,7 +46,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(line.accepted_per_second, 0.0)
 
     def test_quantile(self) -> None:
-        """Above the highest bound it is that bound, as Prometheus has it."""
+        """Above the highest bound it is that bound, as Prometheus does."""
         self.assertEqual(quantile(0.5, (0.1, 1.0), (0, 0, 3)), 1.0)
         self.assertAlmostEqual(quantile(1.0, (0.1, 1.0), (3, 0, 0)) or 0.0, 0.1)
         self.assertIsNone(quantile(0.5, (0.1, 1.0), (0, 0, 0)))

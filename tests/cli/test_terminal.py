@@ -87,7 +87,7 @@ NOTHING: dict[str, Any] = {
 
 
 def generation(**fields: Any) -> GenerationRecord:
-    """Make a generation as the store has it."""
+    """Make a generation as the store holds it."""
     usual: dict[str, Any] = {"number": 1, "adopted_at": 1.0, "recalled": None, "reason": "", "actor": "key:1"}
     return evolve(RECORD, **{**usual, "summary": {"added": ["a"]}, **fields})
 
@@ -178,7 +178,7 @@ class ReloadTableTests(SynchronousTestCase):
         self.assertRegex(said, r"\n +7 +1970.+ on probation until 2026")
 
     def test_ramps(self) -> None:
-        """A ramp shows both versions, the share, and how the new one fares; one that was aborted, why."""
+        """A ramp shows both versions, the share, and the outcomes of the new one; one that was aborted, why."""
         running = ramp(percent=12.5, attempts=9, failures=0, next_step_at="soon")
         aborted = ramp(state="aborted", percent=0.0, why="3 of 4 failed", attempts=4, failures=3)
         print_rows(ramp_rows([running, aborted]), self.console)

@@ -114,7 +114,7 @@ class VerifyTests(SynchronousTestCase):
         tail=st.text(max_size=50),
     )
     def test_hostile(self, header: dict[str, Any], body: dict[str, Any], tail: str) -> None:
-        """No made-up token is accepted, or raises anything but a refusal."""
+        """No forged token is accepted, or raises anything but a refusal."""
         for text in (
             f"{part(header)}.{part(body)}.{tail}",
             f"{part({'alg': 'RS256', **header})}.{part(claims(**body))}.{tail}",
@@ -153,7 +153,7 @@ def part(value: Any) -> str:
 
 
 def encoded(data: bytes) -> str:
-    """Encode bytes as tokens have them."""
+    """Encode bytes as in tokens."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 

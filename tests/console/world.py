@@ -143,7 +143,7 @@ class Browser:
         return self.post("/login", {"key": key, "next": "/console/deliveries"}, **headers)
 
     def token(self) -> str:
-        """Return the token of the session, as pages have it."""
+        """Return the token of the session from a page."""
         return between(self.page("/deliveries"), 'name="csrf" value="', '"')
 
     def act(self, path: str, **fields: str) -> WireAnswer:

@@ -111,7 +111,7 @@ class JobsWorld:
         return found
 
     def states(self) -> dict[str, str]:
-        """Return the state of each delivery as the store has it, by event id."""
+        """Return the state of each delivery as the store holds it, by event id."""
         return {row.event_id: row.state.value for row in self.world.rows()}
 
     def replays(self) -> list[str]:

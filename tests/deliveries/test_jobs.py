@@ -89,7 +89,7 @@ class PaceTests(JobTestCase):
         self.assertLessEqual(max(after - before for before, after in pairwise(counts)), 100)
 
     def test_patience(self) -> None:
-        """A request for a job that takes long is answered after a while with how far it has come."""
+        """A request for a job that takes long is answered after a while with its progress."""
         self.server.bad_deploy(3)
         self.server.store.writer.held = True
         answering = self.server.many(replay_many, state="dead")

@@ -152,7 +152,7 @@ class ScanTests(SynchronousTestCase):
             self.assertEqual((scan.is_at_end, scan.before), (is_at_end, before), limit)
 
     def test_slices_grow(self) -> None:
-        """Each slice is larger than the one before, up to a bound; with the events' bytes the bound is lower."""
+        """Each slice is larger than the previous one, up to a bound; with the events' bytes the bound is lower."""
         scan = self.scan("attempts > `5`", 10)
         sizes = [scan.request()[2] for _ in range(8)]
         self.assertEqual((sizes, sizes[-1]), (sorted(sizes), MOST))

@@ -1,4 +1,4 @@
-"""Running deliveries and making durable what comes of them."""
+"""Running deliveries and making their outcomes durable."""
 
 from __future__ import annotations
 

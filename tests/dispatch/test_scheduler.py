@@ -91,7 +91,7 @@ class FairnessTests(SynchronousTestCase):
         self.assertEqual(self.running(world), {"a": 3, "b": 1})
 
     def test_memory_is_shared(self) -> None:
-        """A flood takes half of the memory; what comes of another trigger is handed over in memory all the same."""
+        """A flood takes half of the memory; the events of another trigger are still handed over in memory."""
         world = self.world("a", "b", max_outstanding=1, max_deliveries=100)
         self.take(world, "a", 300)
         self.assertEqual(world.dispatcher.queued, 50)

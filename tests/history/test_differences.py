@@ -34,7 +34,7 @@ from tests.triggers.examples import spec
 
 
 def diffed(*recorded: Any) -> Any:
-    """Compare two generations; give the answer as JSON has it."""
+    """Compare two generations; give the answer as JSON."""
     return msgspec.json.decode(msgspec.json.encode(generation_diff(*recorded)))
 
 

@@ -1,4 +1,4 @@
-"""Generations as the store has them, for people."""
+"""Stored generations, for people."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def module(name: str, source: bytes) -> Module:
 
 
 def history(*given: Any) -> Any:
-    """Describe generations; give them as JSON has them."""
+    """Describe generations; give them as JSON."""
     return msgspec.json.decode(msgspec.json.encode(describe_history(*given)))
 
 
 def recorded(*given: Any, sources: bool) -> Any:
-    """Describe one with its content; give it as JSON has it."""
+    """Describe one with its content; give it as JSON."""
     return msgspec.json.decode(msgspec.json.encode(describe_recorded(*given, sources=sources)))
 
 

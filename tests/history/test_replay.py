@@ -77,7 +77,7 @@ def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as JSON."""
     return msgspec.json.decode(msgspec.json.encode(value))
 
 

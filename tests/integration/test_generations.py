@@ -92,7 +92,7 @@ class RollbackTests(GenerationCase):
         self.assertEqual(tried.status, 1, tried)
         rolled = self.orchestrator("rollback")
         self.assertEqual(rolled.status, 0, rolled)
-        self.assertIn("the files differ from what serves (drift); a reload adopts them:", rolled.stdout)
+        self.assertIn("the files differ from the live generation (drift); a reload adopts them:", rolled.stdout)
         self.assertIn(str(self.directory / "handlers.py"), rolled.stdout)
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"), binding="gh@v3")
         self.assertEqual([each["version"] for each in self.wait_handled("d1")], ["one"])

@@ -1,4 +1,4 @@
-"""``serve --last-good``: a server that finds its files broken begins with what served last, and says so."""
+"""``serve --last-good``: a server that finds its files broken begins with the last live generation, and says so."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class StartTests(LastGoodCase):
     """Starts with broken files."""
 
     def test_broken_files(self) -> None:
-        """Manifest broken, gone, or its handler: without the flag exit 1 and the problems, with it what served last."""
+        """
+        Manifest broken, gone, or its handler: without the flag exit 1 and the problems, with it the last live
+        generation.
+        """
         self.serve_two()
 
         def broken_manifest() -> None:
@@ -100,7 +103,7 @@ class StartTests(LastGoodCase):
         self.assertEqual(server.generation()["generation"], live["generation"])
 
     def test_files_that_are_good(self) -> None:
-        """With good files the flag changes nothing: they are what serves."""
+        """With good files the flag changes nothing: they equal the live generation."""
         self.serve_two()
         self.write_handlers("three")
         server = self.serve("--last-good")

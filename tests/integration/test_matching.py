@@ -52,7 +52,9 @@ class MatchingTests(SharedServerCase):
             self.assert_accepted(server.deliver("/triggers/gh", delivery=f"d{number}", event=event))
 
     def test_filter(self) -> None:
-        """``filter`` keeps what is truthy as JMESPath has it: 0 is true, and empty text, list and object are not."""
+        """
+        ``filter`` keeps what is truthy as JMESPath defines it: 0 is true, and empty text, list and object are not.
+        """
         self.write_manifest(trigger_text("gh", extra="filter = 'event.provider_payload.raw.value'"))
         server = self.serve()
         connection = server.connect()

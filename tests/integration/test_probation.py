@@ -152,7 +152,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual(self.records(server, "probation_ended")[0]["confirm_by"], before["confirm_by"])
 
     def test_killed_and_confirmed(self) -> None:
-        """In the next server it is confirmed as in the one before, and no later one asks again."""
+        """In the next server it is confirmed as in the previous one, and no later one asks again."""
         server = self.serve()
         self.write_handlers("two")
         before = self.reload(server, "?confirm_within=5m", generation=2)

@@ -202,7 +202,7 @@ class CourseTests(RampCase):
         self.assertEqual(set(self.post(server, keys).values()), {"gh@v1", "gh@v3"})
 
     def test_abort_with_work_in_hand(self) -> None:
-        """Deliveries that run on an aborted version end on it; those that it had not begun run on the one before."""
+        """Deliveries that run on an aborted version end on it; those that it had not begun run on the previous one."""
         head = "[orchestrator.pumps]\nmax_outstanding = 1\n"
         self.write_manifest(HELD, head=head)
         server = self.serve()

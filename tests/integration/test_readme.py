@@ -38,7 +38,7 @@ class UseItTests(ServerCase):
             self.write(text.partition("\n")[0].removeprefix("# "), text)
 
     def run_typed(self, command: list[str], folder: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in the folder, or in a folder within it, as this Python has it."""
+        """Run a command in the folder, or in a folder within it, with this Python."""
         words = {"harn": [sys.executable, "-m", "harn"], "twistd": [*TWISTD]}
         return subprocess.run(
             [*words[command[0]], *command[1:]],

@@ -85,7 +85,7 @@ class ContentTests(RollbackCase):
         self.assert_reloaded(server.reload(), unchanged=["deep", "gh"])
 
     def test_there_and_back(self) -> None:
-        """Numbers only rise: a rollback of a rollback, one to a named generation, and one to what serves already."""
+        """Numbers only rise: a rollback of a rollback, one to a named generation, and one to the live one."""
         server = self.serve()
         self.modify(server, "two")
         self.modify(server, "three")
@@ -148,7 +148,7 @@ class RefusedTests(RollbackCase):
         self.assertEqual(len(server.records("orchestrator.manifest")), 1)
 
     def test_secret_that_is_gone(self) -> None:
-        """An earlier generation whose secret is gone is refused as any reload is; what serves goes on."""
+        """An earlier generation whose secret is gone is refused as any reload is; the live one continues."""
         secret = self.write("secret", "value\n")
         self.environ["HARN_SECRET_GITHUB_ROTATING_FILE"] = str(secret)
         self.write_manifest(trigger_text("gh", secret="rotating"))

@@ -34,7 +34,7 @@ Message = dict[str, str]
 
 
 def monotonic_usec() -> int:
-    """Return the time as ``MONOTONIC_USEC`` has it."""
+    """Return the time in the form of ``MONOTONIC_USEC``."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 

@@ -33,7 +33,7 @@ class UpgradeCase(ServerCase):
         return server
 
     def programs(self, server: ServerProcess) -> list[int]:
-        """Return the ids of the programs that upgrades have started, as the log has them."""
+        """Return the ids of the programs that upgrades have started, from the log."""
         return [int(found[1]) for found in map(STARTS.search, list(server.lines)) if found]
 
     def end_all(self, server: ServerProcess) -> None:
@@ -211,7 +211,7 @@ class HandoverTests(UpgradeCase):
         self.wait_begun("running")
         new = self.upgrade(server, server.pid)
         os.kill(new, signal.SIGUSR2)
-        server.wait_for_line(rf"program before this one \(pid {server.pid}\) still finishes its work")
+        server.wait_for_line(rf"program that this one replaced \(pid {server.pid}\) still finishes its work")
         self.kill(server)
         self.wait_begun_again("running")
         self.release()

@@ -201,7 +201,7 @@ class ReloadTests(AdminCase):
         document = answer.json()
         self.assertEqual((answer.status, document["status"]), (409, "needs_confirmation"))
         self.assertEqual(document["removed"], ["a", "b"])
-        self.reloader.report = self.report(status="unsettled", error="the files do not come to rest")
+        self.reloader.report = self.report(status="unsettled", error="the files do not stop changing")
         self.assertEqual(self.ask("POST", "/admin/reload").status, 409)
 
     def test_precondition_failed(self) -> None:

@@ -63,7 +63,7 @@ class ChunkedTests(SynchronousTestCase):
             self.assertTrue(body.is_complete)
 
     def test_pieces_at_once(self) -> None:
-        """What has come of a chunk is given before the rest of it has come."""
+        """The part of a chunk that has arrived is returned before the rest arrives."""
         body = ChunkedBody()
         self.assertEqual(body.feed(b"a\r\n0123"), (b"0123", b""))
         self.assertFalse(body.is_complete)

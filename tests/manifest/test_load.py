@@ -99,7 +99,7 @@ class ResultTests(SynchronousTestCase):
 
 
 class ReuseTests(SynchronousTestCase):
-    """What a load keeps of the one before."""
+    """What a load keeps of the previous one."""
 
     def kept(self, old: LoadedManifest, new: LoadedManifest) -> list[str]:
         """Return the ids of triggers whose spec is the very same."""

@@ -131,7 +131,7 @@ class OperationsTests(SynchronousTestCase):
             self.assertEqual(self.world.version("a").in_flight, 0)
 
     def test_fire_of_a_declared_provider(self) -> None:
-        """The made-up event is the provider's example where the trigger takes its kind; a payload is taken as it is."""
+        """The synthetic event is the provider's example if the trigger takes its kind; a payload is taken as it is."""
         self.world.environ["HARN_SECRET_STRIPE_WEBHOOK_SECRET"] = "s3cret"
         self.world.manifest(
             trigger_text("any", provider="stripe", events=()),
@@ -186,7 +186,7 @@ class OperationsTests(SynchronousTestCase):
             self.assertEqual(record.payload["value"], shown, role)
 
     def test_synthetic_kind(self) -> None:
-        """A made-up event is of a kind that the trigger matches."""
+        """A synthetic event is of a kind that the trigger matches."""
         patterns = {("issues.opened",): "issues.opened", ("issues.*", "x"): "issues.synthetic", (): "webhook"}
         for events, kind in patterns.items():
             self.assertEqual(synthetic_kind(spec("t", events=events)), kind)

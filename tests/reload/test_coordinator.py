@@ -124,7 +124,9 @@ class ReportTests(CoordinatorCase):
         self.assertEqual(self.world.coordinator.generation, report.generation)  # the secret is the same one
 
     def test_describe(self) -> None:
-        """The description lists files that differ from what serves, and the last failure, until there are none."""
+        """
+        The description lists files that differ from the live generation, and the last failure, until none is left.
+        """
         self.world.write("handlers.py", "def nothing(): ...\n")
         self.assertFalse(self.reload().ok)
         described = self.successResultOf(self.world.coordinator.describe())

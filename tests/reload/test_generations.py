@@ -82,7 +82,7 @@ class NumberTests(GenerationCase):
         self.assertEqual((running.call.binding, running.call.timeout), ("a@v2", 2.0))
 
     def test_unnoted_and_still_the_same(self) -> None:
-        """What served unnoted, and is found again, keeps its version."""
+        """A generation that served without a record, and is found again, keeps its versions."""
         self.started(fake("a"))
         self.patch(self.world.store.generations, "adopted", lambda *_: fail(EventLogUnavailable("disk full")))
         self.reloaded(fake("a", extra="timeout = '2s'"))

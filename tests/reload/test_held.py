@@ -91,7 +91,7 @@ class HeldTests(CoordinatorCase):
         self.assertIsNone(self.world.coordinator.waiting)
 
     def test_unsettled_in_its_turn(self) -> None:
-        """That is reported when the reload before has ended; by a server that ends, not at all."""
+        """That is reported when the previous reload has ended; by a server that ends, not at all."""
         before = list(self.world.told.runs)
         turn = self.world.coordinator.queue.exclusive()
         self.successResultOf(Deferred.fromCoroutine(turn.__aenter__()))

@@ -106,7 +106,7 @@ class ReloadMachine(ServerMachine):
         return -1
 
     def reloaded(self, *, force: bool = False, **wanted: Any) -> ReloadReport | None:
-        """Reload, and hold what comes of it against what should; give the report unless it was refused."""
+        """Reload, and compare the result with the expected one; give the report unless it was refused."""
         world, stood, live, pin = self.world, self.standing(), self.live, self.pin()
         recall, dry_run = wanted.get("recall"), wanted.get("dry_run", False)
         if recall == PREVIOUS:

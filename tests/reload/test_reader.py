@@ -141,7 +141,7 @@ class HangingReloadTests(SynchronousTestCase):
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_drift(self) -> None:
-        """Whether the files are what serves is not known then, and that is said: soon, then at once."""
+        """Whether the files differ is unknown then, which is reported: soon, then at once."""
         self.pool.held = True
         describing = self.world.coordinator.describe()
         self.assertNoResult(describing)

@@ -29,7 +29,7 @@ class RollbackTests(CoordinatorCase):
         return self.world.code_of(self.world.version(trigger_id))
 
     def test_previous(self) -> None:
-        """The generation before is adopted again, manifest and code, under a number and versions that are new."""
+        """The previous generation is adopted again, manifest and code, under a number and versions that are new."""
         self.edit(2)
         report = self.reloaded(recall=PREVIOUS, source="rollback")
         self.assertEqual((report.generation, report.recalled, self.world.live()), (3, 1, {"a": 3, "b": 3}))
@@ -58,7 +58,7 @@ class RollbackTests(CoordinatorCase):
         self.assertIs(self.successResultOf(self.world.coordinator.describe()).pinned, False)
 
     def test_pinned_by_a_file_that_is_gone(self) -> None:
-        """What was rolled back from may have had more files than what serves; they belong to the pin."""
+        """The generation that was rolled back may have had more files than the live one; they belong to the pin."""
         self.world.write("more.py", HANDLERS)
         self.world.manifest(fake("a", handler="more:on_event"))
         self.reloaded()

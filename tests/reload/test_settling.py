@@ -74,7 +74,7 @@ class SettlingTests(SynchronousTestCase):
         self.assertEqual(self.bundle.modules["a"].source, self.bundle.modules["b"].source)
 
     def test_never_at_rest(self) -> None:
-        """After a second the reload fails, names the files and says what to do; what serves goes on."""
+        """After a second the reload fails, names the files and says what to do; the live generation continues."""
         before = self.world.stands()
         self.read = self.write_pair
         reloading = self.world.reload()

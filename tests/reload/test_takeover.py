@@ -40,7 +40,7 @@ class TakeoverCase(CoordinatorCase):
         self.successResultOf(Deferred.fromCoroutine(self.new.coordinator.note_serving()))
 
     def history(self) -> list[int]:
-        """Return the numbers of the generations that served, as the store has them."""
+        """Return the numbers of the generations that served, as the store holds them."""
         return [each.number for each in self.successResultOf(self.world.store.generations.history(10))]
 
     def kept(self, name: str) -> Any:

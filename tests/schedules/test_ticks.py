@@ -1,4 +1,4 @@
-"""Which ticks are owed at a moment, by catch-up mode, and from when on a start looks for them."""
+"""Which ticks are due at a moment, by catch-up mode, and from when on a start looks for them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MINUTELY = IntervalSchedule(60.0)
 
 
 def found(mode: str, after: float, until: float, on_time_from: float, most: int = 100) -> Owed:
-    """Return what is owed of a tick each minute."""
+    """Return the ticks that are due of one each minute."""
     return owed(MINUTELY, Span(after=after, until=until, on_time_from=on_time_from), mode, most)
 
 
 class OwedTests(SynchronousTestCase):
     def test_modes(self) -> None:
-        """Of the ticks that were missed none, the last, or each is owed; those on time are, in each mode."""
+        """Of the ticks that were missed none, the last, or each is due; those on time are, in each mode."""
         for mode, ticks, late, passed_over in (
             ("skip", (300.0, 360.0), 0, 60.0),
             ("latest", (240.0, 300.0, 360.0), 1, 60.0),
@@ -37,7 +37,7 @@ class OwedTests(SynchronousTestCase):
             self.assertEqual(found(mode, 60.0, 100.0, 80.0), Owed(covered=100.0))
 
     def test_in_parts(self) -> None:
-        """Of thousands a part is owed at first, and the rest after it."""
+        """Of thousands a part is due at first, and the rest after it."""
         first = found("all", 0.0, 600_000.0, 599_000.0)
         self.assertEqual((len(first.ticks), first.late, first.covered), (100, 100, 6000.0))
         self.assertEqual(found("all", first.covered, 600_000.0, 599_000.0).ticks[0], 6060.0)
@@ -50,7 +50,7 @@ class OwedTests(SynchronousTestCase):
         most=st.integers(1, 7),
     )
     def test_each_tick_once(self, mode: str, steps: list[tuple[float, float]], most: int) -> None:
-        """However often and late it is asked, each tick is owed once at most, in order; with ``all`` exactly once."""
+        """However often and late it is asked, each tick is due once at most, in order; with ``all`` exactly once."""
         covered, now, fired = 0.0, 0.0, list[float]()
         for elapsed, late_by in steps:
             now += elapsed

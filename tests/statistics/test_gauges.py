@@ -45,7 +45,7 @@ class BacklogTests(SynchronousTestCase):
         self.successResultOf(self.server.store.deliveries.settle(settlement))
 
     def gauge(self, name: str) -> dict[str, float]:
-        """Return the values of a gauge by trigger id, as a scrape has them."""
+        """Return the values of a gauge by trigger id, from a scrape."""
         text = self.server.metrics.render().decode()
         (family,) = (each for each in text_string_to_metric_families(text) if each.name == name)
         return {sample.labels["trigger_id"]: sample.value for sample in family.samples}

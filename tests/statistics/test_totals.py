@@ -107,7 +107,7 @@ class CountedTests(TotalsCase):
         self.assertEqual((self.counted(), self.counted("other")), ((3, 0), (1, 0)))
 
     def test_many_that_nobody_counted(self) -> None:
-        """A database of before is counted slice by slice, with pauses; what is accepted meanwhile counts once."""
+        """An older database is counted slice by slice, with pauses; what is accepted meanwhile counts once."""
         self.patch(module, "SLICE", 2)
         self.accept(*["gh"] * 5)
         self.start(self.server.store.beside())

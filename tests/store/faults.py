@@ -38,7 +38,7 @@ class World:
     A store whose server took the place of one that crashed, with something of everything in it.
 
     :ivar store: that of the server that runs.
-    :ivar left, ran: deliveries that the server before has left; the second ran when it crashed.
+    :ivar left, ran: deliveries that the previous server has left; the second ran when it crashed.
     :ivar ready, waiting, done, dead, rejected: this server's.
     :ivar job: a job with an item for `dead`; ``open_job`` has to select its items.
     """
@@ -238,7 +238,7 @@ APART = frozenset(
 
 
 def operations_of(store: Any) -> set[str]:
-    """Return the names of all operations of a store, as its interfaces have them."""
+    """Return the names of all operations of a store, from its interfaces."""
     found = set()
     for name, attribute in IStore.namesAndDescriptions(all=True):
         if isinstance(attribute, Method):

@@ -67,7 +67,7 @@ class RemovedFilesTests(SQLiteTestCase):
         self.assertLessEqual({f"e{number}" for number in range(5)}, ids)
 
     if not os.path.isdir("/proc/self/fd"):
-        test_what_it_has_open_can_be_saved.skip = "the system does not show a process's descriptors"  # type: ignore[attr-defined]  # as trial has it
+        test_what_it_has_open_can_be_saved.skip = "the system does not show a process's descriptors"  # type: ignore[attr-defined]  # trial's own
 
     def test_one_removed(self) -> None:
         """The loss of any one of the three is noticed."""

@@ -40,7 +40,7 @@ class LargeTakeoverTests(SQLiteTestCase):
         return (self.folder() / name).read_text()
 
     def test_no_row_is_written(self) -> None:
-        """All goes on at its place under the number of the server before, and what is accepted now, too."""
+        """All goes on at its place under the number of the previous server, and what is accepted now, too."""
         ids, before = self.accept_some(), self.store.incarnation
         self.restart()
         self.assertEqual(self.ready_ids(), [])

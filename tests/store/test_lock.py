@@ -164,7 +164,7 @@ class LockTests(SynchronousTestCase):
         self.assertFalse(os.path.exists(self.file))
 
     if not os.path.exists("/proc/locks"):
-        test_lock_file_removed.skip = "the system does not tell who holds a lock"  # type: ignore[attr-defined]  # as trial has it
+        test_lock_file_removed.skip = "the system does not tell who holds a lock"  # type: ignore[attr-defined]  # trial's own
 
     def test_other_paths(self) -> None:
         """A directory that is held is held by whatever path it is reached."""
@@ -252,4 +252,4 @@ class LockTests(SynchronousTestCase):
         self.assertIn("cannot be written", self.refusal())
 
     if os.geteuid() == 0:
-        test_directory_that_cannot_be_written.skip = "root may write anywhere"  # type: ignore[attr-defined]  # as trial has it
+        test_directory_that_cannot_be_written.skip = "root may write anywhere"  # type: ignore[attr-defined]  # trial's own

@@ -187,7 +187,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual(self.store.incarnation, 5)
 
     def test_generations_are_found(self) -> None:
-        """Generations of before have no manifest, reason or summary; everything else of theirs is there."""
+        """Older generations have no manifest, reason or summary; everything else of theirs is there."""
         expected = GenerationRecord(
             number=2,
             digest="d2",
@@ -265,7 +265,7 @@ class MigrationTests(SQLiteTestCase):
         )
 
     def test_from_schema_3(self) -> None:
-        """What a predicate had refused is skipped, and what a server of before ends meanwhile is done."""
+        """What a predicate had refused is skipped, and what a older server ends meanwhile is done."""
         path, connection = self.another_old()
         migrate(connection, 3)
         connection.execute("UPDATE deliveries SET state = 2, settled_at = ? WHERE id = 5", (NOW,))
@@ -348,7 +348,7 @@ class MigrationTests(SQLiteTestCase):
         self.result_of(store.close())
 
     def test_each_costly_piece_is_a_transaction(self) -> None:
-        """A server of before can write between two indices: none shares a transaction with anything else."""
+        """A older server can write between two indices: none shares a transaction with anything else."""
         _, connection = self.another_old()
         seen: list[str] = []
         connection.set_trace_callback(seen.append)
@@ -362,7 +362,7 @@ class MigrationTests(SQLiteTestCase):
             self.assertNotIn("CREATE TABLE", each)
 
     def test_one_that_was_cut_off(self) -> None:
-        """A server of before can go on after a migration that ended half-way, and the next migration ends it."""
+        """A older server can go on after a migration that ended half-way, and the next migration ends it."""
         path, connection = self.another_old()
 
         def refuse(action: int, name: str | None, *others: str | None) -> int:

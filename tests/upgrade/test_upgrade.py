@@ -341,7 +341,7 @@ class UpgradeTests(SynchronousTestCase):
 
 
 class FakeChannel:
-    """The old program's end, as the new one has it."""
+    """The old program's end, in the new one."""
 
     def __init__(self, done: list[Any]) -> None:
         self.done = done
@@ -507,7 +507,7 @@ class OldProcessTests(SynchronousTestCase):
 
 
 class NewProcessTests(TestCase):
-    """The new program's process, as the old one has it."""
+    """The new program's process, in the old one."""
 
     timeout = 180
 

@@ -279,7 +279,7 @@ class InlineHookTests(PortCase):
         await self.first_call_waits()
 
     async def test_port_over_a_reload(self) -> None:
-        """The next interpreter takes a port when the one before has given it back."""
+        """The next interpreter takes a port when the previous one has given it back."""
         source = PORT.format(port=self.free_port())
         old = await self.make(source, "call")
         self.assertEqual(await old.serve(), ())
@@ -303,7 +303,7 @@ class ChildHookTests(PortCase):
         await self.first_call_waits()
 
     async def test_port_over_a_reload(self) -> None:
-        """The next interpreter takes a port when the one before has given it back, at once or when that has drained."""
+        """The next interpreter takes a port when the previous one has returned it, at once or when that has drained."""
         source = PORT.format(port=self.free_port())
         old = await self.make(source, "call", "slow")
         self.assertEqual(await old.serve(), ())

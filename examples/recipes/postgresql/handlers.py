@@ -19,7 +19,7 @@ replaces a newer one (GitHub's times are ISO 8601 in UTC, which sort as texts), 
 
 
 def mirror(event: TriggerEvent, context: Context) -> dict:
-    """Write the issue as the event has it."""
+    """Write the issue of the event."""
     row = row_of(event)
     with connect(context.secret_sync("postgresql/url")) as connection:
         written = connection.execute(UPSERT, row).rowcount

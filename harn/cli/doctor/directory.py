@@ -26,7 +26,7 @@ DIRECTORY, LOCK, DISK, SYNC, FILES = "state directory", "lock", "disk space", "f
 @frozen(kw_only=True)
 class DirectoryFacts:
     """
-    The permissions of the state directory, as the system has them.
+    The permissions of the state directory, from the system.
 
     :ivar mode: None where there is no such directory; ``is_directory`` is False for a file in its place.
     :ivar is_usable: this user may write to it and enter it; without one: to the nearest directory above.

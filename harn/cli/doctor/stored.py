@@ -97,7 +97,7 @@ def read_stamps(subject: Subject) -> Mapping[str, float]:
 
 
 def seconds_of(text: Any) -> float | None:
-    """Read a time as RFC 3339 has it; None for anything else."""
+    """Read a time in the form of RFC 3339; None for anything else."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError):

@@ -80,7 +80,7 @@ def security(host: str, names: Sequence[str]) -> TransportSecuritySettings:
 
 
 def _as_header(name: str) -> str:
-    """Return a host as the header has it: an IPv6 address in brackets."""
+    """Return a host in the form of the header: an IPv6 address in brackets."""
     return f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
 
 

@@ -7,7 +7,9 @@ from harn.connectors.messages import First
 from harn.connectors.receivers import Example, SignedProvider, always, dotted, first_of, header, member
 
 SIGNATURE = SignedOrToken(name="gitlab", token=TokenScheme(header="X-Gitlab-Token"))
-"""Source: GitLab, "Webhooks", "Validate payloads": a secret token, or a signing token as Standard Webhooks has it."""
+"""
+Source: GitLab, "Webhooks", "Validate payloads": a secret token, or a signing token as Standard Webhooks defines it.
+"""
 
 _KIND = dotted(member("object_kind"), member("object_attributes", "action"))
 _SYSTEM: First = first_of(member("event_name"), member("event_type"))

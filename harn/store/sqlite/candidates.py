@@ -22,7 +22,7 @@ from harn.store.holds import Holds
 from harn.store.rows import STATES, Running
 
 BLOCK = 1024
-"""Deliveries of a block of an index, as its definition has it."""
+"""Deliveries of a block of an index; the same number as in the index's definition."""
 MOST_BLOCKS = 256
 """Blocks that one statement looks at."""
 PROBED = 2000

@@ -43,7 +43,7 @@ class Mark:
 
     @classmethod
     def found(cls, connection: sqlite3.Connection, numbers: Numbers) -> Mark:
-        """Return how far a database has come whose rows have these numbers."""
+        """Return the mark of a database whose rows have these numbers."""
         (server,) = connection.execute(
             "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'servers'"
         ).fetchone()
@@ -119,7 +119,7 @@ class HighWaterMark:
             )
 
     def write(self, numbers: Numbers, server: int) -> None:
-        """Record how far the database has come, after a commit; a failure is logged once."""
+        """Record the numbers of the database, after a commit; a failure is logged once."""
         mark = Mark.of(numbers, server)
         if mark == self._written:
             return

@@ -1,5 +1,5 @@
 """
-The steps of the schema: for each version, the statements that make it out of the one before.
+The steps of the schema: for each version, the statements that make it out of the previous one.
 
 A step only adds columns with a default and tables, so that a server with an older schema can still write to the
 database. `harn.store.sqlite.schema` runs the steps: indices and changes of rows in small transactions.
@@ -23,7 +23,7 @@ STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE claims ADD COLUMN delivery_id INTEGER",
         "CREATE INDEX claims_delivery ON claims (delivery_id) WHERE delivery_id IS NOT NULL",
     ),
-    # 4: deliveries that were skipped, discarded or replayed, which servers of before read as done; lists of deliveries
+    # 4: deliveries that were skipped, discarded or replayed, which older servers read as done; lists of deliveries
     # and of dead letters; what a failed attempt raised and printed; totals of triggers.
     4: (
         "ALTER TABLE deliveries ADD COLUMN ended_as INTEGER NOT NULL DEFAULT 0",

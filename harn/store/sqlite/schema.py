@@ -1,14 +1,14 @@
 """
 The whole schema, put together from the ideas' tables; how a database is opened for writing, made, brought up to date.
 
-A migration does no harm to a server of an older schema that still writes to the database. So each step only adds:
-columns with a default, which an INSERT that does not know them leaves out, and tables, which it does not look at. What
-would change or remove anything waits until no server of before can run. A server of before may be started again, too,
-after an upgrade that failed: the database says from which schema on one can write to it.
+A migration does no harm to a server with an older schema that still writes to the database, so each step only adds:
+columns with a default, which the INSERT of an older server leaves out, and tables, which it does not use. A step that
+changes or removes something has to wait until no older server can run: after an upgrade that failed, an older server
+may be started again. The database names the oldest schema whose servers can write to it.
 
-Tables and columns come in one transaction, whose cost does not grow with the rows. What does grow, indices and changes
-of rows, follows piece by piece, each in a transaction of its own, so that a server of before waits for one piece, and
-not for all. A migration that was cut off goes on with the next start; the new version is written after the last piece.
+Tables and columns are added in one transaction, whose cost does not grow with the rows. Indices and changes of rows,
+whose cost does, follow piece by piece, each in its own transaction, so that an older server waits for one piece only. A
+migration that was interrupted continues at the next start; the new version is written after the last piece.
 """
 
 from __future__ import annotations

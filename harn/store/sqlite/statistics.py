@@ -136,7 +136,7 @@ def _since(connection: sqlite3.Connection, table: str, column: str, since: float
     Return the ids of the rows from the first whose time is ``since`` or later.
 
     Ids rise with time but for the order within a moment, and for a clock that was set back: a row is left out only when
-    it has a lower id than one of before ``since``.
+    it has a lower id than one from before ``since``.
     """
     ((low,), (last,)) = (connection.execute(text.format(table)).fetchone() for text in (_FIRST, _LAST))
     probe, high = _PROBE.format(table, column), last + 1
@@ -222,7 +222,8 @@ _BACKLOGS = (
     " FROM versions WHERE v IS NOT NULL"
 )
 # The totals of a trigger that is not served (?1), has had no attempt for as long as events are kept (since ?2), and of
-# which no delivery and no refused request is left. Deliveries are looked up among each 1024, as their index has them.
+# which no delivery and no refused request is left. Deliveries are looked up in blocks of 1024, the blocks of their
+# index.
 _GONE = (
     "DELETE FROM trigger_totals WHERE trigger_id IN (SELECT t.trigger_id FROM trigger_totals t"
     " WHERE t.trigger_id NOT IN (SELECT value FROM json_each(?1))"

@@ -83,7 +83,7 @@ class DeliveryTests(StoreTestCase):
         self.assertEqual((len(whole.body), whole.left_out), (300_000, 0))
 
     def test_ready_of_one_version(self) -> None:
-        """Ready deliveries come of one version of one trigger, without those that are excluded."""
+        """Ready deliveries are those of one version of one trigger, without those that are excluded."""
         first, second, other = self.accept_one("e1"), self.accept_one("e2"), self.accept_one("e3", version=2)
         self.accept_one("e4", trigger_id="other")
         found = [

@@ -102,7 +102,7 @@ class GenerationTests(StoreTestCase):
     # Standing values
 
     def test_values_are_kept(self) -> None:
-        """A value is kept under its name, in place of the one before, over restarts, until it is removed."""
+        """A value is kept under its name, in place of the previous one, over restarts, until it is removed."""
         self.assertIsNone(self.result_of(self.store.checkpoints.get("probation")))
         for value in ([1, None, {"é": 0.5}], False, 0, "", {"generation": 7}):
             self.result_of(self.store.checkpoints.put("probation", value))

@@ -183,7 +183,7 @@ READ = "BEGIN"
 
 class MemoryNotes:
     """
-    Notes of what runs, as `harn.store.running.RunningNotes` has them, in memory.
+    Notes of what runs, like those of `harn.store.running.RunningNotes`, in memory.
 
     :param noted: by incarnation, ids of what runs; shared by all servers on one database.
     """
