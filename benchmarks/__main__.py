@@ -28,7 +28,7 @@ PAIRED = "paired"
 
 
 def main(arguments: list[str]) -> int:
-    """Run what is named; give 0 when every goal was met."""
+    """Run the named benchmarks; return 0 when every goal was met."""
     keep_off()
     if not arguments:
         return int(sum(import_module(f"benchmarks.{name}").main([]) for name in NAMES) > 0)

@@ -135,7 +135,7 @@ class Longest:
 
 
 def undo(connection: sqlite3.Connection) -> None:
-    """Remove what the step has added from an empty database."""
+    """Remove the additions of the step from an empty database."""
     for statement in reversed(STEPS[STEP]):
         found = ADDED.match(statement)
         if found is not None and found[1] is not None:

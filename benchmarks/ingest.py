@@ -157,7 +157,7 @@ def ratios(
 
 
 def show(results: dict[str, list[Measured]]) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     table = Table("Deliveries", ("case", "a second", "x Klein", "CPU us", "CPU x Klein", "p50 ms", "p99 ms", "failed"))
     for name, measured in results.items():
         table.add(
@@ -180,7 +180,7 @@ def show(results: dict[str, list[Measured]]) -> None:
 
 
 def judge(results: dict[str, list[Measured]]) -> Goals:
-    """Set what was measured against the goals."""
+    """Compare the measurements with the goals."""
     goals = Goals()
     if ACCEPTED in results:
         rates = ratios(results, ACCEPTED, KLEIN, lambda each: each.rate)

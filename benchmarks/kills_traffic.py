@@ -263,7 +263,7 @@ class Operator:
             self.paused_at = None
 
     def seen_paused(self, paused: bool) -> bool:
-        """Compare what a restarted server says of `held` with the last answer; return whether they agree."""
+        """Compare the answer of a restarted server about `held` with the last one; return whether they agree."""
         is_right = self.is_paused in (None, paused)
         self.is_paused = paused
         if not paused:

@@ -46,7 +46,7 @@ def _figures(lines: Sequence[str]) -> Iterator[tuple[Figure, float]]:
 
 
 def _cells(line: str, begins: Sequence[int]) -> list[str]:
-    """Return what stands in the columns that begin at these places."""
+    """Return the texts of the columns that begin at these places."""
     return [line[begin:end].strip() for begin, end in zip(begins, (*begins[1:], None), strict=True)]
 
 

@@ -73,7 +73,7 @@ class Round:
 
 
 def parse_time(text: str) -> float:
-    """Return what tomllib takes, the best of three (ms)."""
+    """Return the time of tomllib, the best of three (ms)."""
     times = []
     with on_core(SERVER):
         for _ in range(3):
@@ -188,7 +188,7 @@ def measure(subject: Harn, reloads: Reloads) -> Round:
 
 
 def show(count: int, rounds: Sequence[Round]) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     parse = [each.parse for each in rounds]
     table = Table(f"Reload of 1 of {count:,} triggers, {CONNECTIONS} connections (ms)", ("what", "figure", "x tomllib"))
 
@@ -217,7 +217,7 @@ def show(count: int, rounds: Sequence[Round]) -> None:
 
 
 def show_kinds(count: int, rounds: Sequence[Round]) -> None:
-    """Print what each kind of order did to a server without load."""
+    """Print the effect of each kind of order on a server without load."""
     table = Table(
         f"Orders of each kind on {count:,} triggers, without load (ms)",
         ("order", "report", "heartbeat's longest gap", "longest turn (CPU)", "longest collection elsewhere (CPU)"),
@@ -238,7 +238,7 @@ def beyond(beats: Beats, before: Beats, limit: float) -> float:
 
 
 def judge(goals: Goals, count: int, rounds: Sequence[Round]) -> None:
-    """Set what was measured against the goals."""
+    """Compare the measurements with the goals."""
     idle = [took for each in rounds for took in each.idle[ONE].times]
     loaded = [took for each in rounds for took in each.loaded]
     goals.at_most(f"{count:,} triggers: report, idle (ms)", 25, idle, 1)

@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def show(times: Mapping[str, Sequence[tuple[float, float]]], served: Mapping[int, Sequence[Served]]) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     table = Table("Start and rest", ("what", "ms", "processor time (ms)", f"of it, x {IMPORTS}"))
     of_imports = [spent for _, spent in times[IMPORTS]]
 

@@ -69,7 +69,7 @@ class Counts:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what the calling thread runs of harn meanwhile."""
+        """Count the functions of harn that the calling thread runs meanwhile."""
         sys.settrace(self._called)
         try:
             yield

@@ -91,7 +91,7 @@ def upgrade(subject: Harn, answers: Path | None) -> Upgraded:
 
 def show(started: float, idle: Sequence[Upgraded], upgrades: Sequence[Upgraded], quiet: Beats, calm: Result) -> None:
     """
-    Print what was measured.
+    Print the measurements.
 
     :param started: how long the first server took to start, for comparison (ms).
     :param quiet: the heartbeat, and ``calm`` the requests, of the same load without an upgrade.

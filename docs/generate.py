@@ -196,7 +196,7 @@ def alerts_part() -> str:
 
 
 def provider_part() -> str:
-    """Describe what each provider adds to a trigger."""
+    """Describe the keys that each provider adds to a trigger."""
     return "\n".join(_of_provider(each["if"], each["then"]) for each in trigger_schema()["allOf"])
 
 
@@ -263,7 +263,7 @@ WINDOWS = {
 
 
 def later_part() -> str:
-    """List what is known and not supported yet."""
+    """List the names that are recognized and not supported yet."""
     fixed = ", ".join(f"`{key} = {msgspec.json.encode(value).decode()}`" for key, value in sorted(DEFAULTS.items()))
     keys = ", ".join(f"`{key}`" for key in sorted(LATER - set(DEFAULTS)))
     kinds = ", ".join(f"`{kind}`" for kind in LATER_KINDS)

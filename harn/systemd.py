@@ -159,7 +159,7 @@ class ServiceManager:
         self._send()
 
     def _send(self) -> None:
-        """Send what waits, in order."""
+        """Send the messages that wait, in order."""
         assert self.address is not None
         address = "\0" + self.address[1:] if self.address[0] == "@" else self.address
         try:

@@ -12,7 +12,7 @@ from benchmarks.paired import compare, figures
 
 
 def printed() -> str:
-    """Return what a benchmark of two tables and a goal prints."""
+    """Return the output of a benchmark of two tables and a goal."""
     one = Table("Start and rest", ("what", "ms", "of it, x import"))
     one.add("ready to serve 10,000 triggers", spread([1988.0, 2000.0, 2100.0]), spread([3.05], 2))
     one.add("failed", "", "0 of 70,646")

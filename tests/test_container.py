@@ -79,7 +79,7 @@ class ContainerTests(SynchronousTestCase):
         self.page = PAGE.read_text("utf-8")
 
     def of(self, name: str) -> str:
-        """Return what the one instruction of a name in the last stage says."""
+        """Return the arguments of the one instruction of a name in the last stage."""
         [found] = [each.rest for each in self.last if each.name == name]
         return found
 

@@ -49,7 +49,7 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what can follow ``#`` in a link to a page, as Git hosts make it of headings."""
+    """Return the anchors of a page, as Git hosts make them of headings."""
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -55,7 +55,7 @@ class NotifyCase(SynchronousTestCase):
         return receiver
 
     def heard(self, receiver: socket.socket | None = None) -> list[str]:
-        """Return what has arrived since the last time."""
+        """Return the messages that have arrived since the last time."""
         found = []
         while True:
             try:

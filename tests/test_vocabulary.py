@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
-from tests.vocabulary import Block, Offence, offences, phrases
+from tests.vocabulary import Block, Offence, first_lines, offences, phrases
 
 ROOT = Path(harn.__file__).parent.parent
 FOLDERS = ("harn", "twisted", "tests", "benchmarks", "docs", "examples", "newsfragments")
@@ -46,3 +47,16 @@ class VocabularyTests(SynchronousTestCase):
         block = Block(7, "One\nthat becomes\nof ``nobody``.")
         several = list(phrases(Path("x.py"), block))
         self.assertEqual({(each.line, each.found) for each in several}, {(8, "becomes of")})
+
+    def test_a_docstring_names_its_object(self) -> None:
+        """A function returns a thing, and not what was found; a test states what holds."""
+        source = """
+def found():
+    'Return what was found.'
+def findings():
+    'Return the findings.'
+def test_found():
+    'Only what was found is returned.'
+"""
+        offences_found = list(first_lines(Path("x.py"), list(ast.walk(ast.parse(source)))))
+        self.assertEqual([(each.line, each.found) for each in offences_found], [(2, "Return what was found.")])

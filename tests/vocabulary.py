@@ -121,6 +121,8 @@ INSTEAD_OF: dict[str, str] = {
 }
 """First words of functions, and better ones."""
 
+OBJECT = re.compile(r"[\w-]+(?: (?:down|again|out|back|up|as))? what\b", re.IGNORECASE)
+"""How no docstring begins: a verb whose object is a clause instead of a thing."""
 CALLED = re.compile(r"Do nothing\b|Take over\b|Called (?:when|with|by|once|for|after|before|on|in|at|from|if|as)\b")
 CODE = re.compile(r"``.*?``|`[^`\n]+`", re.DOTALL)
 """What is set as code: it may quote names."""
@@ -231,6 +233,8 @@ def better_first(node: ast.AST, text: str, first: str) -> str | None:
         return "a noun phrase" if first in RIDDLES else None
     if node.name.startswith("test_") or (node.name == "__init__" and first.startswith(":param")):
         return None
+    if OBJECT.match(text):
+        return "a verb and its object: 'Return the findings' instead of 'Return what was found'"
     decorated = {getattr(each, "attr", getattr(each, "id", "")) for each in node.decorator_list}
     if decorated & PROPERTIES:
         bad = first in RIDDLES or (first in INSTEAD_OF and first != "whether")

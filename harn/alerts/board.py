@@ -74,7 +74,7 @@ class Silence:
         return found
 
     def reconsider(self) -> None:
-        """Report again what was reported, as the time allowed is another one."""
+        """Watch the silent triggers again, since the allowed time has changed."""
         kept, self.silent = self.silent, {}
         self._last = dict(sorted({**self._last, **kept}.items(), key=lambda each: each[1]))
 
@@ -83,7 +83,7 @@ class Silence:
         return next((at + within for at in self._last.values()), None)
 
     def record(self) -> SilenceRecord:
-        """Return what is stored of it."""
+        """Return its stored form."""
         return SilenceRecord(last=dict(self._last), silent=dict(self.silent))
 
     def restore(self, record: SilenceRecord, downtime: float, now: float) -> None:

@@ -19,13 +19,13 @@ from harn.server import DRAINING, Server
 
 
 def install(server: Server) -> None:
-    """Add what watches for trouble, and what sends messages about it."""
+    """Add the watchers for trouble, and the senders of messages about it."""
     install_senders(server)
     install_alerts(server)
 
 
 def install_senders(server: Server) -> None:
-    """Add what sends messages."""
+    """Add the senders of messages."""
     reactor, wall = server.reactor, server.wall
     http = HttpSender(reactor, wall)
     mail = MailSender(reactor, wall, server.in_thread, socket.gethostname())

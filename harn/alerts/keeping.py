@@ -25,7 +25,7 @@ RETRY = 10.0
 
 
 def record_of(entry: Entry, now: float) -> AlertRecord:
-    """Return what is stored of an alert."""
+    """Return the stored form of an alert."""
     rule, spec = entry.rule, entry.rule.spec
     return AlertRecord(
         name=rule.name,
@@ -67,7 +67,7 @@ class Keeper:
 
     async def load(self) -> dict[str, AlertRecord]:
         """
-        Return what an earlier server kept, by key.
+        Return the records of an earlier server, by key.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
@@ -79,7 +79,7 @@ class Keeper:
         self._plan(SOON)
 
     async def save(self) -> None:
-        """Write what changed, now; what cannot be written is tried again later, and logged the first time."""
+        """Write the changes now; those that cannot be written are tried again later, and logged the first time."""
         dirty, self._dirty = self._dirty, {}
         now = self._wall.seconds()
         writes = [(entry, self._checkpoints.put(PREFIX + key, _value(entry, now))) for key, entry in dirty.items()]
@@ -97,7 +97,7 @@ class Keeper:
             self._plan(RETRY)
 
     async def remove(self, keys: list[str]) -> None:
-        """Remove what an earlier server kept of alerts that are not in force."""
+        """Remove the records of an earlier server for alerts that are not in force."""
         for write in [self._checkpoints.put(PREFIX + key, None) for key in keys]:
             try:
                 await write

@@ -34,7 +34,7 @@ LONGEST_PENDING = 86400.0
 
 
 def happened(rule: Rule, state: AlertState, event: Happened) -> AlertState:
-    """Count what happened; `decide` says whether that begins the alert."""
+    """Count an event; `decide` says whether that begins the alert."""
     at, last = event.at, state.last_at
     if not state.is_firing and last is not None and at - last > rule.spec.within:
         state = replace(state, times=(), count=0, counted_from=None, by_trigger={}, left=0)
@@ -181,7 +181,7 @@ def _waiting(state: AlertState) -> Pending | None:
 
 
 def _merged(state: AlertState, waiting: Pending, event: Happened) -> AlertState:
-    """Add what happened to the message that waits."""
+    """Add an event to the message that waits."""
     notice = waiting.notice
     counts = {each.trigger_id: each.count for each in notice.named}
     others = notice.others

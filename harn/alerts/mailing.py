@@ -85,7 +85,7 @@ class MailProtocol(ESMTPSender):
     """Sends one mail, and reports a connection that is lost before: endpoints do not, as `connectTCP` does."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail what waits for the mail, unless it was sent."""
+        """Fail the Deferred of the mail, unless it was sent."""
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.factory.clientConnectionLost(None, reason)
 
@@ -101,7 +101,7 @@ def make_factory(
     smtp: SmtpSettings, password: bytes | None, recipient: str, mail: bytes, timeout: float
 ) -> tuple[Deferred[Any], MailFactory]:
     """
-    Return what fires when a mail was accepted, and the factory to connect with.
+    Return a Deferred that fires when a mail was accepted, and the factory to connect with.
 
     :param timeout: seconds that each answer may take.
     """
@@ -131,7 +131,7 @@ def hang_up(protocol: Any) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what a mail server answered, or in a few words why there was no answer."""
+    """Return the answer of a mail server, or in a few words why there was no answer."""
     if isinstance(error, SMTPClientError):
         answer = visible(error.resp.decode("utf-8", "replace").strip()[:MOST_SHOWN])
         return f"the mail server answered {error.code} {answer}" if error.code > 0 else answer

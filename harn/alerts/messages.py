@@ -159,7 +159,7 @@ def _in_all(rule: Rule, notice: Notice) -> str:
 
 
 def _commands(rule: Rule, notice: Notice) -> tuple[str, ...]:
-    """Return what to type to look closer."""
+    """Return the commands to type for a closer look."""
     trigger_id = rule.trigger_id or _one_trigger(notice)
     of_trigger = "" if trigger_id is None else f" --trigger {trigger_id}"
     if notice.status == TEST:

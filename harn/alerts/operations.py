@@ -137,7 +137,7 @@ def _describe(index: int, entry: Entry) -> AlertInfo:
 
 
 def describe_record(index: int, record: AlertRecord) -> AlertInfo:
-    """Return what is shown of an alert, from what is stored of it."""
+    """Return the description of an alert, from its stored record."""
     state: AlertState = record.state
     first = state.pending[0] if state.pending else None
     return AlertInfo(

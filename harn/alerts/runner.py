@@ -157,7 +157,7 @@ class Runner:
     # Choosing
 
     def _due(self, now: float) -> Iterator[Entry]:
-        """Yield what may be sent now: the first that waits for each receiver that is free."""
+        """Yield the messages that may be sent now: the first that waits for each receiver that is free."""
         for entry in tuple(self._waiting):
             if len(self._sending) >= MOST_AT_ONCE:
                 return
@@ -278,7 +278,7 @@ def _cut_off(failure: Failure) -> None:
 
 
 def advise(entry: Entry) -> str:
-    """Return what an operator can do about an alert that cannot be sent for long."""
+    """Return advice for an alert that cannot be sent for long."""
     spec = entry.rule.spec
     if entry.target.smtp is not None:
         what = f"check [orchestrator.smtp] (host {entry.target.smtp.host}) and address"

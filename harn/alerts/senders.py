@@ -96,7 +96,7 @@ def slack_body(message: Message) -> bytes:
 
 
 def escape(text: str) -> str:
-    """Escape what Slack reads as mark-up; see "Formatting text for app surfaces"."""
+    """Escape characters that Slack reads as mark-up; see "Formatting text for app surfaces"."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -194,7 +194,7 @@ class _Reader(Protocol):
         self._data = b""
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep what is read, up to the limit."""
+        """Keep the data, up to the limit."""
         self._data += data
         if len(self._data) >= MOST_READ and not self._read.called:
             self._read.callback(self._data[:MOST_READ])

@@ -79,9 +79,9 @@ def circuit_name(trigger_id: str, destination: str) -> str:
 
 class Watcher:
     """
-    Passes what happens to the board, and wakes the runner where that changed an alert.
+    Passes lifecycle events to the board, and wakes the runner where one changed an alert.
 
-    What happens before `begin` is remembered, and counts then.
+    Events before `begin` are kept, and counted then.
     """
 
     def __init__(self, lifecycle: Lifecycle, wall: WallTime, board: Board, runner: Runner) -> None:
@@ -303,7 +303,7 @@ class AlertService(Service):
         self._watcher.begin()
 
     async def _drop(self, records: Mapping[str, AlertRecord]) -> None:
-        """Remove what is left of alerts that are not in force any more."""
+        """Remove the remains of alerts that are not in force any more."""
         for record in records.values():
             if record.state.pending:
                 log.warn(

@@ -104,7 +104,7 @@ async def revoke_key(keys: NamedKeys, caller: Caller, wanted: RevokeKey) -> KeyR
 
 
 def describe_keys(keys: Iterable[NamedKey]) -> KeyList:
-    """Return what is shown of keys."""
+    """Return the description of keys."""
     return KeyList(
         keys=tuple(
             KeyInfo(name=each.name, role=each.role.value, made_at=rfc3339(each.made_at), made_by=each.made_by)

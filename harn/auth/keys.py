@@ -66,7 +66,7 @@ def digest_key(key: str) -> str:
 
 
 def fault_of_name(name: str) -> str:
-    """Return what is wrong with the name of a key; empty when nothing is."""
+    """Return the fault of a name for a key; empty when there is none."""
     if len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
         return (
             f"must be 1 to {LONGEST_NAME} lower-case letters, digits, dots, dashes and underscores, with a letter or"

@@ -44,7 +44,7 @@ def database_of(state_dir: str) -> str:
 
 
 def origin_now(state_dir: str, now: float) -> Origin:
-    """Return what a backup of ``state_dir`` that begins now holds beside the event log."""
+    """Return the origin that a backup of ``state_dir`` would record now, beside the event log."""
     key: bytes | None = None
     with suppress(FileNotFoundError), open(os.path.join(state_dir, DIGEST_KEY), "rb") as file:
         key = file.read()
@@ -176,7 +176,7 @@ class StoreReport(Result, frozen=True, kw_only=True):
 
 
 def describe(file: str, copied: Copied) -> BackupInfo:
-    """Return what is shown of a backup."""
+    """Return the description of a backup."""
     contents, origin = copied.contents, copied.origin
     return BackupInfo(
         file=file,

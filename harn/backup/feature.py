@@ -7,7 +7,7 @@ from harn.server import Server
 
 
 def install(server: Server) -> None:
-    """Add what makes backups, and its operation."""
+    """Add the maker of backups, and its operation."""
     backups = server.add(Backups(server.reactor, server.wall, server.store.location, server.options.state_dir))
     server.background.add(backups)
     server.operations.add(backups, *OPERATIONS)

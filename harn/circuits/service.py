@@ -33,7 +33,7 @@ CLOSED = Circuit()
 
 
 def outcome_of(settlement: Settlement) -> Outcome:
-    """Return what a settlement says about the destination."""
+    """Return the outcome for the destination that a settlement shows."""
     attempt = settlement.attempt
     if attempt is None:
         return Outcome.INTERRUPTED
@@ -271,7 +271,7 @@ class Circuits:
 
 
 def refusal_of(trigger_id: str, circuit: Circuit) -> DeadLetter:
-    """Return what a delivery becomes while a circuit is open and its trigger does not let it wait."""
+    """Return the end of a delivery while a circuit is open and its trigger does not let it wait."""
     until = "" if circuit.retry_at is None else f"; the next is tried at {rfc3339(circuit.retry_at)}"
     return DeadLetter(
         reason=CIRCUIT_OPEN,

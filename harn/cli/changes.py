@@ -174,7 +174,7 @@ def confirm(operation: str, changes: DeliveryChanges, wanted: ChangeMany) -> Non
 
 
 def show(done: Done) -> None:
-    """Print what was done."""
+    """Print the answer."""
     past = PAST[done.operation]
     count = getattr(done, past)
     if done.dry_run:

@@ -98,7 +98,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def fault_of_url(url: str) -> str:
-    """Return what keeps ``url`` from being ``http[s]://HOST[:PORT][/PATH]`` or ``unix:PATH``; empty where it is one."""
+    """Return why ``url`` is not ``http[s]://HOST[:PORT][/PATH]`` or ``unix:PATH``; empty where it is one."""
     if url.startswith(UNIX):
         return "" if os.path.isabs(url.removeprefix(UNIX)) else "it must name the absolute path of a socket"
     if not url.isascii() or not url.isprintable() or " " in url:

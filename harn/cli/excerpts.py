@@ -159,7 +159,7 @@ class Excerpts:
 
 
 def excerpts_of(target: ServerTarget) -> Excerpts | None:
-    """Return what reads the files of a server on this machine; None where it may be on another one."""
+    """Return a reader of the files of a server on this machine; None where it may be on another one."""
     if target.admin_url is not None:
         return None
     return Excerpts(served_manifest(target.location.state_dir))

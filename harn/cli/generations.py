@@ -59,7 +59,7 @@ class History:
     probation: ProbationInfo | None = None
 
     def listed(self) -> tuple[ListedGeneration, ...]:
-        """Return what ``--json`` prints."""
+        """Return the document of ``--json``."""
         probation = self.probation
         return tuple(
             ListedGeneration(
@@ -80,7 +80,7 @@ class GenerationSource(Protocol):
         """Return one with its content."""
 
     def diff(self, wanted: DiffGenerations) -> Answered[GenerationDiff]:
-        """Return what differs between two."""
+        """Return the differences between two."""
 
 
 @frozen
@@ -152,7 +152,7 @@ def show(target: ServerTarget, as_json: bool, **given: Any) -> None:
 @with_server
 @with_json
 def diff(target: ServerTarget, as_json: bool, **given: Any) -> None:
-    """Show what differs from the generation OLD to NEW, by default to the one that serves (or served last)."""
+    """Show the differences from the generation OLD to NEW, by default to the live one (or the last live one)."""
     found = find_source(target).diff(parameters_from(diff_generations, given))
     if as_json:
         print_json(found.document)
@@ -176,7 +176,7 @@ class HistoryRow(Struct, frozen=True, kw_only=True):
 
 
 def why(row: HistoryRow) -> str:
-    """Return what a generation went back to, and why."""
+    """Return which generation one returned to, and why."""
     recalled = "" if row.recalled is None else f"content of {row.recalled}"
     return ": ".join(part for part in (recalled, row.reason) if part)
 
@@ -302,7 +302,7 @@ def diff_lines(text: str) -> Iterator[Line]:
 @with_json
 def rollback(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """
-    Adopt what GENERATION was, manifest and code, as a new generation.
+    Adopt the content of GENERATION, manifest and code, as a new generation.
 
     Without GENERATION: the previous one with other content. What is adopted comes from the store; the files stay as
     they are, and a reload adopts them again.

@@ -118,13 +118,13 @@ def check_target(trigger: str | None, is_all: bool) -> None:
 
 
 def describe_paused(done: Paused) -> str:
-    """Return what is paused, and until when."""
+    """Return which triggers are paused, and until when."""
     until = f" until {done.until}" if done.until is not None else "; resume it to begin what is kept meanwhile"
     return f"{done.trigger_id or 'the server'}: paused{until}"
 
 
 def describe_resumed(done: Resumed) -> str:
-    """Return what was resumed, or that it had not been paused."""
+    """Return which triggers were resumed, or that none had been paused."""
     name = done.trigger_id or "the server"
     if done.paused:
         return f"{name}: still paused, with the whole server; `resume --all` ends that"

@@ -145,7 +145,7 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
 
 
 def show_next(directory: str, files: list[str], starter: Starter) -> None:
-    """Print what was written, and what to type next."""
+    """Print the files that were written, and the commands to type next."""
     where = "" if directory == "." else f" to {directory}"
     click.echo(f"wrote {', '.join(files)}{where}")
     click.echo("next:")

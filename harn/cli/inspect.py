@@ -112,7 +112,7 @@ def inspect(target: ServerTarget, as_json: bool) -> None:
 
 def inspect_offline(place: ServerLocation) -> Inspection:
     """
-    Return what the state file and the store tell of a server that does not run.
+    Return the state of a server that does not run, from the state file and the store.
 
     :raises NeverRan: there is neither.
     """
@@ -162,7 +162,7 @@ def describe(found: Inspection) -> Iterator[str]:
 
 
 def tables_of(found: Inspection, shown_dispatches: int) -> Iterator[Rows]:
-    """Return what a terminal shows as tables: each version, and the newest attempts."""
+    """Return the tables of a terminal: each version, and the newest attempts."""
     yield Rows(title="Triggers:", heading="Triggers", columns=TRIGGERS, rows=list(shown_once(found.triggers)))
     newest = found.recent_dispatches[-shown_dispatches:]
     yield Rows(title="Recent dispatches:", heading="Recent dispatches", columns=DISPATCHES, rows=newest)

@@ -130,7 +130,7 @@ def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
 
 def show_restored(found: Restored) -> None:
-    """Print what is in the backup, and where it went or why it would not."""
+    """Print the contents of the backup, and where they went or why they would not."""
     said = f"{found.backup.file} is sound" if found.dry_run else f"restored into {found.state_dir}"
     print_lines(backup_lines(found.backup, said))
     if found.refused is not None:
@@ -222,7 +222,7 @@ def check(store: bool, no_secrets: bool, as_json: bool, **given: Any) -> None:
 
 def show_checked(found: Checked, as_json: bool, manifest: str | None = None) -> int:
     """
-    Print what a check found; give the exit status.
+    Print the findings of a check; return the exit status.
 
     :param manifest: its path, to show the lines of problems.
     """
@@ -250,7 +250,7 @@ def show_checked(found: Checked, as_json: bool, manifest: str | None = None) -> 
 
 
 def show_store(found: StoreReport, as_json: bool) -> int:
-    """Print what a check of a store found; give the exit status."""
+    """Print the findings of a check of a store; return the exit status."""
     if as_json:
         print_json(to_builtins(found))
     elif found.problems:

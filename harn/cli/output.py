@@ -41,7 +41,7 @@ def ending_dry_run(dry_run: bool) -> Iterator[None]:
 
 
 def describe(error: OSError) -> str:
-    """Return what the system refused."""
+    """Return a description of an error of the system."""
     why = error.strerror or str(error) or type(error).__name__
     if error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {why}"

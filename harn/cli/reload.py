@@ -69,7 +69,7 @@ def reload(target: ServerTarget, as_json: bool, **given: Any) -> None:
 @with_server
 @with_json
 def plan(target: ServerTarget, as_json: bool, **given: Any) -> None:
-    """Show what a reload would change, without changing it: exit 0 nothing, 1 something, 2 problems."""
+    """Show the changes that a reload would make, and make none: exit 0 nothing, 1 something, 2 problems."""
     wanted = parameters_from(plan_operation, given, source=SOURCE)
     carry_out(target, write_request(plan_operation, wanted), True, as_json, excerpts_of(target))
 

@@ -56,7 +56,7 @@ def schedule(target: ServerTarget, as_json: bool, **given: Any) -> None:
 
 def stored_schedule(place: ServerLocation, wanted: ListSchedule, now: float) -> ScheduleList:
     """
-    Return what would be due from ``now`` (seconds, Unix) on, if a server ran.
+    Return the ticks that would be due from ``now`` (seconds, Unix) on, if a server ran.
 
     Of the generation that served last; where none has, of the manifest's file.
 

@@ -159,7 +159,7 @@ class Sending:
 
 def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) -> Sending:
     """
-    Read what is to be sent, and with which secrets.
+    Read the request to send, and the secrets to sign it with.
 
     :raises ManifestInvalid: the manifest has problems.
     :raises RouteUnknown: it has no such trigger.

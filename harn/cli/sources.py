@@ -147,7 +147,7 @@ class StoredFigures:
 
 
 def holds_of(store: OfflineStore, now: float) -> Holds:
-    """Return what the next server would hold at a time (seconds, Unix), by the records of the last one."""
+    """Return the holds of the next server at a time (seconds, Unix), by the records of the last one."""
     pauses, circuits = (store.ask(SQLiteCheckpoints.get, name) for name in (PAUSES, CIRCUITS))
     return RecordedHolds.of(pauses, circuits).holds(now)
 
@@ -192,7 +192,7 @@ class StoredGenerations:
         return Answered(found, to_builtins(found))
 
     def diff(self, wanted: DiffGenerations) -> Answered[GenerationDiff]:
-        """Return what differs; without a second one, from the newest that served."""
+        """Return the differences; without a second one, from the newest that served."""
         with self._open() as store:
             new = newest(store) if wanted.new is None else wanted.new
             contents = [read_content(store, number) for number in (wanted.old, new)]

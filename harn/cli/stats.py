@@ -124,7 +124,7 @@ def stats_offline(place: ServerLocation, wanted: ShowStats) -> Stats:
 
 
 def gather(store: OfflineStore, since: float) -> Gathered:
-    """Read what is since then (seconds, Unix), or, where that takes too long, an even sample of it."""
+    """Read the attempts since then (seconds, Unix), or, where that takes too long, an even sample of them."""
     gathered = Gathered(
         store.ask(SQLiteStatistics.attempts_since, since), store.ask(SQLiteStatistics.deliveries_since, since)
     )
@@ -225,7 +225,7 @@ ACTIVITY_COLUMNS = (
 @with_server
 @with_json
 def top(target: ServerTarget, once: bool, as_json: bool) -> None:
-    """Watch what each trigger does now; q or Ctrl-C ends it."""
+    """Watch the activity of each trigger; q or Ctrl-C ends it."""
     target.client()  # without a server it ends here
 
     try:
@@ -241,7 +241,7 @@ def top(target: ServerTarget, once: bool, as_json: bool) -> None:
 
 
 class ActivitySource(Protocol):
-    """Gives what each trigger does."""
+    """A source of the activity of triggers."""
 
     def read(self) -> Activity:
         """
@@ -318,7 +318,7 @@ def frame(lines: Sequence[ActivityRow], heading: str) -> Rows:
 
 
 def activity_rows(looks: Sequence[Activity]) -> Sequence[ActivityRow]:
-    """Return what the last of some looks shows: rates over the last seconds, percentiles over all of them."""
+    """Return the last of some looks as rows: rates over the last seconds, percentiles over all of them."""
     if not looks:
         return ()
     now = looks[-1]

@@ -45,7 +45,7 @@ def print_styled(lines: Iterable[tuple[str, str]], stream: IO[str]) -> None:
 
 
 def print_inspection(found: Inspection, shown_dispatches: int, console: Console | None = None) -> None:
-    """Print what ``inspect`` found: the server's facts as lines, the rest as tables."""
+    """Print the result of ``inspect``: the server's facts as lines, the rest as tables."""
     console = Console() if console is None else console
     in_hand = {} if found.dispatcher is UNSET else to_builtins(found.dispatcher)
     print_facts({**to_builtins(found.snapshot), **in_hand}, console)
@@ -95,7 +95,7 @@ def watch_screen(found: Iterator[Rows], console: Console | None = None) -> None:
 
 
 def table_of(rows: Rows, width: int) -> Fitted:
-    """Return what shows rows in so many cells."""
+    """Return a table that shows rows in so many cells."""
     if rows.none and not rows.rows:
         return Fitted(Text(rows.none, "green"))
     return fitted(
@@ -138,7 +138,7 @@ class Fitted:
 
 
 def fitted(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> Fitted:
-    """Return what shows ``rows``, each with a cell for each column, in ``width`` columns of a terminal."""
+    """Return a layout of ``rows``, each with a cell for each column, in ``width`` columns of a terminal."""
     sizes = [Size.of(column, [row[number] for row in rows]) for number, column in enumerate(columns)]
     shown = list(range(len(columns)))
     below: list[int] = []
@@ -202,7 +202,7 @@ def table(
 
 
 def below_text(columns: Sequence[Column], below: Sequence[int], row: Sequence[Text]) -> Text:
-    """Return what is written below a row: the columns of these numbers that are not empty, with their names."""
+    """Return the text below a row: the columns of these numbers that are not empty, with their names."""
     cells = [(columns[number].name, row[number]) for number in below if row[number].plain not in ("", "-")]
     return Text("  ").join(Text.assemble((f"{name}: ", "dim"), cell) for name, cell in cells)
 
@@ -237,7 +237,7 @@ def needed(sizes: Sequence[Size], shown: Sequence[int]) -> int:
 
 
 def listed(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> Fitted:
-    """Return what shows each row as lines of a name and a value."""
+    """Return a layout that shows each row as lines of a name and a value."""
     lines = [Text(title, "italic")] if title else []
     for row in rows:
         lines.append(Text(""))

@@ -111,7 +111,7 @@ class ServerDrains:
 
 
 def drain_rows(drains: Sequence[Drain]) -> Rows:
-    """Return what drains as rows for people."""
+    """Return draining versions as rows for people."""
     return Rows(title="Drains:", columns=DRAIN_COLUMNS, rows=drains, none="nothing drains")
 
 
@@ -122,18 +122,18 @@ def oldest_event(drain: Drain) -> str | None:
 
 
 def describe_cancelled(done: DrainCancelled) -> str:
-    """Return what happened to the deliveries of a version whose drain was cancelled."""
+    """Return the line for a version whose drain was cancelled."""
     return f"{done.binding}: {done.cancelled} cancelled, to the dead letters"
 
 
 def describe_moved(done: DrainMoved) -> str:
-    """Return what happened to the deliveries of a version that were moved."""
+    """Return the line for a version whose deliveries were moved."""
     return f"{done.binding}: {done.moved} moved" + (f" to {done.to}" if done.to else "")
 
 
 def snapshots(source: DrainSource, pause: Wait) -> Iterator[Sequence[Drain]]:
     """
-    Yield what drains, again and again; the last time when nothing does.
+    Yield the draining versions, again and again; the last time when there are none.
 
     A server that has answered and does so no more is looked for until it does; standard error says so once.
 
@@ -221,7 +221,7 @@ def recover(target: ServerTarget, yes: bool, as_json: bool, **given: Any) -> Non
 
 
 def show_recovered(wanted: Recover, found: Recovered) -> None:
-    """Print what was left, and what happened to it."""
+    """Print the deliveries that were left, and their outcomes."""
     click.echo("Recovery:")
     click.echo(f"- dry_run={format_value(wanted.dry_run)}")
     click.echo(f"- min_envelope_age={wanted.envelope_age.text}")
@@ -259,7 +259,7 @@ class HandedOut(Struct, frozen=True, kw_only=True):
 
 
 def candidate(each: UnfinishedDelivery) -> Candidate:
-    """Return what is shown of a delivery that was left."""
+    """Return the description of a delivery that was left."""
     return Candidate(
         event_id=each.event_id,
         trigger_id=each.trigger_id,
@@ -273,5 +273,5 @@ def candidate(each: UnfinishedDelivery) -> Candidate:
 
 
 def handed_out(each: UnfinishedDelivery) -> HandedOut:
-    """Return what is shown of what happened to it."""
+    """Return the description of its outcome."""
     return HandedOut(event_id=each.event_id, trigger_id=each.trigger_id, status=each.status)

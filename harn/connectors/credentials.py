@@ -176,7 +176,7 @@ class SignedOrToken:
 
 
 def _signing_keys(keys: Sequence[bytes]) -> list[bytes]:
-    """Return what each secret is as a key of Standard Webhooks: decoded where it is base64; else as it is."""
+    """Return each secret as a key of Standard Webhooks: decoded where it is base64, else unchanged."""
     found = []
     for key in keys:
         with suppress(ValueError):

@@ -43,7 +43,7 @@ class IFetcher(Interface):
 
 
 def fault_of_document_url(url: str) -> str | None:
-    """Return what is wrong with the URL of a document; None for ``https``, and for ``http`` on this machine."""
+    """Return the fault of the URL of a document; None for ``https``, and for ``http`` on this machine."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port

@@ -138,7 +138,7 @@ class RequestHmac(HmacScheme):
 
 def urls_of(request: InboundRequest, configured: str | None = None) -> tuple[str, ...]:
     """
-    Return what the sender may have called the URL, the likeliest first.
+    Return the URLs that the sender may have requested, the likeliest first.
 
     :param configured: the URL as it is entered at the sender, whose query does not count; None: it is made of ``Host``,
         for HTTPS and for HTTP, with and without a port.

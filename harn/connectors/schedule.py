@@ -130,7 +130,7 @@ def delay_of(trigger_id: str, jitter: float) -> float:
 
 
 def check_schedule(expression: str, key: str = "schedule") -> Sequence[SettingProblem]:
-    """Return what is wrong with a cron schedule."""
+    """Return the fault of a cron schedule."""
     example = 'write five fields, for example "0 9 * * 1-5", or six with seconds first'
     if len(expression) > LONGEST_EXPRESSION:
         return [SettingProblem(key=key, message=f"must have at most {LONGEST_EXPRESSION} characters", hint=example)]
@@ -152,7 +152,7 @@ def check_schedule(expression: str, key: str = "schedule") -> Sequence[SettingPr
 
 
 def check_timezone(name: str, key: str = "timezone") -> Sequence[SettingProblem]:
-    """Return what is wrong with a time zone."""
+    """Return the fault of a time zone."""
     hint = 'write an IANA name, for example "Europe/Berlin", or "UTC"'
     known = _zones()
     if known.get(name.lower()) == name:

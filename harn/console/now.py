@@ -35,7 +35,7 @@ class NowPage:
     readiness: Readiness
 
     async def show(self, desk: Desk, visit: Visit) -> Response:
-        """Show what happens now."""
+        """Show the current activity."""
         overview = await self.overviews.read(desk, visit, fresh=visit.is_first_look)
         circuits = (await desk.run(visit, list_circuits, ListCircuits())).circuits
         drains = (await desk.run(visit, list_drains, ListDrains())).drains

@@ -36,7 +36,7 @@ class Entry:
 
 
 async def show_list(desk: Desk, visit: Visit) -> Response:
-    """Show what is live, the generations, and the newest records."""
+    """Show the live generation, the generations, and the newest records."""
     live = await desk.run(visit, show_live, ShowLive())
     generations = (await desk.run(visit, list_generations, ListGenerations(limit=MOST_GENERATIONS))).generations
     return await desk.show(
@@ -63,7 +63,7 @@ def entry_of(record: Any) -> Entry:
 
 
 async def show_diff(desk: Desk, visit: Visit, generation: str) -> Response:
-    """Show what differs between a generation and the one before it that is kept, or the one of the query."""
+    """Show the differences between a generation and the previous one that is kept, or the one of the query."""
     new = number_in(generation)
     generations = (await desk.run(visit, list_generations, ListGenerations(limit=1000))).generations
     earlier = [each.generation for each in generations if each.generation < new]

@@ -132,7 +132,7 @@ class Bulk:
 
     async def result(self, job_id: int) -> Changes:
         """
-        Return what a job has done so far.
+        Return the results of a job so far.
 
         :raises RouteUnknown: there is none.
         """
@@ -153,7 +153,7 @@ class Bulk:
         return (await self.reader.whole(event_id)).delivery
 
     async def _try(self, operation: str, wanted: ChangeMany, named: Sequence[ListedDelivery]) -> Changes:
-        """Return what would be done; nothing is."""
+        """Return the changes that would be made; none is."""
         outcomes = [self._outcome(operation, each) for each in named[:MOST_ITEMS]]
         matched, skipped = len(named), sum(each.reason is not None for each in outcomes)
         before: int | None = None

@@ -71,7 +71,7 @@ class ChangeMany(Selecting, frozen=True, kw_only=True):
             raise ValueError("nothing is chosen: give event_ids, where, state, trigger, kind or since")
 
     def filter(self) -> JobFilter:
-        """Return what is chosen, as it is written."""
+        """Return the selection, in its written form."""
         return JobFilter(
             event_ids=self.event_ids,
             state=self.state,

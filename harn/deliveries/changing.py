@@ -248,7 +248,7 @@ class Replayer:
 
 
 def accepted(row: StoredDelivery) -> NewDelivery:
-    """Return what was accepted, as subscribers see it; without its body if that is large."""
+    """Return the accepted event for subscribers; without its body if that is large."""
     return NewDelivery(
         event_id=row.event_id,
         trigger_id=row.trigger_id,

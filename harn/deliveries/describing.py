@@ -229,7 +229,7 @@ def time_of(seconds: float | None) -> str | None:
 
 
 def describe_list(scan: Scan) -> DeliveryList:
-    """Return what a scan has found."""
+    """Return the result of a scan."""
     more = not scan.is_at_end and scan.before is not None
     return DeliveryList(
         deliveries=tuple(map(describe, scan.found)),
@@ -291,7 +291,7 @@ def describe_attempt(trigger_id: str, attempt: Attempt) -> AttemptInfo:
 
 
 def timeline(whole: WholeDelivery) -> Iterator[TimelineEntry]:
-    """Yield what happened to a delivery, in order."""
+    """Yield the entries of a delivery's timeline, in order."""
     delivery, attempts = whole.delivery, whole.attempts
     received_at = rfc3339(delivery.received_at)
     yield TimelineEntry(at=received_at, what="received", event_id=delivery.replay_of or UNSET)

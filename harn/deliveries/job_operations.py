@@ -132,7 +132,7 @@ OPERATIONS = (list_jobs, show_job, pause_job, resume_job, cancel_job)
 
 
 def describe_job(job: Job) -> JobInfo:
-    """Return what is shown of a job."""
+    """Return the description of a job."""
     return JobInfo(
         job=job.job_id,
         operation=job.operation,
@@ -150,7 +150,7 @@ def describe_job(job: Job) -> JobInfo:
 
 
 def describe_items(job: Job, found: Sequence[ItemOutcome], limit: int) -> JobDetail:
-    """Return what is shown of a job and of those of its items that were found, at most ``limit``."""
+    """Return the description of a job and of those of its items that were found, at most ``limit``."""
     items = tuple(
         JobItem(event_id=each.event_id, replayed_as=each.replayed_as or UNSET, reason=each.reason or UNSET)
         for each in found

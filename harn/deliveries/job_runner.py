@@ -282,7 +282,7 @@ def end_record(job: Job, now: float) -> AuditRecord:
 
 
 def selection_of(job: Job) -> Selection:
-    """Return what a job selects; ages count from its beginning."""
+    """Return the selection of a job; ages count from its beginning."""
     chosen = job.filter
     return Selection.of(
         job.created_at,

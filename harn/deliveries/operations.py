@@ -57,7 +57,7 @@ class DeliveryService:
 
     @property
     def known(self) -> SecretSet:
-        """Return what recognizes the secrets of the live generation."""
+        """Return the set that recognizes the secrets of the live generation."""
         live = self.coordinator.current
         return NO_SECRETS if live is None else live.inputs.known
 
@@ -85,7 +85,7 @@ class Selecting(Parameters, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """
-        Check what is written as text.
+        Check the parameters that are texts.
 
         :raises ValueError: a state has no such name, or the expression is wrong.
         """

@@ -263,7 +263,7 @@ class Scan:
         return self._rows if self.selection.where is not None else self.limit - len(self.found)
 
     def add(self, part: Slice) -> None:
-        """Add what is chosen out of a slice; with an expression, call this off the reactor's thread."""
+        """Add the selected deliveries of a slice; with an expression, call this off the reactor's thread."""
         for delivery in part.deliveries:
             if len(self.found) == self.limit:
                 return
@@ -289,7 +289,7 @@ class HoldSource(Protocol):
     """The gates of a server, or, where none runs, what its records say: `harn.store.holds.RecordedHolds`."""
 
     def holds(self, now: float) -> Holds:
-        """Return what is held at a time (seconds, Unix)."""
+        """Return the holds at a time (seconds, Unix)."""
 
 
 @frozen(kw_only=True)

@@ -33,10 +33,10 @@ class Turns(Protocol):
     """The dispatcher, as far as attempts call it."""
 
     def turn(self) -> None:
-        """Begin what may begin."""
+        """Begin the deliveries that may begin."""
 
     def and_turn(self, work: Iterable[Deferred[Any]]) -> None:
-        """Begin what may begin when each of these has ended."""
+        """Begin the deliveries that may begin when each of these has ended."""
 
 
 class Attempts:

@@ -276,7 +276,7 @@ class Closing:
     # Dead letters
 
     def give_up_orphans(self) -> Sequence[Deferred[int]]:
-        """Dead-letter what no version is left for; it came late, or was left by an earlier server."""
+        """Dead-letter deliveries without a version; they came late, or were left by an earlier server."""
         giving_up: list[Deferred[int]] = []
         while self._queues.orphans:
             queue, _ = self._queues.orphans.popitem()
@@ -304,7 +304,7 @@ class Closing:
         return self._given_up([queue], trigger_id, holder, dead, buried)
 
     async def _give_up(self, binding: BindingVersion, dead: DeadLetter) -> int:
-        """Dead-letter what the store has of a closed version; where that was the last, all of its trigger."""
+        """Dead-letter the stored deliveries of a closed version; where that was the last, all of its trigger."""
         queues = self._queues.held_by(binding)
         is_last = self._is_gone(binding) and self._registry.for_queued(binding.id, 0) is None
         if is_last:
@@ -322,7 +322,7 @@ class Closing:
         return count
 
     def _bury(self, binding: BindingVersion, version: int | None, dead: DeadLetter) -> Deferred[Buried]:
-        """Write what `_give_up` does; meanwhile the trigger may have gone, or come back."""
+        """Write the unit of `_give_up`; meanwhile the trigger may have gone, or come back."""
         is_gone = self._is_gone(binding)
         if not is_gone and not binding.is_cancelled:
             return succeed(Buried())
@@ -340,7 +340,7 @@ class Closing:
         dead: DeadLetter,
         buried: Buried,
     ) -> int:
-        """Count what became dead letters; what is left of the queues runs on the newest version, if there is one."""
+        """Count the new dead letters; the rest of the queues runs on the newest version, if there is one."""
         for each in buried.found:
             key = None if binding is None else binding.key
             self._lifecycle.emit(DeadLettered(trigger_id, each.provider, key, dead.reason, each.ready + each.waiting))

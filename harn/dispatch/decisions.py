@@ -167,7 +167,7 @@ def _new(
     claim: Claim | None = None,
     dead: DeadLetter | None = None,
 ) -> NewDelivery:
-    """Return what is to be kept of an event."""
+    """Return the record to keep of an event."""
     return NewDelivery(
         event_id=envelope.id,
         trigger_id=binding.id,

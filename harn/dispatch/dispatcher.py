@@ -160,12 +160,12 @@ class Dispatcher:
         self.turn()
 
     def pace(self, trigger_id: str | None, rate: float | None) -> None:
-        """Begin what a trigger, or each, has waiting at so many a second; with None without a limit."""
+        """Begin the waiting deliveries of a trigger, or of each, at so many a second; with None without a limit."""
         for share in self._queues.shares(trigger_id):
             self._scheduler.pace(share, rate)
 
     def waiting(self, trigger_id: str | None) -> int:
-        """Count what has not begun of a trigger, or of all."""
+        """Count the deliveries of a trigger, or of all, that have not begun."""
         return sum(share.unbegun for share in self._queues.shares(trigger_id))
 
     def watch(self, event_id: str) -> Deferred[Outcome]:
@@ -210,7 +210,7 @@ class Dispatcher:
         self._interruptions.close()
 
     def workload(self, bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
-        """Return what each of these versions has in hand; cost grows with what runs."""
+        """Return the unfinished deliveries of each of these versions; cost grows with what runs."""
         running = Counter(delivery.binding for delivery in self.in_progress.values())
         return {each: Workload(running[each], self._queues.unbegun(each)) for each in bindings}
 
@@ -235,7 +235,7 @@ class Dispatcher:
         return self._then_turn(Deferred.fromCoroutine(self._cancellations.cancel(event_id, delivery_id)))
 
     def _then_turn(self, closing: Deferred[T]) -> Deferred[T]:
-        """Begin what may begin now, and again when a version is closed."""
+        """Begin the deliveries that may begin now, and again when a version is closed."""
 
         def over(result: T | Failure) -> T | Failure:
             self.turn()
@@ -255,7 +255,9 @@ class Dispatcher:
         self.turn()
 
     def turn(self) -> None:
-        """Begin what may begin, and start what is to be read or given up; once more for what that makes ready."""
+        """
+        Begin deliveries that may begin, start reads and give up orphans; once more for those that this makes ready.
+        """
         queues = self._queues
         work = self._turns or self._suspects.concern or queues.hungry or queues.orphans or self._submitted_large
         if not work and self._idle is None:
@@ -298,7 +300,7 @@ class Dispatcher:
             self.and_turn(self._closing.give_up_orphans())
 
     def and_turn(self, work: Iterable[Deferred[Any]]) -> None:
-        """Begin what may begin when each of these has ended."""
+        """Begin the deliveries that may begin when each of these has ended."""
         for each in work:
             each.addErrback(_unexpected).addCallback(lambda _: self.turn())
 

@@ -61,7 +61,7 @@ class LeftOut:
     event_id: str = ""
 
     def add(self, other: LeftOut) -> None:
-        """Add what was left out of another trigger."""
+        """Add the lines that were left out of another trigger."""
         self.since = min(self.since, other.since)
         self.failed.update(other.failed)
         self.dead.update(other.dead)
@@ -240,7 +240,7 @@ class FailureLog:
         lifecycle.subscribe(DeadLettered, self._dead_lettered)
 
     def close(self) -> None:
-        """Write what is still to be said of lines that were left out."""
+        """Write the last lines about lines that were left out."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -118,13 +118,16 @@ class Intake:
         return self.keep(binding, decided if checkpoint is None else structs.replace(decided, checkpoint=checkpoint))
 
     def keep(self, binding: BindingVersion, decided: Decided) -> Deferred[Taken]:
-        """Accept what was decided to be kept, as `take` does."""
+        """Accept the events that were decided to be kept, as `take` does."""
         waiting = _Firing(binding, decided)
         self.begin(waiting)
         return waiting.deferred
 
     def begin(self, taking: Taking) -> None:
-        """Accept what was decided to be kept, as `take` does, and call ``taking``, perhaps before this returns."""
+        """
+        Accept the events that were decided to be kept, as `take` does, and call ``taking``, perhaps before this
+        returns.
+        """
         decided = taking.decided
         deliveries = decided.deliveries
         if decided.ignored or decided.filtered or decided.reached:
@@ -162,7 +165,7 @@ class Intake:
 
     def keep_shared(self, decisions: Sequence[tuple[BindingVersion, Decided]]) -> Deferred[tuple[Taken, ...]]:
         """
-        Accept what was decided for several triggers that share a path, in one durable unit.
+        Accept the events for several triggers that share a path, in one durable unit.
 
         :param decisions: for each trigger the binding that the caller leased, and the decision; the guard is that of
             the first.

@@ -163,7 +163,7 @@ class Queues:
         delivery.queue.taken(delivery)
 
     def unload(self, queue: Queue) -> list[Delivery]:
-        """Leave what has not begun to the store; return what was in memory of it."""
+        """Leave the deliveries that have not begun to the store; return those that were in memory."""
         waits = queue.waits()
         for delivery in waits:
             self.withdraw(delivery)
@@ -172,7 +172,7 @@ class Queues:
         return waits
 
     def version_ended(self, trigger_id: str, version: int) -> None:
-        """Drop what belongs to a version that has ended."""
+        """Drop the queues of a version that has ended."""
         for queue in self.of_trigger(trigger_id):
             if queue.holder is not None and queue.holder.version == version:
                 queue.holder = None  # nothing in it has a lease

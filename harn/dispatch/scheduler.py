@@ -107,7 +107,7 @@ class Scheduler:
             self.turns.append(share)
 
     def unload(self, queue: Queue) -> list[Delivery]:
-        """Leave what has not begun of a queue to the store; return what was in memory of it."""
+        """Leave the deliveries of a queue that have not begun to the store; return those that were in memory."""
         self.suspects.remove(queue)
         self.enlist(queue.share)  # at its next turn it waits for room no more
         return self._queues.unload(queue)
@@ -184,7 +184,7 @@ class Scheduler:
             self._queues.hungry.pop(queue, None)
 
     def pace(self, share: Share, rate: float | None) -> None:
-        """Begin what has not begun of a trigger at so many a second; with None without a limit."""
+        """Begin the waiting deliveries of a trigger at so many a second; with None without a limit."""
         left = share.unbegun
         share.pace = Pace(rate, left, self._clock.seconds()) if rate is not None and left else None
         self.enlist(share)

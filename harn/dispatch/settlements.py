@@ -48,7 +48,7 @@ def shortened(text: str) -> str:
 
 
 def kept_end(text: str) -> str | None:
-    """Return what is kept of a traceback or of output, of which the end says most; None if there is nothing."""
+    """Return the end of a traceback or of output, its most useful part, to keep; None if there is nothing."""
     end = text if len(text) <= LONGEST_DETAIL else "... " + text[-LONGEST_DETAIL:]
     return end.encode("utf-8", "replace").decode("utf-8") or None
 

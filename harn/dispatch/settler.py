@@ -145,7 +145,7 @@ class Settler:
         self._left(delivery, settlement)
 
     def _settled_one(self, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
-        """Follow what is on disk now; return what fires when the delivery is settled once more, if it must be."""
+        """Handle a settlement that is on disk now; return a Deferred of the next one, if the delivery needs it."""
         self.unsettled -= 1
         binding, queue = delivery.binding, delivery.queue
         settled = delivery.settled(settlement)

@@ -145,7 +145,7 @@ class CodeComparison:
     _known: dict[tuple[frozenset[str], frozenset[str]], tuple[FileChange, ...]] = field(factory=dict, init=False)
 
     def changes(self, before: TriggerSpec | None, after: TriggerSpec | None) -> tuple[FileChange, ...]:
-        """Return what differs in the code of a trigger with these specs; None for a bundle that does not have it."""
+        """Return the differences in the code of a trigger with these specs; None for a bundle that does not have it."""
         key = _modules(before), _modules(after)
         if key not in self._known:
             self._known[key] = digest_changes(_code(self.old, key[0]), _code(self.new, key[1]))

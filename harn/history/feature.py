@@ -14,7 +14,7 @@ from harn.triggers.registry import Registry
 
 
 def install_planner(server: Server) -> None:
-    """Add what describes dry runs; the reload feature needs it."""
+    """Add the planner of dry runs; the reload feature needs it."""
     replayer = RuleReplayer(server.store.deliveries, server.in_thread)
     server.add(Planner(server[Registry], server[IVersionDeliveries], replayer, server.in_thread), IPlanner)
 

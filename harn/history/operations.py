@@ -224,7 +224,7 @@ async def show_generation(service: HistoryService, caller: Caller, wanted: ShowG
 @operation("generations.diff", role=Role.READ, route=Get("/diff"))
 async def diff_generations(service: HistoryService, caller: Caller, wanted: DiffGenerations) -> GenerationDiff:
     """
-    Show what differs between two generations.
+    Show the differences between two generations.
 
     :raises GenerationUnknown: the content of one is not kept.
     """

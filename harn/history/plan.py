@@ -97,7 +97,7 @@ class Planned:
 
 
 def describe_plan(planned: Planned) -> ReloadPlan:
-    """Return what a reload would change."""
+    """Return the changes that a reload would make."""
     plan, live, following = planned.plan, planned.live, planned.following
     settings = following.manifest.orchestrator
     before = settings if live is None else live.manifest.orchestrator
@@ -169,7 +169,7 @@ def _connectors(plan: Plan, live: Inputs | None, following: Inputs) -> Iterator[
 def _why(
     was: TriggerSpec, old_hashes: Mapping[str, str], would_be: TriggerSpec, new_hashes: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield what differs in what the connector is made of. A secret under another name is the same one."""
+    """Yield the differences in the configuration of a connector. A secret under another name is the same one."""
     own = would_be.provider.replace("-", "_")
     for change in field_changes(was, would_be):
         table, _, name = change.key.partition(".")
@@ -223,7 +223,7 @@ class Planner:
         return found
 
     def _work(self, trigger_ids: Iterable[str]) -> dict[str, Work]:
-        """Count what the versions of each trigger have in hand."""
+        """Count the unfinished deliveries of each trigger's versions."""
         versions = {trigger_id: self._registry.versions(trigger_id) for trigger_id in trigger_ids}
         loads = self._deliveries.workload([binding for bindings in versions.values() for binding in bindings])
         return {

@@ -82,7 +82,7 @@ def _range(start: int, stop: int) -> str:
 
 
 def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[list[Stretch]]:
-    """Put what differs together with its context: stretches that differ, between stretches that are the same."""
+    """Put the differences together with their context: stretches that differ, between stretches that are the same."""
     hunk: list[Stretch] = []
     old_at = new_at = 0  # up to where everything is dealt with
     for old_from, new_from, size in _matches(old, new):
@@ -105,7 +105,7 @@ def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[list[Stretch]]:
 
 
 def _matches(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """Yield what is the same, longest stretches together: where it is in each, and how long; at last an empty one."""
+    """Yield the common stretches, as long as possible: where each is in both, and its length; at last an empty one."""
     old_at = new_at = size = 0
     for old_from, new_from, length in _found(old, new, (0, len(old), 0, len(new)), _DEPTH):
         if (old_from, new_from) == (old_at + size, new_at + size):
@@ -136,7 +136,7 @@ def _found(old: Sequence[str], new: Sequence[str], within: Stretch, depth: int) 
 
 
 def _between(old: Sequence[str], new: Sequence[str], within: Stretch, depth: int) -> Iterator[tuple[int, int, int]]:
-    """Find what is the same in a stretch whose first and last lines differ."""
+    """Find the common stretches within one whose first and last lines differ."""
     old_from, old_to, new_from, new_to = within
     if old_from == old_to or new_from == new_to:
         return

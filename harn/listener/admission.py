@@ -64,7 +64,7 @@ _GLOBAL = ""  # no trigger has an empty id
 
 class Admission:
     """
-    Limits what is verified and not yet durable, and, where configured, the rate of requests.
+    Limits the requests that are verified and not yet durable, and, where configured, the rate of requests.
 
     :param global_capacity: capacity of the global bucket, in requests, if the manifest sets none.
     :param per_source_capacity: the same for each trigger.

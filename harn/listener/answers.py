@@ -132,7 +132,9 @@ def usual_answer(taken: Taken, normalized: Events | Respond, trigger_id: str) ->
 
 @lru_cache(maxsize=16_384)
 def _after_id(trigger_id: str, binding: str) -> bytes:
-    """Return what follows the event's id in the answer to an accepted event: the same for all of a binding version."""
+    """
+    Return the text after the event's id in the answer to an accepted event: the same for all of a binding version.
+    """
     return b'"trigger_id":%s,"binding":%s}' % (_encode(trigger_id), _encode(binding))
 
 

@@ -97,7 +97,7 @@ class Refusals:
         _write("{who}: a request from {address} was refused with {status}: {detail}", target, status, detail, address)
 
     def close(self) -> None:
-        """Write what is still to be said."""
+        """Write the last lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -121,7 +121,9 @@ class Refusals:
             self._timer = self._clock.callLater(EVERY, self._due)
 
     def _write_more(self, age: float) -> None:
-        """Write what came since the last lines, of sources whose line is so many seconds old; drop those that ended."""
+        """
+        Write the counts since the last lines, of sources whose line is so many seconds old; drop those that ended.
+        """
         now = self._clock.seconds()
         others, self._others = self._others, {}
         for (target, status), each in others.items():

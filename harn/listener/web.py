@@ -132,7 +132,7 @@ class WebStream:
         self._body.extend(iovec)
 
     def requestDone(self, web: server.Request) -> None:
-        """Send what was written, unless the request is answered already."""
+        """Send the written response, unless the request is answered already."""
         self._request.send(self._status, b"".join(self._body), self._content_type, self._headers)
 
     def loseConnection(self) -> None:
@@ -163,7 +163,7 @@ class WebStream:
         return channel is not None and ISSLTransport.providedBy(channel.transport)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Accept what a producer writes; one that waits to be asked is asked until it is done."""
+        """Accept a producer; one that waits to be asked is asked until it is done."""
         self._producer: IProducer | None = producer
         while not streaming and self._producer is producer:
             producer.resumeProducing()  # type: ignore[attr-defined]

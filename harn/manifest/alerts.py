@@ -36,7 +36,7 @@ _MOST = 1000
 
 
 def fault_of_url(text: str) -> str | None:
-    """Return what keeps ``text`` from being the URL of a receiver; None when nothing does. Does not quote it."""
+    """Return why ``text`` is not the URL of a receiver; None when it is. Does not quote it."""
     if not text.isascii() or not text.isprintable() or " " in text:
         return "must consist of printable ASCII characters without spaces"
     try:
@@ -52,7 +52,7 @@ def fault_of_url(text: str) -> str | None:
 
 
 def fault_of_mailbox(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a mail address, and what to write; None when it is valid."""
+    """Return the fault of a mail address, and a hint; None when it is valid."""
     if len(text) <= 254 and _MAILBOX.fullmatch(text):
         return None
     return f"must be one mail address, got {quote(text)}", 'write for example "ops@example.com"'

@@ -73,7 +73,7 @@ class RetrySpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def definition(self) -> Any:
         """
-        Return what a fingerprint digests.
+        Return the value that a fingerprint digests.
 
         Fingerprints outlive a program: a definition without the keys that came later has the bytes that it always had.
         """

@@ -39,7 +39,7 @@ def _fault_of_console(text: str) -> tuple[str, str] | None:
 
 
 def fault_of_glob(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a pattern of local modules and what to write; None when it is valid."""
+    """Return the fault of a pattern of local modules, and a hint; None when it is valid."""
     if text.startswith(("/", "~")) or "\\" in text or ".." in text.split("/"):
         return f"{quote(text)} leads out of the manifest's directory", 'write it relative, for example "rules/*.py"'
     if not text.endswith(".py"):

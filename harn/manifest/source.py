@@ -213,7 +213,7 @@ def malformed(file: str, found: Malformed) -> ManifestInvalid:
 
 
 def fault_of_include(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a pattern of included files and what to write; None when it is valid."""
+    """Return the fault of a pattern of included files, and a hint; None when it is valid."""
     if text.startswith(("/", "~")) or "\\" in text or ".." in text.split("/"):
         return (
             f"{quote(text)} leads out of the manifest's directory",
@@ -243,7 +243,9 @@ def find_included(manifest: str, patterns: Iterable[str]) -> list[str]:
 
 
 def _patterns(text: str) -> list[str]:
-    """Return what a manifest includes; nothing where that is not valid, which checking it reports."""
+    """
+    Return the patterns of files that a manifest includes; none where they are not valid, which checking it reports.
+    """
     head = cut(text).head
     if _INCLUDE.search(head) is None:
         return []

@@ -89,7 +89,7 @@ def _fault_of_owner(path: str) -> tuple[str, str] | None:
 
 
 def fault_of_id(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a trigger's id, and what to write; None when it is valid."""
+    """Return the fault of a trigger's id, and a hint; None when it is valid."""
     if len(text) > 200:
         return f"has {len(text)} characters", "200 is the most"
     if " " in text or not text.isprintable():
@@ -103,7 +103,7 @@ def fault_of_id(text: str) -> tuple[str, str] | None:
 
 @lru_cache(maxsize=4096)
 def fault_of_event(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a kind of event or a pattern of kinds, and what to write; None when it is valid."""
+    """Return the fault of a kind of event or a pattern of kinds, and a hint; None when it is valid."""
     if " " in text or not text.isprintable():
         return "has white space or characters that do not print", "write one kind of event"
     if "*" not in text.removesuffix(".*") and text != ".*":
@@ -145,7 +145,7 @@ def _explain(text: str, error: JMESPathError) -> str:
 
 
 def _hint(rest: str) -> str:
-    """Return what to write instead of two common mistakes."""
+    """Return the right form for two common mistakes."""
     if rest.startswith("="):
         return "; to compare, write =="
     number = re.match(r"-?\d+(\.\d+)?", rest)
@@ -179,7 +179,7 @@ _MEANT = {sender: provider for provider, senders in _SAME_AS.items() for sender 
 
 def instead(sender: str, known: Iterable[str]) -> str:
     """
-    Return what to write for a sender that is not a provider: a near name, or the provider of its way of signing.
+    Return the right name for a sender that is not a provider: a near name, or the provider of its way of signing.
 
     :param known: the providers of this installation.
     """

@@ -123,7 +123,7 @@ encode_envelope: Callable[[Envelope], bytes] = _encoder.encode
 
 def decode_envelope(data: bytes) -> Envelope:
     """
-    Decode what `encode_envelope` made.
+    Decode the bytes that `encode_envelope` returned.
 
     :raises msgspec.DecodeError: it is something else.
     """

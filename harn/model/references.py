@@ -85,7 +85,7 @@ def parse_secret_reference(text: str) -> SecretReference:
 
 def fault_of_secret(text: str) -> tuple[str, str] | None:
     """
-    Return what is wrong with a reference, and what to write; None when it is valid.
+    Return the fault of a reference, and a hint; None when it is valid.
 
     The message does not repeat it: the author may have written the secret itself.
     """

@@ -144,7 +144,7 @@ def _by_reason(
 
 
 def _event_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
-    """Yield what happened to events until they were accepted."""
+    """Yield the metrics of events until they were accepted."""
     yield counter(
         "harn_trigger_received",
         "Requests and emissions that reached a trigger.",

@@ -261,7 +261,7 @@ def describe_api(operations: tuple[Operation[Any, Any, Any], ...]) -> OpenApi:
 
 
 def _entry(operation: Operation[Any, Any, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what the document says of one operation; ``fields``: schemas of its parameters, by name."""
+    """Return the entry of one operation in the document; ``fields``: schemas of its parameters, by name."""
     in_body = [each for each in operation.fields if each.place is In.BODY]
     entry: dict[str, Any] = {
         "operationId": operation.name,

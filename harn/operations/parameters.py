@@ -184,12 +184,12 @@ SECRET = Meta(extra={"secret": True})
 
 
 def in_header(name: str) -> Meta:
-    """Return what marks a parameter that is the value of a header."""
+    """Return the mark of a parameter that is the value of a header."""
     return Meta(extra={"in": In.HEADER, "key": name})
 
 
 def shown_as(metavar: str) -> Meta:
-    """Return what gives the value of a parameter a name of its own in the usage of a command."""
+    """Return the mark that gives the value of a parameter a name of its own in the usage of a command."""
     return Meta(extra={"metavar": metavar})
 
 
@@ -244,7 +244,7 @@ class Parameter:
 
     @property
     def expected(self) -> str:
-        """Return what it must be, for messages."""
+        """Return a description of valid values, for messages."""
         kind = self.kind
         if self.written is not None:
             return self.written.expected

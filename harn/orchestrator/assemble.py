@@ -126,7 +126,7 @@ class SecretReader:
 
 
 def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_key: bytes) -> ExternalInputs:
-    """Return what each reload reads beside the manifest and its modules."""
+    """Return the inputs that each reload reads beside the manifest and its modules."""
     cert, key = options.cert, options.key
     files = None if cert is None or key is None else CertificateFiles(cert, key)
     return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=SETTLE)

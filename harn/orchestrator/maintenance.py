@@ -135,7 +135,7 @@ class OrphanReaper(TimerService):
         self._seen: set[int] = set()
 
     def look(self) -> None:
-        """Reap what had ended at the last look too."""
+        """Reap the processes that had ended at the last look too."""
         ended = {each for each in self._children.ended() if each not in self._awaited}
         orphans = ended & self._seen
         self._seen = ended - orphans
@@ -187,7 +187,7 @@ class Freezer:
         self._fresh = self._live = 0
 
     def begin(self) -> None:
-        """Freeze what the start has made; nothing is frozen before."""
+        """Freeze the objects that the start has made; nothing is frozen earlier."""
         self._is_begun = self._collects = True
         self._plan()
 

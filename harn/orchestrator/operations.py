@@ -295,7 +295,7 @@ async def recover(server: ServerService, caller: Caller, wanted: Recover) -> Rec
 
 
 def describe_version(binding: BindingVersion, counts: VersionCounts, registry: Registry, stored: int) -> BindingInfo:
-    """Return what is shown of a version; ``stored`` is how many of its deliveries are in the store alone."""
+    """Return the description of a version; ``stored`` is how many of its deliveries are in the store alone."""
     return BindingInfo(
         id=binding.id,
         provider=binding.spec.provider,
@@ -321,7 +321,7 @@ def describe_version(binding: BindingVersion, counts: VersionCounts, registry: R
 
 
 def describe_record(record: Record, payload: Any) -> RecordInfo:
-    """Return what is shown of a record, with this payload."""
+    """Return the description of a record, with this payload."""
     return RecordInfo(
         number=record.number,
         kind=record.kind,

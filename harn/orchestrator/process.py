@@ -210,7 +210,7 @@ class StartReport:
 
 def outcome(descriptor: int, log_file: str, stderr: TextIO | None) -> int:
     """
-    Read what a daemon reports to its end; return the command's exit status, 0 or 1, with the reasons on ``stderr``.
+    Read the report of a daemon to its end; return the command's exit status, 0 or 1, with the reasons on ``stderr``.
 
     :param log_file: what to name where the daemon ended without a report.
     """
@@ -261,7 +261,9 @@ def _close_when_this_process_forks(descriptor: int) -> None:
 
 
 def _end(child: int) -> None:
-    """End what twistd forked the daemon from: it would wait for ever for a daemon that was killed as it began."""
+    """
+    End the process that twistd forked the daemon from: it would wait for ever for a daemon that was killed as it began.
+    """
     for _ in range(int(PATIENCE / 0.05)):
         if os.waitpid(child, os.WNOHANG)[0]:
             return

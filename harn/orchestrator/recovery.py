@@ -40,7 +40,7 @@ STATUSES = {
 
 
 def describe_unfinished(row: StoredDelivery, now: float) -> UnfinishedDelivery:
-    """Return what is shown of a delivery that an earlier server left."""
+    """Return the description of a delivery that an earlier server left."""
     return UnfinishedDelivery(
         event_id=row.event_id,
         trigger_id=row.trigger_id,
@@ -150,7 +150,8 @@ class RecoveryService:
 
     async def _keep_begun(self, backlog: Iterable[Backlog], closed: set[tuple[str, int]]) -> Sequence[Backlog]:
         """
-        Keep what ran when its server crashed on its version, though that is closed; move the rest to the newest.
+        Keep deliveries that ran when the server crashed on their version, though it is closed; move the rest to the
+        newest.
 
         :param closed: versions (trigger id, number) that begin nothing more; those that do again are removed.
         :return: the backlog afterwards.
@@ -200,7 +201,7 @@ class RecoveryService:
 
 
 def install(server: Server) -> None:
-    """Add what takes over deliveries of earlier servers."""
+    """Add the recovery of earlier servers' deliveries."""
     server.add(
         RecoveryService(
             server.wall,

@@ -142,7 +142,7 @@ def replace_file(path: str, data: bytes) -> None:
 
 
 def stamp_of(path: str) -> tuple[int, ...] | None:
-    """Return what changes when a file is replaced or written to; None when there is none."""
+    """Return a value that changes when a file is replaced or written to; None when there is none."""
     try:
         found = os.stat(path)
     except OSError:

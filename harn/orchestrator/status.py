@@ -277,7 +277,7 @@ class WorkCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def work_counts(server: Server) -> WorkCounts:
-    """Count what is under way."""
+    """Count the unfinished deliveries."""
     dispatcher = server[Dispatcher]
     return WorkCounts(
         http_in_flight=server[HarnSite].in_flight,

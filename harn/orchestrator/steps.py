@@ -125,7 +125,9 @@ async def end_unserved(server: Server) -> None:
 
 
 async def _drain_deliveries(server: Server, ends_at: float) -> None:
-    """Run what is queued, until ``ends_at`` (reactor's seconds) or a limit of the drain, and note how that ended."""
+    """
+    Run the queued deliveries, until ``ends_at`` (reactor's seconds) or a limit of the drain, and record how that ended.
+    """
     dispatcher = server[Dispatcher]
     max_items, deadline = drain_limits(server)
     drain_by = min(ends_at, server.reactor.seconds() + deadline)

@@ -59,7 +59,7 @@ def pack_manifest(text: bytes) -> bytes:
 
 def unpack_manifest(data: bytes) -> bytes:
     """
-    Decode what `pack_manifest` made.
+    Decode the bytes that `pack_manifest` returned.
 
     :raises ValueError: it is something else.
     """

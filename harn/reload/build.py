@@ -176,7 +176,7 @@ class Builder:
         return source
 
     def rules(self) -> PluginRules:
-        """Return what the installed plugins allow a manifest to say."""
+        """Return the rules of the installed plugins for a manifest."""
         return PluginRules(self.connections.catalog.providers, self.targets.catalog.schemes)
 
     async def _inputs(

@@ -151,7 +151,7 @@ def plan_rollouts(
 
 def changes_of_restart(manifest: bytes, definitions: Mapping[str, Definition], versions: VersionNumbers) -> Plan:
     """
-    Return what differs from the manifest that served last; ``changes`` is left empty.
+    Return the differences from the manifest that served last; ``changes`` is left empty.
 
     :param manifest: its text. From one that cannot be read every trigger counts as added.
     :param definitions: of the new generation; ``versions``: the numbers that triggers had before the start.

@@ -110,7 +110,7 @@ class RunningConnector:
 
 
 def configured(spec: TriggerSpec) -> list[Any]:
-    """Return what a trigger's connector is configured with, beside its secrets."""
+    """Return the configuration of a trigger's connector, without its secrets."""
     return [spec.provider, spec.id, spec.kind, spec.path, spec.events, spec.settings]
 
 

@@ -213,7 +213,7 @@ class VersionNumbers:
         return 1 if known is None else known.version + 1
 
     def raised(self, bindings: Iterable[BindingVersion]) -> dict[str, LiveBinding]:
-        """Return what is known of bindings once they are in force: of those whose number is above the known one."""
+        """Return the numbers of bindings that are higher than the known ones, to be recorded once they are in force."""
         raised: dict[str, LiveBinding] = {}
         for binding in bindings:
             known = self._known.get(binding.id)
@@ -225,7 +225,7 @@ class VersionNumbers:
         return raised
 
     def adopted(self, raised: Mapping[str, LiveBinding]) -> None:
-        """Record what `raised` returned: these bindings are in force now."""
+        """Record the numbers that `raised` returned: these bindings are in force now."""
         self._known.update(raised)
 
 

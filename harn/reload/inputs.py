@@ -344,7 +344,7 @@ def check_alert_secrets(loaded: LoadedManifest, secrets: Mapping[str, bytes]) ->
 
 
 def _fault_of_alert_secret(key: str, value: bytes) -> str | None:
-    """Return what is wrong with the value of a secret, None when nothing is."""
+    """Return the fault of the value of a secret, None when there is none."""
     if key == "url_secret":
         return fault_of_url(value.decode("utf-8", "replace"))
     if key != "signing_secret":

@@ -65,7 +65,7 @@ class IRollouts(Interface):
     """The rollouts of the live generation; provided by `harn.rollout.rollouts.Rollouts`."""
 
     def status() -> RolloutStatus:
-        """Return what is under way."""
+        """Return the rollouts that are under way."""
 
     def note(generation: Generation, request: ReloadRequest) -> Deferred[None]:
         """

@@ -146,7 +146,7 @@ async def reload(reloader: IReloader, caller: Caller, wanted: Reload) -> Reply[R
 
 @operation("plan", role=Role.READ, route=Post("/plan"), also=REPORTED)
 async def plan(reloader: IReloader, caller: Caller, wanted: PlanReload) -> Reply[ReloadResult]:
-    """Return what a reload would change, in every detail, and change nothing."""
+    """Return the changes that a reload would make, in every detail, and make none."""
     return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=True))
 
 

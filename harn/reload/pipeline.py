@@ -213,7 +213,7 @@ class ReloadPipeline:
         return await self.builder.beside(len(parts.prepared.definitions), make_candidate, parts, self._table)
 
     async def _since_last(self, run: PipelineRun, prepared: Prepared) -> Plan:
-        """Compare what a start makes with the generation that served last, for the history."""
+        """Compare the candidate of a start with the generation that served last, for the history."""
         if run.last.digest is None:
             return prepared.plan
         try:

@@ -94,7 +94,7 @@ class FileReader:
         return waiting
 
     def doing(self) -> str:
-        """Return what is being read, and since when; empty when nothing is."""
+        """Return the file that is being read, and since when; empty when there is none."""
         job = self._running
         if job is None:
             return ""

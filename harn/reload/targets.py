@@ -208,7 +208,7 @@ class GenerationTargets:
             binding.destination = self.hold(binding)
 
     def release(self) -> None:
-        """Release what the generation holds, beside its interpreter."""
+        """Release the destinations that the generation holds, beside its interpreter."""
         for shared in self.outside.values():
             shared.release()
 

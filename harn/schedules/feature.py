@@ -59,7 +59,7 @@ def adopted(schedules: Schedules, polls: Polls, event: Adopted) -> None:
 
 
 def sync(schedules: Schedules, polls: Polls, trigger_ids: Sequence[str]) -> None:
-    """Follow what has changed about these triggers."""
+    """Apply the changes of these triggers."""
     schedules.sync(trigger_ids)
     polls.sync(trigger_ids)
 

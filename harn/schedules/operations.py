@@ -59,7 +59,7 @@ class TimedTriggers:
     polls: Polls
 
     def timed(self) -> dict[str, Timed]:
-        """Return what is due next of each."""
+        """Return the next tick of each."""
         found = {entry.trigger_id: entry.timed() for entry in self.schedules.entries.values()}
         return found | {entry.trigger_id: entry.timed() for entry in self.polls.entries.values()}
 
@@ -82,7 +82,7 @@ async def list_schedule(triggers: TimedTriggers, caller: Caller, wanted: ListSch
 
 def describe(timed: Mapping[str, Timed], fired: Mapping[str, float], wanted: ListSchedule) -> ScheduleList:
     """
-    Return what is due next.
+    Return the next ticks.
 
     :param timed: by trigger id. ``fired``: the last tick that each fired (seconds, Unix).
     :raises RouteUnknown: the trigger has no schedule.

@@ -96,7 +96,7 @@ class Entry:
         self.delay = delay_of(self.trigger_id, settings.longest_delay())
 
     def timed(self) -> Timed:
-        """Return what is due next of it."""
+        """Return its next tick."""
         return timed_of(self.trigger_id, self.settings, self.after)
 
 
@@ -159,7 +159,7 @@ class Polls(Service):
                 entry.running.cancel()
 
     def sync(self, trigger_ids: Iterable[str]) -> None:
-        """Follow what a start, a reload, or the end of a ramp has changed about these triggers."""
+        """Apply the changes that a start, a reload, or the end of a ramp made to these triggers."""
         if not self.running:
             return
         now = self._wall.seconds()

@@ -89,7 +89,7 @@ class Entry:
         self.delay = delay_of(self.trigger_id, settings.longest_delay())
 
     def timed(self) -> Timed:
-        """Return what is due next of it."""
+        """Return its next tick."""
         return timed_of(self.trigger_id, self.settings, self.covered)
 
     def record(self, covered: float, fired: float | None) -> Record:
@@ -144,7 +144,7 @@ class Schedules(Service):
     # Starting and ending
 
     def startService(self) -> None:
-        """Read what earlier servers fired, then begin."""
+        """Read the records of earlier servers, then begin."""
         Service.startService(self)
         self._loading = Deferred.fromCoroutine(self._load())
         self._loading.addErrback(_not_started)
@@ -226,7 +226,7 @@ class Schedules(Service):
     # Reloads
 
     def sync(self, trigger_ids: Iterable[str]) -> None:
-        """Follow what a reload, or the end of a ramp, has changed about these triggers."""
+        """Apply the changes that a reload, or the end of a ramp, made to these triggers."""
         if not self._is_loaded:
             return
         now = self._wall.seconds()

@@ -47,7 +47,7 @@ class Owed:
 
 def owed(schedule: Schedule, span: Span, mode: str, most: int = MOST) -> Owed:
     """
-    Return what is to be fired.
+    Return the ticks to fire.
 
     :param mode: what happens to missed ticks: ``skip``, ``latest`` (only the last one is fired) or ``all``.
     """
@@ -91,7 +91,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, value: Any) -> Record | None:
-        """Read what the store has; None for what is not a record."""
+        """Read the stored form; None for anything else."""
         try:
             return msgspec.convert(value, cls)
         except msgspec.ValidationError:

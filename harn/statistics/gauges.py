@@ -101,7 +101,7 @@ class Backlogs(Service):
         self.dead = Counter(await self._store.dead())
 
     def figures(self, totals: TotalSource) -> Figures:
-        """Return what is known now, for `Figures.of` on any thread."""
+        """Return the current figures, for `Figures.of` on any thread."""
         return Figures(
             totals=totals, running=self.running_now(), waiting=self.waiting_now(), dead=self.dead, backlogs=self.oldest
         )

@@ -114,7 +114,7 @@ def describe_stats(
     known: Collection[str],
 ) -> Stats:
     """
-    Return what is shown of a window that was read.
+    Return the statistics of a window that was read.
 
     :param until: seconds, Unix.
     :param handlers: by binding version (trigger id, number).
@@ -209,7 +209,7 @@ class Activity(Result, frozen=True, kw_only=True):
 
 @operation("activity", role=Role.READ, route=Get("/activity"))
 async def show_activity(statistics: StatisticsService, caller: Caller, wanted: ShowActivity) -> Activity:
-    """Show what each trigger does now, with counts for rates."""
+    """Show the activity of each trigger, with counts for rates."""
     return await statistics.activity()
 
 
@@ -257,7 +257,7 @@ class StatisticsService:
         return gathered
 
     async def activity(self) -> Activity:
-        """Return what each trigger does now."""
+        """Return the activity of each trigger."""
         with suppress(EventLogUnavailable):  # then it shows what was known a moment ago
             await self.backlogs.refresh()
         now, figures, ready = self.wall.seconds(), self.backlogs.figures(self.totals), self.backlogs.ready_now()

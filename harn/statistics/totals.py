@@ -55,7 +55,7 @@ class Flushed:
         return cls(counts, counts.accepted, refusals, counts.last_success, counts.last_failure)
 
     def news(self) -> TriggerTotal | None:
-        """Return what was counted since; None if nothing was."""
+        """Return the counts since then; None if there are none."""
         counts = self.counts
         refused = sum(counts.refusals.values()) - sum(self.refusals.values()) if counts.refusals else 0
         success = counts.last_success if counts.last_success != self.last_success else None
@@ -72,7 +72,7 @@ class Flushed:
         )
 
     def refused(self, minute: int) -> list[Refused]:
-        """Return what was refused since."""
+        """Return the requests refused since then."""
         before = self.refusals
         return [
             Refused(
@@ -123,7 +123,10 @@ class TriggerTotals:
         return trigger_id in self._stored or trigger_id in self._metrics.touched or trigger_id in self._adding
 
     def begin(self) -> None:
-        """Read what the store has, and count what a crash left out; called once it is open, before it accepts."""
+        """
+        Read the stored totals, and count deliveries that a crash left out; called once the store is open, before it
+        accepts.
+        """
         if not self._is_loading:
             self._is_loading = True
             self._loading = Deferred.fromCoroutine(self._load())
@@ -197,7 +200,8 @@ class TriggerTotals:
 
     def _since(self, touched: Collection[str]) -> Iterator[Flushed]:
         """
-        Yield what was added before of these triggers, first of counts whose trigger is gone or came back with new ones.
+        Yield the earlier flushed counts of these triggers, first those whose trigger is gone or came back with new
+        ones.
         """
         triggers = self._metrics.triggers
         for trigger_id in touched:

@@ -53,13 +53,13 @@ class Session(Protocol):
         """Undo the transaction, if there is one."""
 
     def begin_unit(self) -> None:
-        """Begin what can be undone alone, within the transaction."""
+        """Begin a unit that can be undone alone, within the transaction."""
 
     def undo_unit(self) -> None:
-        """Undo what was written since `begin_unit`; `end_unit` follows."""
+        """Undo the writes since `begin_unit`; `end_unit` follows."""
 
     def end_unit(self) -> None:
-        """End what `begin_unit` began."""
+        """End the unit that `begin_unit` began."""
 
     def read_numbers(self) -> None:
         """Read the latest numbers from the database, after a transaction that failed."""
@@ -133,7 +133,7 @@ class Database(Protocol):
         """
 
     def snapshot(self, connection: Any) -> AbstractContextManager[Any]:
-        """Return what runs statements on one state of the database, over a connection of `connect_reader`."""
+        """Return a runner of statements on one state of the database, over a connection of `connect_reader`."""
 
     def notes(self, worker: Worker) -> RunningNotes:
         """Return the notes of running deliveries, written by ``worker``."""

@@ -201,7 +201,10 @@ class IDeliveries(Interface):
         """Record the same of a handler that does not wait for the note, which is written at the end of this turn."""
 
     def note_now() -> None:
-        """Write what `begins_at_once` has recorded in this turn now: its handlers are called before the turn ends."""
+        """
+        Write the notes that `begins_at_once` has recorded in this turn now: its handlers are called before the turn
+        ends.
+        """
 
     def ended(*delivery_ids: int) -> None:
         """Remove the notes of deliveries whose handlers have ended."""

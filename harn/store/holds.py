@@ -88,7 +88,7 @@ class Holds:
     by_trigger: Mapping[str, Hold] = field(factory=dict)
 
     def of(self, trigger_id: str) -> Hold | None:
-        """Return what holds a trigger, if anything does."""
+        """Return the hold on a trigger, if there is one."""
         return self.by_trigger.get(trigger_id, self.of_all)
 
 
@@ -105,7 +105,7 @@ class RecordedHolds:
         return cls(pauses=read_pauses(pauses), circuits=read_circuits(circuits))
 
     def holds(self, now: float) -> Holds:
-        """Return what is held at a time (seconds, Unix): by a pause, else by a circuit that lets deliveries wait."""
+        """Return the holds at a time (seconds, Unix): by a pause, else by a circuit that lets deliveries wait."""
         found = {
             trigger_id: Hold(CIRCUIT_OPEN, each.retry_at)
             for trigger_id, each in self.circuits.items()

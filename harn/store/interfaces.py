@@ -56,4 +56,4 @@ class IStore(IHeartbeat, IRetention):
         """Write nothing more until a restart, and log why, once: each later write fails with `EventLogGone`."""
 
     def close() -> Deferred[None]:
-        """Write what was handed over, then close. Idempotent."""
+        """Write everything that was submitted, then close. Idempotent."""

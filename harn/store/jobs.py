@@ -178,7 +178,7 @@ class IJobs(Interface):
 
     def select(job_id: int, delivery_ids: Sequence[int], cursor: int, *, is_last: bool) -> Deferred[Job]:
         """
-        Add what was found down to ``cursor``, with that; ``is_last``: there is no more.
+        Add the items that were found down to ``cursor``, with that; ``is_last``: there are no more.
 
         :raises StoreError: there is no such job.
         """
@@ -209,7 +209,7 @@ class IJobs(Interface):
         """
 
     def note(job_id: int, outcomes: Sequence[ItemOutcome]) -> Deferred[None]:
-        """Record what happened to items; those that are not pending any more are left out."""
+        """Record the outcomes of items; those that are not pending any more are left out."""
 
     def change(job_id: int, state: JobState, now: float) -> Deferred[Job | None]:
         """

@@ -337,7 +337,7 @@ def state_path(state_dir: str) -> str:
 
 
 def read_state(state_dir: str) -> dict[str, Any] | None:
-    """Read what a server wrote; None for a file that is missing, unreadable or something else."""
+    """Read the state file of a server; None for a file that is missing, unreadable or something else."""
     try:
         with open(state_path(state_dir), "rb") as file:
             document = msgspec.json.decode(file.read())

@@ -135,4 +135,4 @@ class IRecovery(Interface):
         """
 
     def count_unfinished(older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:
-        """Count what `unfinished` would list without a limit. Cost grows with what is unfinished."""
+        """Count the deliveries that `unfinished` would list without a limit. Cost grows with their number."""

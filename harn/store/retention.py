@@ -69,7 +69,7 @@ class IRetention(Interface):
         """
 
     def settle_log() -> Deferred[None]:
-        """Move what is written into the database itself, as far as no reader needs the log: its file gets its size."""
+        """Move the log into the database itself, as far as no reader needs it: its file gets its size."""
 
 
 class IRetentionRules(Interface):

@@ -133,7 +133,7 @@ class RunningNote:
 
     def _plan(self) -> None:
         """
-        Write what runs at the end of this turn, in which many may begin and end.
+        Write the running deliveries at the end of this turn, in which many may begin and end.
 
         Its call leaves then, too, or after `note_now`: the note is on its way before a handler can do anything.
         """
@@ -167,7 +167,8 @@ class RunningNote:
 
     def _write_latest(self) -> None:
         """
-        Write what runs now. The reactor is woken only for those who wait to know, and for the first of some failures.
+        Write the running deliveries now. The reactor is woken only for callers that wait, and for the first of some
+        failures.
 
         What changes after the first line is written by another call. Whoever waits has added the id to what runs before
         the Deferred to what waits, so that what is read here second has the id of each Deferred that is read first.

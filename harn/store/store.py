@@ -45,7 +45,7 @@ class Beat:
 
     @classmethod
     def of_this_process(cls, now: float) -> Beat:
-        """Return what this process writes at ``now``."""
+        """Return the beat of this process at ``now``."""
         return cls(os.getpid(), socket.gethostname(), now)
 
 

@@ -50,7 +50,7 @@ class Worker(Protocol):
         """Call ``function`` at the end of the reactor's turn. Called in the reactor's thread."""
 
     def stop(self) -> Deferred[None]:
-        """Finish what was posted, then end; fire when that is done. Called once."""
+        """Finish the work that was posted, then end; fire when that is done. Called once."""
 
 
 class Workers(Protocol):

@@ -102,7 +102,7 @@ class Writer:
             self._worker.soon(self._hand_over)
 
     def settle_log(self) -> Deferred[None]:
-        """Move what is committed from the write-ahead log into the database; fires when it was tried."""
+        """Move committed pages from the write-ahead log into the database; fires when it was tried."""
         if self._closed or self._gone:
             return fail(self._away() if self._gone else EventLogUnavailable("the event log is closed"))
         return run_in(self._worker, self._settle_log)

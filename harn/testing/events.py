@@ -272,7 +272,7 @@ def normalized(
 
 
 def event_of(provider: str, request: InboundRequest, made: NormalizedEvent) -> TriggerEvent:
-    """Return what a handler gets."""
+    """Return the event that a handler gets."""
     envelope = Envelope(
         id=new_event_id(request.received_at),
         provider=provider,

@@ -95,7 +95,7 @@ class INewServer(IServing):
         """Read again which triggers are paused, and which circuits are open: the old program may have changed that."""
 
     def read_rollouts() -> Awaitable[None]:
-        """Read again what the old program decided about rollouts while this one started."""
+        """Read again the decisions of the old program about rollouts while this one started."""
 
     def begin_rollouts() -> None:
         """Continue rollouts, as the only server that decides about them."""

@@ -65,7 +65,7 @@ class Program:
     @classmethod
     def of(cls, original: Sequence[str], interpreter: str, directory: str) -> Program:
         """
-        Return what starts the program of this process again.
+        Return the command that starts the program of this process again.
 
         A script that was started by its own first line is started by that again: with a new version, another
         interpreter may stand there.

@@ -141,7 +141,7 @@ def encode_bundle(bundle: Bundle) -> bytes:
 
 def decode_bundle(data: bytes) -> Bundle:
     """
-    Decode what `encode_bundle` made.
+    Decode the bytes that `encode_bundle` returned.
 
     :raises msgspec.DecodeError: it is not an encoded bundle.
     """

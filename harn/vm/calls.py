@@ -81,7 +81,7 @@ class ActiveCall(msgspec.Struct, eq=False):
     _lines: deque[str] | None = None
 
     def printed(self, text: str) -> None:
-        """Keep what the handler printed or logged, for a failure; the last `KEPT_LINES` of it."""
+        """Keep the last `KEPT_LINES` lines that the handler printed or logged, for a failure."""
         if self._lines is None:
             self._lines = deque(maxlen=KEPT_LINES)
         self._lines.append(text[-KEPT_CHARACTERS:])

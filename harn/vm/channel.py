@@ -84,7 +84,7 @@ class Channel:
 
     def finish(self) -> None:
         """
-        Read what is left in a pipe or socket whose other end is gone, up to a limit, and close; ``lost`` is not called.
+        Read the rest of a pipe or socket whose other end is gone, up to a limit, and close; ``lost`` is not called.
         """
         self.lost = _nothing
         for _ in range(LAST_READS):
@@ -94,7 +94,7 @@ class Channel:
         self.received = _ignore
 
     def exchange(self) -> None:
-        """Read what has come, and write what waits and what is sent because of it, now."""
+        """Read the bytes that have arrived, and write those that wait and those that they cause, now."""
         if self._descriptor >= 0:
             self._read()
         if self._descriptor >= 0 and not self._write():

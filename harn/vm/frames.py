@@ -264,7 +264,7 @@ class PacketWriter:
             self._end_packet()
 
     def take(self) -> list[bytes | memoryview]:
-        """Return what to write, in order; nothing waits any more."""
+        """Return the bytes to write, in order; none wait any more."""
         if self._count:
             self._end_packet()
         ready, self._ready = self._ready, []

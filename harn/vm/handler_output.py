@@ -49,7 +49,7 @@ class Masks:
                     del self._values[next(iter(self._values))]
 
     def printed(self, frame: Printed) -> Printed:
-        """Return what was printed or logged without the values."""
+        """Return the output without the values."""
         if not self._values:
             return frame
         text, fields = self._without(frame.text), frame.fields
@@ -112,7 +112,7 @@ class Printing:
         return True
 
     def printed(self, record: Printed, call: Call | None) -> None:
-        """Log what a call printed or logged, with its ids."""
+        """Log the output of a call, with its ids."""
         if not self._take(len(record.text) + len(record.fields) + 50):
             return
         level = _LEVELS.get(record.level, LogLevel.info)
@@ -152,7 +152,7 @@ class HandlerOutput:
         self._masks = Masks()
 
     def printed(self, frame: Printed, running: ActiveCall | None) -> None:
-        """Log what a call printed or logged, and keep it for the call's failure; None: the call has ended."""
+        """Log the output of a call, and keep it for the call's failure; None: the call has ended."""
         frame = self._masks.printed(frame)
         if running is not None:
             running.printed(frame.text)

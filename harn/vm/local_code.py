@@ -116,7 +116,7 @@ class ImportGuard:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """
-        Return what the finders behind this one find (PEP 451).
+        Return the spec of the finders behind this one (PEP 451).
 
         :raises UnreadModule: it is local, and not in the bundle.
         """

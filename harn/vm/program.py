@@ -130,7 +130,7 @@ class ChildProgram:
         end_programs(programs)
 
     def _flush(self) -> None:
-        """Send what waits; while the server does not take it, what comes meanwhile waits with it."""
+        """Send the frames that wait; while the server does not read them, later ones wait with them."""
         try:
             while data := self._outgoing or b"".join(self._frames.take()):
                 self._outgoing = data  # kept, should the next line raise

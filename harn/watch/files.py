@@ -172,7 +172,7 @@ def _unfit(seen: Seen, watched: Watched, differing: frozenset[str], newcomers: f
 
 
 def _beside_pinned(seen: Seen, watched: Watched, keyed: frozenset[str]) -> Classification:
-    """Classify what differs beside the replaced content: files whose content no generation stores."""
+    """Classify the differences beside the replaced content: files whose content no generation stores."""
     if not keyed:
         return Classification(FileStatus.PINNED)
     why = _unfit_files(seen, watched, keyed, frozenset())

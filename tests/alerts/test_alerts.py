@@ -40,7 +40,7 @@ class AlertCase(SynchronousTestCase):
         self.world.serves()
 
     def said(self) -> list[str]:
-        """Return what was sent since the last time."""
+        """Return the messages sent since the last time."""
         return self.world.sender.take()
 
     def advance(self, seconds: float, step: float = 1.0) -> None:

@@ -24,7 +24,7 @@ from tests.operations.asking import asked
 
 class OperationTests(AlertCase):
     def service(self) -> AlertOperations:
-        """Return what the operations ask."""
+        """Return the service of the operations."""
         alerts = self.world.alerts
         return AlertOperations(board=alerts.board, runner=alerts.runner, wall=self.world.wall)
 

@@ -106,7 +106,7 @@ class AlertWorld(World):
         return str(event_id)
 
     def stopped(self) -> Deferred[None]:
-        """End what runs in the background, and the alerts."""
+        """End the background work, and the alerts."""
         self.server.background.stopService()
         return self.alerts.stopService()
 

@@ -26,7 +26,7 @@ class ExcerptTests(SynchronousTestCase):
     """One excerpt, out of a text."""
 
     def marked(self, line: int, where: str, source: str = MANIFEST) -> str:
-        """Return what is marked."""
+        """Return the marked text."""
         found = excerpt_of(source, line, where)
         assert found is not None
         return found.text[found.start : found.start + found.length]

@@ -21,7 +21,7 @@ from harn.model.problem import Problem
 
 class StubReactor:
     """
-    Runs what was asked for when it runs, then stops.
+    Runs the calls that were scheduled when it runs, then stops.
 
     :ivar meanwhile: what happens while it runs.
     """
@@ -88,7 +88,7 @@ class ProblemsTests(SynchronousTestCase):
 
 
 class StubService:
-    """Notes what is asked of it."""
+    """Records its calls."""
 
     exit_code = 3
 

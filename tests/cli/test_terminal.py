@@ -96,7 +96,7 @@ class TerminalTests(SynchronousTestCase):
     """Tables and colours."""
 
     def inspected(self, dispatches: int) -> str:
-        """Return what ``inspect`` shows, without colours."""
+        """Return the output of ``inspect``, without colours."""
         stream = io.StringIO()
         print_inspection(convert(FOUND, Inspection), dispatches, Console(file=stream, width=120))
         return stream.getvalue()

@@ -157,5 +157,5 @@ class Browser:
 
 
 def between(text: str, before: str, after: str) -> str:
-    """Return what stands between two texts, the first time."""
+    """Return the text between two others, the first time."""
     return text.partition(before)[2].partition(after)[0]

@@ -101,7 +101,7 @@ class JobsWorld:
         return asked(operation, self.service, ChangeOne(event_id=event_id, **more))
 
     def turns(self, count: int = 50) -> None:
-        """Call what the reactor is to call at once, so often, without time passing."""
+        """Run the calls that the reactor is to make at once, so often, without time passing."""
         self.clock.pump([0.0] * count)
 
     def jobs(self) -> list[Job]:

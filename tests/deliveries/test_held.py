@@ -201,5 +201,5 @@ class HeldTests(SynchronousTestCase):
         self.assertEqual(RecordedHolds.of(pauses, None).holds(START).of("other"), Hold("paused"))
 
     def gates_at(self, now: float) -> Any:
-        """Return what the gates hold now, said to be so at a time."""
+        """Return the holds of the gates, as if they were those at a time."""
         return self.world.dispatcher.gates.holds(now)

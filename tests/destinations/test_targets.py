@@ -124,7 +124,7 @@ class CatalogTests(SynchronousTestCase):
         """Of two plugins for one scheme one is used, and the other is a problem; harn's own always wins."""
 
         class Other(LocalPlugin):
-            """Claims what is harn's."""
+            """Claims a scheme of harn's."""
 
         catalog = DestinationCatalog.of([Other(), LocalPlugin()])
         self.assertIs(type(catalog.plugin("local")), LocalPlugin)

@@ -77,7 +77,7 @@ class DelayTests(SynchronousTestCase):
 
     @given(ATTEMPT, BY_BACKOFF)
     def test_never_shorter_than_the_wait_before(self, attempt: int, retry: RetrySpec) -> None:
-        """Without what is random no backoff waits less before a later attempt."""
+        """Without jitter no backoff waits less before a later attempt."""
         self.assertLessEqual(full_delay(attempt, retry), full_delay(attempt + 1, retry))
 
     @given(SECONDS, st.floats(min_value=0.001, max_value=86400.0))

@@ -142,7 +142,7 @@ class FailedTests(SynchronousTestCase):
         self.assertEqual((found.dead.reason, found.dead.error_class), ("binding_removed", "handler_error"))
 
     def test_predicate_is_not_asked_again_once_it_said_yes(self) -> None:
-        """Only what proves that the handler ran proves that; what had passed stays passed."""
+        """Only errors of a handler that ran show that its predicate passed; a delivery that had passed stays passed."""
         proofs = (HandlerRaised, HandlerRejected, HandlerRetryAfter, ResultInvalid, ResultTooLarge)
         for error in ERRORS:
             self.assertEqual(fail(error).passed, isinstance(error, proofs), error)

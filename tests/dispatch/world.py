@@ -66,7 +66,7 @@ class World:
     # Reloading
 
     def adopt(self, triggers: Mapping[str, TriggerSpec], code: Mapping[str, str] | None = None) -> None:
-        """Perform what adopting a generation of these triggers does to registry and interpreters."""
+        """Apply the adoption of a generation of these triggers to registry and interpreters."""
         code = {} if code is None else code
         definitions = {each: definition(of, code.get(each, "code-1")) for each, of in triggers.items()}
         plan = reconcile(self._definitions, definitions)

@@ -72,7 +72,7 @@ class TriggersTests(PlanCase):
     """What happens to each trigger."""
 
     def test_nothing(self) -> None:
-        """Of what stays the same nothing is said."""
+        """Triggers that stay the same are not listed."""
         inputs = self.folder.read(trigger_text("a"))
         self.assertEqual(self.plan(inputs, inputs), NOTHING)
 

@@ -145,7 +145,7 @@ class ServerCase(SynchronousTestCase):
     # What handlers saw
 
     def seen(self) -> list[dict[str, Any]]:
-        """Read what handlers noted so far."""
+        """Read the notes of handlers so far."""
         if not self.seen_path.exists():
             return []
         return [json.loads(line) for line in self.seen_path.read_text().splitlines()]

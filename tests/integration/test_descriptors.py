@@ -38,7 +38,7 @@ class DescriptorTests(ServerCase):
         self.environ |= {"TEST_IMPORTS": str(self.notes), "PYTHONPATH": os.pathsep.join(paths)}
 
     def imports(self, server: ServerProcess) -> list[str]:
-        """Return what the server itself has imported."""
+        """Return the modules that the server itself has imported."""
         lines = (line.split() for line in Path(self.notes).read_text().splitlines())
         return [name for pid, name in lines if int(pid) == server.pid]
 

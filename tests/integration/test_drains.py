@@ -35,7 +35,7 @@ class DrainCase(ServerCase):
         self.assertIn("gh", report["summary"]["modified"], report)
 
     def drains(self, server: ServerProcess) -> list[dict[str, Any]]:
-        """Return what drains."""
+        """Return the draining versions."""
         answer = server.admin("GET", "/admin/drains")
         self.assertEqual(answer.status, 200, answer)
         found: list[dict[str, Any]] = answer.json()["drains"]

@@ -141,7 +141,7 @@ class QueuedTests(InFlightCase):
         self.assertEqual(self.versions(*keys), expected)
 
     def queued_on(self, server: ServerProcess, version: int) -> int:
-        """Count what a version holds beyond its running handler, as its leases tell."""
+        """Count the deliveries of a version beyond its running handler, by its leases."""
         [binding] = [each for each in server.bindings() if each["version"] == version]
         return int(binding["in_flight"]) - 1
 

@@ -39,7 +39,7 @@ class MatchingTests(SharedServerCase):
         self.assertEqual(self.received(server), before + 8)
 
     def received(self, server: ServerProcess) -> int:
-        """Count what the trigger has received, as the metrics tell."""
+        """Count the received events of the trigger, by the metrics."""
         metrics = server.request("GET", "/metrics").body.decode()
         [count] = re.findall(r'^harn_trigger_received_total\{provider="github",trigger_id="gh"\} (\d+)', metrics, re.M)
         return int(count)

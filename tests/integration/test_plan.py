@@ -269,7 +269,7 @@ class ReplayTests(PlanCase):
     """``--replay``."""
 
     def kinds(self, answer: dict[str, Any]) -> dict[str, tuple[str, str]]:
-        """Return what is treated differently: before and now, by kind."""
+        """Return the events that are treated differently: before and now, by kind."""
         return {each["kind"]: (each["before"], each["now"]) for each in answer["different"]}
 
     def deliver(self, server: ServerProcess, *actions: str) -> list[Answer]:

@@ -99,7 +99,7 @@ class FailureCase(ServerCase):
         self.environ["PYTHONPATH"] += ":" + str(self.directory / "site")
 
     def likeness(self, server: ServerProcess) -> dict[str, Any]:
-        """Return what a failed reload must not change."""
+        """Return everything that a failed reload must not change."""
         live = server.generation()
         return {
             "generation": [live[name] for name in ("generation", "digest", "source", "actor")],

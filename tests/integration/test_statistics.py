@@ -62,7 +62,7 @@ class ExampleTests(SharedServerCase):
 
 class StatisticsTests(ServerCase):
     def figures(self, trigger_id: str) -> dict[str, Any]:
-        """Return what ``inspect`` says of a trigger, by a running server or without one."""
+        """Return the figures of a trigger in ``inspect``, by a running server or without one."""
         found = [each for each in self.checked("inspect")["triggers"] if each["id"] == trigger_id]
         self.assertTrue(found)
         return {name: found[0][name] for name in FIGURES}
@@ -73,7 +73,7 @@ class StatisticsTests(ServerCase):
         return tuple(found[name] for name in FIGURES[:5])
 
     def stats(self) -> dict[str, tuple[int, ...]]:
-        """Return what ``stats`` says: accepted, succeeded, failed, dead and refused by trigger id."""
+        """Return the figures of ``stats``: accepted, succeeded, failed, dead and refused by trigger id."""
         found = self.checked("stats", "--window", "1h")
         for each in found["triggers"]:
             if each["succeeded"] + each["failed"]:
@@ -85,7 +85,7 @@ class StatisticsTests(ServerCase):
         return {each["id"]: tuple(each[name] for name in names) for each in found["triggers"]}
 
     def in_state_file(self, server: ServerProcess, trigger_id: str) -> dict[str, Any]:
-        """Return what the state file says of a trigger."""
+        """Return the entry of a trigger in the state file."""
         (found,) = (each for each in server.state()["triggers"] if each["id"] == trigger_id)
         return {name: found[name] for name in FIGURES}
 

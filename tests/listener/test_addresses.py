@@ -14,7 +14,7 @@ from tests.listener.world import signed
 
 class SenderTests(SynchronousTestCase):
     def test_behind_proxies(self) -> None:
-        """Only what trusted proxies say counts, from the right; what the sender wrote itself does not."""
+        """Only addresses that trusted proxies added count, from the right; those that the sender wrote do not."""
         proxies = read_networks(("10.0.0.0/8", "fd00::/8"))
         for peer, forwarded, expected in (
             ("203.0.113.9", "198.51.100.1", "203.0.113.9"),

@@ -139,7 +139,7 @@ class DecidedEarlyTests(ChannelCase):
         self.assertTrue(self.wire.closing)
 
     def test_saturated(self) -> None:
-        """When what is not durable is over its bound, 503 with Retry-After comes with the headers."""
+        """When too much is not durable yet, 503 with Retry-After comes with the headers."""
         self.world.admission.apply(AdmissionSettings(max_pending_events=1), ())
         self.world.store.writer.held = True
         self.world.wire().send(signed_post("/hooks/gh"))

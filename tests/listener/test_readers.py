@@ -80,7 +80,7 @@ class ReadersTests(SynchronousTestCase):
         return connection
 
     def seen(self) -> list[list[Any]]:
-        """Return what each connection has seen."""
+        """Return the bytes that each connection has received."""
         return [connection.seen for connection in self.connections]
 
     def test_all_in_one_call(self) -> None:

@@ -226,7 +226,7 @@ class World:
         receiver.close()
 
     def in_thread(self, function: Callable[..., Any], /, *arguments: Any) -> Deferred[Any]:
-        """Keep what should run in a thread until the test runs it."""
+        """Keep the calls for a thread until the test runs them."""
         waiting: Deferred[Any] = Deferred()
 
         def run() -> None:

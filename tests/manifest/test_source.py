@@ -14,7 +14,7 @@ class ReadTests(SynchronousTestCase):
     """`read_manifest`."""
 
     def refusal(self, path: str) -> str:
-        """Return what is said about a file that cannot be read."""
+        """Return the message about a file that cannot be read."""
         error = self.assertRaises(ManifestInvalid, read_manifest, path)
         self.assertEqual(error.stage, "parse")
         return str(error)

@@ -35,7 +35,7 @@ class StateTests(SynchronousTestCase):
             self.assertFalse(state.may_become(REPLAYED) or state.may_become(DISCARDED), state)
 
     def test_done_only_by_running(self) -> None:
-        """Only what runs is ever done."""
+        """Only a running delivery becomes done."""
         self.assertEqual({state for state in State if state.may_become(DONE)}, {RUNNING})
 
     def test_names(self) -> None:

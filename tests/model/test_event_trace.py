@@ -43,7 +43,7 @@ def envelope(**changes: Any) -> Envelope:
 
 
 def contexts(sampler: Sampler = Sampler()) -> TraceContexts:  # noqa: B008  # frozen
-    """Make what gives traces."""
+    """Make a source of traces."""
     return TraceContexts(sampler, Random(7))
 
 

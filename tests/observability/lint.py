@@ -28,7 +28,7 @@ LABELS = frozenset(
 
 
 def findings(text: str) -> Iterator[str]:
-    """Yield what is wrong with an exposition."""
+    """Yield the faults of an exposition."""
     yield from _of_text(text)
     names: set[str] = set()
     for family in text_string_to_metric_families(text):

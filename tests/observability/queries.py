@@ -75,7 +75,7 @@ def replaced(query: str) -> str:
 
 
 def findings(query: str, server: Shown) -> Iterator[str]:
-    """Yield what is wrong with a query: a name, a label or a value of a label that the server does not show."""
+    """Yield the faults of a query: a name, a label or a value of a label that the server does not show."""
     try:
         tree = promql_parser.parse(query)
     except ValueError as error:

@@ -257,7 +257,7 @@ class LoggingTests(SynchronousTestCase):
         return publisher
 
     def log_file(self) -> str:
-        """Return what the log file holds."""
+        """Return the content of the log file."""
         with open(os.path.join(self.state_dir, "logs", "orchestrator.log"), encoding="utf-8") as file:
             return file.read()
 

@@ -242,7 +242,7 @@ class StreamTests(SynchronousTestCase):
         self.stream = text_stream(self.output, 1)
 
     def written(self) -> list[bytes]:
-        """Return what was written, a record each."""
+        """Return the output, a record each."""
         self.assertTrue(self.output.mark().wait(WAIT))
         return self.device.written
 

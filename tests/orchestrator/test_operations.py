@@ -54,7 +54,7 @@ class OperationsTests(SynchronousTestCase):
 
     @staticmethod
     def operations_of(world: World) -> ServerService:
-        """Make what the operations on a server ask."""
+        """Make the services of the operations on a server."""
         snapshot = ServerSnapshot(FACTS, ServerState(generation=1, digest="d", pinned=False, bindings=(), counts={}))
         status: Any = SimpleNamespace(snapshot=lambda: snapshot)
         return ServerService(

@@ -77,7 +77,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class NotingReactor:
-    """Keeps what is to be called from threads, and when it runs."""
+    """Keeps the calls from threads, and the calls at its start."""
 
     def __init__(self) -> None:
         self.called: list[Any] = []
@@ -208,7 +208,7 @@ class TerminalTests(SynchronousTestCase):
         self.patch(self.terminal, "is_in_foreground", self.in_foreground)
 
     def in_foreground(self) -> bool:
-        """Return what the test says; None: the terminal is gone."""
+        """Return the answer of the test; None: the terminal is gone."""
         if self.answer is None:
             raise OSError(5, "Input/output error")
         return self.answer

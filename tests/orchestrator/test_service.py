@@ -114,7 +114,7 @@ class ServiceCase(TestCase):
         return service._server
 
     def state(self) -> dict[str, Any]:
-        """Return what the state file says."""
+        """Return the content of the state file."""
         found = read_state(self.options.state_dir)
         assert found is not None
         return found

@@ -57,7 +57,7 @@ class PrivacyTests(SynchronousTestCase):
         path.chmod(0o666)
 
     def keep(self, event: Any) -> None:
-        """Keep what is said at warning."""
+        """Keep the records at warning."""
         if event.get("log_namespace") == "harn" and event["log_level"].name == "warn":
             self.lines.append(event["log_format"].format(**event))
 

@@ -79,12 +79,12 @@ class Content:
         return cls(text, {module: code[module] for module in sorted(used)}, dict(wishes))
 
     def of_trigger(self, trigger_id: str) -> tuple[Wish, int]:
-        """Return what makes a version of a trigger this one."""
+        """Return the value that identifies a version of a trigger."""
         wish = self.wishes[trigger_id]
         return wish, self.code[wish.module]
 
     def changes(self, following: Content) -> dict[str, tuple[str, ...]]:
-        """Return what adopting another content does to each trigger."""
+        """Return the changes of each trigger when another content is adopted."""
         mine, others = self.wishes.keys(), following.wishes.keys()
         both = sorted(mine & others)
         modified = tuple(each for each in both if self.of_trigger(each) != following.of_trigger(each))
@@ -293,7 +293,7 @@ class Notebook:
             fate.is_rejected = is_rejected
 
     def look(self, rows: Mapping[str, Row]) -> None:
-        """Hold what the store has against what is expected: every event once, in a state that has a reason."""
+        """Compare the store with the expected content: every event once, in a state that has a reason."""
         self.hold(rows.keys() == self.fates.keys(), "missing", self.fates.keys() ^ rows.keys())
         for event_id, row in rows.items():
             fate, state = self.fates[event_id], row.stored.state
@@ -368,12 +368,12 @@ def served(world: World) -> list[int]:
 
 
 def row_of(world: World, event_id: str) -> Row:
-    """Return what the store holds of an event."""
+    """Return the stored row of an event."""
     return rows_of(world)[event_id]
 
 
 def rows_of(world: World) -> dict[str, Row]:
-    """Return what the store holds of each event, also while it pretends to be away."""
+    """Return the stored row of each event, also while the store pretends to be away."""
     rows: dict[str, Row] = {}
     letters = world.store.query("SELECT id, reason, error_class, error FROM deliveries WHERE state = 3")
     dead = {row[0]: DeadLetter(reason=row[1], error_class=row[2], error=row[3]) for row in letters}

@@ -321,7 +321,10 @@ class ServerMachine(RuleBasedStateMachine):
         after.clock.advance(0)
 
     def on_trial(self) -> Any:
-        """Return what goes on over a restart: ramps, each with its share and its next step, and the probation."""
+        """
+        Return the rollouts that continue over a restart: ramps, each with its share and its next step, and the
+        probation.
+        """
         ramps = {
             record.trigger_id: (
                 record.state,

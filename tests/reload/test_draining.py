@@ -54,7 +54,7 @@ class DrainTests(GenerationCase):
         self.assertTrue(self.reloaded().ok)
 
     def described(self) -> list[tuple[str, int, float, float | None]]:
-        """Describe what drains: times as seconds from the start."""
+        """Describe the draining versions: times as seconds from the start."""
         return [
             (each.binding.key, each.generation, each.since - START, each.deadline and each.deadline - START)
             for each in self.world.drains.describe()

@@ -170,13 +170,13 @@ class ReloadMachine(ServerMachine):
 
     @rule(source=st.sampled_from(("cli", "signal", "file_watch")), force=st.booleans(), is_matched=st.booleans())
     def reload(self, source: str, force: bool, is_matched: bool) -> None:
-        """Reload what is on disk."""
+        """Reload the files on disk."""
         etag = self.world.coordinator.etag if is_matched else None
         self.reloaded(source=source, force=force, if_match=etag)
 
     @rule(ramp=st.sampled_from((None, 0.0, 0.5, 0.75)), terms=TERMS)
     def reload_on_trial(self, ramp: float | None, terms: dict[str, Any]) -> None:
-        """Reload what is good on probation, on a ramp, or both."""
+        """Reload good files on probation, on a ramp, or both."""
         self.save()
         self.reloaded(**{**terms, **({} if ramp is None else {"ramp": ramp})})
 
@@ -277,7 +277,7 @@ class ReloadMachine(ServerMachine):
         assert not self.unanswered
 
     def deeds(self) -> list[Callable[[], object]]:
-        """Return what may happen while a reload runs."""
+        """Return the actions that may happen while a reload runs."""
         deeds: list[Callable[[], object]] = [
             lambda: self.deliver("a"),
             lambda: self.storm("a", fails=True),

@@ -62,7 +62,7 @@ class DrainOperationsTests(GenerationCase):
         return Deferred.fromCoroutine(running)
 
     def shown(self, service: DrainService) -> list[dict[str, Any]]:
-        """Return what is shown, as JSON."""
+        """Return the description, as JSON."""
         found: list[dict[str, Any]] = msgspec.to_builtins(self.successResultOf(self.listing(service)))["drains"]
         return list(found)
 

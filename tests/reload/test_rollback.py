@@ -182,7 +182,7 @@ class RollbackTests(CoordinatorCase):
         self.assertEqual(report.generation, 4)
 
     def renew(self) -> Any:
-        """Request what the watcher asks for when a secret changes after a rollback."""
+        """Request the reload that the watcher requests when a secret changes after a rollback."""
         coordinator = self.world.coordinator
         return self.reloaded(source="file_watch", recall=coordinator.generation, if_match=coordinator.etag)
 
@@ -375,7 +375,7 @@ class RestartTests(CoordinatorCase):
         self.assertEqual(self.world.code_of(self.world.version("a")), HANDLERS.encode())
 
     def test_content_lost(self) -> None:
-        """Where what was rolled back to is gone, the files are what there is."""
+        """Where the generation of the rollback is gone, the files are adopted."""
         self.world.store.query("DELETE FROM bundles")
         report = self.restart()
         self.assertEqual((report.ok, report.generation, report.recalled), (True, 4, None))

@@ -21,7 +21,7 @@ class Work:
     pending: PendingImport | None
 
     def doing(self) -> str:
-        """Return what it waits for."""
+        """Return the file that it waits for."""
         return "" if self.pending is None else str(self.pending)
 
     def importing(self) -> PendingImport | None:

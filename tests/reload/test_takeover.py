@@ -44,7 +44,7 @@ class TakeoverCase(CoordinatorCase):
         return [each.number for each in self.successResultOf(self.world.store.generations.history(10))]
 
     def kept(self, name: str) -> Any:
-        """Return what the store keeps."""
+        """Return the stored values."""
         return self.successResultOf(self.world.store.checkpoints.get(name))
 
     def renumber(self) -> None:

@@ -292,7 +292,7 @@ class RestartTests(SchedulesCase):
         return self.ticks(again)
 
     def test_catch_up(self) -> None:
-        """Of what was missed nothing, the last or everything is fired late; what fired before does not again."""
+        """Of the missed ticks none, the last or all are fired late; a tick that has fired does not fire again."""
         self.assertEqual(self.missed("skip"), [0.0, 6.0])
         self.assertEqual(self.missed("latest"), [0.0, 5.0, 6.0])
         self.assertEqual(self.missed("all"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
@@ -357,7 +357,7 @@ class ListTests(SchedulesCase):
     """What is due next, for people."""
 
     def listed(self, world: World, **wanted: Any) -> Any:
-        """Return what the operation answers."""
+        """Return the answer of the operation."""
         caller = Caller(actor="test", role=Role.READ)
         answering: Any = list_schedule.run(
             TimedTriggers(world.server[Schedules], world.server[Polls]), caller, ListSchedule(**wanted)

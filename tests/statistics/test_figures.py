@@ -30,7 +30,7 @@ HANDLERS = {("gh", 1): "h:old", ("gh", 2): "h:new", ("gh", 3): "h:new"}
 
 class GatheredTests(SynchronousTestCase):
     def gathered(self, attempts: Span = ATTEMPTS, deliveries: Span = DELIVERIES) -> Gathered:
-        """Return what was read of a window with so many attempts and deliveries: 108 and 240 of them."""
+        """Return the figures of a window with so many attempts and deliveries: 108 and 240 of them."""
         ended = (
             AttemptGroup("gh", 1, "failed", 5.0, 10),
             AttemptGroup("gh", 2, "success", 0.1, 89),
@@ -46,7 +46,7 @@ class GatheredTests(SynchronousTestCase):
         return found
 
     def shown(self, trigger: str | None = None, gathered: Gathered | None = None) -> Stats:
-        """Return what is shown of the hour before 7200."""
+        """Return the statistics of the hour before 7200."""
         wanted = ShowStats(window=Period.parse("1h"), trigger=trigger)
         ended = Ended({"gh": 3}, {"gh": 4, "strange": 1})
         return describe_stats(wanted, 7200.0, gathered or self.gathered(), HANDLERS, ended, ("gh", "idle"))

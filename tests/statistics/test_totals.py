@@ -44,11 +44,11 @@ class TotalsCase(SynchronousTestCase):
         self.server.lifecycle.emit(RequestRefused("gh", "webhook", (), status))
 
     def flush(self) -> None:
-        """Add what was counted to the store."""
+        """Add the counts to the store."""
         self.successResultOf(self.asked(self.totals.flush()))
 
     def stored(self) -> dict[str, tuple[int, int]]:
-        """Return what the store counts as accepted and refused."""
+        """Return the stored counts of accepted and refused."""
         found = self.successResultOf(self.server.store.totals.totals())
         return {key: (each.accepted, each.refused) for key, each in found.items()}
 
@@ -58,7 +58,7 @@ class TotalsCase(SynchronousTestCase):
         return Deferred.fromCoroutine(coroutine)
 
     def counted(self, trigger_id: str = "gh") -> tuple[int, int]:
-        """Return what is shown as accepted and refused."""
+        """Return the shown counts of accepted and refused."""
         total = self.totals.of(trigger_id)
         return total.accepted, total.refused
 

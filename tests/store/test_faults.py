@@ -24,7 +24,7 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(operations_of(World().store), APART | WRITES.keys() | READS.keys())
 
     def expected(self, operation: Operation) -> tuple[Any, Any]:
-        """Return what an operation gives, and leaves, where nothing fails."""
+        """Return the result of an operation, and the rows that it leaves, where nothing fails."""
         world = World()
         result = self.successResultOf(operation(world))
         return shown(result), world.dump()

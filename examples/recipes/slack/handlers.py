@@ -17,7 +17,7 @@ def forward(event: TriggerEvent, context: Context) -> dict:
 
 
 def line_of(event: TriggerEvent) -> str:
-    """Return what the channel shows; text of others is escaped as Slack wants it, so that it cannot mention anyone."""
+    """Return the line for the channel; text of others is escaped for Slack, so that it cannot mention anyone."""
     body = event.provider_payload["raw"]
     what, where = ("issue", body["issue"]) if "issue" in body else ("release", body["release"])
     title = where.get("title") or where.get("name") or where.get("tag_name") or ""

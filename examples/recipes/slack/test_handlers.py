@@ -13,7 +13,7 @@ EVENT = Path(__file__).parent / "event.json"
 
 
 class Slack(BaseHTTPRequestHandler):
-    """Keeps what is posted, and answers as the test says."""
+    """Keeps the posted messages, and answers as the test says."""
 
     def do_POST(self):
         self.server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))

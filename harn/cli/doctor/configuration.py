@@ -52,7 +52,7 @@ def rows_of_problems(label: str, problems: Iterable[Problem]) -> Iterator[Row]:
 
 
 def check_code(subject: Subject) -> Iterator[Row]:
-    """Check what the manifest names: modules, functions, settings of connectors; in a process of its own."""
+    """Check the modules, functions and settings of connectors that the manifest names; in a process of its own."""
     if subject.manifest is None:
         yield skipped(CODE, "the manifest has problems")
         return

@@ -90,7 +90,7 @@ class Diagnosis(Result, frozen=True, kw_only=True):
 
 
 def diagnosis(rows: Sequence[Row]) -> Diagnosis:
-    """Return what is printed as JSON."""
+    """Return the document of ``--json``."""
     counts = count_by_status(rows)
     worst = "fail" if counts["FAIL"] else "warn" if counts["WARN"] else "ok"
     return Diagnosis(

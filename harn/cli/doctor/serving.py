@@ -145,7 +145,7 @@ def check_listener(subject: Subject) -> Iterator[Row]:
 
 
 def errno_of_bind(asked: Bind) -> int | None:
-    """Return what the system says to a try to bind an address; None where it can be had."""
+    """Return the system's error for a try to bind an address; None where it can be bound."""
     host = {"localhost": "127.0.0.1"}.get(asked.host, asked.host)
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as tried:
@@ -251,7 +251,7 @@ def address_of(spec: TriggerSpec) -> tuple[str, str, int] | None:
 
 
 def error_of_connection(host: str, port: int) -> str:
-    """Return what keeps a connection from being made; empty when nothing does."""
+    """Return the error of a try to connect; empty when there is none."""
     try:
         socket.create_connection((host, port), timeout=REACHED_WITHIN).close()
     except (OSError, UnicodeError) as error:

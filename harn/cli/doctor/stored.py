@@ -128,7 +128,7 @@ def row_of_clock(now: float, stamps: Mapping[str, float], is_synchronized: bool 
 
 
 def check_dispatcher(subject: Subject) -> Iterator[Row]:
-    """Check what is under way, by the server or else by its store."""
+    """Check the unfinished deliveries, by the server or else by its store."""
     inspection = subject.serving.inspection
     if inspection is not None and isinstance(inspection.dispatcher, InHand):
         in_hand = inspection.dispatcher

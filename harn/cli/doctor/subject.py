@@ -85,7 +85,7 @@ class Subject:
 def read_subject(
     options: ServeOptions, location: ServerLocation, environ: Mapping[str, str], *, network: bool, now: float
 ) -> Subject:
-    """Read what the checks share; what cannot be read is left to the check that it concerns."""
+    """Read the facts that the checks share; one that cannot be read is left to the check that it concerns."""
     pid = holder(options.state_dir)
     served = environ_of(pid) if pid else None
     manifest, problems = read_checked(options)

@@ -96,7 +96,7 @@ class A2aPushSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.jwks_url is not None or self.inline_jwks is not None
 
     def problems(self) -> Sequence[SettingProblem]:
-        """Return what is wrong with the values."""
+        """Return the problems of the values."""
         seconds, found = seconds_of(self.leeway, "leeway")
         problems = list(found)
         if seconds > LONGEST_LEEWAY:

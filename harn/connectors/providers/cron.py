@@ -60,7 +60,7 @@ class CronSettings(msgspec.Struct, frozen=True, kw_only=True):
         return 0.0 if self.jitter is None else parse_duration(self.jitter)
 
     def problems(self) -> Sequence[SettingProblem]:
-        """Return what is wrong with the values."""
+        """Return the problems of the values."""
         found = [*check_schedule(self.schedule), *check_timezone(self.timezone)]
         return found if self.jitter is None else [*found, *seconds_of(self.jitter, "jitter")[1]]
 

@@ -20,7 +20,7 @@ _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def _entity(message: Message) -> str | None:
-    """Return what the event is about, for example ``issue_label``."""
+    """Return the entity of an event, for example ``issue_label``."""
     name = word(message.at("type"))
     return None if name is None else _CAPITAL.sub("_", name).lower()
 

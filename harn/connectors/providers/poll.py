@@ -72,7 +72,7 @@ class PollSettings(msgspec.Struct, frozen=True, kw_only=True):
         return 0.0 if self.jitter is None else parse_duration(self.jitter)
 
     def problems(self) -> Sequence[SettingProblem]:
-        """Return what is wrong with the values."""
+        """Return the problems of the values."""
         found: list[SettingProblem] = []
         if (self.every is None) == (self.schedule is None):
             message = "is missing" if self.every is None else "is given, and so is schedule"
@@ -124,7 +124,7 @@ class Polled:
 
 def read_polled(result: bytes, trigger_id: str, cursor: bytes) -> Polled:
     """
-    Return what a call found.
+    Return the result of a call.
 
     :param result: what the function returned, as JSON: an `Answer`, or ``null`` for no news.
     :param cursor: the one that it was given, as JSON.

@@ -101,7 +101,7 @@ class TwilioScheme:
 
 def _signed_after_url(request: InboundRequest) -> bytes:
     """
-    Return what is signed after the URL: names and values of a form, sorted; of any other body nothing.
+    Return the bytes that are signed after the URL: names and values of a form, sorted; none of any other body.
 
     :raises SignatureMismatch: the query has another digest of the body, or none that it needs; or it is not a form.
     """

@@ -112,7 +112,7 @@ def check_database(connection: sqlite3.Connection, noted: Mark | None = None) ->
 
 
 def _damages(connection: sqlite3.Connection) -> list[Finding]:
-    """Return what SQLite finds: pages, cells and the entries of indices."""
+    """Return the findings of SQLite: pages, cells and the entries of indices."""
     found = [line for (line,) in connection.execute(f"PRAGMA integrity_check({MOST_FINDINGS})")]
     if found == ["ok"]:
         return []
@@ -163,7 +163,7 @@ def _described(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
 
 
 def _losses(connection: sqlite3.Connection, noted: Mark) -> Iterator[Finding]:
-    """Yield what was on disk once and is not there."""
+    """Yield the records that were on disk once and are not there."""
     short = shortfall(noted, Mark.found(connection, Session(connection, 0).numbers))
     if short:
         yield Finding(what=f"what was on disk once is missing: {', '.join(short)}", hint=RESTORE)
@@ -179,7 +179,7 @@ _GENERATIONS = "SELECT coalesce(max(number), 0), count(*) FROM generations WHERE
 
 def read_contents(connection: sqlite3.Connection) -> Contents:
     """
-    Count what a database of harn's holds; reads the whole of some tables.
+    Count the rows of a database of harn's; reads the whole of some tables.
 
     :raises sqlite3.Error: it cannot be read.
     """

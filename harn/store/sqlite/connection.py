@@ -63,7 +63,7 @@ def connect_reader(path: str) -> sqlite3.Connection:
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Run what reads within one transaction, so that all of its statements see one state."""
+    """Run statements within one transaction, so that all of them see one state."""
     connection.execute("BEGIN")
     try:
         yield connection

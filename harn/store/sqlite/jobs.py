@@ -238,7 +238,7 @@ def still_pending(session: Session, job_id: int, delivery_ids: Sequence[int]) ->
 
 
 def note(session: Session, job_id: int, outcomes: Sequence[ItemOutcome]) -> None:
-    """Write down what happened to pending items, and count it."""
+    """Write the outcomes of pending items, and count them."""
     if not outcomes:
         return
     session.connection.executemany(

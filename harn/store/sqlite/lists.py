@@ -146,7 +146,7 @@ class SQLiteDeliveryLists(Idea):
 
 
 def _running(lists: SQLiteDeliveryLists | None) -> Running:
-    """Return what runs; nothing does where no server has the store open."""
+    """Return the deliveries that run; none where no server has the store open."""
     return {} if lists is None or lists.nothing_runs else lists._executor.notes.read()
 
 

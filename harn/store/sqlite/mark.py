@@ -94,7 +94,7 @@ class HighWaterMark:
 
     def read(self) -> Mark | None:
         """
-        Return what was noted; None when nothing was, or it is not whole.
+        Return the mark that was written; None when there is none, or it is not complete.
 
         :raises OSError: it is there and cannot be read.
         """

@@ -21,7 +21,7 @@ from harn.store.sqlite.migrations import SCHEMA_VERSION
 @contextmanager
 def write_offline(path: str) -> Iterator[Session]:
     """
-    Run what is written through the session as one transaction; the caller holds the state directory's lock.
+    Run the writes of a session as one transaction; the caller holds the state directory's lock.
 
     :raises StateDirectoryUnusable: there is no database, it is not harn's, or its schema is another one.
     :raises EventLogUnavailable: it cannot be written; nothing was.

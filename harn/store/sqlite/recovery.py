@@ -216,7 +216,7 @@ def _largest(connection: sqlite3.Connection, owners: Collection[int]) -> int | N
 
 
 def _backlog(connection: sqlite3.Connection, without: Collection[int]) -> tuple[Backlog, ...]:
-    """Count what is unfinished in the index alone, which has no owners, and take off what these servers have."""
+    """Count the unfinished deliveries in the index alone, which has no owners, and subtract those of these servers."""
     counts = {(each.trigger_id, each.version): each for each in map(count, connection.execute(BACKLOG))}
     for owner in without:
         for each in map(count, connection.execute(_BACKLOG_OF, (owner,))):

@@ -99,7 +99,7 @@ class Rows:
 
     def write(self) -> None:
         """
-        Write what was added.
+        Write the added rows.
 
         :raises StoreError: a delivery is not there.
         """

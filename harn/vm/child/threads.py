@@ -63,7 +63,7 @@ def interrupt(thread: int) -> None:
 
 
 def withdraw_interrupt(thread: int) -> None:
-    """Clear what `interrupt` raised in a thread, if it has not taken effect."""
+    """Clear the exception that `interrupt` raised in a thread, if it has not taken effect."""
     from ctypes import c_ulong, pythonapi
 
     pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), None)

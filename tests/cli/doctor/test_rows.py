@@ -54,7 +54,7 @@ class DirectoryTests(SynchronousTestCase):
     """State directory, lock, disk, fsync, files."""
 
     def facts(self, **changed: object) -> list[Row]:
-        """Return what is said of a directory."""
+        """Return the facts of a directory."""
         values = {"path": "/s", "mode": 0o700, "user": "harn", "owner": "harn", **changed}
         return list(directory.rows_of_directory(directory.DirectoryFacts(**values)))  # type: ignore[arg-type]
 

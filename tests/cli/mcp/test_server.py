@@ -45,7 +45,7 @@ class ServiceTests(StubCase):
     """`McpService`, in process."""
 
     def asked(self, service: McpService, ask: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Return what ``ask`` got of the SDK's client: an answer, or an error of the protocol."""
+        """Return the result of ``ask`` with the SDK's client: an answer, or an error of the protocol."""
 
         async def talk() -> Any:
             from mcp import MCPError

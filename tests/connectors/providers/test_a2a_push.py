@@ -29,7 +29,7 @@ class A2aPushTests(SynchronousTestCase):
         return event
 
     def payload(self, document: Any) -> tuple[Any, ...]:
-        """Return what a handler sees of a notification: kind, task, state, artifact, sender."""
+        """Return the payload of a notification for a handler: kind, task, state, artifact, sender."""
         body = json.dumps(document).encode()
         payload = seen(self.normalize(body), body)
         return tuple(payload[name] for name in ("kind", "task_id", "task_state", "artifact", "sender"))

@@ -40,7 +40,7 @@ class Claims:
         return held.delivery_id if held is not None and held.is_released else None
 
     def release(self, delivery_id: int) -> None:
-        """Release what a delivery holds, as it is dead."""
+        """Release the claim of a delivery, as it is dead."""
         self._change(delivery_id, is_released=True)
 
     def retake(self, delivery_id: int) -> None:

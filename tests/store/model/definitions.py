@@ -107,7 +107,7 @@ class DefinitionTables:
 
     def trim(self, policy: RetentionPolicy, limit: int, is_needed: Callable[[str, int], bool]) -> int:
         """
-        Remove what is older than the kept generations, up to ``limit`` rows; count them.
+        Remove definitions older than the kept generations, up to ``limit`` rows; count them.
 
         :param is_needed: returns whether an unfinished delivery belongs to a version.
         """

@@ -290,7 +290,7 @@ class DeliveryTables:
         return self._claims.trim(now, limit)
 
     def trim_finished(self, policy: RetentionPolicy, now: float, limit: int) -> int:
-        """Remove what was finished so long ago, up to ``limit``; count it."""
+        """Remove deliveries that were finished so long ago, up to ``limit``; count them."""
         removed = 0
         for states, kept in ((OVER, policy.events), ((DEAD,), policy.dead)):
             old = [row for row in self._finished(*states) if (row.settled_at or 0.0) < now - kept]
