@@ -10,7 +10,7 @@ Everything happens on the reactor thread. A field ``binding`` is a binding versi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -56,6 +56,30 @@ class RequestRefused(Event, frozen=True, gc=False):
     provider: str
     bindings: tuple[str, ...]
     status: int
+
+
+class Answered(Event, frozen=True, gc=False):
+    """
+    A request to a trigger's route has been answered, or its client is gone. Emitted while traces are on.
+
+    :ivar path: of the route; ``method``: of the request; ``headers``: as it had them, names in lower case.
+    :ivar status: of the answer; None where the client disconnected before.
+    :ivar began_at: when its headers were in (seconds, Unix); ``ended_at``: when it was answered.
+    :ivar size: bytes of its body. ``is_verified``: its sender has proved itself.
+    :ivar envelope: of its first event for this trigger, kept or a duplicate; empty for none.
+    """
+
+    trigger_id: str
+    provider: str
+    path: str
+    method: str
+    headers: Mapping[str, str]
+    status: int | None
+    began_at: float
+    ended_at: float
+    size: int
+    is_verified: bool
+    envelope: bytes
 
 
 class HandshakeCaptured(Event, frozen=True, gc=False):

@@ -50,6 +50,7 @@ LAYERS: dict[str, int] = {
     "backup": 5,
     "api_keys": 5,
     "statistics": 5,
+    "traces": 5,
     "listener": 6,
     "watch": 6,
     "upgrade": 6,

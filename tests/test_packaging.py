@@ -92,7 +92,7 @@ class DependencyTests(SynchronousTestCase):
         parsed = ConfigParser()
         parsed.read(SOURCE / "setup.cfg", encoding="utf-8")
         extras = parsed["options.extras_require"]
-        needed = (parsed["options"]["install_requires"], extras["keyring"], extras["mcp"])
+        needed = (parsed["options"]["install_requires"], extras["keyring"], extras["mcp"], extras["otel"])
         lines = [line for text in needed for line in text.split("\n")]
         named = {re.split(r"[ <>=]", line.strip())[0].lower() for line in lines if line.strip()}
         owners = importlib.metadata.packages_distributions()

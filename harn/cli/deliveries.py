@@ -192,6 +192,7 @@ def describe(found: DeliveryDetail) -> Iterator[Line]:
         "kind": found.kind,
         "replay of": found.replay_of,
         "replayed as": found.replayed_as,
+        "trace": found.otel_trace_id or None,
         "error": found.error,
     }
     yield from ((f"  {name}: {value}", "") for name, value in facts.items() if value is not None)

@@ -181,6 +181,9 @@ class DeliveryDetail(DeliveryInfo, frozen=True, kw_only=True):
     attempts: tuple[AttemptInfo, ...] = field()  # type: ignore[assignment]  # here they are listed, elsewhere counted
     result: Any
     event: dict[str, Any]
+    otel_trace_id: (
+        Annotated[str, Meta(description="Its trace, 32 hexadecimal digits; left out while traces are off.")] | UnsetType
+    ) = UNSET
 
 
 class DeadGroupInfo(Struct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ def install(server: Server) -> None:
             in_thread=server.in_thread,
         )
     )
-    service = DeliveryService(reader=reader, coordinator=server[Coordinator])
+    service = DeliveryService(reader=reader, coordinator=server[Coordinator], traces=server.traces)
     server.operations.add(service, *OPERATIONS)
     importer = FixtureImporter(wall=server.wall, registry=server[Registry], intake=server[Intake])
     server.operations.add(importer, *IMPORTING)

@@ -29,6 +29,7 @@ from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.delivery import NewDelivery
 from harn.model.display import NO_SECRETS, SecretSet, describe_unknown
 from harn.model.event import Fixture, encode_envelope, fixture_document, make_fixture, read_fixture
+from harn.model.event_trace import TraceContexts
 from harn.model.references import binding_key, new_event_id, new_trace_id
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import SECRET, Parameters, Period, shown_as
@@ -50,10 +51,15 @@ NonEmpty = Meta(min_length=1)
 
 @frozen(kw_only=True)
 class DeliveryService:
-    """The service behind the operations that read deliveries."""
+    """
+    The service behind the operations that read deliveries.
+
+    :ivar traces: None while traces are off.
+    """
 
     reader: DeliveryReader
     coordinator: Coordinator
+    traces: TraceContexts | None = None
 
     @property
     def known(self) -> SecretSet:
@@ -176,7 +182,10 @@ async def show_delivery(service: DeliveryService, caller: Caller, wanted: ShowDe
     """
     whole = await service.reader.whole(wanted.event_id)
     shown: DeliveryDetail = await service.reader.in_thread(describe_whole, whole, service.known)
-    return shown
+    if service.traces is None:
+        return shown
+    trace = service.traces.of_event(whole.delivery.envelope, whole.delivery.event_id)
+    return structs.replace(shown, otel_trace_id=trace.trace_id)
 
 
 @operation("dead_letters.list", role=Role.READ, route=Get("/dead-letters"))

@@ -24,6 +24,7 @@ from harn.listener.pages import make_pages
 from harn.listener.port import ServerPort
 from harn.listener.push import Push
 from harn.listener.site import HarnSite, Places
+from harn.listener.traced import TracedIngest, TracedPush
 from harn.model.networks import split_sources
 from harn.observability.metrics import GaugeValue, Metrics
 from harn.operations.http import show_api
@@ -48,7 +49,8 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     admission = server.add(Admission(server.reactor, **admission_defaults(server.environ), dispatcher=dispatcher))
     edge = (server.reactor, intake, admission, server.lifecycle, server.in_thread, credentials)
     pages = make_pages(server.metrics, server.readiness, server.in_thread)
-    places = Places(public=Ingest(*edge), credentials=server.add(Push(*edge)), pages=pages)
+    public, push = (Ingest(*edge), Push(*edge)) if server.traces is None else (TracedIngest(*edge), TracedPush(*edge))
+    places = Places(public=public, credentials=server.add(push, Push), pages=pages)
     site = HarnSite(server.reactor, server.metrics, places, wall=server.wall)
     server.add(site, HarnSite, IRouteTable)
     server.services.add_closing(site.refusals.close)

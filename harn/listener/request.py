@@ -80,6 +80,7 @@ class HarnRequest:
     :ivar entered: for its place: bytes that are counted as undurable work, None before they are. ``reached``: on a
         route with a ramp, the versions that were chosen for its events. ``is_taken``: its events are on disk, so that
         no answer is a refusal.
+    :ivar envelopes: while traces are on, those of its first event for each trigger; None before its sender is verified.
     :ivar answered: the status of its answer, None before.
     :ivar web: for a place that answers with Klein: what Klein renders.
     """
@@ -97,6 +98,7 @@ class HarnRequest:
     entered: int | None = None
     reached: frozenset[BindingVersion] = frozenset()
     is_taken = False
+    envelopes: Mapping[str, bytes] | None = None
     answered: int | None = None
     web: WebRequest | None = None
     _pieces: bytearray | None = None

@@ -145,14 +145,18 @@ class TraceContexts:
         if not sender:
             own = self._own(traced.id, traced.trace_id, traced.trace_id, NO_TRACE)
             return structs.replace(own, is_from_request=True) if is_from_request else own
-        flags = sender.flags & RANDOM | (SAMPLED if self._sampler.samples(sender.trace_id, sender) else 0)
-        return EventTrace(
-            sender.trace_id, flags, sender.tracestate, traced.id, traced.trace_id, sender, NO_TRACE, is_from_request
-        )
+        return self._continued(sender, traced.id, traced.trace_id, is_from_request=is_from_request)
 
-    def of_request(self, headers: TraceContext, harn_trace_id: str) -> EventTrace:
-        """Return the trace of a request of which no event was kept; ``harn_trace_id`` is one that was made for it."""
-        own = self._own("", harn_trace_id, harn_trace_id, headers)
+    def of_request(self, sender: TraceContext, harn_trace_id: str, *, trusts: bool) -> EventTrace:
+        """
+        Return the trace of a request of which no event was kept.
+
+        :param harn_trace_id: one that was made for it.
+        :param trusts: continue the sender's trace; else that is only linked to, as anyone may name a trace.
+        """
+        if sender and trusts:
+            return self._continued(sender, "", harn_trace_id, is_from_request=True)
+        own = self._own("", harn_trace_id, harn_trace_id, sender)
         return structs.replace(own, is_from_request=True)
 
     def begin(self, envelope: bytes, event_id: str, now: float) -> AttemptTrace:
@@ -164,6 +168,15 @@ class TraceContexts:
     def new_span_id(self) -> str:
         """Return the id of a span that nothing else will ask for again."""
         return f"{self._random.getrandbits(64) or 1:016x}"
+
+    def _continued(
+        self, sender: TraceContext, event_id: str, harn_trace_id: str, *, is_from_request: bool
+    ) -> EventTrace:
+        """Return a trace that a sender began."""
+        flags = sender.flags & RANDOM | (SAMPLED if self._sampler.samples(sender.trace_id, sender) else 0)
+        return EventTrace(
+            sender.trace_id, flags, sender.tracestate, event_id, harn_trace_id, sender, NO_TRACE, is_from_request
+        )
 
     def _own(self, event_id: str, harn_trace_id: str, named: str, link: TraceContext) -> EventTrace:
         """Return a trace that begins here; its id is that of the UUID in ``named``."""

@@ -310,7 +310,8 @@ def read_gauge(registered: Gauge) -> Metric | None:
     try:
         value = registered.read()
         rows: Rows = value.items() if isinstance(value, Mapping) else [((), value)]
-        return gauge(registered.name, registered.documentation, registered.labelnames, rows)
+        family = counter if registered.only_rises else gauge
+        return family(registered.name, registered.documentation, registered.labelnames, rows)
     except Exception:
         log.failure("the metric {name} cannot be read", name=registered.name)
         return None

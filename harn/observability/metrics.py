@@ -92,12 +92,17 @@ class AlertCounts:
 
 @frozen(kw_only=True)
 class Gauge:
-    """A number that is read at each scrape; ``read`` returns one number, or numbers by label values."""
+    """
+    A number that is read at each scrape; ``read`` returns one number, or numbers by label values.
+
+    :ivar only_rises: it is a counter.
+    """
 
     name: str
     documentation: str
     read: Callable[[], GaugeValue]
     labelnames: tuple[str, ...]
+    only_rises: bool = False
 
 
 class Metrics:
@@ -250,6 +255,10 @@ class Metrics:
         :param read: cheap, called on the reactor thread; one that raises leaves its gauge out of that scrape.
         """
         self.gauges[name] = Gauge(name=name, documentation=documentation, read=read, labelnames=tuple(labelnames))
+
+    def counter(self, name: str, documentation: str, read: Callable[[], GaugeValue]) -> None:
+        """Register a counter as `gauge` registers a gauge; its series is ``<name>_total``."""
+        self.gauges[name] = Gauge(name=name, documentation=documentation, read=read, labelnames=(), only_rises=True)
 
     def scrape(self) -> Scrape:
         """

@@ -21,6 +21,7 @@ from harn.rollout import feature as rollout
 from harn.schedules import feature as schedules
 from harn.server import Install
 from harn.statistics import feature as statistics
+from harn.traces import feature as traces
 
 
 def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Install]:
@@ -29,6 +30,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Ins
 
     :param takes_over: the server takes the place of another program.
     """
+    yield traces.install
     yield publish.install
     yield partial(statistics.install_totals, takes_over=takes_over)
     yield dispatch.install

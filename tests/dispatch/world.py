@@ -38,7 +38,7 @@ class World:
     A registry, a pool of interpreters, an intake and a dispatcher over one store.
 
     :param store: an earlier one that was closed, for a server after a restart.
-    :param options: of the dispatcher.
+    :param options: of the dispatcher; ``traces``: the contexts of attempts, as while traces are on.
     """
 
     def __init__(self, store: PumpedStore | None = None, clock: Clock | None = None, **options: Any) -> None:
@@ -46,6 +46,7 @@ class World:
         if clock is None:
             self.clock.advance(START)
         server = KitServer(self.clock, store=store)
+        server.traces = options.pop("traces", None)
         install_dispatch(server, Limits(**{"max_outstanding": 4, **options}))
         self.wall, self.store, self.makers = server.wall, server.store, server.interpreters
         self.metrics, self.lifecycle = server.metrics, server.lifecycle

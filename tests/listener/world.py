@@ -30,6 +30,7 @@ from harn.listener.pages import make_pages
 from harn.listener.phases import Limits
 from harn.listener.push import Push
 from harn.listener.site import HarnSite, Places
+from harn.listener.traced import TracedIngest, TracedPush
 from harn.manifest.model import TriggerSpec
 from harn.manifest.settings import OrchestratorSettings
 from harn.model.delivery import NewDelivery
@@ -170,7 +171,7 @@ class World:
     def handed_over(self) -> None:
         """See `Dispatcher.handed_over`."""
 
-    def __init__(self, limits: Limits | None = None, clock: Any = None) -> None:
+    def __init__(self, limits: Limits | None = None, clock: Any = None, *, is_traced: bool = False) -> None:
         self.clock = Clock() if clock is None else clock
         if clock is None:
             self.clock.advance(START)
@@ -192,13 +193,13 @@ class World:
         self.readiness.phase = None
         self.recorded: list[tuple[str, str, Mapping[str, Any]]] = []
         parts = (self.clock, self.intake, self.admission, self.lifecycle, self.in_thread, self.credentials)
-        self.ingest = Ingest(*parts)
+        self.ingest = TracedIngest(*parts) if is_traced else Ingest(*parts)
         self.site = HarnSite(
             self.clock,
             self.metrics,
             Places(
                 public=self.ingest,
-                credentials=Push(*parts),
+                credentials=TracedPush(*parts) if is_traced else Push(*parts),
                 pages=make_pages(self.metrics, self.readiness, maybeDeferred),
             ),
             limits=limits,
