@@ -7,13 +7,14 @@ TRIAL ?= -m twisted.trial
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test lint docs twisted clean
+.PHONY: help run test lint docs screenshots twisted clean
 
 help:
 	@echo "make run    start the orchestrator on examples/quickstart; Ctrl-C ends it"
 	@echo "make test   run all tests"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation's site in site/"
+	@echo "make screenshots   a picture of every page of the console, in screenshots/"
 	@echo "make twisted VERSION=lowest   run tests with another Twisted: lowest, latest or a number"
 	@echo "make clean  remove what the others made"
 
@@ -32,11 +33,15 @@ lint: $(VENV)/installed-lint
 docs: $(VENV)/installed-docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+screenshots: $(VENV)/installed-test
+	@HARN_SCREENSHOTS="$(CURDIR)/screenshots" $(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial-screenshots \
+		tests.console.test_browser.PageTests.test_every_page
+
 twisted:
 	@PYTHON=$(PYTHON) .ci/twisted $(or $(VERSION),lowest)
 
 clean:
-	rm -rf $(VENV) .harn build dist site *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache */plugins/dropin.cache
+	rm -rf $(VENV) .harn build dist site screenshots *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache */plugins/dropin.cache
 
 # Installed in place, so that an edit counts at once. "compat" puts this folder on the path as it is, which is how Twisted
 # finds our plugins in it. A stamp is older than the files that say what to install.

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from harn.cli.excerpts import Excerpts
     from harn.lifecycle import Accepted, Lifecycle, ServerStarted, Settled
     from harn.manifest.model import TriggerSpec
     from harn.model.problem import Problem
+    from harn.reload.excerpts import Excerpts
     from harn.reload.interfaces import Adopted, ReloadEnded
     from harn.reload.results import ProblemInfo
     from harn.server import Server
@@ -180,7 +180,7 @@ class Stream:
         """Print the lines of source below the log's line about a save, which has the problems."""
         from twisted.internet.threads import deferToThreadPool
 
-        from harn.cli.excerpts import Excerpts
+        from harn.reload.excerpts import Excerpts
         from harn.reload.results import ProblemInfo
 
         named, excerpts = [ProblemInfo.of(problem) for problem in problems], Excerpts(self._options.manifest)

@@ -19,7 +19,6 @@ from msgspec import to_builtins
 from harn.backup.backups import BackUp, BackupInfo, Restored
 from harn.backup.backups import back_up as backup_operation
 from harn.cli.client import AdminClient, Answered, ask
-from harn.cli.excerpts import Excerpts
 from harn.cli.options import with_json, with_place
 from harn.cli.output import CHANGES, PROBLEMS, Line, ending_dry_run, print_error, print_lines, warn
 from harn.cli.place import ServerLocation, ServerTarget, with_server_within
@@ -27,6 +26,7 @@ from harn.cli.reload import describe_problems
 from harn.cli.rows import print_json
 from harn.errors import HarnError, StateDirectoryUnusable
 from harn.options import ServeOptions
+from harn.reload.excerpts import Excerpts
 from harn.reload.results import ProblemInfo
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ import msgspec
 from msgspec import UNSET
 
 from harn.cli.client import Answered, AnswerTimedOut, ServerAnswer, ServerUnreachable
-from harn.cli.excerpts import Excerpts, excerpts_of
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place
 from harn.cli.output import CHANGES, PROBLEMS, UNCHANGED, Line, ending_dry_run, print_lines
 from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import format_value, print_json
 from harn.operations.http import OperationRequest, write_request
+from harn.reload.excerpts import Excerpts
 from harn.reload.operations import plan as plan_operation
 from harn.reload.operations import reload as reload_operation
 from harn.reload.results import (
@@ -39,6 +39,7 @@ from harn.reload.results import (
     Summary,
     TriggerChange,
 )
+from harn.store.lock import served_manifest
 
 SOURCE = "cli"
 """The label of what commands ask for."""
@@ -72,6 +73,13 @@ def plan(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show the changes that a reload would make, and make none: exit 0 nothing, 1 something, 2 problems."""
     wanted = parameters_from(plan_operation, given, source=SOURCE)
     carry_out(target, write_request(plan_operation, wanted), True, as_json, excerpts_of(target))
+
+
+def excerpts_of(target: ServerTarget) -> Excerpts | None:
+    """Return a reader of the files of a server on this machine; None where it may be on another one."""
+    if target.admin_url is not None:
+        return None
+    return Excerpts(served_manifest(target.location.state_dir))
 
 
 def carry_out(

@@ -111,9 +111,9 @@ def show_problems(failure: Failure, reactor: Any, manifest: str) -> None:
 
 def print_problems(problems: Sequence[Problem], manifest: str) -> None:
     """Print each problem on stderr, with its source. Blocks: for a thread, for which the end of the server waits."""
-    from harn.cli.excerpts import Excerpts
     from harn.cli.output import print_error, warn
     from harn.cli.reload import describe_problems
+    from harn.reload.excerpts import Excerpts
     from harn.reload.results import ProblemInfo
 
     for said, *source in describe_problems(list(map(ProblemInfo.of, problems)), Excerpts(manifest)):

@@ -92,6 +92,8 @@ ACTIONS: dict[str, Page] = {
     "/reloads/reload": reloads.act_reload,
     "/reloads/rollback": reloads.act_rollback,
     "/reloads/confirm": reloads.act_confirm,
+    "/ramps/finish": reloads.finish_ramp,
+    "/ramps/abort": reloads.abort_ramp,
 }
 """What forms do, by path."""
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Concatenate, TypeVar
 from urllib.parse import urlencode
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from msgspec import Struct
 
 import harn
@@ -52,6 +52,11 @@ class Visit:
     def is_part(self) -> bool:
         """Return whether the script requests a part of the page."""
         return PART in self.query
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Return the outcome of the action that led to it, if there was one."""
+        return self.session.outcome(self.query.get(OUTCOME, ""))
 
     @property
     def is_first_look(self) -> bool:
@@ -108,12 +113,11 @@ class Desk:
 
     async def show(self, visit: Visit, template: str, *, status: int = 200, **values: Any) -> Response:
         """Draw a page with what every page shows, off the reactor thread."""
-        outcome = visit.session.outcome(visit.query.get(OUTCOME, ""))
         common = {
             "visit": visit,
             "user": visit.caller,
             "csrf": visit.session.csrf,
-            "outcome": outcome,
+            "outcome": visit.outcome,
             "now": self.wall.seconds(),
             "version": harn.__version__,
         }
@@ -122,7 +126,7 @@ class Desk:
     def done(self, visit: Visit, location: str, outcome: Outcome) -> Response:
         """Send the browser to a page that shows the outcome of its action."""
         target, _, anchor = location.partition("#")
-        name = urlencode({OUTCOME: visit.session.keep(outcome)})
+        name = urlencode({OUTCOME: visit.session.keep(evolve(outcome, at=self.wall.seconds()))})
         return see_other(f"{target}{'&' if '?' in target else '?'}{name}{'#' if anchor else ''}{anchor}")
 
     async def act(self, visit: Visit, location: str, operation: Operation[Any, P, R], wanted: P, said: str) -> Response:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from attrs import frozen
+from msgspec import UNSET
 
 from harn.console import plots
 from harn.console.desk import Desk, Visit, failed
 from harn.console.forms import number_in, parameters_in
 from harn.console.sessions import Outcome
 from harn.console.sign_in import ROOT
-from harn.errors import EventLogUnavailable, NotPermitted, Refused
+from harn.console.triggers import address_of
+from harn.errors import EventLogUnavailable, NotPermitted, PayloadInvalid, Refused
 from harn.history.operations import DiffGenerations, ListGenerations, diff_generations, list_generations
 from harn.listener.problems import Response
 from harn.operations.model import Operation
+from harn.reload.excerpts import Excerpts
 from harn.reload.operations import ShowLive, plan, reload, rollback, show_live
-from harn.reload.results import ReloadResult
-from harn.rollout.operations import confirm_generation
+from harn.reload.results import LiveGenerationInfo, ProblemInfo, ReloadResult
+from harn.rollout.operations import RampOf, abort_ramps, confirm_generation, finish_ramps
 
 RELOADS = f"{ROOT}/reloads"
 TOPIC = "orchestrator.manifest"
 MOST_RECORDS = 50
 MOST_GENERATIONS = 20
+MOST_EXCERPTS = 50
+"""Problems of one reload whose source is shown."""
 _NEWEST = 10**15
 """A number that no record has yet: reading after it returns only the number of the newest."""
 
@@ -43,9 +50,35 @@ async def show_list(desk: Desk, visit: Visit) -> Response:
         visit,
         "reloads_part.html" if visit.is_part else "reloads.html",
         live=live,
+        excerpts=await desk.in_thread(excerpts_of, live, visit.outcome),
         generations=generations,
         entries=[entry_of(record) for record in await _records(desk, visit)],
     )
+
+
+def excerpts_of(live: LiveGenerationInfo, outcome: Outcome | None) -> dict[ProblemInfo, str]:
+    """
+    Return the lines of source of problems that a page shows, as ``harn check`` draws them, with carets below.
+
+    A problem has none once its file was changed. Blocks: for a thread.
+
+    :param outcome: of the action that led to the page.
+    """
+    manifest = None if live.manifest is UNSET else live.manifest.path
+    found: dict[ProblemInfo, str] = {}
+    for problems, at in _problems(live, outcome):
+        excerpts = Excerpts(manifest, at, is_for_others=True)
+        found |= {problem: "\n".join(excerpts.lines(problem)) for problem in problems[:MOST_EXCERPTS]}
+    return found
+
+
+def _problems(live: LiveGenerationInfo, outcome: Outcome | None) -> Iterator[tuple[Sequence[ProblemInfo], float]]:
+    """Yield the problems that a page shows, and when they were found (seconds, Unix)."""
+    if outcome is not None and isinstance(outcome.result, ReloadResult) and outcome.result.problems is not UNSET:
+        yield outcome.result.problems, outcome.at
+    for failed_reload in (live.last_failed, live.waiting):
+        if failed_reload is not None:
+            yield failed_reload.problems, datetime.fromisoformat(failed_reload.at).timestamp()
 
 
 async def _records(desk: Desk, visit: Visit) -> list[Any]:
@@ -102,6 +135,31 @@ async def act_confirm(desk: Desk, visit: Visit) -> Response:
     except Refused as error:
         return desk.done(visit, RELOADS, failed(error))
     return await desk.act(visit, RELOADS, confirm_generation, wanted, "Generation {0.generation} is confirmed.")
+
+
+async def finish_ramp(desk: Desk, visit: Visit) -> Response:
+    """Send all new deliveries of a ramping trigger to its new version."""
+    said = "All new deliveries of {0.ramps[0].trigger_id} go to {0.ramps[0].fresh}."
+    return await _end_ramp(desk, visit, finish_ramps, said)
+
+
+async def abort_ramp(desk: Desk, visit: Visit) -> Response:
+    """Send all new deliveries of a ramping trigger to the version before."""
+    said = "The ramp is aborted: new deliveries of {0.ramps[0].trigger_id} go to {0.ramps[0].stable}."
+    return await _end_ramp(desk, visit, abort_ramps, said)
+
+
+async def _end_ramp(desk: Desk, visit: Visit, operation: Operation[Any, RampOf, Any], said: str) -> Response:
+    """
+    End the ramp of one trigger, never all, for the page of that trigger or of reloads.
+
+    :raises PayloadInvalid: the form names no trigger.
+    """
+    trigger_id = visit.form.get("trigger", "")
+    if not trigger_id:
+        raise PayloadInvalid("trigger: must be the id of a trigger, got nothing")
+    location = address_of(trigger_id) if visit.form.get("page") == "trigger" else RELOADS
+    return await desk.act(visit, location, operation, RampOf(trigger=trigger_id), said)
 
 
 async def _carry_out(desk: Desk, visit: Visit, operation: Operation[Any, Any, ReloadResult], said: str) -> Response:

@@ -32,10 +32,12 @@ class Outcome:
 
     :ivar text: one sentence; ``is_bad``: it reports a failure.
     :ivar result: the result of the operation, where the page shows more of it.
+    :ivar at: when it was kept (seconds, Unix).
     """
 
     text: str
     is_bad: bool = False
+    at: float = 0.0
     result: Any = field(default=None, repr=False)
 
 

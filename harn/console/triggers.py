@@ -18,6 +18,7 @@ from harn.errors import NotPermitted, PayloadInvalid, Refused, RouteUnknown
 from harn.history.operations import GenerationContent, ModuleInfo, ShowGeneration, show_generation
 from harn.listener.problems import Response
 from harn.operations.model import Operation
+from harn.rollout.operations import ListRamps, list_ramps
 
 TRIGGERS = f"{ROOT}/triggers"
 PER_PAGE = 100
@@ -100,8 +101,10 @@ class TriggerPages:
         row = overview.rows.get(trigger_id)
         if row is None:
             raise RouteUnknown(f"there is no trigger {trigger_id!r}")
+        listed = (await desk.run(visit, list_ramps, ListRamps())).ramps
+        own = [each for each in listed if each.trigger_id == trigger_id]
         if visit.is_part:
-            return await desk.show(visit, "trigger_part.html", row=row)
+            return await desk.show(visit, "trigger_part.html", row=row, own_ramps=own)
         content = await _content(desk, visit, overview.inspected.snapshot.generation)
         lines = None
         if content is not None:
@@ -110,6 +113,7 @@ class TriggerPages:
             visit,
             "trigger.html",
             row=row,
+            own_ramps=own,
             here=address_of(trigger_id),
             lines=lines,
             modules=[] if content is None or lines is None else modules_of(content, lines),

@@ -15,12 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.demo_secret import DemoEnvironment
 from harn.cli.dev import Stream, source_of, trial_of, usual_address
-from harn.cli.excerpts import Excerpts
 from harn.cli.main import cli
 from harn.lifecycle import Lifecycle, ServerStarted, Settled
 from harn.model.delivery import DONE, WAITING, Attempt, Settlement
 from harn.model.event import Envelope, encode_envelope
 from harn.options import ServeOptions
+from harn.reload.excerpts import Excerpts
 from harn.reload.results import ProblemInfo
 from harn.testing.clocks import ThreadClock
 from harn.testing.kit import KitServer

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.console import plots
@@ -201,6 +204,53 @@ class ReloadTests(ConsoleCase):
         self.assertIn("The last reload that failed", page)
         self.assertNotIn("<b>", page)
         self.assertEqual(self.world.coordinator.generation, 1)
+
+    def test_source_of_a_failure(self) -> None:
+        """A problem is shown with its line and carets below, as by ``harn check``, until the file is changed."""
+        text = "[orchestrator]\nallow_empty = true\nallow_emty = 1\n"
+        self.world.write("harn.toml", text)
+        path = Path(self.world.root, "harn.toml")
+        os.utime(path, (self.world.clock.seconds() - 5,) * 2)
+        browser = self.world.signed_in()
+        drawn = "    3 | allow_emty = 1\n      | ^^^^^^^^^^"
+        for page in (
+            browser.follow(browser.act("/reloads/reload")),
+            browser.page("/reloads"),
+            browser.page("/reloads?part=1"),
+        ):
+            self.assertIn(drawn, page)
+        os.utime(path, (self.world.clock.seconds() + 5,) * 2)
+        page = browser.page("/reloads")
+        self.assertIn("allow_emty", page)
+        self.assertNotIn(drawn, page)
+
+    def test_ramp(self) -> None:
+        """A reload can begin a ramp; it is finished or aborted on the pages of reloads and of its trigger."""
+        browser = self.world.signed_in()
+        for number, (operation, said) in enumerate(
+            (("finish", "All new deliveries of a go to a@v2."), ("abort", "new deliveries of a go to a@v2.")), 1
+        ):
+            self.world.manifest(github("a", extra=f"[triggers.retry]\nmax = {number}"), fake("b"))
+            self.assertIn(
+                f"Generation {number + 1} serves.", browser.follow(browser.act("/reloads/reload", ramp="10%"))
+            )
+            for page in (browser.page("/reloads"), browser.page("/triggers/a?part=1")):
+                self.assertIn(f'<td class="n">10%</td><td>a@v{number + 1}</td><td>a@v{number}</td>', page)
+                self.assertIn("/console/ramps/abort", page)
+            self.assertNotIn("/console/ramps", browser.page("/triggers/b"))
+            answer = browser.act(f"/ramps/{operation}", trigger="a", page="trigger" if number == 1 else "reloads")
+            self.assertTrue(
+                answer.headers["location"].startswith(f"/console/{'triggers/a' if number == 1 else 'reloads'}?")
+            )
+            self.assertIn(said, browser.follow(answer))
+        self.assertNotIn("/console/ramps/abort", browser.page("/reloads"))
+        self.assertIn("aborted", browser.page("/reloads"))
+        self.assertIn('class="notice bad"', browser.follow(browser.act("/ramps/finish", trigger="a")))
+        self.assertEqual(browser.act("/ramps/abort").status, 400)
+        self.assertIn("must be a share", browser.follow(browser.act("/reloads/reload", ramp="much")))
+        done = [(each["operation"], each["outcome"]) for each in self.world.audited()[1:]]
+        expected = [("reload", "done"), ("ramps.finish", "done"), ("reload", "done"), ("ramps.abort", "done")]
+        self.assertEqual(done, [*expected, ("ramps.finish", "failed")])
 
     def test_wrong(self) -> None:
         """A field that cannot be read, and a confirmation of nothing, are reported."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.excerpts import Excerpts, excerpt_of
 from harn.cli.reload import describe_problems
+from harn.reload.excerpts import Excerpts, excerpt_of
 from harn.reload.results import ProblemInfo
 
 MANIFEST = """\
@@ -128,6 +128,36 @@ class ProblemTests(SynchronousTestCase):
         code.write_text("def f(:\n")
         problem = ProblemInfo(file=str(code), line=1, message="SyntaxError", code=f"{code}:1:7")
         self.assertEqual(self.said(problem), ["    1 | def f(:", "      |       ^"])
+
+    def test_for_others(self) -> None:
+        """Readers from elsewhere get manifests and code, without the values of keys that look secret."""
+        others = Excerpts(str(self.manifest), is_for_others=True)
+        key = self.folder.absolute() / "keys.txt"
+        key.write_text("s3cret\n")
+        self.assertEqual(list(others.lines(ProblemInfo(file=str(key), line=1, message="wrong"))), [])
+        for line in (
+            'signing_secret = "s3cret"',
+            'secrets = { "token" = "s3cret" }',
+            'url_secret="s3cret',
+            'smtp.password = """s3cret',
+        ):
+            self.manifest.write_text(line + "\n")
+            for where in ("", "triggers[0]: token", "column 30"):
+                found = list(
+                    Excerpts(str(self.manifest), is_for_others=True).lines(
+                        ProblemInfo(file="harn.toml", line=1, where=where, message="wrong")
+                    )
+                )
+                self.assertEqual(len(found), 2, line)
+                self.assertNotIn("s3cret", found[0])
+                self.assertIn("[redacted]", found[0])
+
+    def test_changed_since(self) -> None:
+        """A file that was changed after its problem was found is not shown."""
+        changed_at = self.manifest.stat().st_mtime
+        problem = ProblemInfo(file="harn.toml", line=3, message="wrong")
+        for since, number in ((changed_at, 2), (changed_at - 1, 0)):
+            self.assertEqual(len(list(Excerpts(str(self.manifest), since).lines(problem))), number)
 
     def test_unreadable(self) -> None:
         """A file that is gone, a pipe, or a problem without a line: no excerpt, and no wait."""

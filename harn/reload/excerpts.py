@@ -16,14 +16,12 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from msgspec import UNSET
 
-from harn.cli.place import ServerTarget
 from harn.files import read_regular
-from harn.model.display import visible
+from harn.model.display import REDACTED, looks_secret, visible
 from harn.reload.results import ProblemInfo
-from harn.store.lock import served_manifest
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the largest file that is read for an excerpt."""
@@ -35,6 +33,9 @@ BEFORE = 40
 _COLUMN = re.compile(r"column (\d+)")
 _CODE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?", re.DOTALL)
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_KEY = re.compile(r"""(?P<key>[\w-]+)["']?\s*=""")
+_SECRET_ENDS = ("secret", "password", "token")
+_OPEN_TO_ALL = (".toml", ".py")
 _INDEX = re.compile(r"\[\d+\]$")
 
 
@@ -112,12 +113,17 @@ def _find_key(text: str, where: str) -> re.Match[str] | None:
 @define
 class Excerpts:
     """
-    Reads excerpts for problems, each file once.
+    Reads excerpts for problems, each file once. Blocks: for a thread.
 
     :param manifest: the path of the manifest whose name the problems give; None where it is not on this machine.
+    :param unchanged_since: files that were changed later are not read (seconds, Unix): the problem was in another text.
+    :param is_for_others: for readers who may not read all files of this machine: only manifests and code are read, and
+        the values of keys that look secret are left out.
     """
 
     manifest: str | None
+    unchanged_since: float | None = None
+    is_for_others: bool = False
     _texts: dict[str, str | None] = field(factory=dict, init=False)
 
     def lines(self, problem: ProblemInfo) -> Iterator[str]:
@@ -135,14 +141,14 @@ class Excerpts:
 
     def _excerpt(self, file: str, line: int, where: str = "") -> Iterator[str]:
         path = self._path_of(file)
-        if path is None:
+        if path is None or (self.is_for_others and not path.endswith(_OPEN_TO_ALL)):
             return
         if path not in self._texts:
-            self._texts[path] = _read(path)
+            self._texts[path] = _read(path, self.unchanged_since)
         text = self._texts[path]
         found = None if text is None else excerpt_of(text, line, where)
         if found is not None:
-            yield from found.lines()
+            yield from (without_secret(found) if self.is_for_others else found).lines()
 
     def _path_of(self, file: str) -> str | None:
         """Return the path of a file on this machine; a relative one is the manifest, or a file that it includes."""
@@ -158,14 +164,16 @@ class Excerpts:
         return manifest if named is None and os.path.basename(manifest) == os.path.basename(file) else named
 
 
-def excerpts_of(target: ServerTarget) -> Excerpts | None:
-    """Return a reader of the files of a server on this machine; None where it may be on another one."""
-    if target.admin_url is not None:
-        return None
-    return Excerpts(served_manifest(target.location.state_dir))
+def without_secret(excerpt: Excerpt) -> Excerpt:
+    """Return an excerpt whose line ends where the value of a key begins that looks secret."""
+    for found in _KEY.finditer(excerpt.text):
+        if looks_secret(found["key"]) or found["key"].endswith(_SECRET_ENDS):
+            return evolve(excerpt, text=f"{excerpt.text[: found.end()]} {REDACTED}")
+    return excerpt
 
 
-def _read(path: str) -> str | None:
+def _read(path: str, unchanged_since: float | None) -> str | None:
     with suppress(OSError):
-        return read_regular(path, LARGEST).decode("utf-8", "replace")
+        if unchanged_since is None or os.stat(path).st_mtime <= unchanged_since:
+            return read_regular(path, LARGEST).decode("utf-8", "replace")
     return None
