@@ -61,6 +61,7 @@ ORCHESTRATOR: Mapping[str, Place] = {
     "jobs": Place("harn.cli.jobs:jobs", REPAIR, "List and steer bulk replays"),
     "export": Place("harn.cli.fixtures:export", REPAIR, "Write an event as a fixture, for tests"),
     "import": Place("harn.cli.fixtures:import_", REPAIR, "Send a fixture as a new delivery"),
+    "cursor": Place("harn.cli.schedule:cursor", REPAIR, "Show or set where a poll goes on from"),
     "circuits": Place("harn.cli.holds:circuits", REPAIR, "List circuits; close an open one"),
     "recover": Place("harn.cli.unfinished:recover", REPAIR, "Recover deliveries of an earlier server"),
     "keys": Place("harn.cli.keys:keys", REPAIR, "Make, list, revoke keys of the admin API"),

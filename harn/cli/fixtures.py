@@ -10,10 +10,9 @@ import sys
 from typing import Any
 
 import click
-import msgspec
 
 from harn.cli.client import ask
-from harn.cli.options import DataWrong, parameters_from, read_data, shortened, with_json, with_parameters, with_place
+from harn.cli.options import parameters_from, read_json_data, with_json, with_parameters, with_place
 from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import format_value, print_json
 from harn.cli.sources import find_source
@@ -143,7 +142,7 @@ def fire(target: ServerTarget, data: str | None, as_json: bool, **given: Any) ->
     It passes no signature and no URL: `harn send` makes a real request. Without --data the event is an example. The
     exit status is 1 when the handler failed, also where another attempt follows.
     """
-    payload = None if data is None else read_json_data(data)
+    payload = None if data is None else read_json_data(data, "--data", "harn send posts any bytes")
     wanted = parameters_from(fire_operation, given, payload=payload)
     answered = ask(target.client(), fire_operation, wanted)
     if as_json:
@@ -153,15 +152,3 @@ def fire(target: ServerTarget, data: str | None, as_json: bool, **given: Any) ->
         for name in FIELDS:
             click.echo(visible(f"- {name}={format_value(getattr(answered.result, name))}"))
     sys.exit(1 if answered.result.status in FAILED else 0)
-
-
-def read_json_data(given: str) -> Any:
-    """
-    Return the JSON value that ``--data`` is.
-
-    :raises DataWrong: it is not JSON, or its file cannot be read.
-    """
-    try:
-        return msgspec.json.decode(read_data(given))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataWrong(f"--data must be JSON, got {shortened(given)!r}: {error}; harn send posts any bytes") from None

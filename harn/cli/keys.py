@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,16 +22,14 @@ from harn.api_keys.operations import (
 )
 from harn.auth.keys import KEYS, NamedKey, digest_key, make_key, read_keys, with_key, without_key
 from harn.cli.client import ask
+from harn.cli.offline import OFFLINE_ACTOR, changing
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place
 from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.model.display import visible
 from harn.operations.model import Operation, Role
-from harn.operations.parameters import Parameters, given
-from harn.operations.registry import DONE, TOPIC, AuditRecord, new_record_id
+from harn.operations.parameters import Parameters
 
-OFFLINE_ACTOR = "state-directory"
-"""The actor of a change that is made while no server runs: whoever may write to the state directory."""
 COLUMNS = (
     Column("Name", lambda key: key.name),
     Column("Role", lambda key: key.role, styles={"admin": "red", "operate": "yellow", "read": "green"}),
@@ -152,29 +149,9 @@ def change_offline(
     :param now: seconds, Unix.
     :raises StateDirectoryUnusable: a server holds it, or none has run on it.
     """
-    from harn.cli.sources import DATABASE
-    from harn.store.lock import StateDirectoryLock
     from harn.store.sqlite.generations import SQLiteCheckpoints
-    from harn.store.sqlite.offline import append_record, put_checkpoint, write_offline
+    from harn.store.sqlite.offline import put_checkpoint
 
-    parameters = {each.key: value for each, value in given(operation.fields, wanted)}
-    record = AuditRecord(
-        id=new_record_id(now),
-        actor=OFFLINE_ACTOR,
-        role=Role.ADMIN.value,
-        operation=operation.recorded_as,
-        parameters=parameters,
-        filter={},
-        outcome=DONE,
-        counts=dict(counts),
-    )
-    path = os.path.join(state_dir, DATABASE)
-    lock = StateDirectoryLock(state_dir)
-    lock.acquire()
-    try:
-        with write_offline(path) as session:
-            found = read_keys(SQLiteCheckpoints.get.query(None, session.connection, KEYS))  # type: ignore[arg-type]
-            put_checkpoint(session, KEYS, to_builtins(tuple(change(found))) or None)
-            append_record(session, TOPIC, operation.recorded_as, record, now)
-    finally:
-        lock.release()
+    with changing(state_dir, operation, wanted, counts, now) as session:
+        found = read_keys(SQLiteCheckpoints.get.query(None, session.connection, KEYS))  # type: ignore[arg-type]
+        put_checkpoint(session, KEYS, to_builtins(tuple(change(found))) or None)

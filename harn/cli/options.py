@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 
 from harn.errors import HarnError
 from harn.operations.model import Operation
@@ -216,10 +217,10 @@ LONGEST_QUOTED = 60
 
 
 class DataWrong(HarnError):
-    """A value of ``--data`` that a command cannot send."""
+    """A value of ``--data``, or of another option that takes a text or a file, that a command cannot use."""
 
 
-def read_data(given: str) -> bytes:
+def read_data(given: str, option: str = "--data") -> bytes:
     """
     Return the bytes that ``TEXT``, ``@FILE`` or ``-`` stand for; ``@-`` is standard input, too.
 
@@ -235,7 +236,21 @@ def read_data(given: str) -> bytes:
             return file.read()
     except (OSError, ValueError) as error:
         why = (isinstance(error, OSError) and error.strerror) or error
-        raise DataWrong(f"--data: {path or 'the file after @'} cannot be read: {why}") from None
+        raise DataWrong(f"{option}: {path or 'the file after @'} cannot be read: {why}") from None
+
+
+def read_json_data(given: str, option: str, hint: str = "") -> Any:
+    """
+    Return the JSON value that an option is; see `read_data`.
+
+    :param hint: what to do where it is not JSON.
+    :raises DataWrong: it is not JSON, or its file cannot be read.
+    """
+    try:
+        return msgspec.json.decode(read_data(given, option))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        said = f"{option} must be JSON, got {shortened(given)!r}: {error}"
+        raise DataWrong(f"{said}; {hint}" if hint else said) from None
 
 
 def shortened(text: str) -> str:

@@ -1,9 +1,12 @@
 """
 Times at which something is due: a cron schedule in a time zone, or a fixed interval; and the checks of both. Pure.
 
-A cron schedule is read as the wall clock of its zone shows it. Where clocks go back, a local time that comes twice is
-due at the first of both. Where they go forward, a local time that does not come is not due. So the times of a schedule
-are strictly increasing over each change of its zone.
+A cron schedule is read as the wall clock of its zone shows it. Where clocks go forward, a local time that does not come
+is not due. Where they go back, a local time that comes twice is due at the first of both, if the schedule names minute
+and hour; one whose minute or hour begins with ``*`` goes on through both, as every so many minutes means. The times of
+a schedule are strictly increasing over each change of its zone.
+
+Source for the hour that comes twice: cron(8) of Vixie cron, "Special considerations".
 """
 
 from __future__ import annotations
@@ -26,7 +29,6 @@ from harn.model.quantities import parse_duration
 LONGEST_EXPRESSION = 200
 """Characters of a schedule."""
 UTC = "UTC"
-_TWICE = timedelta(hours=3)  # longer than clocks have gone back anywhere
 _SECOND = timedelta(seconds=1)
 _NOT_NAMED = frozenset(("localtime", "Factory", "posixrules"))
 """Zones that are others on each machine."""
@@ -71,31 +73,77 @@ class CronSchedule:
         """See `Schedule.preceding`."""
         zone = ZoneInfo(self.timezone)
         local = datetime.fromtimestamp(math.floor(at), zone)
-        # In the second pass of an hour that comes twice, the first pass of later minutes counts as before.
-        begin = local.replace(tzinfo=None, fold=0) + (_TWICE if local.fold else _SECOND)
-        for moment in CronSim(self.expression, begin, reverse=True):
-            found = _time_of(moment, zone)
-            if found is not None and found <= at:
-                return found
-        return None
+        begins = [local.replace(tzinfo=None, fold=0) + _SECOND]
+        if local.fold:  # the first pass of later minutes was before
+            begins.append(_end_of_first_pass(math.floor(at), zone))
+        found = (_last_before(self.expression, zone, begin, at) for begin in begins)
+        return max((each for each in found if each is not None), default=None)
+
+
+def _last_before(expression: str, zone: ZoneInfo, begin: datetime, at: float) -> float | None:
+    """Return the last time up to ``at`` whose local time is before ``begin``."""
+    for moment in CronSim(expression, begin, reverse=True):
+        found = [each for each in _times_of(expression, moment, zone) if each <= at]
+        if found:
+            return found[-1]
+    return None
 
 
 @lru_cache(maxsize=4096)  # triggers often have the same schedule
 def _following(expression: str, timezone: str, after: int) -> float | None:
     zone = ZoneInfo(timezone)
-    begin = datetime.fromtimestamp(after, zone).replace(tzinfo=None, fold=0)
+    local = datetime.fromtimestamp(after, zone)
+    found = _first_after(expression, zone, local.replace(tzinfo=None, fold=0), after)
+    again = local.replace(fold=1).timestamp()
+    if again <= after or not goes_through(expression):
+        return found
+    # It is in the first pass of an hour that comes twice: earlier minutes of the second pass may come next.
+    begin = datetime.fromtimestamp(_change_between(after, int(again), zone), zone).replace(tzinfo=None, fold=0)
+    second = _first_after(expression, zone, begin - _SECOND, after)
+    return min((each for each in (found, second) if each is not None), default=None)
+
+
+def _first_after(expression: str, zone: ZoneInfo, begin: datetime, after: int) -> float | None:
+    """Return the first time over ``after`` whose local time is after ``begin``."""
     for moment in CronSim(expression, begin):
-        found = _time_of(moment, zone)
-        if found is not None and found > after:
-            return found
+        for found in _times_of(expression, moment, zone):
+            if found > after:
+                return found
     return None
 
 
-def _time_of(local: datetime, zone: ZoneInfo) -> float | None:
-    """Return when clocks show a local time first (seconds, Unix); None where they skip it."""
-    found = local.replace(tzinfo=zone).timestamp()
-    shown = datetime.fromtimestamp(found, zone).replace(tzinfo=None, fold=0)
-    return found if shown == local else None
+def goes_through(expression: str) -> bool:
+    """Return whether a schedule is due in both passes of an hour that comes twice."""
+    minute, hour = expression.split()[-5:-3]
+    return minute.startswith("*") or hour.startswith("*")
+
+
+def _times_of(expression: str, local: datetime, zone: ZoneInfo) -> list[float]:
+    """Return when clocks show a local time (seconds, Unix): none where they skip it, two where both passes count."""
+    first = local.replace(tzinfo=zone).timestamp()
+    if datetime.fromtimestamp(first, zone).replace(tzinfo=None, fold=0) != local:
+        return []
+    second = local.replace(tzinfo=zone, fold=1).timestamp()
+    return [first, second] if second > first and goes_through(expression) else [first]
+
+
+def _change_between(before: int, after: int, zone: ZoneInfo) -> int:
+    """Return the first second with another offset than ``before`` has; ``after`` has that other one."""
+    offset = datetime.fromtimestamp(before, zone).utcoffset()
+    while after - before > 1:
+        middle = (before + after) // 2
+        if datetime.fromtimestamp(middle, zone).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+def _end_of_first_pass(at: int, zone: ZoneInfo) -> datetime:
+    """Return the local time at which clocks went back, for a time in the second pass."""
+    first = int(datetime.fromtimestamp(at, zone).replace(fold=0).timestamp())
+    changed = _change_between(first, at, zone)
+    return datetime.fromtimestamp(changed - 1, zone).replace(tzinfo=None, fold=0) + _SECOND
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Operations on schedules: what is due next."""
+"""Operations on schedules: what is due next, and how the polls among them go."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 from attrs import frozen
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from harn.clocks import rfc3339
 from harn.errors import RouteUnknown
 from harn.operations.model import Caller, Get, Result, Role, operation
 from harn.operations.parameters import Parameters
+from harn.schedules.cursor_operations import PollInfo, describe_poll, set_cursor, show_cursor
 from harn.schedules.upcoming import Timed, upcoming
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class ScheduleList(Result, frozen=True, kw_only=True):
 
     firings: tuple[FiringInfo, ...]
     more: bool
+    polls: Annotated[
+        tuple[PollInfo, ...], Meta(description="Of the triggers of these firings, those that poll; failing ones first.")
+    ] = ()
 
 
 @frozen
@@ -62,6 +66,26 @@ class TimedTriggers:
         """Return the next tick of each."""
         found = {entry.trigger_id: entry.timed() for entry in self.schedules.entries.values()}
         return found | {entry.trigger_id: entry.timed() for entry in self.polls.entries.values()}
+
+    async def poll(self, trigger_id: str) -> PollInfo:
+        """
+        Return one that polls.
+
+        :raises RouteUnknown: there is none of that id.
+        :raises EventLogUnavailable: its record cannot be read.
+        """
+        entry = self.polls.entry(trigger_id)
+        records = await self.polls.records([trigger_id])
+        return describe_poll(trigger_id, records[trigger_id], entry.polled_at)
+
+    async def polled(self, trigger_ids: Iterable[str]) -> tuple[PollInfo, ...]:
+        """
+        Return those of these that poll, failing ones first.
+
+        :raises EventLogUnavailable: the records cannot be read.
+        """
+        records, entries = await self.polls.records(trigger_ids), self.polls.entries
+        return sort_polls(describe_poll(each, record, entries[each].polled_at) for each, record in records.items())
 
     def fired(self) -> dict[str, float]:
         """Return when each fired last, or ended its last call (seconds, Unix)."""
@@ -77,7 +101,18 @@ async def list_schedule(triggers: TimedTriggers, caller: Caller, wanted: ListSch
 
     :raises RouteUnknown: the trigger has no schedule.
     """
-    return describe(triggers.timed(), triggers.fired(), wanted)
+    found = describe(triggers.timed(), triggers.fired(), wanted)
+    return structs.replace(found, polls=await triggers.polled(firing_triggers(found)))
+
+
+def firing_triggers(found: ScheduleList) -> list[str]:
+    """Return the triggers of the firings, each once."""
+    return list(dict.fromkeys(each.trigger_id for each in found.firings))
+
+
+def sort_polls(polls: Iterable[PollInfo]) -> tuple[PollInfo, ...]:
+    """Return polls with those that fail first."""
+    return tuple(sorted(polls, key=lambda each: (-each.failures, each.trigger_id)))
 
 
 def describe(timed: Mapping[str, Timed], fired: Mapping[str, float], wanted: ListSchedule) -> ScheduleList:
@@ -112,5 +147,5 @@ def describe(timed: Mapping[str, Timed], fired: Mapping[str, float], wanted: Lis
     return ScheduleList(firings=tuple(firings), more=len(coming) > wanted.limit)
 
 
-OPERATIONS = (list_schedule,)
+OPERATIONS = (list_schedule, show_cursor, set_cursor)
 """The operations of `TimedTriggers`."""

@@ -8,11 +8,11 @@ made once more with the same cursor. A cursor belongs to the trigger: a reload n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -21,95 +21,38 @@ from twisted.logger import Logger
 from harn.clocks import WallTime
 from harn.connectors.interfaces import IEventSink
 from harn.connectors.providers.poll import POLL, PollSettings, read_polled
-from harn.connectors.schedule import Schedule, delay_of
-from harn.errors import AttemptFailed, CallInterrupted, EventLogUnavailable, GateShut, HandlerRetryAfter, PayloadInvalid
-from harn.manifest.model import TriggerSpec
+from harn.errors import (
+    AttemptFailed,
+    CallInterrupted,
+    EventLogUnavailable,
+    GateShut,
+    HandlerRetryAfter,
+    PayloadInvalid,
+    RouteUnknown,
+)
 from harn.model.delivery import Checkpoint
 from harn.reload.adopt import LiveGeneration
 from harn.schedules.agenda import Agenda
-from harn.schedules.upcoming import Timed
+from harn.schedules.cursors import (
+    KEPT,
+    LONGEST_ERROR,
+    PREFIX,
+    CursorRecord,
+    PollFailure,
+    describe_unknown_poll,
+)
+from harn.schedules.poll_entry import PAUSE, Entry, call_of, wait_after
 from harn.store.generations import ICheckpoints
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 from harn.vm.calls import run_call
-from harn.vm.interfaces import Call
 
 log = Logger(namespace="harn.schedules")
 
-PREFIX = "poll/"
-"""The names of the records in the store: followed by the trigger's id."""
-KEPT = 86400.0
-"""Seconds for which the cursor of a removed trigger is kept."""
-PAUSE = 5.0
-"""Seconds until a call is made again that was interrupted by something else, or could not be kept."""
 SHORTEST_PAUSE = 1.0
 """Seconds of the shortest wait that a function may ask for."""
-LONGEST_PAUSE = 900.0
-"""Seconds of the longest wait after failures."""
 MOST = 16
 """Calls that run at once."""
-
-
-class CursorRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The record of a poll in the store: its cursor, as any JSON value.
-
-    :ivar removed_at: when its trigger was removed (seconds, Unix); None while it is there.
-    """
-
-    cursor: msgspec.Raw
-    polled_at: float | None = None
-    removed_at: float | None = None
-
-
-@define(eq=False)
-class Entry:
-    """
-    The polls of one trigger.
-
-    :ivar cursor: as JSON; None until it was read. ``polled_at``: when the last call ended (seconds, Unix).
-    :ivar running: the call that runs, or what it returned on its way to the store.
-    :ivar unkept: calls in a row whose answers could not be kept.
-    :ivar failures: calls in a row that failed. ``failed``: all of them; ``calls``: all calls that ended.
-    """
-
-    trigger_id: str
-    settings: PollSettings
-    after: float
-    cursor: bytes | None = None
-    polled_at: float | None = None
-    running: Deferred[None] | None = None
-    unkept: int = 0
-    failures: int = 0
-    failed: int = 0
-    calls: int = 0
-    times: Schedule = field(init=False)
-    delay: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.apply(self.settings)
-
-    def apply(self, settings: PollSettings) -> None:
-        """Put settings in force."""
-        self.settings = settings
-        self.times = settings.times()
-        self.delay = delay_of(self.trigger_id, settings.longest_delay())
-
-    def timed(self) -> Timed:
-        """Return its next tick."""
-        return timed_of(self.trigger_id, self.settings, self.after)
-
-
-def timed_of(trigger_id: str, settings: PollSettings, after: float) -> Timed:
-    """Return the schedule of a trigger, of which everything up to ``after`` (seconds, Unix) is dealt with."""
-    return Timed(
-        trigger_id=trigger_id,
-        times=settings.times(),
-        delay=delay_of(trigger_id, settings.longest_delay()),
-        after=after,
-        schedule=settings.schedule or f"every {settings.every}",
-        timezone=settings.timezone,
-    )
 
 
 @frozen
@@ -133,6 +76,7 @@ class Polls(Service):
         self._sink = sink
         self._agenda = Agenda(clocks.clock, clocks.wall, self)
         self.entries: dict[str, Entry] = {}
+        self._leaving: dict[str, Entry] = {}  # removed, while something of them still runs
         self._running = 0
 
     # Starting, ending, reloads
@@ -148,15 +92,14 @@ class Polls(Service):
         """End the calls that run, which are made again by the next server; fires when nothing is on its way."""
         Service.stopService(self)
         self.pause()
-        running = [entry.running for entry in self.entries.values() if entry.running is not None]
-        return DeferredList(running).addCallback(lambda _: None)
+        entries = [*self.entries.values(), *self._leaving.values()]
+        return DeferredList([entry.over() for entry in entries]).addCallback(lambda _: None)
 
     def pause(self) -> None:
         """Call nothing more: the server ends, or another program polls from now on."""
         self._agenda.stop()
         for entry in self.entries.values():
-            if entry.running is not None:
-                entry.running.cancel()
+            entry.cut_off()
 
     def sync(self, trigger_ids: Iterable[str]) -> None:
         """Apply the changes that a start, a reload, or the end of a ramp made to these triggers."""
@@ -172,22 +115,28 @@ class Polls(Service):
                 continue
             settings = PollSettings.of(spec.settings)
             if entry is None:
-                entry = self.entries[trigger_id] = Entry(trigger_id, settings, after=now)
+                entry = self._leaving.pop(trigger_id, None) or Entry(trigger_id, settings, after=now)
+                self.entries[trigger_id] = entry
+            elif settings == entry.settings:
+                continue
+            entry.apply(settings)
+            if entry.running is None:
                 self._plan(entry, now)
-            elif settings != entry.settings:
-                entry.apply(settings)
-                if entry.running is None:
-                    self._plan(entry, now)
 
     def _remove(self, entry: Entry, now: float) -> None:
-        """Keep the cursor for a day: a trigger that comes back goes on."""
+        """Keep the cursor for a day, once nothing changes it any more: a trigger that comes back goes on."""
         del self.entries[entry.trigger_id]
         self._agenda.set(entry.trigger_id, None)
-        if entry.running is not None:
-            entry.running.cancel()
-        if entry.cursor is not None:
-            record = CursorRecord(cursor=msgspec.Raw(entry.cursor), polled_at=entry.polled_at, removed_at=now)
-            self._put(PREFIX + entry.trigger_id, msgspec.json.decode(msgspec.json.encode(record)))
+        if entry.running is None:
+            self._note_removed(entry, now)
+            return
+        self._leaving[entry.trigger_id] = entry
+        entry.cut_off()
+
+    def _note_removed(self, entry: Entry, now: float) -> None:
+        if entry.record is not None:
+            entry.record = msgspec.structs.replace(entry.record, removed_at=now)
+            self._put(PREFIX + entry.trigger_id, entry.record.value())
 
     def _put(self, name: str, value: Any) -> None:
         putting = self._checkpoints.put(name, value)
@@ -221,7 +170,7 @@ class Polls(Service):
     def due(self, trigger_id: str) -> int:
         """See `harn.schedules.agenda.Owner`."""
         entry, binding = self.entries.get(trigger_id), self._registry.active.get(trigger_id)
-        if entry is None or binding is None or entry.running is not None:
+        if entry is None or binding is None or entry.running is not None or entry.lock.locked:
             return 0
         if self._running >= MOST:
             self._agenda.set(trigger_id, self._wall.seconds() + 1.0)
@@ -233,16 +182,23 @@ class Polls(Service):
         running.addBoth(self._over, entry)
         return 1
 
-    def _over(self, result: object, entry: Entry) -> None:
+    def _over(self, wait: object, entry: Entry) -> None:
+        """Plan the next call, after ``wait`` seconds or as scheduled; or note that the trigger is gone."""
         self._running -= 1
         entry.running = None
+        now = self._wall.seconds()
+        if self._leaving.get(entry.trigger_id) is entry:
+            del self._leaving[entry.trigger_id]
+            self._note_removed(entry, now)
+        elif self.entries.get(entry.trigger_id) is entry:
+            self._plan(entry, now, wait if isinstance(wait, float) else None)
 
-    async def _poll(self, entry: Entry, binding: BindingVersion) -> None:
-        """Call the function once, and set when it is called next."""
-        wait: float | None = None
+    async def _poll(self, entry: Entry, binding: BindingVersion) -> float | None:
+        """Call the function once; return the seconds until the next call if not as scheduled."""
         try:
             wait = await self._call_and_keep(entry, binding)
-            entry.failures = entry.unkept = 0
+            entry.unkept = 0
+            return wait
         except (CallInterrupted, EventLogUnavailable) as error:
             if isinstance(error, EventLogUnavailable):
                 entry.unkept += 1
@@ -250,62 +206,81 @@ class Polls(Service):
             log.warn(
                 "{binding}: the poll is made again in {wait:g} s: {why}", binding=binding.key, wait=wait, why=str(error)
             )
+            return wait
         except (AttemptFailed, PayloadInvalid) as error:
-            wait = self._failed(entry, binding, error)
+            return self._failed(entry, binding, error)
         except (CancelledError, GateShut):
-            return
+            return None
         except Exception:
             log.failure("{binding}: the poll failed", binding=binding.key)
-            wait = PAUSE
-        now = self._wall.seconds()
-        entry.running = None
-        if self.entries.get(entry.trigger_id) is entry:
-            self._plan(entry, now, wait)
+            return PAUSE
 
     def _failed(self, entry: Entry, binding: BindingVersion, error: Exception) -> float:
-        """Count and log a failure of the function; return the seconds to wait."""
-        entry.failures += 1
+        """Count, log and keep a failure of the function; return the seconds to wait."""
         entry.failed += 1
         entry.calls += 1
-        wait = wait_after(entry.failures)
+        now, kind = self._wall.seconds(), getattr(error, "error_class", type(error).__name__)
+        failure = PollFailure(at=now, error=f"{kind}: {error}"[:LONGEST_ERROR], count=entry.failures + 1)
+        entry.record = msgspec.structs.replace(entry.record or CursorRecord(), failure=failure)
+        self._put(PREFIX + entry.trigger_id, entry.record.value())
+        wait = wait_after(failure.count)
         if isinstance(error, HandlerRetryAfter) and error.seconds is not None:
             wait = max(SHORTEST_PAUSE, error.seconds)
         log.warn(
             "{binding}: the poll failed ({failures} in a row), and its cursor stays; the next is made in {wait:g} s:"
             " {kind}: {why}",
             binding=binding.key,
-            failures=entry.failures,
+            failures=failure.count,
             wait=wait,
-            kind=getattr(error, "error_class", type(error).__name__),
+            kind=kind,
             why=str(error),
         )
         return wait
 
     async def _call_and_keep(self, entry: Entry, binding: BindingVersion) -> float | None:
-        """Call the function, and keep what it returned; return the seconds until the next call if not as scheduled."""
-        cursor = await self._cursor_of(entry)
-        result = await self._call(entry, binding, cursor)
+        """
+        Call the function, and keep what it returned; return the seconds until the next call if not as scheduled.
+
+        From its answer on nothing is cut off: a unit on its way to the store may be durable already.
+        """
+        entry.asking = asking = Deferred.fromCoroutine(self._ask(entry, binding))
+        try:
+            before, result = await asking
+        finally:
+            entry.asking = None
+        cursor = bytes(before.cursor)
         polled = read_polled(result, entry.trigger_id, cursor)
         now = self._wall.seconds()
         if polled.events or polled.cursor != cursor:
             record = CursorRecord(cursor=msgspec.Raw(polled.cursor), polled_at=now)
-            checkpoint = Checkpoint(PREFIX + entry.trigger_id, msgspec.json.encode(record))
-            await self._sink.take_all(entry.trigger_id, polled.events, checkpoint)
-            entry.cursor = polled.cursor
+            await self._sink.take_all(
+                entry.trigger_id, polled.events, Checkpoint(PREFIX + entry.trigger_id, record.encoded())
+            )
+            entry.record = record
+        elif before.failure is not None:
+            entry.record = msgspec.structs.replace(before, failure=None)
+            self._put(PREFIX + entry.trigger_id, entry.record.value())
         entry.polled_at = now
         entry.calls += 1
         return 0.0 if polled.more and polled.cursor != cursor else None
 
-    async def _cursor_of(self, entry: Entry) -> bytes:
-        """Return the cursor as JSON, at first from the store; ``null`` where there is none yet."""
-        if entry.cursor is None:
-            value = await self._checkpoints.get(PREFIX + entry.trigger_id)
-            removed_at = None if value is None else value.get("removed_at")
-            if removed_at is not None and removed_at + KEPT <= self._wall.seconds():
-                value = None  # removed too long ago
-            entry.cursor = b"null" if value is None else msgspec.json.encode(value.get("cursor"))
-            entry.polled_at = None if value is None else value.get("polled_at")
-        return entry.cursor
+    async def _ask(self, entry: Entry, binding: BindingVersion) -> tuple[CursorRecord, bytes]:
+        """Return the record with the cursor, and the answer of the function to it."""
+        record = await self._record_of(entry)
+        return record, await self._call(entry, binding, bytes(record.cursor))
+
+    async def _record_of(self, entry: Entry) -> CursorRecord:
+        """Return the record of a trigger, at first from the store."""
+        return entry.record or self._read(entry, await self._checkpoints.get(PREFIX + entry.trigger_id))
+
+    def _read(self, entry: Entry, value: Any) -> CursorRecord:
+        """Use what the store has; a trigger that has come back is not removed any more."""
+        found = CursorRecord.of(value, self._wall.seconds())
+        entry.record = msgspec.structs.replace(found, removed_at=None)
+        entry.polled_at = entry.polled_at or found.polled_at
+        if found.removed_at is not None:
+            self._put(PREFIX + entry.trigger_id, entry.record.value())
+        return entry.record
 
     async def _call(self, entry: Entry, binding: BindingVersion, cursor: bytes) -> bytes:
         live = self._live.current
@@ -327,28 +302,60 @@ class Polls(Service):
         following = entry.times.following(entry.after)
         self._agenda.set(entry.trigger_id, None if following is None else following + entry.delay)
 
+    # Looking, and setting cursors
+
+    def entry(self, trigger_id: str) -> Entry:
+        """
+        Return the polls of a trigger.
+
+        :raises RouteUnknown: there is none of that id, or it does not poll.
+        """
+        entry = self.entries.get(trigger_id)
+        if entry is None:
+            raise RouteUnknown(describe_unknown_poll(trigger_id, self.entries))
+        return entry
+
+    async def records(self, trigger_ids: Iterable[str]) -> Mapping[str, CursorRecord]:
+        """
+        Return the records of these polls, as far as they are there.
+
+        :raises EventLogUnavailable: one cannot be read.
+        """
+        entries = [entry for each in trigger_ids if (entry := self.entries.get(each)) is not None]
+        if any(entry.record is None for entry in entries):
+            kept = await self._checkpoints.beginning(PREFIX)
+            for entry in entries:
+                if entry.record is None:
+                    self._read(entry, kept.get(PREFIX + entry.trigger_id))
+        return {entry.trigger_id: entry.record for entry in entries if entry.record is not None}
+
+    async def set_cursor(self, trigger_id: str, cursor: bytes) -> CursorRecord:
+        """
+        Set the cursor that the next call gets; a call that runs is interrupted, unless it has returned already.
+
+        :param cursor: as JSON.
+        :return: the record before.
+        :raises RouteUnknown: there is no such poll.
+        :raises EventLogUnavailable: it cannot be kept, and stays as it was.
+        """
+        entry = self.entry(trigger_id)
+        await entry.lock.acquire()
+        try:
+            entry.cut_off()
+            await entry.over()
+            before = await self._record_of(entry)
+            record = CursorRecord(cursor=msgspec.Raw(cursor), polled_at=before.polled_at)
+            await self._checkpoints.put(PREFIX + trigger_id, record.value())
+            entry.record, entry.unkept = record, 0
+        finally:
+            entry.lock.release()
+            now = self._wall.seconds()
+            if self.entries.get(trigger_id) is entry:
+                self._plan(entry, now)
+            elif entry.record is not None:
+                self._note_removed(entry, now)
+        return before
+
     def next_of(self, trigger_id: str) -> float | None:
         """Return when a trigger is called next (seconds, Unix)."""
         return self._agenda.at(trigger_id)
-
-
-def wait_after(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row."""
-    return min(LONGEST_PAUSE, PAUSE * 2.0 ** min(max(failures - 1, 0), 20))
-
-
-def call_of(binding: BindingVersion, cursor: bytes, attempt: int) -> Call:
-    """Return the call of a trigger's function."""
-    spec: TriggerSpec = binding.spec
-    return Call(
-        binding=binding.key,
-        trigger_id=spec.id,
-        event_id="poll",
-        handler=spec.poll,
-        predicate=None,
-        envelope=b"",
-        body=cursor,
-        attempt=attempt,
-        timeout=spec.timeout,
-        secrets=spec.handler_secrets,
-    )

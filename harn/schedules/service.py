@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from attrs import define, field, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -19,14 +18,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.clocks import WallTime, rfc3339
-from harn.connectors.interfaces import IEventSink, NormalizedEvent
+from harn.connectors.interfaces import IEventSink
 from harn.connectors.providers.cron import CRON, SKIP, CronSettings, make_tick
-from harn.connectors.schedule import CronSchedule, delay_of
 from harn.errors import EventLogUnavailable, GateShut
 from harn.model.delivery import Checkpoint
 from harn.schedules.agenda import Agenda
+from harn.schedules.cron_entry import Change, Entry, Firing
 from harn.schedules.ticks import DAY, Owed, Record, Span, begins_at, owed
-from harn.schedules.upcoming import Timed
 from harn.store.generations import ICheckpoints
 from harn.triggers.registry import Registry
 from harn.waiting import retry
@@ -41,72 +39,6 @@ KEPT = 86400.0
 """Seconds for which it is kept what a removed trigger has fired."""
 PREFIX = "cron/"
 """The names of the records in the store: followed by the trigger's id."""
-
-
-@frozen
-class Firing:
-    """
-    Events on their way to the store, with the note that they were fired.
-
-    :ivar covered: see `Owed.covered`.
-    """
-
-    events: tuple[NormalizedEvent, ...]
-    checkpoint: Checkpoint
-    covered: float
-    fired: float
-
-
-@define(eq=False)
-class Entry:
-    """
-    The schedule of one trigger.
-
-    :ivar covered: see `Record.covered`; so is ``fired``.
-    :ivar since: ticks from here on are on time, unless the server is late by more than `GRACE`.
-    :ivar firing: what is to be kept before anything else; ``is_taken``: the store has been asked to.
-    :ivar missed: how many times ticks were passed over since the server started.
-    """
-
-    trigger_id: str
-    settings: CronSettings
-    covered: float
-    since: float
-    fired: float | None = None
-    firing: Firing | None = None
-    is_taken: bool = False
-    missed: int = 0
-    times: CronSchedule = field(init=False)
-    delay: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.apply(self.settings)
-
-    def apply(self, settings: CronSettings) -> None:
-        """Put settings in force."""
-        self.settings = settings
-        self.times = settings.times()
-        self.delay = delay_of(self.trigger_id, settings.longest_delay())
-
-    def timed(self) -> Timed:
-        """Return its next tick."""
-        return timed_of(self.trigger_id, self.settings, self.covered)
-
-    def record(self, covered: float, fired: float | None) -> Record:
-        """Return the record with these times."""
-        return Record(covered=covered, fired=fired, schedule=self.settings.schedule, timezone=self.settings.timezone)
-
-
-def timed_of(trigger_id: str, settings: CronSettings, after: float) -> Timed:
-    """Return the schedule of a trigger, of which everything up to ``after`` (seconds, Unix) is dealt with."""
-    return Timed(
-        trigger_id=trigger_id,
-        times=settings.times(),
-        delay=delay_of(trigger_id, settings.longest_delay()),
-        after=after,
-        schedule=settings.schedule,
-        timezone=settings.timezone,
-    )
 
 
 class Schedules(Service):
@@ -238,8 +170,9 @@ class Schedules(Service):
                     self._remove(entry, now)
             elif entry is None:
                 self._begin(trigger_id, settings, self._removed.pop(trigger_id, None), now)
-            elif settings != entry.settings:
-                self._change(entry, settings)
+            elif settings != entry.newest:
+                entry.changes.append(Change(settings, now))
+                self._advance(entry)
 
     def _remove(self, entry: Entry, now: float) -> None:
         """Keep for a day what was fired: a trigger that comes back goes on."""
@@ -249,16 +182,25 @@ class Schedules(Service):
         self._removed[entry.trigger_id] = record
         self._put(PREFIX + entry.trigger_id, record)
 
-    def _change(self, entry: Entry, settings: CronSettings) -> None:
-        """Put other settings in force: the old schedule counts up to now, the new one from now on."""
-        was, now = entry.settings, self._wall.seconds()
-        if msgspec.structs.replace(was, catchup_mode=settings.catchup_mode) != settings:
-            self._fire(entry, now)  # a tick that the old jitter delays, too
-        entry.apply(settings)
-        if (was.schedule, was.timezone) != (settings.schedule, settings.timezone):
-            entry.covered = max(now, 0.0 if entry.firing is None else entry.firing.covered)
+    def _advance(self, entry: Entry) -> int:
+        """
+        Put other settings in force: the old schedule counts up to their time, the new one from then on.
+
+        :return: how many ticks of the old one were fired; then it goes on once these are durable.
+        """
+        was, change = entry.settings, entry.changes[0]
+        is_other = msgspec.structs.replace(was, catchup_mode=change.settings.catchup_mode) != change.settings
+        if is_other or entry.firing is not None:
+            count = self._fire(entry, change.at)  # a tick that the old jitter delays, too
+            if count or entry.firing is not None:
+                return count
+        entry.changes.popleft()
+        entry.apply(change.settings)
+        if (was.schedule, was.timezone) != (change.settings.schedule, change.settings.timezone):
+            entry.covered = change.at
         self._note_beginning(entry)
         self._plan(entry)
+        return 0
 
     def _settings_of(self, trigger_id: str) -> CronSettings | None:
         """Return the settings of a live trigger; None unless it has a schedule."""
@@ -272,7 +214,9 @@ class Schedules(Service):
     def due(self, trigger_id: str) -> int:
         """See `harn.schedules.agenda.Owner`."""
         entry = self.entries.get(trigger_id)
-        return 0 if entry is None else self._fire(entry, self._wall.seconds() - entry.delay)
+        if entry is None:
+            return 0
+        return self._advance(entry) if entry.changes else self._fire(entry, self._wall.seconds() - entry.delay)
 
     def _fire(self, entry: Entry, until: float) -> int:
         """Fire the ticks of a schedule up to a time of it (seconds, Unix); return how many."""
@@ -326,7 +270,11 @@ class Schedules(Service):
 
     def _plan(self, entry: Entry) -> None:
         """Set when an entry is due next."""
-        if self.entries.get(entry.trigger_id) is entry and not entry.is_taken:
+        if self.entries.get(entry.trigger_id) is not entry or entry.is_taken:
+            return
+        if entry.changes:
+            self._agenda.set(entry.trigger_id, self._wall.seconds())
+        else:
             following = entry.times.following(entry.covered)
             self._agenda.set(entry.trigger_id, None if following is None else following + entry.delay)
 

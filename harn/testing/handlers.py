@@ -181,15 +181,7 @@ def run_handler(
     function = function_of(handler)
     predicate = None if when is None else function_of(when)
     log: list[LoggedRecord] = []
-    context = Context(
-        binding=f"{delivery.trigger_id}@v1",
-        trigger_id=delivery.trigger_id,
-        attempt=attempt,
-        deadline=time.time() + timeout,
-        replay_of=delivery.replay_of,
-        log=Log(lambda level, message, fields: log.append(LoggedRecord(level, message, fields))),
-        ask=lambda reference: _secret(secrets, reference),
-    )
+    context = _context(delivery, attempt, timeout, secrets, log)
     given = delivery.traceparent
     context.trace = parse_traceparent(given, event.headers.get(TRACESTATE, "")) if given else passed_on(event)
     run = _Attempt(event, context, timeout)
@@ -198,10 +190,35 @@ def run_handler(
     return run.ended(tuple(log))
 
 
-class _Attempt:
-    """An attempt, from its first call to its end."""
+def run_with_cursor(
+    function: UserFunction, cursor: Any, *, timeout: float, secrets: Mapping[str, str], trigger_id: str
+) -> HandlerRun:
+    """Call the function of a poll, and return how that ended, as `run_handler` does; see `harn.testing.polls`."""
+    log: list[LoggedRecord] = []
+    run = _Attempt(cursor, _context(DeliveryContext(trigger_id=trigger_id), 1, timeout, secrets, log), timeout)
+    run.handle(function)
+    return run.ended(tuple(log))
 
-    def __init__(self, event: TriggerEvent, context: Context, timeout: float) -> None:
+
+def _context(
+    delivery: DeliveryContext, attempt: int, timeout: float, secrets: Mapping[str, str], log: list[LoggedRecord]
+) -> Context:
+    """Return the context of a call; what it logs is added to ``log``."""
+    return Context(
+        binding=f"{delivery.trigger_id}@v1",
+        trigger_id=delivery.trigger_id,
+        attempt=attempt,
+        deadline=time.time() + timeout,
+        replay_of=delivery.replay_of,
+        log=Log(lambda level, message, fields: log.append(LoggedRecord(level, message, fields))),
+        ask=lambda reference: _secret(secrets, reference),
+    )
+
+
+class _Attempt:
+    """An attempt, from its first call to its end: with an event, or with the cursor of a poll."""
+
+    def __init__(self, event: Any, context: Context, timeout: float) -> None:
         self._event = event
         self._context = context
         self._timeout = timeout

@@ -12,7 +12,7 @@ Functions of a poll, called without a server as a server calls them; what they r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
@@ -21,7 +21,7 @@ from harn.connectors.providers.poll import read_polled
 from harn.errors import PayloadInvalid
 from harn.handlers import TriggerEvent
 from harn.testing.events import polled_event
-from harn.testing.handlers import SUCCESS, DeliveryContext, HandlerRun, run_handler
+from harn.testing.handlers import SUCCESS, HandlerRun, function_of, run_with_cursor
 
 
 @frozen(kw_only=True)
@@ -54,13 +54,12 @@ def run_poll(
 
     :param poll: ``module:function`` as in a manifest, or the function.
     :param cursor: any JSON value; None as in the first call.
-    :param timeout: see `run_handler`, as ``secrets``.
+    :param timeout: see `harn.testing.handlers.run_handler`; so are ``secrets``.
     :raises ValueError: the function is missing, or cannot be called with a cursor; the message says what to write.
     """
     before = msgspec.json.encode(cursor)
-    given = cast("TriggerEvent", msgspec.json.decode(before))
-    delivery = DeliveryContext(trigger_id=trigger_id)
-    run = run_handler(poll, given, timeout=timeout, secrets=secrets, delivery=delivery)
+    given = msgspec.json.decode(before)
+    run = run_with_cursor(function_of(poll), given, timeout=timeout, secrets=secrets, trigger_id=trigger_id)
     if run.outcome != SUCCESS:
         return PollRun(cursor=cursor, run=run)
     try:

@@ -8,13 +8,20 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.providers.poll import PollSettings, read_polled
-from harn.errors import CallInterrupted, HandlerRaised, HandlerRetryAfter, PayloadInvalid
+from harn.errors import CallInterrupted, HandlerRaised, HandlerRetryAfter, PayloadInvalid, RouteUnknown
 from harn.model.event import TriggerEvent, decode_envelope
+from harn.operations.model import Caller, Role
 from harn.schedules import feature
-from harn.schedules.polls import KEPT, LONGEST_PAUSE, PREFIX, Polls
+from harn.schedules.cursor_operations import SetCursor, set_cursor, show_cursor
+from harn.schedules.cursors import KEPT, PREFIX
+from harn.schedules.operations import TimedTriggers, list_schedule
+from harn.schedules.poll_entry import LONGEST_PAUSE
+from harn.schedules.polls import Polls
+from harn.schedules.service import Schedules
 from tests.reload.world import World
 
 HANDLERS = "def on_event(event):\n    return 1\n\n\ndef look(cursor, context):\n    return None\n"
@@ -249,7 +256,8 @@ class FailureTests(PollsCase):
         ):
             world = self.world()
             self.due(world).returns(wrong)
-            self.assertEqual((world.store.rows(), self.kept(world)), ([], None), wrong)
+            self.assertEqual(world.store.rows(), [], wrong)
+            self.assertNotIn("cursor", self.kept(world), wrong)
             self.assertEqual(self.polls.entries["p"].failed, 1)
 
     def test_store_away(self) -> None:
@@ -324,6 +332,45 @@ class OverTests(PollsCase):
         self.assertTrue(self.successResultOf(world.reload()).ok)
         self.assertEqual(self.due_of(world, "p").call.body, b"null")
 
+    def test_back_and_quiet(self) -> None:
+        """The cursor of a trigger that came back and found nothing new is kept for good, over restarts, too."""
+        world = self.world(poll(), poll("other"))
+        self.answer(self.due_of(world, "p"), 1)
+        for triggers in ([poll("other")], [poll(), poll("other")]):
+            world.manifest(*triggers)
+            self.assertTrue(self.successResultOf(world.reload()).ok)
+        self.due_of(world, "p").returns(b"null")
+        self.assertNotIn("removed_at", self.kept(world))
+        self.stop(world)
+        world.clock.advance(KEPT + 3600)
+        self.assertEqual(self.due_of(self.world(poll(), poll("other"), before=world), "p").call.body, b"1")
+
+    def test_ends_as_an_answer_is_kept(self) -> None:
+        """What a function has returned is kept before the server ends: the next call gets the cursor after it."""
+        world = self.world()
+        call = self.due(world)
+        world.store.writer.held = True
+        self.answer(call, 1, "a")
+        stopped = world.server.background.stopService()
+        self.assertNoResult(stopped)
+        world.store.writer.release()
+        self.successResultOf(stopped)
+        again = self.world(before=world)
+        self.assertEqual((self.due(again).call.body, self.payloads(again)), (b"1", ["a"]))
+
+    def test_removed_as_an_answer_is_kept(self) -> None:
+        """A trigger that is removed then, and comes back, goes on from the newest cursor."""
+        world = self.world(poll(), poll("other", every="100h"))
+        call = self.due_of(world, "p")
+        world.store.writer.held = True
+        self.answer(call, 7, "a")
+        world.manifest(poll("other", every="100h"))
+        reloading = world.reload()
+        world.store.writer.release()
+        self.assertTrue(self.successResultOf(reloading).ok)
+        self.assertEqual(self.kept(world)["cursor"], 7)
+        self.assertIsNotNone(self.kept(world)["removed_at"])
+
     def due_of(self, world: World, trigger_id: str) -> Any:
         """Wait for the call of a trigger."""
         for _ in range(130):
@@ -332,6 +379,84 @@ class OverTests(PollsCase):
                 return found[0]
             world.clock.advance(1.0)
         raise AssertionError("no call")
+
+
+class CursorTests(PollsCase):
+    """Operators look at cursors, and set them."""
+
+    def ask(self, world: World, operation: Any, **wanted: Any) -> Any:
+        """Return the answer of an operation."""
+        service = TimedTriggers(world.server[Schedules], self.polls)
+        caller = Caller(actor="test", role=Role.OPERATE)
+        return self.successResultOf(ensureDeferred(operation.run(service, caller, operation.parameters(**wanted))))
+
+    def test_set_while_it_runs(self) -> None:
+        """A call that runs is interrupted, so that it brings no other cursor; the next one is as scheduled."""
+        world = self.world()
+        self.answer(self.due(world), 1)
+        during = self.due(world)
+        found = self.ask(world, set_cursor, trigger="p", cursor={"page": 9})
+        self.assertEqual((found.before, found.cursor, found.changed), (1, {"page": 9}, True))
+        self.assertNotIn(during, self.running(world))
+        call = self.due(world)
+        self.assertEqual((json.loads(call.call.body), self.payloads(world)), ({"page": 9}, []))
+
+    def test_set_as_an_answer_is_kept(self) -> None:
+        """An answer that is on its way to the store is kept first; the cursor that was set holds."""
+        world = self.world()
+        call = self.due(world)
+        world.store.writer.held = True
+        self.answer(call, 1, "a")
+        setting = ensureDeferred(self.polls.set_cursor("p", b"5"))
+        self.assertNoResult(setting)
+        world.store.writer.release()
+        self.assertEqual(bytes(self.successResultOf(setting).cursor), b"1")
+        self.assertEqual((self.payloads(world), self.kept(world)["cursor"]), (["a"], 5))
+        self.assertEqual(self.due(world).call.body, b"5")
+
+    def test_reset_and_dry_run(self) -> None:
+        """A reset has the function begin from the start; a dry run changes nothing."""
+        world = self.world()
+        self.answer(self.due(world), 1)
+        tried = self.ask(world, set_cursor, trigger="p", reset=True, dry_run=True)
+        self.assertEqual((tried.before, tried.cursor, tried.changed, tried.dry_run), (1, None, True, True))
+        self.assertEqual(self.ask(world, show_cursor, trigger="p").cursor, 1)
+        self.ask(world, set_cursor, trigger="p", reset=True)
+        self.assertEqual((self.kept(world)["cursor"], self.due(world).call.body), (None, b"null"))
+
+    def test_failure_is_kept(self) -> None:
+        """The last error is shown with its time, also by the next server, until a call succeeds."""
+        world = self.world()
+        self.answer(self.due(world), 1)
+        for _ in range(2):
+            self.due(world).raises(HandlerRaised("KeyError: 'id'"))
+        shown = self.ask(world, show_cursor, trigger="p")
+        self.assertEqual((shown.cursor, shown.failures), (1, 2))
+        self.assertIn("KeyError: 'id'", shown.last_error)
+        (listed,) = self.ask(world, list_schedule).polls
+        self.assertEqual(listed, shown)
+        self.stop(world)
+        again = self.world(before=world)
+        self.assertEqual(self.ask(again, show_cursor, trigger="p"), shown)
+        self.due(again).returns(b"null")
+        self.assertEqual(self.ask(again, show_cursor, trigger="p").failures, 0)
+        self.assertNotIn("failure", self.kept(again))
+
+    def test_refused(self) -> None:
+        """Another trigger, a cursor that is too long, and one beside a reset, or neither, are refused."""
+        world = self.world()
+        for wanted, error, said in (
+            ({"trigger": "q", "cursor": 1}, RouteUnknown, "triggers of kind poll: p"),
+            ({"trigger": "p", "cursor": "x" * (1024 * 1024)}, PayloadInvalid, "at most 1048576 bytes"),
+        ):
+            setting: Any = set_cursor.run(
+                TimedTriggers(world.server[Schedules], self.polls),
+                Caller(actor="test", role=Role.OPERATE),
+                SetCursor(**wanted),
+            )
+            self.assertIn(said, str(self.failureResultOf(ensureDeferred(setting), error).value))
+        self.assertRaises(ValueError, SetCursor, trigger="p")
+        self.assertRaises(ValueError, SetCursor, trigger="p", cursor=1, reset=True)
 
 
 VALUES = st.recursive(

@@ -269,6 +269,36 @@ class ReloadTests(SchedulesCase):
             self.assertEqual(self.ticks(world)[0], 0.0, change)
             self.assertEqual(self.ticks(world).count(0.0), 1)
 
+    def test_changed_amid_a_catch_up(self) -> None:
+        """Hundreds of ticks that were missed are all fired under the schedule that they belong to, then the new one."""
+        world = self.world(cron(catchup_mode="all"))
+        self.pass_by(world, 70)
+        self.stop(world)
+        world.clock.advance(350 * 60)
+        again = self.world(cron(catchup_mode="all"), before=world)
+        before: list[int] = []
+
+        def edit() -> None:
+            before.append(len(self.ticks(again)))
+            for schedule in ("20 * * * * *", "30 * * * * *"):
+                again.manifest(cron(schedule=schedule, catchup_mode="all"))
+                self.assertTrue(self.successResultOf(again.reload()).ok)
+
+        again.clock.callLater(0.0, edit)
+        self.pass_by(again, 60, step=1.0)
+        self.assertEqual(before, [101])
+        *old, new = self.ticks(again)
+        self.assertGreater(len(old), 350)
+        self.assertEqual((old, new % 1), ([float(number) for number in range(len(old))], 0.5))
+
+    def test_ramp(self) -> None:
+        """Another schedule never takes only a share of the deliveries: it is in force at once, without a ramp."""
+        world = self.world(cron())
+        world.manifest(cron(schedule="30 * * * * *") + "rollout = { percent = 50 }\n")
+        report = self.successResultOf(world.reload())
+        self.assertIn("its settings changed", report.warnings[0])
+        self.assertEqual(world.registry.ramps, {})
+
     def test_failed_reload(self) -> None:
         """A reload that fails changes nothing."""
         world = self.world(cron())

@@ -1,0 +1,57 @@
+"""Changes of a state directory on which no server runs: what an operation does there, with its audit record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from harn.operations.model import Operation, Role
+from harn.operations.parameters import Parameters, given
+from harn.operations.registry import DONE, TOPIC, AuditRecord, new_record_id
+
+if TYPE_CHECKING:
+    from harn.store.sqlite.connection import Session
+
+OFFLINE_ACTOR = "state-directory"
+"""The actor of a change that is made while no server runs: whoever may write to the state directory."""
+
+
+@contextmanager
+def changing(
+    state_dir: str,
+    operation: Operation[Any, Any, Any],
+    wanted: Parameters,
+    counts: Mapping[str, int],
+    now: float,
+) -> Iterator[Session]:
+    """
+    Make what is written through the session durable in one transaction with the audit record of an operation.
+
+    :param counts: how much it changes. ``now``: seconds, Unix.
+    :raises StateDirectoryUnusable: a server holds the directory, or none has run on it.
+    :raises EventLogUnavailable: it cannot be written; nothing was.
+    """
+    from harn.cli.sources import DATABASE
+    from harn.store.lock import StateDirectoryLock
+    from harn.store.sqlite.offline import append_record, write_offline
+
+    record = AuditRecord(
+        id=new_record_id(now),
+        actor=OFFLINE_ACTOR,
+        role=Role.ADMIN.value,
+        operation=operation.recorded_as,
+        parameters={each.key: value for each, value in given(operation.fields, wanted)},
+        filter={},
+        outcome=DONE,
+        counts=dict(counts),
+    )
+    lock = StateDirectoryLock(state_dir)
+    lock.acquire()
+    try:
+        with write_offline(os.path.join(state_dir, DATABASE)) as session:
+            yield session
+            append_record(session, TOPIC, operation.recorded_as, record, now)
+    finally:
+        lock.release()

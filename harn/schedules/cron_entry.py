@@ -1,0 +1,95 @@
+"""The schedule of one trigger: its settings, the last tick that was fired, and those on their way to the store."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from attrs import define, field, frozen
+
+from harn.connectors.interfaces import NormalizedEvent
+from harn.connectors.providers.cron import CronSettings
+from harn.connectors.schedule import CronSchedule, delay_of
+from harn.model.delivery import Checkpoint
+from harn.schedules.ticks import Record
+from harn.schedules.upcoming import Timed
+
+
+@frozen
+class Firing:
+    """
+    Events on their way to the store, with the note that they were fired.
+
+    :ivar covered: see `Owed.covered`.
+    """
+
+    events: tuple[NormalizedEvent, ...]
+    checkpoint: Checkpoint
+    covered: float
+    fired: float
+
+
+@frozen
+class Change:
+    """Other settings of a trigger, in force since ``at`` (seconds, Unix)."""
+
+    settings: CronSettings
+    at: float
+
+
+@define(eq=False)
+class Entry:
+    """
+    The schedule of one trigger.
+
+    :ivar covered: see `Record.covered`; so is ``fired``.
+    :ivar since: ticks from here on are on time, unless the server is late by more than `GRACE`.
+    :ivar firing: what is to be kept before anything else; ``is_taken``: the store has been asked to.
+    :ivar missed: how many times ticks were passed over since the server started.
+    :ivar changes: other settings, which follow once everything up to them is fired: a catch-up may take several units.
+    """
+
+    trigger_id: str
+    settings: CronSettings
+    covered: float
+    since: float
+    fired: float | None = None
+    firing: Firing | None = None
+    is_taken: bool = False
+    missed: int = 0
+    changes: deque[Change] = field(factory=deque)
+    times: CronSchedule = field(init=False)
+    delay: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.apply(self.settings)
+
+    def apply(self, settings: CronSettings) -> None:
+        """Put settings in force."""
+        self.settings = settings
+        self.times = settings.times()
+        self.delay = delay_of(self.trigger_id, settings.longest_delay())
+
+    @property
+    def newest(self) -> CronSettings:
+        """Return the settings that its trigger has now."""
+        return self.changes[-1].settings if self.changes else self.settings
+
+    def timed(self) -> Timed:
+        """Return its next tick."""
+        return timed_of(self.trigger_id, self.settings, self.covered)
+
+    def record(self, covered: float, fired: float | None) -> Record:
+        """Return the record with these times."""
+        return Record(covered=covered, fired=fired, schedule=self.settings.schedule, timezone=self.settings.timezone)
+
+
+def timed_of(trigger_id: str, settings: CronSettings, after: float) -> Timed:
+    """Return the schedule of a trigger, of which everything up to ``after`` (seconds, Unix) is dealt with."""
+    return Timed(
+        trigger_id=trigger_id,
+        times=settings.times(),
+        delay=delay_of(trigger_id, settings.longest_delay()),
+        after=after,
+        schedule=settings.schedule,
+        timezone=settings.timezone,
+    )

@@ -1,0 +1,89 @@
+"""The cursors of polls as the store keeps them, each with how the last calls of its function went. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from harn.errors import PayloadInvalid
+from harn.model.display import list_some
+
+PREFIX = "poll/"
+"""The names of the records in the store: followed by the trigger's id."""
+KEPT = 86400.0
+"""Seconds for which the cursor of a removed trigger is kept."""
+FIRST = b"null"
+"""The cursor of a first call, as JSON."""
+LARGEST = 1024 * 1024
+"""Bytes of the longest cursor, as JSON."""
+LONGEST_ERROR = 1000
+"""Characters of an error that are kept."""
+
+
+class PollFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The calls of a function that failed, since the last one that did not.
+
+    :ivar at: when the last one ended (seconds, Unix). ``count``: how many there were.
+    """
+
+    at: float
+    error: str
+    count: int = 1
+
+
+class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    The record of a poll in the store: its cursor, as any JSON value.
+
+    :ivar polled_at: when the call ended that returned it (seconds, Unix).
+    :ivar removed_at: when its trigger was removed (seconds, Unix); None while it is there.
+    :ivar failure: None unless the last call failed.
+    """
+
+    cursor: msgspec.Raw = msgspec.Raw(FIRST)
+    polled_at: float | None = None
+    removed_at: float | None = None
+    failure: PollFailure | None = None
+
+    @classmethod
+    def of(cls, value: Any, now: float) -> CursorRecord:
+        """
+        Read what the store has; one without a cursor for None, and for what was removed too long ago.
+
+        :param now: seconds, Unix.
+        """
+        if value is None:
+            return cls()
+        try:
+            read = msgspec.json.decode(msgspec.json.encode(value), type=cls)
+        except msgspec.ValidationError:
+            return cls()
+        return cls() if read.removed_at is not None and read.removed_at + KEPT <= now else read
+
+    def encoded(self) -> bytes:
+        """Return it as JSON, for a checkpoint."""
+        return msgspec.json.encode(self)
+
+    def value(self) -> Any:
+        """Return it as a JSON value."""
+        return msgspec.json.decode(self.encoded())
+
+
+def encode_cursor(value: Any) -> bytes:
+    """
+    Return a cursor as JSON.
+
+    :raises PayloadInvalid: it is too long.
+    """
+    encoded = msgspec.json.encode(value)
+    if len(encoded) > LARGEST:
+        raise PayloadInvalid(f"a cursor must have at most {LARGEST} bytes of JSON, got {len(encoded)}")
+    return encoded
+
+
+def describe_unknown_poll(trigger_id: str, known: Collection[str]) -> str:
+    """Return that no trigger of this id polls, with those that do."""
+    return f"no trigger {trigger_id!r} polls; triggers of kind poll: {list_some(sorted(known)) or 'none'}"
