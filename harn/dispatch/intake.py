@@ -153,7 +153,7 @@ class Intake:
             try:
                 kept.append((taking, self._sorted(result, taking.binding, taking.decided, new)))
             except Exception as error:
-                taking.not_taken(error)
+                _end(taking, error)
         if kept:
             self._lifecycle.emit(Appended(INBOX_TOPIC, [now - taking.began_at for taking, _ in kept]))
             self._submit(new)
@@ -202,6 +202,12 @@ class Intake:
     ) -> tuple[Taken, ...]:
         """Submit the new deliveries of each trigger."""
         self._lifecycle.emit(Appended(INBOX_TOPIC, [self._clock.seconds() - began_at]))
+        try:
+            _check_count(kept, sum(len(decided.deliveries) for _, decided in decisions))
+        except ValueError:
+            for holder in (each for _, decided in decisions for each in decided.holders):
+                holder.release()
+            raise
         new: list[New] = []
         taken, begin = [], 0
         for binding, decided in decisions:
@@ -221,7 +227,13 @@ class Intake:
         return failure
 
     def _sorted(self, kept: Kept, binding: BindingVersion, decided: Decided, new: list[New]) -> Taken:
-        """Add the deliveries that are on disk to ``new``, and release the leases of duplicates."""
+        """
+        Add the deliveries that are on disk to ``new``, and release the leases of duplicates.
+
+        :raises ValueError: the store's answer is not about these deliveries; no lease was released.
+        """
+        if len(kept) != len(decided.deliveries):
+            _check_count(kept, len(decided.deliveries))
         if len(kept) == 1 and kept[0] is not None and not kept.repeats:  # one event, and it is new: as most requests
             delivery, holder = decided.deliveries[0], decided.holders[0]
             new.append((kept[0], holder, delivery))
@@ -255,12 +267,19 @@ class Intake:
         if new:
             accepted = [AcceptedDelivery(holder.key, delivery_id, delivery) for delivery_id, holder, delivery in new]
             self._lifecycle.emit(Accepted.of(accepted))
-        try:
-            for delivery_id, holder, delivery in new:
+        for delivery_id, holder, delivery in new:
+            try:
                 if delivery.dead is not None:
                     holder.release()
                 else:
                     self._dispatcher.submit(delivery_id, holder, delivery)
+            except Exception:
+                log.failure(
+                    "delivery {delivery_id} of {event_id} could not be queued; the next start of the server runs it",
+                    delivery_id=delivery_id,
+                    event_id=delivery.event_id,
+                )
+        try:
             self._dispatcher.turn()
         except Exception:
             log.failure("dispatching failed")
@@ -273,8 +292,18 @@ class Intake:
             self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, duplicates=duplicates))
 
 
+def _check_count(kept: Kept, expected: int) -> None:
+    """
+    Check that the store has answered for each delivery.
+
+    :raises ValueError: it has not.
+    """
+    if len(kept) != expected:
+        raise ValueError(f"the store must answer for each of {expected} deliveries, got {len(kept)} answers")
+
+
 def _end(taking: Taking, error: Exception) -> None:
-    """End events of which nothing was kept: release their leases."""
+    """End events that are not handed over: release their leases."""
     try:
         for holder in taking.decided.holders:
             holder.release()

@@ -165,14 +165,32 @@ def listen(
     with _open(bind) if inherited is None else inherited_socket(inherited) as listening:
         host, number = listening.getsockname()[:2]
         # As the reactor's ``adoptStreamPort`` does, with a port of our own.
+        readers = _make_readers(reactor, bind)
         port = LimitedPort._fromListeningDescriptor(reactor, listening.fileno(), listening.family, served)
         port.limit = _Unlimited() if limit is None else limit
-        if hasattr(select, "epoll"):
-            port.readers, port.transport = Readers(reactor), ReadTogether
+        if readers is not None:
+            port.readers, port.transport = readers, ReadTogether
         port.startListening()
     # A socket that we opened has the requested host; an inherited one has only its address.
     real = Bind(bind.host if inherited is None else host, number)
     return Listening(port, real, real.url(tls=tls is not None))
+
+
+def _make_readers(reactor: Any, bind: Bind) -> Readers | None:
+    """
+    Make what reads a port's connections; None where there is no epoll.
+
+    :raises ListenerUnusable: no descriptor is left for it.
+    """
+    if not hasattr(select, "epoll"):
+        return None
+    try:
+        return Readers(reactor)
+    except OSError as error:
+        raise ListenerUnusable(
+            f"cannot watch the connections of {bind}: {error.strerror}; raise the limit of open files (ulimit -n;"
+            " LimitNOFILE= of a systemd unit)"
+        ) from None
 
 
 def inherited_socket(descriptor: int) -> socket.socket:

@@ -97,7 +97,9 @@ class LiveGeneration:
         if live is not None and len(candidate.ended) > SLICE:
             self._replaced_routes = list(live.routes.values())
         now = self._wall.seconds()
-        self.registry.adopt(generation.bindings, candidate.ended, now, generation.ramps, are_active=True)
+        self.registry.adopt(
+            generation.bindings, candidate.ended, now, generation.ramps, by_id=candidate.ended_by_id, are_active=True
+        )
         self._table.swap(generation.tree, generation.number)
         self.current = generation
         for shared in candidate.replaced_connectors:

@@ -124,11 +124,11 @@ class Candidate:
         others keep the number that is in the store.
     :ivar new_connectors: their gates open. ``replaced_connectors``: those that it releases.
     :ivar ended: live binding versions that are not in it; ``ended_by_key``: the same, for the one that watches their
-        drain.
+        drain; ``ended_by_id``: for the registry, of two of one trigger the later. Both are made for their one user.
     :ivar alerting: those of the changed triggers that have alerts of their own; ``scheduled``: that have a schedule;
         ``allowing``: that name who may send. Found in a thread: looking at ten thousand takes milliseconds.
     :ivar fresh: its new versions; ``reinterpreted``: unchanged ones that run in its interpreter from now on.
-    :ivar known: of the versions that the plan adds or modifies, what `VersionNumbers` has to know.
+    :ivar numbers: the numbers of versions that were given once it is adopted.
     :ivar rollouts: the rollout of each ramp that begins with it, by trigger id.
     :ivar alert_secrets: values that sending its alerts needs, by reference.
     """
@@ -140,9 +140,10 @@ class Candidate:
     replaced_connectors: tuple[Shared[RunningConnector], ...]
     ended: tuple[BindingVersion, ...]
     ended_by_key: dict[str, BindingVersion]
+    ended_by_id: dict[str, BindingVersion]
     fresh: FreshVersions
     reinterpreted: tuple[BindingVersion, ...]
-    known: Mapping[str, LiveBinding]
+    numbers: VersionNumbers
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
     alerting: tuple[str, ...] = ()
     scheduled: tuple[str, ...] = ()
@@ -212,21 +213,17 @@ class VersionNumbers:
         known = self._known.get(trigger_id)
         return 1 if known is None else known.version + 1
 
-    def raised(self, bindings: Iterable[BindingVersion]) -> dict[str, LiveBinding]:
-        """Return the numbers of bindings that are higher than the known ones, to be recorded once they are in force."""
-        raised: dict[str, LiveBinding] = {}
+    def raised(self, bindings: Iterable[BindingVersion]) -> VersionNumbers:
+        """Return the numbers once these bindings are in force: of each the greater one counts."""
+        raised = VersionNumbers(self._known)
         for binding in bindings:
             known = self._known.get(binding.id)
             if known is not None and known.version >= binding.version:
                 continue
-            raised[binding.id] = LiveBinding(
+            raised._known[binding.id] = LiveBinding(
                 version=binding.version, fingerprint=binding.definition.fingerprint, bundle_id=binding.bundle_id
             )
         return raised
-
-    def adopted(self, raised: Mapping[str, LiveBinding]) -> None:
-        """Record the numbers that `raised` returned: these bindings are in force now."""
-        self._known.update(raised)
 
 
 class GivenNumbers:
@@ -245,7 +242,7 @@ class GivenNumbers:
     def adopted(self, candidate: Candidate) -> None:
         """Record the numbers of a generation that is live now, and of its new versions."""
         self.highest = max(self.highest, candidate.generation.number)
-        self.versions.adopted(candidate.known)
+        self.versions = candidate.numbers
 
     async def read(self) -> LastGeneration:
         """
@@ -275,9 +272,7 @@ class GivenNumbers:
             await self._generations.reserve(withdrawn, None)
         versions = VersionNumbers(await self._generations.latest_bindings())
         if live is not None:
-            versions.adopted(
-                versions.raised(live.bindings.values())
-            )  # the store may have no record yet that these serve
+            versions = versions.raised(live.bindings.values())  # the store may have no record yet that these serve
         self.versions = versions
         self.highest = max(self.highest, number, (await LastGeneration.of(self._generations)).number)
         self.are_known = True

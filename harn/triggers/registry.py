@@ -8,7 +8,7 @@ draining version's end.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.observability.counts import NO_COUNTS
@@ -129,10 +129,11 @@ class Registry:
     def adopt(
         self,
         active: Mapping[str, BindingVersion],
-        replaced: Iterable[BindingVersion],
+        replaced: Collection[BindingVersion],
         now: float,
         ramps: Mapping[str, Ramp] = NO_RAMPS,
         *,
+        by_id: dict[str, BindingVersion] | None = None,
         are_active: bool = False,
     ) -> None:
         """
@@ -140,10 +141,13 @@ class Registry:
 
         :param replaced: live versions that are in it no more: they drain from now on (seconds, Unix).
         :param ramps: by trigger id, all that run from now on; each one's fresh version is in ``active``.
+        :param by_id: those in ``replaced`` by trigger id, of two of one trigger the later, where that is made already;
+            the registry's own from now on.
         :param are_active: every version in ``active`` has that stage already; else each is looked at.
         """
         self.check_replaced()  # of the previous adopt, if anything is left
-        previous = (*replaced, *self._left_behind(active, ramps))
+        left = self._left_behind(active, ramps)
+        previous = (*replaced, *left)
         for binding in () if are_active else [each for each in active.values() if each.stage is not Stage.ACTIVE]:
             binding.become(Stage.ACTIVE)
         for ramp in ramps.values():
@@ -153,7 +157,11 @@ class Registry:
         for binding in [each for drain in self._draining.values() for each in drain.values() if each.in_flight <= 0]:
             self.check(binding)  # a trigger that came back needs its last version's waiting retries there no more
         drain_all(previous, self, now)
-        self._replaced_last = {binding.id: binding for binding in previous}
+        if by_id is None:
+            by_id = {binding.id: binding for binding in replaced}
+        for binding in left:
+            by_id[binding.id] = binding
+        self._replaced_last = by_id
         if len(self._replaced_last) < len(previous):  # both versions of a ramp
             for binding in previous:
                 if self._replaced_last[binding.id] is not binding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -16,7 +17,7 @@ from harn.manifest.model import RetrySpec
 from harn.model.delivery import Claim
 from harn.model.event import decode_envelope
 from harn.store.deliveries import IDeliveries
-from harn.store.inbox import IInbox
+from harn.store.inbox import IInbox, Kept
 from harn.testing.clocks import START
 from harn.testing.kit import ScriptedInterpreter
 from harn.triggers.binding import TERMINATED
@@ -91,6 +92,40 @@ class IntakeTests(SynchronousTestCase):
                 self.assertEqual(len(self.successResultOf(taking).event_ids), 1)
                 self.assertEqual(len(world.calls), 2)
             self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_one_that_cannot_be_queued(self) -> None:
+        """The others of its commit begin, and every request is answered: all are on disk."""
+        world = World()
+        world.adopt(one_trigger())
+        world.store.writer.held = True
+        takings = [world.take() for _ in range(3)]
+        submit, seen = world.dispatcher.submit, list[int]()
+
+        def fails_once(delivery_id: int, *arguments: Any) -> None:
+            seen.append(delivery_id)
+            if len(seen) == 1:
+                raise ValueError("broken")
+            submit(delivery_id, *arguments)
+
+        self.patch(world.dispatcher, "submit", fails_once)
+        world.store.writer.release()
+        self.assertEqual([len(self.successResultOf(taking).event_ids) for taking in takings], [1, 1, 1])
+        self.assertEqual((len(seen), len(world.calls)), (3, 2))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_answer_of_another_length(self) -> None:
+        """Where the store does not answer for each delivery, the request fails, and no lease is left."""
+        world = World()
+        world.adopt(one_trigger())
+        binding, before = world.version(), world.version().in_flight
+        decided = decide(binding, Arrival(headers={}, body=b"{}", received_at=START), [happened()])
+        self.patch(
+            world.store.inbox, "keep", lambda acceptance, taking, keepings: keepings.keepings_ended([(taking, Kept())])
+        )
+        self.failureResultOf(world.intake.keep(binding, decided), ValueError)
+        self.patch(world.store.inbox, "accept", lambda acceptance: succeed(Kept((1, 2, 3))))
+        self.failureResultOf(world.intake.keep_shared([(binding, decided), (binding, decided)]), ValueError)
+        self.assertEqual(binding.in_flight, before)
 
     def test_one_event(self) -> None:
         """It is durable when the answer comes, under its version, with its bytes; its lease is held."""

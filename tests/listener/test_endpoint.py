@@ -51,6 +51,21 @@ class FailureTests(SynchronousTestCase):
             raised = self.assertRaises(ListenerUnusable, listen, None, Bind("h", 80), Factory())
             self.assertIn(words, str(raised))
 
+    def test_no_descriptor_for_the_connections(self) -> None:
+        """Where the limit of open files is reached, the error says so, and the port is not left open."""
+
+        def failing(reactor: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(endpoint, "Readers", failing)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            bind = Bind("127.0.0.1", free.getsockname()[1])
+        raised = self.assertRaises(ListenerUnusable, listen, None, bind, Factory())
+        self.assertIn("Too many open files; raise the limit of open files (ulimit -n", str(raised))
+        with socket.socket() as next_one:
+            next_one.bind((bind.host, bind.port))
+
     def test_addresses_that_are_none(self) -> None:
         """An address that does not exist, or is another machine's, is refused with a message that says so."""
         for host, words in (("192.0.2.1", "is not an address of this machine"), ("fe80::1%none", "cannot listen on")):

@@ -8,6 +8,7 @@ from twisted.trial.unittest import TestCase
 from harn.reload.generation import WITHDRAWN, LastGeneration, VersionNumbers
 from harn.store.generations import BindingRecord, GenerationRecord, LiveBinding
 from harn.testing.stores.pumped import PumpedStore
+from harn.triggers.binding import BindingVersion
 from tests.triggers.examples import definition, spec
 
 
@@ -49,6 +50,17 @@ class VersionNumbersTests(TestCase):
         self.assertEqual(
             (numbers.keeps([known]), numbers.keeps([known, other]), numbers.keeps([])), (True, False, True)
         )
+
+    def test_numbers_of_what_is_adopted(self) -> None:
+        """They never go back, and those before stay as they were for whoever has them."""
+        known = LiveBinding(version=4, fingerprint="f", bundle_id="b")
+        numbers = VersionNumbers({"a": known, "b": known, "c": known})
+        given = (("a", 5), ("b", 3), ("d", 1))
+        versions = [BindingVersion(definition(spec(each), "code"), number, "b") for each, number in given]
+        raised = numbers.raised(versions)
+        self.assertEqual([raised.following(each) for each in "abcd"], [6, 5, 5, 2])
+        self.assertEqual([numbers.following(each) for each in "abcd"], [5, 5, 5, 1])
+        self.assertEqual(raised.kept(versions[0].definition), 5)
 
 
 def generation(number: int, digest: str = "sha256:x", trigger_id: str | None = None) -> GenerationRecord:

@@ -260,6 +260,24 @@ class FirstStepTests(SynchronousTestCase):
         self.run_all(work())
         self.assertEqual((self.seen[0], self.seen[2]), ("late", "ran"))
 
+    def test_a_call_soon_of_the_users_code(self) -> None:
+        """It stays, and gets the first steps of tasks like any other call."""
+        before: Any = self.loop.call_soon
+        counted: list[Any] = []
+
+        def counting(*arguments: Any, **more: Any) -> Any:
+            counted.append(arguments)
+            return before(*arguments, **more)
+
+        async def work() -> None:
+            self.seen.append("ran")
+
+        self.loop.call_soon = cast("Any", counting)
+        self.run_all(work())
+        self.assertIs(self.loop.call_soon, counting)
+        self.assertEqual(self.seen[1:], ["ran"])
+        self.assertGreaterEqual(len(counted), 2)
+
 
 class ScopeTests(SynchronousTestCase):
     """The finder, under the modules' own names."""
