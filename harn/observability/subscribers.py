@@ -6,6 +6,8 @@ While no output takes records of single deliveries, an event costs the log one l
 
 from __future__ import annotations
 
+from collections import Counter
+
 from harn.lifecycle import (
     CIRCUIT_CLOSED,
     CIRCUIT_HALF_OPEN,
@@ -94,11 +96,15 @@ class Counting:
         self._metrics.appends_of(event.topic).observe_all(event.waits)
 
     def _accepted(self, event: Accepted) -> None:
-        for each in event.deliveries:
-            new = each.delivery
-            counts = self._triggers.get(new.trigger_id) or self._metrics.trigger(new.trigger_id, new.provider)
-            counts.accepted += 1
-            self._touched.add(new.trigger_id)
+        numbers = Counter([each.delivery.trigger_id for each in event.deliveries])
+        self._touched.update(numbers)
+        for trigger_id, number in numbers.items():
+            counts = self._triggers.get(trigger_id)
+            if counts is None:
+                news = (each.delivery for each in event.deliveries)
+                provider = next(new.provider for new in news if new.trigger_id == trigger_id)
+                counts = self._metrics.trigger(trigger_id, provider)
+            counts.accepted += number
         self._metrics.accepted(event.deliveries[0].delivery_id, event.deliveries[-1].delivery_id)
         for each in event.dead:
             new = each.delivery

@@ -6,6 +6,8 @@ in the reactor's thread. A dialect's class adds the statements.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import frozen
@@ -16,13 +18,16 @@ from harn.store.batch import GroupedUnit, log_waiter
 from harn.store.event_log import Payload, check_appendable, encode_record
 from harn.store.executor import Idea
 from harn.store.generations import encode_checkpoints
-from harn.store.inbox import KeepingEnded, Keepings, Kept
+from harn.store.inbox import Keepings, Kept
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from harn.store.recovery import Recovery
+
+
+_keepings_of = attrgetter("keepings")
 
 
 class AcceptUnit(GroupedUnit):
@@ -52,20 +57,16 @@ class AcceptUnit(GroupedUnit):
     @staticmethod
     def end_all(units: Sequence[AcceptUnit]) -> None:
         """End acceptances that came one after the other: one call for all that ask for one."""
-        together: dict[Keepings, list[KeepingEnded]] = {}
-        alone = []
-        for unit in units:
-            if unit.keepings is None:
-                alone.append(unit)
-            else:
-                ended = (unit.waiting, unit.value if unit.error is None else unit.error)
-                together.setdefault(unit.keepings, []).append(ended)
-        for keepings, each in together.items():
+        for keepings, group in groupby(units, _keepings_of):
+            together = list(group)
+            if keepings is None:
+                GroupedUnit.end_all(together)
+                continue
+            ended = [(unit.waiting, unit.value if unit.error is None else unit.error) for unit in together]
             try:
-                keepings.keepings_ended(each)
+                keepings.keepings_ended(ended)
             except Exception:
                 log_waiter()
-        GroupedUnit.end_all(alone)
 
 
 class SettleUnit(GroupedUnit):
