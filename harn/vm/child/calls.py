@@ -75,8 +75,7 @@ class FirstSteps:
     def run(self, work: Coroutine[Any, Any, None]) -> Task[None]:
         """Return a task that has had its first step; not to be called within another task."""
         loop = self._loop
-        # A task factory, or a call_soon of its own, is the user's code's, which has its reasons.
-        if loop.get_task_factory() is not None or "call_soon" in loop.__dict__:
+        if loop.get_task_factory() is not None or "call_soon" in loop.__dict__:  # the user's code has its reasons
             other: Task[None] = loop.create_task(work)
             return other
         loop.call_soon = self.record_step
