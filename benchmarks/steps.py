@@ -33,7 +33,7 @@ from harn.destinations.targets import LocalFunctions
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.intake import Intake
-from harn.dispatch.parts import Limits
+from harn.dispatch.parts import DispatchLimits
 from harn.listener.admission import Admission
 from harn.listener.ingest import Ingest
 from harn.listener.site import HarnSite, Places
@@ -101,7 +101,7 @@ class Subject:
         self.clock = Clock()
         self.clock.advance(START)
         self.server = server = KitServer(self.clock)
-        install_dispatch(server, Limits(max_outstanding=places))
+        install_dispatch(server, DispatchLimits(max_outstanding=places))
         log_deliveries(server.lifecycle)
         self.interpreter = ScriptedInterpreter()
         credentials = LiveCredentials(None)

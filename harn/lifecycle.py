@@ -62,7 +62,7 @@ class Answered(Event, frozen=True, gc=False):
     """
     A request to a trigger's route has been answered, or its client is gone. Emitted while traces are on.
 
-    :ivar path: of the route; ``method``: of the request; ``headers``: as it had them, names in lower case.
+    :ivar path: of the route; ``method``: of the request; ``headers``: of the request, names in lower case.
     :ivar status: of the answer; None where the client disconnected before.
     :ivar began_at: when its headers were in (seconds, Unix); ``ended_at``: when it was answered.
     :ivar size: bytes of its body. ``is_verified``: its sender has proved itself.

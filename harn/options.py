@@ -367,18 +367,18 @@ def value_of(option: Option, given: Mapping[str, str | bool | None], environ: Ma
 
     :raises ValueError: with a message that names the flag or the variable.
     """
-    told = given.get(option.key)
-    if isinstance(told, bool):
-        told = "true" if told else None
+    text = given.get(option.key)
+    if isinstance(text, bool):
+        text = "true" if text else None
     place = f"--{option.name}"
-    if told is None and environ.get(option.env):
-        told, place = environ[option.env], option.env
-    if told is None:
-        told = option.default
-    if told is None:
+    if text is None and environ.get(option.env):
+        text, place = environ[option.env], option.env
+    if text is None:
+        text = option.default
+    if text is None:
         return None
     try:
-        return option.read(told)
+        return option.read(text)
     except ValueError as wrong:
         raise ValueError(f"{place}: {wrong}") from None
 

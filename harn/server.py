@@ -216,7 +216,7 @@ class Services(MultiService):
 
     def add_closing(self, close: End) -> None:
         """Call ``close`` when its turn to end comes; for what needs no start."""
-        self.add(Closing(close))
+        self.add(ClosingService(close))
 
     def startService(self) -> None:
         """Start them, in order."""
@@ -233,7 +233,7 @@ class Services(MultiService):
                 await ended_in_time(self._clock, service.stopService)
 
 
-class Closing(Service):
+class ClosingService(Service):
     """A service that has only an end."""
 
     def __init__(self, close: End) -> None:

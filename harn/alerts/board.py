@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 from attrs import define, field
 
 from harn.alerts import machine
-from harn.alerts.model import AlertState, Happened, Rule, SilenceRecord, Subject
-from harn.alerts.senders import Target
+from harn.alerts.model import AlertState, AlertSubject, Happened, Rule, SilenceRecord
+from harn.alerts.senders import AlertTarget
 from harn.manifest.alerts import SILENT
 from harn.model.references import uuid7
 
@@ -100,7 +100,7 @@ class Silence:
 
 
 @define(eq=False)
-class Entry:
+class BoardEntry:
     """
     One alert in force, or one that is not any more and has messages left.
 
@@ -110,7 +110,7 @@ class Entry:
     """
 
     rule: Rule
-    target: Target
+    target: AlertTarget
     state: AlertState = field(factory=AlertState)
     silence: Silence | None = None
     look_at: float | None = None
@@ -125,20 +125,20 @@ class Board:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
-        self._retired: dict[str, Entry] = {}
+        self._entries: dict[str, BoardEntry] = {}
+        self._retired: dict[str, BoardEntry] = {}
         self._scopes: dict[str | None, tuple[str, ...]] = {}
-        self._by_kind: dict[str, dict[str | None, tuple[Entry, ...]]] = {}
+        self._by_kind: dict[str, dict[str | None, tuple[BoardEntry, ...]]] = {}
         self._looks: list[tuple[float, str]] = []
-        self.changed: dict[str, Entry] = {}
+        self.changed: dict[str, BoardEntry] = {}
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[BoardEntry]:
         return iter(self._entries.values())
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> BoardEntry | None:
         """Return an alert by its key."""
         return self._entries.get(key)
 
@@ -147,7 +147,7 @@ class Board:
         """The triggers that have alerts of their own; and None, if there are any of all triggers."""
         return self._scopes.keys()
 
-    def take_changed(self) -> Sequence[Entry]:
+    def take_changed(self) -> Sequence[BoardEntry]:
         """Return those that changed since the last time."""
         changed, self.changed = self.changed, {}
         return tuple(changed.values())
@@ -155,7 +155,7 @@ class Board:
     # What is in force
 
     def adopt(
-        self, trigger_id: str | None, alerts: Sequence[tuple[Rule, Target]], triggers: Iterable[str], now: float
+        self, trigger_id: str | None, alerts: Sequence[tuple[Rule, AlertTarget]], triggers: Iterable[str], now: float
     ) -> None:
         """
         Put the alerts of a trigger in force, or, with None, those of all; an alert with the same key keeps its state.
@@ -174,11 +174,11 @@ class Board:
             self._enter(rule, target, watched, now)
         self._index(trigger_id)
 
-    def _enter(self, rule: Rule, target: Target, triggers: Iterable[str], now: float) -> None:
+    def _enter(self, rule: Rule, target: AlertTarget, triggers: Iterable[str], now: float) -> None:
         entry = self._entries.get(rule.key)
         is_new = entry is None
         if entry is None:
-            entry = self._retired.pop(rule.key, None) or Entry(rule, target)
+            entry = self._retired.pop(rule.key, None) or BoardEntry(rule, target)
             entry.is_retired = False
             self._entries[rule.key] = self.changed[rule.key] = entry
         elif rule.spec.within != entry.rule.spec.within and entry.silence is not None:
@@ -191,7 +191,7 @@ class Board:
         if not is_new or entry.silence is not None:
             self._decide(entry, now)
 
-    def _retire(self, entry: Entry) -> None:
+    def _retire(self, entry: BoardEntry) -> None:
         entry.is_retired = True
         entry.look_at = entry.silence = None
         entry.state = AlertState(pending=entry.state.pending, sent_at=entry.state.sent_at)
@@ -222,7 +222,7 @@ class Board:
 
     # What happens
 
-    def concerned(self, on: str, trigger_id: str | None) -> tuple[Entry, ...]:
+    def concerned(self, on: str, trigger_id: str | None) -> tuple[BoardEntry, ...]:
         """Return the alerts of a kind that are about a trigger; with None, every one of the kind."""
         kind = self._by_kind.get(on)
         if not kind:
@@ -241,7 +241,7 @@ class Board:
             self._update(entry, machine.happened(entry.rule, entry.state, event))
             self._decide(entry, event.at)
 
-    def began(self, on: str, name: str, subject: Subject, *, everywhere: bool = False) -> None:
+    def began(self, on: str, name: str, subject: AlertSubject, *, everywhere: bool = False) -> None:
         """Record that something is wrong from now on; `happened` counts it after that."""
         for entry in self.concerned(on, None if everywhere else subject.trigger_id):
             self._update(entry, machine.changed(entry.state, {name: subject}))
@@ -252,7 +252,7 @@ class Board:
             self._update(entry, machine.changed(entry.state, {}, (name,)))
             self._decide(entry, now)
 
-    def replace_subjects(self, entry: Entry, subjects: Mapping[str, Subject], now: float) -> None:
+    def replace_subjects(self, entry: BoardEntry, subjects: Mapping[str, AlertSubject], now: float) -> None:
         """Record all that is wrong now for one alert: other subjects that it had are removed."""
         gone = tuple(entry.state.subjects.keys() - subjects.keys())
         self._update(entry, machine.changed(entry.state, subjects, gone))
@@ -284,12 +284,12 @@ class Board:
                 self._decide(entry, now)
         return self._looks[0][0] if self._looks else None
 
-    def restore(self, entry: Entry, state: AlertState, now: float) -> None:
+    def restore(self, entry: BoardEntry, state: AlertState, now: float) -> None:
         """Restore the state that an earlier server left."""
         self._update(entry, machine.restored(state, now))
         self._decide(entry, now)
 
-    def put(self, entry: Entry, state: AlertState, now: float) -> None:
+    def put(self, entry: BoardEntry, state: AlertState, now: float) -> None:
         """Record the state after a message was sent, or was not."""
         self._update(entry, state)
         if not entry.is_retired:
@@ -297,21 +297,21 @@ class Board:
         elif not state.pending:
             self._retired.pop(entry.rule.key, None)
 
-    def _update(self, entry: Entry, state: AlertState) -> None:
+    def _update(self, entry: BoardEntry, state: AlertState) -> None:
         if state is not entry.state:
             entry.state = state
             self.changed[entry.rule.key] = entry
 
-    def _decide(self, entry: Entry, now: float) -> None:
+    def _decide(self, entry: BoardEntry, now: float) -> None:
         rule = entry.rule
         if entry.silence is not None:
             overdue = entry.silence.overdue(rule.spec.within, now)
-            began = {each: Subject(trigger_id=each, since=since) for each, since in overdue.items()}
+            began = {each: AlertSubject(trigger_id=each, since=since) for each, since in overdue.items()}
             self._update(entry, machine.changed(entry.state, began))
         self._update(entry, machine.decide(rule, entry.state, now, new_id(now)))
         self._plan(entry, now)
 
-    def _plan(self, entry: Entry, now: float) -> None:
+    def _plan(self, entry: BoardEntry, now: float) -> None:
         look_at = machine.next_look(entry.rule, entry.state)
         if entry.silence is not None:
             silent_at = entry.silence.next_due(entry.rule.spec.within)

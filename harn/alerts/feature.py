@@ -8,9 +8,9 @@ from collections import Counter
 from harn.alerts.board import Board
 from harn.alerts.keeping import Keeper
 from harn.alerts.operations import OPERATIONS, AlertOperations
-from harn.alerts.runner import Runner
+from harn.alerts.runner import AlertRunner
 from harn.alerts.senders import HttpSender, MailSender, Senders
-from harn.alerts.service import AlertService, LatenessService, Watcher
+from harn.alerts.service import AlertService, AlertWatcher, LatenessService
 from harn.dispatch.dispatcher import Dispatcher
 from harn.manifest.alerts import EMAIL, SLACK, WEBHOOK
 from harn.observability.metrics import Metrics
@@ -37,8 +37,8 @@ def install_alerts(server: Server) -> None:
     reactor, wall = server.reactor, server.wall
     board = Board()
     keeper = Keeper(reactor, wall, server.store.checkpoints)
-    runner = Runner(reactor, wall, board, keeper, server[Senders], server.metrics, socket.gethostname())
-    watcher = Watcher(server.lifecycle, wall, board, runner)
+    runner = AlertRunner(reactor, wall, board, keeper, server[Senders], server.metrics, socket.gethostname())
+    watcher = AlertWatcher(server.lifecycle, wall, board, runner)
     service = server.add(AlertService(reactor, wall, board, keeper, runner, watcher))
     server.services.add(service)
     server.background.add(LatenessService(reactor, wall, server.store.totals, server[Dispatcher], board, runner))
@@ -55,7 +55,7 @@ def reloads_closed(server: Server, service: AlertService) -> None:
         service.hand_over()
 
 
-def add_alert_gauges(metrics: Metrics, runner: Runner) -> None:
+def add_alert_gauges(metrics: Metrics, runner: AlertRunner) -> None:
     """Add the gauges of alerts."""
 
     def firing() -> dict[tuple[str, ...], float]:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from harn.alerts.board import Entry
+from harn.alerts.board import BoardEntry
 from harn.alerts.model import PREFIX, AlertRecord
 from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable
@@ -24,7 +24,7 @@ RETRY = 10.0
 """Seconds until what could not be written is tried again."""
 
 
-def record_of(entry: Entry, now: float) -> AlertRecord:
+def record_of(entry: BoardEntry, now: float) -> AlertRecord:
     """Return the stored form of an alert."""
     rule, spec = entry.rule, entry.rule.spec
     return AlertRecord(
@@ -60,7 +60,7 @@ class Keeper:
         self._clock = clock
         self._wall = wall
         self._checkpoints = checkpoints
-        self._dirty: dict[str, Entry] = {}
+        self._dirty: dict[str, BoardEntry] = {}
         self._timer: Any = None
         self._closed = False
         self._failed = False
@@ -73,7 +73,7 @@ class Keeper:
         """
         return read_records(await self._checkpoints.beginning(PREFIX))
 
-    def mark(self, entry: Entry) -> None:
+    def mark(self, entry: BoardEntry) -> None:
         """Write an alert soon; one that is not in force and has no message left is removed."""
         self._dirty[entry.rule.key] = entry
         self._plan(SOON)
@@ -125,5 +125,5 @@ class Keeper:
             timer.cancel()
 
 
-def _value(entry: Entry, now: float) -> AlertRecord | None:
+def _value(entry: BoardEntry, now: float) -> AlertRecord | None:
     return None if entry.is_retired and not entry.state.pending else record_of(entry, now)

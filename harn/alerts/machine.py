@@ -18,12 +18,12 @@ from harn.alerts.model import (
     MOST_NAMED,
     RESOLVED,
     AlertState,
+    AlertSubject,
     Happened,
     Named,
     Notice,
     Pending,
     Rule,
-    Subject,
 )
 from harn.manifest.alerts import DEAD_LETTER
 
@@ -57,7 +57,7 @@ def happened(rule: Rule, state: AlertState, event: Happened) -> AlertState:
     return replace(state, count=state.count + event.count, counted_from=counted_from, by_trigger=by_trigger)
 
 
-def changed(state: AlertState, began: Mapping[str, Subject], ended: Collection[str] = ()) -> AlertState:
+def changed(state: AlertState, began: Mapping[str, AlertSubject], ended: Collection[str] = ()) -> AlertState:
     """Add subjects that are wrong from now on, and remove those that are not; each by its name."""
     gone = state.subjects.keys() & set(ended)
     new = {name: subject for name, subject in began.items() if name not in state.subjects}

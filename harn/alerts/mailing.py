@@ -23,7 +23,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.mail.smtp import ESMTPSender, ESMTPSenderFactory, SMTPClientError
 from twisted.python.failure import Failure
 
-from harn.alerts.messages import Message
+from harn.alerts.messages import AlertMessage
 from harn.errors import AlertNotSent
 from harn.manifest.alerts import STARTTLS, TLS, SmtpSettings
 from harn.model.display import visible
@@ -33,7 +33,7 @@ MOST_SHOWN = 200
 """Characters of a mail server's answer that are shown."""
 
 
-def write_mail(message: Message, sender: str, recipient: str, host: str, now: float) -> bytes:
+def write_mail(message: AlertMessage, sender: str, recipient: str, host: str, now: float) -> bytes:
     """
     Return a mail with its headers, lines ending in CRLF.
 

@@ -19,7 +19,7 @@ LONGEST_REASON = 500
 
 
 @frozen(kw_only=True)
-class Origin:
+class AlertOrigin:
     """
     The server that sends.
 
@@ -73,7 +73,7 @@ class AlertDocument(Struct, frozen=True, kw_only=True):
 
 
 @frozen(kw_only=True)
-class Message:
+class AlertMessage:
     """
     A message in words.
 
@@ -92,14 +92,14 @@ class Message:
         return "\n".join((self.subject, *self.lines))
 
 
-def write_message(rule: Rule, notice: Notice, origin: Origin) -> Message:
+def write_message(rule: Rule, notice: Notice, origin: AlertOrigin) -> AlertMessage:
     """Return a notice in words."""
     headline = _headline(rule, notice)
     commands = () if notice.status == RESOLVED else _commands(rule, notice)
     page = None if origin.console_url is None else origin.console_url.rstrip("/") + _page(rule, notice)
     lines = tuple(visible(line) for line in _lines(notice, commands, page, origin))
     subject = visible(headline)
-    return Message(
+    return AlertMessage(
         id=notice.id,
         subject=subject,
         lines=lines,
@@ -185,7 +185,7 @@ def _page(rule: Rule, notice: Notice) -> str:
     return "/triggers" if trigger_id is None else f"/triggers/{quote(trigger_id, safe='')}"
 
 
-def _lines(notice: Notice, commands: tuple[str, ...], page: str | None, origin: Origin) -> list[str]:
+def _lines(notice: Notice, commands: tuple[str, ...], page: str | None, origin: AlertOrigin) -> list[str]:
     lines = []
     if notice.reason and notice.status == FIRING:
         lines.append(f"Reason: {notice.reason[:LONGEST_REASON]}")
@@ -205,7 +205,7 @@ def _lines(notice: Notice, commands: tuple[str, ...], page: str | None, origin: 
 
 
 def _document(
-    rule: Rule, notice: Notice, origin: Origin, commands: tuple[str, ...], page: str | None, text: str
+    rule: Rule, notice: Notice, origin: AlertOrigin, commands: tuple[str, ...], page: str | None, text: str
 ) -> AlertDocument:
     spec = rule.spec
     ended = notice.ended_at

@@ -82,7 +82,7 @@ class Happened:
     event_id: str | None = None
 
 
-class Subject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AlertSubject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     Something that is wrong for as long as it is listed: an open circuit, a silent trigger, a failed reload.
 
@@ -153,7 +153,7 @@ class AlertState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     left: int = 0
     reason: str = ""
     event_id: str | None = None
-    subjects: dict[str, Subject] = {}
+    subjects: dict[str, AlertSubject] = {}
     firing_since: float | None = None
     is_announced: bool = False
     sent_at: float | None = None

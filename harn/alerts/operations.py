@@ -17,8 +17,8 @@ from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
 
 if TYPE_CHECKING:
-    from harn.alerts.board import Board, Entry
-    from harn.alerts.runner import Runner
+    from harn.alerts.board import Board, BoardEntry
+    from harn.alerts.runner import AlertRunner
 
 MOST_NAMED = 20
 """Alerts that a message about an unknown one names."""
@@ -29,7 +29,7 @@ class AlertOperations:
     """The service behind the operations on alerts."""
 
     board: Board
-    runner: Runner
+    runner: AlertRunner
     wall: WallTime
 
 
@@ -109,12 +109,12 @@ async def try_alert(service: AlertOperations, caller: Caller, wanted: TryAlert) 
     return AlertTested(name=entry.rule.name, to=target.to, target=target.shown, sent=error is None, error=error)
 
 
-def ordered(board: Board) -> list[Entry]:
+def ordered(board: Board) -> list[BoardEntry]:
     """Return the alerts in the order of the list: those of all triggers, then by trigger."""
     return sorted(board, key=lambda entry: (entry.rule.trigger_id or "", entry.rule.key))
 
 
-def find(board: Board, wanted: str) -> Entry:
+def find(board: Board, wanted: str) -> BoardEntry:
     """
     Return an alert by its name, or by its place in the list.
 
@@ -130,7 +130,7 @@ def find(board: Board, wanted: str) -> Entry:
     raise RouteUnknown(f"there is no alert {wanted!r}; the live generation has: {names}")
 
 
-def _describe(index: int, entry: Entry) -> AlertInfo:
+def _describe(index: int, entry: BoardEntry) -> AlertInfo:
     from harn.alerts.keeping import record_of
 
     return describe_record(index, record_of(entry, 0.0))

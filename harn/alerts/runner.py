@@ -18,9 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.alerts import machine
-from harn.alerts.board import Board, Entry
+from harn.alerts.board import Board, BoardEntry
 from harn.alerts.keeping import Keeper
-from harn.alerts.messages import Message, Origin, write_message
+from harn.alerts.messages import AlertMessage, AlertOrigin, write_message
 from harn.alerts.senders import Senders
 from harn.clocks import WallTime, rfc3339, sleep_until
 from harn.errors import AlertNotSent
@@ -40,7 +40,7 @@ KEEPING = 5.0
 """Seconds that a message waits until it is in the store that it is sent."""
 
 
-class Runner:
+class AlertRunner:
     """
     Looks at a board when its time comes, keeps what changed, and sends the messages that are due.
 
@@ -63,8 +63,8 @@ class Runner:
         self._keeper = keeper
         self._senders = senders.by_way
         self._metrics = metrics
-        self.origin = Origin(host=host, package="", generation=0)
-        self._waiting: dict[Entry, None] = {}
+        self.origin = AlertOrigin(host=host, package="", generation=0)
+        self._waiting: dict[BoardEntry, None] = {}
         self._sending: dict[str, Deferred[None]] = {}  # by address
         self._resting: dict[str, float] = {}  # until when (seconds, Unix), by address
         self._timer: Any = None
@@ -140,7 +140,7 @@ class Runner:
             await self._keeper.save()
         self._keeper.close()
 
-    async def try_out(self, entry: Entry, message: Message) -> None:
+    async def try_out(self, entry: BoardEntry, message: AlertMessage) -> None:
         """
         Send a message of a test, whatever waits.
 
@@ -156,7 +156,7 @@ class Runner:
 
     # Choosing
 
-    def _due(self, now: float) -> Iterator[Entry]:
+    def _due(self, now: float) -> Iterator[BoardEntry]:
         """Yield the messages that may be sent now: the first that waits for each receiver that is free."""
         for entry in tuple(self._waiting):
             if len(self._sending) >= MOST_AT_ONCE:
@@ -165,7 +165,7 @@ class Runner:
             if address not in self._sending and address not in self._resting and self._is_due(entry, now):
                 yield entry
 
-    def _is_due(self, entry: Entry, now: float) -> bool:
+    def _is_due(self, entry: BoardEntry, now: float) -> bool:
         # A wall clock that was set back makes nothing wait for longer than the longest pause.
         due_at = entry.state.pending[0].due_at
         return due_at <= now or due_at > now + 6 * LONGEST_PAUSE
@@ -191,7 +191,7 @@ class Runner:
 
     # Sending
 
-    def _begin(self, entry: Entry) -> None:
+    def _begin(self, entry: BoardEntry) -> None:
         address, now = entry.target.address, self._wall.seconds()
         state, old = machine.given_up(entry.state, now)
         for each in old:
@@ -215,7 +215,7 @@ class Runner:
         self._sending.pop(address, None)
         self.run()
 
-    async def _send(self, entry: Entry) -> None:
+    async def _send(self, entry: BoardEntry) -> None:
         message = write_message(entry.rule, entry.state.pending[0].notice, self.origin)
         counts = self._metrics.alert(entry.rule.spec.on, entry.rule.spec.to)
         await self._kept(entry)
@@ -243,7 +243,7 @@ class Runner:
         if not entry.state.pending:
             self._waiting.pop(entry, None)
 
-    async def _kept(self, entry: Entry) -> None:
+    async def _kept(self, entry: BoardEntry) -> None:
         """Wait until the store has the state, not for long: after a crash no message is made, or sent, again."""
         self._keeper.mark(entry)
         try:
@@ -251,7 +251,7 @@ class Runner:
         except TimeoutError:
             log.warn("alert {name}: its state could not be kept in time", name=entry.rule.name)
 
-    def _failed(self, entry: Entry, error: AlertNotSent, now: float) -> None:
+    def _failed(self, entry: BoardEntry, error: AlertNotSent, now: float) -> None:
         attempts = entry.state.pending[0].attempts + 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
         if error.retry_after is not None:
@@ -277,7 +277,7 @@ def _cut_off(failure: Failure) -> None:
         log.failure("sending an alert failed", failure)
 
 
-def advise(entry: Entry) -> str:
+def advise(entry: BoardEntry) -> str:
     """Return advice for an alert that cannot be sent for long."""
     spec = entry.rule.spec
     if entry.target.smtp is not None:

@@ -21,7 +21,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import Interface, implementer
 
 import harn
-from harn.alerts.messages import Message
+from harn.alerts.messages import AlertMessage
 from harn.clocks import WallTime
 from harn.connectors.signatures import StandardScheme
 from harn.errors import AlertNotSent
@@ -48,7 +48,7 @@ MAILING = "harn.alerts.mailing"
 
 
 @frozen(kw_only=True)
-class Target:
+class AlertTarget:
     """
     Where messages of an alert go.
 
@@ -70,7 +70,7 @@ class Target:
 class ISender(Interface):
     """Sends messages in one way."""
 
-    def send(target: Target, message: Message) -> Awaitable[None]:
+    def send(target: AlertTarget, message: AlertMessage) -> Awaitable[None]:
         """
         Send one message, and wait until it was accepted.
 
@@ -88,7 +88,7 @@ class Senders:
 # Over HTTP
 
 
-def slack_body(message: Message) -> bytes:
+def slack_body(message: AlertMessage) -> bytes:
     """Return the body for an incoming webhook: text in Slack's mark-up, whose three characters are escaped."""
     subject, lines = escape(message.subject), "\n".join(map(escape, message.lines))
     section = {"type": "section", "text": {"type": "mrkdwn", "text": f"*{subject}*\n{lines}"[:3000]}}
@@ -114,7 +114,7 @@ class HttpSender:
         self._wall = wall
         self._http: HTTPClient | None = None
 
-    async def send(self, target: Target, message: Message) -> None:
+    async def send(self, target: AlertTarget, message: AlertMessage) -> None:
         """See `ISender.send`."""
         body = slack_body(message) if target.to == SLACK else msgspec.json.encode(message.document)
         headers = {"Content-Type": "application/json", "User-Agent": f"harn/{harn.__version__}"}
@@ -232,7 +232,7 @@ class MailSender:
         self._in_thread = in_thread
         self._host = host
 
-    async def send(self, target: Target, message: Message) -> None:
+    async def send(self, target: AlertTarget, message: AlertMessage) -> None:
         """See `ISender.send`."""
         smtp, now = target.smtp, self._wall.seconds()
         assert smtp is not None

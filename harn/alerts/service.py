@@ -1,8 +1,8 @@
 """
 Alerts of a running server: what happens is passed to the board, and each look at the clock and the store, too.
 
-`Watcher` has the subscribers to lifecycle events. `AlertService` goes on from what an earlier server left, and keeps
-the state of alerts for the next. `LatenessService` looks for deliveries that have been ready for too long.
+`AlertWatcher` has the subscribers to lifecycle events. `AlertService` goes on from what an earlier server left, and
+keeps the state of alerts for the next. `LatenessService` looks for deliveries that have been ready for too long.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from twisted.python.failure import Failure
 
 from harn.alerts.board import Board
 from harn.alerts.keeping import Keeper
-from harn.alerts.model import AlertRecord, Happened, Rule, Subject, rules_of
-from harn.alerts.runner import Runner
-from harn.alerts.senders import Target
+from harn.alerts.model import AlertRecord, AlertSubject, Happened, Rule, rules_of
+from harn.alerts.runner import AlertRunner
+from harn.alerts.senders import AlertTarget
 from harn.clocks import WallTime
 from harn.connectors.signatures import decode_standard_secret
 from harn.dispatch.dispatcher import Dispatcher
@@ -62,14 +62,14 @@ LONGEST = 30.0
 """Seconds between two looks at the store, at most."""
 
 
-def target_of(spec: AlertSpec, smtp: SmtpSettings, secrets: Mapping[str, bytes]) -> Target:
+def target_of(spec: AlertSpec, smtp: SmtpSettings, secrets: Mapping[str, bytes]) -> AlertTarget:
     """Return where the messages of an alert go; ``secrets`` are values by reference, all of which resolve."""
     if spec.to == kinds.EMAIL:
         password = None if smtp.password_secret is None else secrets[smtp.password_secret]
-        return Target(to=spec.to, shown=spec.target, address=spec.target, smtp=smtp, password=password)
+        return AlertTarget(to=spec.to, shown=spec.target, address=spec.target, smtp=smtp, password=password)
     key = None if spec.signing_secret is None else decode_standard_secret(secrets[spec.signing_secret])
     address = spec.target if spec.url_secret is None else secrets[spec.url_secret].decode("utf-8")
-    return Target(to=spec.to, shown=spec.target, address=address, key=key)
+    return AlertTarget(to=spec.to, shown=spec.target, address=address, key=key)
 
 
 def circuit_name(trigger_id: str, destination: str) -> str:
@@ -77,14 +77,14 @@ def circuit_name(trigger_id: str, destination: str) -> str:
     return f"{trigger_id} {destination}"
 
 
-class Watcher:
+class AlertWatcher:
     """
     Passes lifecycle events to the board, and wakes the runner where one changed an alert.
 
     Events before `begin` are kept, and counted then.
     """
 
-    def __init__(self, lifecycle: Lifecycle, wall: WallTime, board: Board, runner: Runner) -> None:
+    def __init__(self, lifecycle: Lifecycle, wall: WallTime, board: Board, runner: AlertRunner) -> None:
         self._wall = wall
         self._board = board
         self._runner = runner
@@ -145,7 +145,7 @@ class Watcher:
     def _adopt(
         self, trigger_id: str | None, alerts: tuple[AlertSpec, ...], triggers: tuple[str, ...], now: float
     ) -> None:
-        found: list[tuple[Rule, Target]] = [
+        found: list[tuple[Rule, AlertTarget]] = [
             (rule, target_of(rule.spec, self._smtp, self._secrets)) for rule in rules_of(alerts, trigger_id)
         ]
         self._board.adopt(trigger_id, found, triggers, now)
@@ -209,7 +209,7 @@ class Watcher:
             self._pass(partial(self._board.ended, kinds.CIRCUIT_OPEN, name, event.trigger_id, now))
         elif event.state == CIRCUIT_OPEN:
             reason = f"{event.failures} deliveries to {event.destination} failed"
-            subject = Subject(trigger_id=event.trigger_id, since=now, reason=reason)
+            subject = AlertSubject(trigger_id=event.trigger_id, since=now, reason=reason)
             self._pass(partial(self._board.began, kinds.CIRCUIT_OPEN, name, subject))
             happened = Happened(at=now, trigger_id=event.trigger_id, reason=reason)
             self._pass(partial(self._board.happened, kinds.CIRCUIT_OPEN, happened))
@@ -235,7 +235,7 @@ class Watcher:
         more = f" (and {len(report.problems) - 1} more problems)" if len(report.problems) > 1 else ""
         why = f"{report.problems[0]}{more}" if report.problems else report.error or "unknown"
         reason = f"stage {report.stage or 'unknown'}: {why}"
-        subject = Subject(trigger_id="", since=now, reason=reason)
+        subject = AlertSubject(trigger_id="", since=now, reason=reason)
         self._pass(partial(self._board.began, kinds.RELOAD_FAILED, RELOAD, subject, everywhere=True))
         happened = Happened(at=now, reason=reason)
         self._pass(partial(self._board.happened, kinds.RELOAD_FAILED, happened, everywhere=True))
@@ -249,7 +249,13 @@ class AlertService(Service):
     """
 
     def __init__(
-        self, clock: IReactorTime, wall: WallTime, board: Board, keeper: Keeper, runner: Runner, watcher: Watcher
+        self,
+        clock: IReactorTime,
+        wall: WallTime,
+        board: Board,
+        keeper: Keeper,
+        runner: AlertRunner,
+        watcher: AlertWatcher,
     ) -> None:
         self._clock = clock
         self._wall = wall
@@ -324,7 +330,7 @@ class LatenessService(TimerService):
         totals: ITotals,
         dispatcher: Dispatcher,
         board: Board,
-        runner: Runner,
+        runner: AlertRunner,
     ) -> None:
         TimerService.__init__(self, INTERVAL, lambda: Deferred.fromCoroutine(self.look()))
         self.clock = clock
@@ -360,7 +366,7 @@ class LatenessService(TimerService):
         for entry in self._board.concerned(kinds.LATE, None):
             within = entry.rule.spec.within
             late = {
-                trigger_id: Subject(trigger_id=trigger_id, since=at)
+                trigger_id: AlertSubject(trigger_id=trigger_id, since=at)
                 for trigger_id, at in since.items()
                 if now >= at + within and entry.rule.covers(trigger_id)
             }

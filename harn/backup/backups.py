@@ -22,7 +22,7 @@ from harn.clocks import WallTime, rfc3339
 from harn.errors import BackupFailed, BackupRefused, StateDirectoryUnusable
 from harn.operations.model import Caller, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
-from harn.store.backup import Contents, Origin
+from harn.store.backup import BackupOrigin, Contents
 from harn.store.lock import LOCK_FILE, StateDirectoryLock
 from harn.store.sqlite.copying import Copied, refuse_foreign, restore
 from harn.store.sqlite.copying import back_up as write_backup
@@ -43,12 +43,12 @@ def database_of(state_dir: str) -> str:
     return os.path.join(state_dir, DATABASE)
 
 
-def origin_now(state_dir: str, now: float) -> Origin:
+def origin_now(state_dir: str, now: float) -> BackupOrigin:
     """Return the origin that a backup of ``state_dir`` would record now, beside the event log."""
     key: bytes | None = None
     with suppress(FileNotFoundError), open(os.path.join(state_dir, DIGEST_KEY), "rb") as file:
         key = file.read()
-    return Origin(made_at=now, harn_version=harn.__version__, host=socket.gethostname(), digest_key=key)
+    return BackupOrigin(made_at=now, harn_version=harn.__version__, host=socket.gethostname(), digest_key=key)
 
 
 def check_place(file: str, state_dir: str) -> None:

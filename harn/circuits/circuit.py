@@ -20,7 +20,7 @@ KEPT_UNUSED = 86400.0
 """Seconds after its time for which an open circuit is kept that nothing has tried, for example of a removed trigger."""
 
 
-class Outcome(StrEnum):
+class CircuitOutcome(StrEnum):
     """The result of an attempt, as far as it concerns the destination."""
 
     ANSWERED = "answered"
@@ -79,16 +79,16 @@ class Circuit:
             return evolve(self, state=CircuitState.HALF_OPEN, retry_at=None, probe=delivery_id)
         return self
 
-    def ended(self, delivery_id: int, outcome: Outcome, now: float, spec: CircuitSpec) -> Circuit:
+    def ended(self, delivery_id: int, outcome: CircuitOutcome, now: float, spec: CircuitSpec) -> Circuit:
         """Return the circuit after an attempt has ended, at ``now`` (seconds, Unix)."""
         if self.state is CircuitState.HALF_OPEN and self.probe == delivery_id:
-            if outcome is Outcome.ANSWERED:
+            if outcome is CircuitOutcome.ANSWERED:
                 return Circuit()
             opened = self.opened(now, spec)
-            return evolve(opened, retry_at=now) if outcome is Outcome.INTERRUPTED else opened
-        if self.state is not CircuitState.CLOSED or outcome in (Outcome.POSTPONED, Outcome.INTERRUPTED):
+            return evolve(opened, retry_at=now) if outcome is CircuitOutcome.INTERRUPTED else opened
+        if self.state is not CircuitState.CLOSED or outcome in (CircuitOutcome.POSTPONED, CircuitOutcome.INTERRUPTED):
             return self
-        if outcome is Outcome.ANSWERED:
+        if outcome is CircuitOutcome.ANSWERED:
             return Circuit() if self.failed else self
         failed = self.failed | {delivery_id}
         if len(failed) < spec.failures:

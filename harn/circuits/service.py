@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from harn.circuits.circuit import KEPT_UNUSED, Circuit, CircuitState, Outcome, restored
+from harn.circuits.circuit import KEPT_UNUSED, Circuit, CircuitOutcome, CircuitState, restored
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.gates import Held, IGate
@@ -32,14 +32,14 @@ log = Logger(namespace="harn.circuits")
 CLOSED = Circuit()
 
 
-def outcome_of(settlement: Settlement) -> Outcome:
+def outcome_of(settlement: Settlement) -> CircuitOutcome:
     """Return the outcome for the destination that a settlement shows."""
     attempt = settlement.attempt
     if attempt is None:
-        return Outcome.INTERRUPTED
+        return CircuitOutcome.INTERRUPTED
     if attempt.error_class is None or attempt.error_class == HandlerRejected.error_class:
-        return Outcome.ANSWERED
-    return Outcome.POSTPONED if attempt.error_class == HandlerRetryAfter.error_class else Outcome.FAILED
+        return CircuitOutcome.ANSWERED
+    return CircuitOutcome.POSTPONED if attempt.error_class == HandlerRetryAfter.error_class else CircuitOutcome.FAILED
 
 
 @frozen
@@ -148,11 +148,11 @@ class Circuits:
         self._ended(event.trigger_id, event.binding, event.settlement.delivery_id, outcome_of(event.settlement))
 
     def _interrupted(self, event: Interrupted) -> None:
-        self._ended(event.trigger_id, event.binding, event.delivery_id, Outcome.INTERRUPTED)
+        self._ended(event.trigger_id, event.binding, event.delivery_id, CircuitOutcome.INTERRUPTED)
 
-    def _ended(self, trigger_id: str, binding: str, delivery_id: int, outcome: Outcome) -> None:
+    def _ended(self, trigger_id: str, binding: str, delivery_id: int, outcome: CircuitOutcome) -> None:
         circuit = self._circuits.get(trigger_id)
-        if circuit is None and outcome is not Outcome.FAILED:
+        if circuit is None and outcome is not CircuitOutcome.FAILED:
             return
         before = CLOSED if circuit is None else circuit
         spec = self.spec(trigger_id)

@@ -45,7 +45,7 @@ class AnswerTimedOut(HarnError):
     """The server accepted the request and did not answer in time; the operation may still happen."""
 
 
-class RequestRefused(HarnError):
+class OperationRefused(HarnError):
     """
     The server answered with a problem document.
 
@@ -76,7 +76,7 @@ class ServerAnswer:
                 raise ServerUnreachable(OTHER_PROGRAM)
             return self.document
         said = self.document.get("detail") or self.document.get("error") if isinstance(self.document, dict) else None
-        raise RequestRefused(f"the server answered {self.status}: {said or self.document}", self.status)
+        raise OperationRefused(f"the server answered {self.status}: {said or self.document}", self.status)
 
 
 UNIX = "unix:"

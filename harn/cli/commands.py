@@ -16,7 +16,7 @@ LONGEST = 49
 """Characters of the longest summary."""
 
 
-class Place(NamedTuple):  # attrs would take longer to import than all that `harn --version` needs
+class CommandEntry(NamedTuple):  # attrs would take longer to import than all that `harn --version` needs
     """
     A command's place.
 
@@ -30,55 +30,55 @@ class Place(NamedTuple):  # attrs would take longer to import than all that `har
     summary: str
 
 
-ORCHESTRATOR: Mapping[str, Place] = {
-    "serve": Place("harn.cli.serve:serve", SERVE, "Run a server until SIGTERM or Ctrl-C"),
-    "check": Place("harn.cli.maintenance:check", SERVE, "Check manifest, secrets and code; for CI"),
-    "doctor": Place("harn.cli.doctor.command:doctor", SERVE, "Check everything here, say what to do"),
-    "fire": Place("harn.cli.fixtures:fire", SERVE, "Send a synthetic event, show the outcome"),
-    "reload": Place("harn.cli.reload:reload", CHANGE, "Adopt the manifest and code as they are now"),
-    "plan": Place("harn.cli.reload:plan", CHANGE, "Show what a reload would change"),
-    "rollback": Place("harn.cli.generations:rollback", CHANGE, "Go back to an earlier generation"),
-    "confirm": Place("harn.cli.generations:confirm", CHANGE, "Keep a generation that is on probation"),
-    "ramp": Place("harn.cli.generations:ramp", CHANGE, "List, finish or abort gradual changes"),
-    "drains": Place("harn.cli.unfinished:drains", CHANGE, "List old versions that still run; end them"),
-    "pause": Place("harn.cli.holds:pause", CHANGE, "Keep what arrives, begin none of it"),
-    "resume": Place("harn.cli.holds:resume", CHANGE, "Begin deliveries again after a pause"),
-    "inspect": Place("harn.cli.inspect:inspect", LOOK, "Show the server and its triggers"),
-    "top": Place("harn.cli.stats:top", LOOK, "Show rates and backlogs, live"),
-    "stats": Place("harn.cli.stats:stats", LOOK, "Show rates and percentiles of a day"),
-    "deliveries": Place("harn.cli.deliveries:deliveries", LOOK, "List deliveries, newest first"),
-    "delivery": Place("harn.cli.deliveries:delivery", LOOK, "Show one delivery with all its attempts"),
-    "events": Place("harn.cli.events:events", LOOK, "Print or follow the records of a topic"),
-    "history": Place("harn.cli.generations:history", LOOK, "List the generations that served"),
-    "show": Place("harn.cli.generations:show", LOOK, "Show manifest and code of a generation"),
-    "diff": Place("harn.cli.generations:diff", LOOK, "Show what differs between two generations"),
-    "schedule": Place("harn.cli.schedule:schedule", LOOK, "List what schedules fire next"),
-    "alerts": Place("harn.cli.inspect:alerts", LOOK, "List alerts and what was sent; test one"),
-    "dlq": Place("harn.cli.deliveries:dlq", REPAIR, "Group or list dead letters"),
-    "replay": Place("harn.cli.changes:replay", REPAIR, "Run recorded events again"),
-    "cancel": Place("harn.cli.changes:cancel", REPAIR, "End deliveries that wait or run"),
-    "discard": Place("harn.cli.changes:discard", REPAIR, "Give up dead letters"),
-    "jobs": Place("harn.cli.jobs:jobs", REPAIR, "List and steer bulk replays"),
-    "export": Place("harn.cli.fixtures:export", REPAIR, "Write an event as a fixture, for tests"),
-    "import": Place("harn.cli.fixtures:import_", REPAIR, "Send a fixture as a new delivery"),
-    "cursor": Place("harn.cli.schedule:cursor", REPAIR, "Show or set where a poll goes on from"),
-    "circuits": Place("harn.cli.holds:circuits", REPAIR, "List circuits; close an open one"),
-    "recover": Place("harn.cli.unfinished:recover", REPAIR, "Recover deliveries of an earlier server"),
-    "keys": Place("harn.cli.keys:keys", REPAIR, "Make, list, revoke keys of the admin API"),
-    "backup": Place("harn.cli.maintenance:backup", REPAIR, "Write a backup of a running server"),
-    "restore": Place("harn.cli.maintenance:restore", REPAIR, "Make a state directory of a backup"),
-    "compact": Place("harn.cli.maintenance:compact", REPAIR, "Make the event log's file smaller"),
+ORCHESTRATOR: Mapping[str, CommandEntry] = {
+    "serve": CommandEntry("harn.cli.serve:serve", SERVE, "Run a server until SIGTERM or Ctrl-C"),
+    "check": CommandEntry("harn.cli.maintenance:check", SERVE, "Check manifest, secrets and code; for CI"),
+    "doctor": CommandEntry("harn.cli.doctor.command:doctor", SERVE, "Check everything here, say what to do"),
+    "fire": CommandEntry("harn.cli.fixtures:fire", SERVE, "Send a synthetic event, show the outcome"),
+    "reload": CommandEntry("harn.cli.reload:reload", CHANGE, "Adopt the manifest and code as they are now"),
+    "plan": CommandEntry("harn.cli.reload:plan", CHANGE, "Show what a reload would change"),
+    "rollback": CommandEntry("harn.cli.generations:rollback", CHANGE, "Go back to an earlier generation"),
+    "confirm": CommandEntry("harn.cli.generations:confirm", CHANGE, "Keep a generation that is on probation"),
+    "ramp": CommandEntry("harn.cli.generations:ramp", CHANGE, "List, finish or abort gradual changes"),
+    "drains": CommandEntry("harn.cli.unfinished:drains", CHANGE, "List old versions that still run; end them"),
+    "pause": CommandEntry("harn.cli.holds:pause", CHANGE, "Keep what arrives, begin none of it"),
+    "resume": CommandEntry("harn.cli.holds:resume", CHANGE, "Begin deliveries again after a pause"),
+    "inspect": CommandEntry("harn.cli.inspect:inspect", LOOK, "Show the server and its triggers"),
+    "top": CommandEntry("harn.cli.stats:top", LOOK, "Show rates and backlogs, live"),
+    "stats": CommandEntry("harn.cli.stats:stats", LOOK, "Show rates and percentiles of a day"),
+    "deliveries": CommandEntry("harn.cli.deliveries:deliveries", LOOK, "List deliveries, newest first"),
+    "delivery": CommandEntry("harn.cli.deliveries:delivery", LOOK, "Show one delivery with all its attempts"),
+    "events": CommandEntry("harn.cli.events:events", LOOK, "Print or follow the records of a topic"),
+    "history": CommandEntry("harn.cli.generations:history", LOOK, "List the generations that served"),
+    "show": CommandEntry("harn.cli.generations:show", LOOK, "Show manifest and code of a generation"),
+    "diff": CommandEntry("harn.cli.generations:diff", LOOK, "Show what differs between two generations"),
+    "schedule": CommandEntry("harn.cli.schedule:schedule", LOOK, "List what schedules fire next"),
+    "alerts": CommandEntry("harn.cli.inspect:alerts", LOOK, "List alerts and what was sent; test one"),
+    "dlq": CommandEntry("harn.cli.deliveries:dlq", REPAIR, "Group or list dead letters"),
+    "replay": CommandEntry("harn.cli.changes:replay", REPAIR, "Run recorded events again"),
+    "cancel": CommandEntry("harn.cli.changes:cancel", REPAIR, "End deliveries that wait or run"),
+    "discard": CommandEntry("harn.cli.changes:discard", REPAIR, "Give up dead letters"),
+    "jobs": CommandEntry("harn.cli.jobs:jobs", REPAIR, "List and steer bulk replays"),
+    "export": CommandEntry("harn.cli.fixtures:export", REPAIR, "Write an event as a fixture, for tests"),
+    "import": CommandEntry("harn.cli.fixtures:import_", REPAIR, "Send a fixture as a new delivery"),
+    "cursor": CommandEntry("harn.cli.schedule:cursor", REPAIR, "Show or set where a poll goes on from"),
+    "circuits": CommandEntry("harn.cli.holds:circuits", REPAIR, "List circuits; close an open one"),
+    "recover": CommandEntry("harn.cli.unfinished:recover", REPAIR, "Recover deliveries of an earlier server"),
+    "keys": CommandEntry("harn.cli.keys:keys", REPAIR, "Make, list, revoke keys of the admin API"),
+    "backup": CommandEntry("harn.cli.maintenance:backup", REPAIR, "Write a backup of a running server"),
+    "restore": CommandEntry("harn.cli.maintenance:restore", REPAIR, "Make a state directory of a backup"),
+    "compact": CommandEntry("harn.cli.maintenance:compact", REPAIR, "Make the event log's file smaller"),
 }
 """Commands that run the orchestrator, or talk to one that runs."""
 
-HARN: Mapping[str, Place] = {
-    "init": Place("harn.cli.init:init", SERVE, "Write the files of a first trigger"),
-    "dev": Place("harn.cli.dev:dev", SERVE, "Serve while you write: reload at each save"),
-    "send": Place("harn.cli.send:send", SERVE, "Post a signed request, as the sender would"),
+HARN: Mapping[str, CommandEntry] = {
+    "init": CommandEntry("harn.cli.init:init", SERVE, "Write the files of a first trigger"),
+    "dev": CommandEntry("harn.cli.dev:dev", SERVE, "Serve while you write: reload at each save"),
+    "send": CommandEntry("harn.cli.send:send", SERVE, "Post a signed request, as the sender would"),
     **ORCHESTRATOR,
-    "orchestrator": Place("harn.cli.main:orchestrator", MORE, "All of the above, by their long names"),
-    "mcp": Place("harn.cli.mcp.command:mcp", MORE, "Let agents operate a server, as MCP tools"),
-    "manifest": Place("harn.cli.main:manifest", MORE, "Print the JSON schema, for editors"),
-    "connector": Place("harn.cli.connector:connector", MORE, "Check a package of connectors"),
+    "orchestrator": CommandEntry("harn.cli.main:orchestrator", MORE, "All of the above, by their long names"),
+    "mcp": CommandEntry("harn.cli.mcp.command:mcp", MORE, "Let agents operate a server, as MCP tools"),
+    "manifest": CommandEntry("harn.cli.main:manifest", MORE, "Print the JSON schema, for editors"),
+    "connector": CommandEntry("harn.cli.connector:connector", MORE, "Check a package of connectors"),
 }
 """The commands of ``harn``."""

@@ -62,7 +62,7 @@ def show(found: CheckedPackage) -> None:
         print_error(problem)
 
 
-class Step(msgspec.Struct, frozen=True):
+class TestStep(msgspec.Struct, frozen=True):
     """
     One program that ``harn connector test`` ran.
 
@@ -86,7 +86,7 @@ class Tested(msgspec.Struct, frozen=True):
     package: str
     status: str
     summary: dict[str, int]
-    checks: tuple[Step, ...]
+    checks: tuple[TestStep, ...]
 
 
 @connector.command()
@@ -111,17 +111,17 @@ def test(folder: str, as_json: bool) -> None:
     sys.exit(1 if summary["failed"] else 0)
 
 
-def test_step(root: Path) -> Step:
+def test_step(root: Path) -> TestStep:
     """Run the tests of a folder: its package ``tests``, else every ``test_*.py`` in it."""
     names = ("tests",) if (root / "tests").is_dir() else tuple(sorted(file.stem for file in root.glob("test_*.py")))
     if not names:
-        return Step("tests", "skipped", details="there is neither a folder tests nor a test_*.py")
+        return TestStep("tests", "skipped", details="there is neither a folder tests nor a test_*.py")
     with tempfile.TemporaryDirectory(prefix="harn-connector-test-") as scratch:
         command = (sys.executable, "-m", "twisted.trial", f"--temp-directory={scratch}/trial", *names)
         return run_step("tests", command, root)
 
 
-def run_step(name: str, command: tuple[str, ...], root: Path) -> Step:
+def run_step(name: str, command: tuple[str, ...], root: Path) -> TestStep:
     """Run a program in a folder whose modules can be imported, and wait for its end."""
     from harn.testing.checking import source_root
 
@@ -137,7 +137,7 @@ def run_step(name: str, command: tuple[str, ...], root: Path) -> Step:
         text=True,
         errors="replace",
     )
-    return Step(
+    return TestStep(
         name,
         "failed" if done.returncode else "passed",
         command,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import harn
-from harn.cli.commands import HARN, ORCHESTRATOR, SECTIONS, Place
+from harn.cli.commands import HARN, ORCHESTRATOR, SECTIONS, CommandEntry
 from harn.cli.output import describe, print_error, warn
 from harn.errors import HarnError
 
@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
     :ivar places: by the subcommand's name.
     """
 
-    def __init__(self, *args: Any, places: Mapping[str, Place], **more: Any) -> None:
+    def __init__(self, *args: Any, places: Mapping[str, CommandEntry], **more: Any) -> None:
         super().__init__(*args, **more)
         self.places = places
 

@@ -19,7 +19,7 @@ import click
 from attrs import field, frozen
 
 from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials, read_token, token_path
-from harn.cli.client import AdminClient, AnswerTimedOut, RequestRefused, ServerUnreachable, ask
+from harn.cli.client import AdminClient, AnswerTimedOut, OperationRefused, ServerUnreachable, ask
 from harn.cli.options import Command, Decorator, Seconds
 from harn.cli.output import warn
 from harn.errors import HarnError, RouteUnknown, SecretUnavailable
@@ -363,6 +363,6 @@ class Keys:
 
 def may_come_back(error: HarnError) -> bool:
     """Return whether a server, or what stands before it, answers like this while it is restarted."""
-    if isinstance(error, RequestRefused):
+    if isinstance(error, OperationRefused):
         return error.status >= 500
     return isinstance(error, ServerUnreachable | AnswerTimedOut | NoServer)

@@ -49,7 +49,7 @@ from harn.schedules.operations import (
 )
 from harn.schedules.poll_entry import timed_of as timed_poll
 from harn.schedules.service import PREFIX
-from harn.schedules.ticks import Record
+from harn.schedules.ticks import TickRecord
 
 COLUMNS = (
     Column("Trigger", lambda firing: firing.trigger_id),
@@ -183,7 +183,7 @@ def stored_schedule(place: ServerLocation, wanted: ListSchedule, now: float) -> 
     specs = stored_manifest(place).triggers.values()
     timed = {each.id: timed_of(each.id, CronSettings.of(each.settings), now) for each in specs if each.kind == CRON}
     timed |= {each.id: timed_poll(each.id, PollSettings.of(each.settings), now) for each in specs if each.kind == POLL}
-    read = {name.removeprefix(PREFIX): Record.read(value) for name, value in records.items()}
+    read = {name.removeprefix(PREFIX): TickRecord.read(value) for name, value in records.items()}
     fired = {name: each.fired for name, each in read.items() if each is not None and each.fired is not None}
     found = describe(timed, fired, wanted)
     named = [each for each in firing_triggers(found) if POLLS + each in polled]

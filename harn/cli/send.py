@@ -66,7 +66,7 @@ def send(trigger: str, count: int, as_json: bool, **given: Any) -> None:
     if wrong:
         raise click.UsageError(f"--url is not the URL of a server: {wrong}")
     sending = prepare(location, trigger, given)
-    server = Server(url=base, cacert=given["cacert"], insecure=given["insecure"], timeout=given["timeout"])
+    server = SendTarget(url=base, cacert=given["cacert"], insecure=given["insecure"], timeout=given["timeout"])
     answers = []
     for _ in range(count):
         answer = server.post(sending.request(urlsplit(base).netloc, time.time()))
@@ -249,7 +249,7 @@ def read_header(text: str) -> tuple[str, str]:
 
 
 @frozen
-class Answer:
+class SenderAnswer:
     """The answer to a request: its status, and its body as text and, where that is JSON, decoded."""
 
     status: int
@@ -258,7 +258,7 @@ class Answer:
 
 
 @frozen(kw_only=True)
-class Server:
+class SendTarget:
     """The address of a server, and how it is reached; see `harn.cli.client.AdminClient`."""
 
     url: str
@@ -266,7 +266,7 @@ class Server:
     insecure: bool
     timeout: float
 
-    def post(self, request: InboundRequest) -> Answer:
+    def post(self, request: InboundRequest) -> SenderAnswer:
         """
         Send a request, and read the answer.
 
@@ -285,9 +285,9 @@ class Server:
             raise ServerUnreachable(f"no answer from {self.url}: {why}") from error
         text = data.decode("utf-8", "replace").strip()
         try:
-            return Answer(response.status, text, msgspec.json.decode(data))
+            return SenderAnswer(response.status, text, msgspec.json.decode(data))
         except msgspec.DecodeError:
-            return Answer(response.status, text, text)
+            return SenderAnswer(response.status, text, text)
 
     def _connection(self, host: str, port: int | None, is_tls: bool) -> http.client.HTTPConnection:
         if not is_tls:
@@ -299,7 +299,7 @@ class Server:
         return http.client.HTTPSConnection(host, port, timeout=self.timeout, context=context)
 
 
-def explain(answer: Answer, sending: Sending, state_dir: str) -> str:
+def explain(answer: SenderAnswer, sending: Sending, state_dir: str) -> str:
     """Return why a request was refused, and what to do where that is known."""
     detail = answer.document.get("detail") if isinstance(answer.document, dict) else None
     said = f"the server answered {answer.status}: {detail or answer.text or 'nothing'}"

@@ -167,11 +167,11 @@ def show_watched(found: Iterator[Sequence[Drain]], as_json: bool) -> None:
 
         watch_rows(drain_rows(each) for each in found)
     else:
-        for line in news(found):
+        for line in changed_lines(found):
             click.echo(visible(line))
 
 
-def news(found: Iterator[Sequence[Drain]]) -> Iterator[str]:
+def changed_lines(found: Iterator[Sequence[Drain]]) -> Iterator[str]:
     """Return a line for each version that is new or changed, for each that has ended, and one when nothing drains."""
     before: dict[str, Drain] = {}
     for drains_now in found:
@@ -237,7 +237,7 @@ def show_recovered(wanted: Recover, found: Recovered) -> None:
         click.echo(f"- recovered={found.recovered}")
 
 
-class Candidate(Struct, frozen=True, kw_only=True):
+class UnfinishedRow(Struct, frozen=True, kw_only=True):
     """A delivery that was left, as it is listed."""
 
     event_id: str
@@ -258,9 +258,9 @@ class HandedOut(Struct, frozen=True, kw_only=True):
     status: str | UnsetType | None
 
 
-def candidate(each: UnfinishedDelivery) -> Candidate:
+def candidate(each: UnfinishedDelivery) -> UnfinishedRow:
     """Return the description of a delivery that was left."""
-    return Candidate(
+    return UnfinishedRow(
         event_id=each.event_id,
         trigger_id=each.trigger_id,
         binding_version=each.binding_version,

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.dispatch.delivery import Delivery, Phase
-from harn.dispatch.parts import Parts
+from harn.dispatch.parts import DispatchParts
 from harn.dispatch.settlements import failed, skipped, succeeded
 from harn.dispatch.settler import Settling
 from harn.errors import AttemptFailed, CallInterrupted
@@ -46,7 +46,7 @@ class Attempts:
     :param random: for delays before further attempts.
     """
 
-    def __init__(self, turns: Turns, parts: Parts, random: Random) -> None:
+    def __init__(self, turns: Turns, parts: DispatchParts, random: Random) -> None:
         self._turns = turns
         self._random = random
         self._clock, self._wall = parts.clock, parts.wall

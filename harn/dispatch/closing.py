@@ -111,7 +111,7 @@ T = TypeVar("T")
 
 
 @frozen
-class Buried:
+class DeadLetterUnit:
     """
     The dead letters of one unit of the store; ``is_whole``: it covered everything of these queues but what was in
     memory.
@@ -181,7 +181,7 @@ class Closing:
 
     # Versions that were rolled back
 
-    def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
+    def move_and_redrive(self, binding: BindingVersion, since: float) -> Deferred[int]:
         """
         Move the deliveries that a draining version has not begun, or has failed for good, to the live version.
 
@@ -294,14 +294,14 @@ class Closing:
         self._unload(queue)
         self._leaving([queue], True)
 
-        def write() -> Deferred[Buried]:
+        def write() -> Deferred[DeadLetterUnit]:
             if self._registry.for_queued(trigger_id, queue.version) is not None:
-                return succeed(Buried())  # the trigger came back
-            burying = self._deliveries.dead_letter(trigger_id, queue.version, dead, tuple(queue.share.in_hand))
-            return burying.addCallback(partial(Buried, is_whole=True))
+                return succeed(DeadLetterUnit())  # the trigger came back
+            writing = self._deliveries.dead_letter(trigger_id, queue.version, dead, tuple(queue.share.in_hand))
+            return writing.addCallback(partial(DeadLetterUnit, is_whole=True))
 
-        buried = await self._writes.insist(f"giving up deliveries of {trigger_id}", write)
-        return self._given_up([queue], trigger_id, holder, dead, buried)
+        unit = await self._writes.insist(f"giving up deliveries of {trigger_id}", write)
+        return self._given_up([queue], trigger_id, holder, dead, unit)
 
     async def _give_up(self, binding: BindingVersion, dead: DeadLetter) -> int:
         """Dead-letter the stored deliveries of a closed version; where that was the last, all of its trigger."""
@@ -314,23 +314,25 @@ class Closing:
         self._leaving(queues, True)
         count = 0
         for version in versions:
-            buried = await self._writes.insist(f"closing {binding.key}", partial(self._bury, binding, version, dead))
+            unit = await self._writes.insist(
+                f"closing {binding.key}", partial(self._dead_letter, binding, version, dead)
+            )
             of_it = [queue for queue in queues if version in (None, queue.version)]
-            count += self._given_up(of_it, binding.id, binding, dead, buried)
+            count += self._given_up(of_it, binding.id, binding, dead, unit)
         if is_last and self._is_gone(binding):
             self._registry.retries_end(binding.id, None)
         return count
 
-    def _bury(self, binding: BindingVersion, version: int | None, dead: DeadLetter) -> Deferred[Buried]:
+    def _dead_letter(self, binding: BindingVersion, version: int | None, dead: DeadLetter) -> Deferred[DeadLetterUnit]:
         """Write the unit of `_give_up`; meanwhile the trigger may have gone, or come back."""
         is_gone = self._is_gone(binding)
         if not is_gone and not binding.is_cancelled:
-            return succeed(Buried())
+            return succeed(DeadLetterUnit())
         if version is None and not is_gone:
             version = binding.version
         in_hand, tried = self._queues.in_hand(binding.id), not self._spares_retries(binding)
-        burying = self._deliveries.dead_letter(binding.id, version, dead, in_hand, waiting=is_gone, tried=tried)
-        return burying.addCallback(partial(Buried, is_whole=is_gone))
+        writing = self._deliveries.dead_letter(binding.id, version, dead, in_hand, waiting=is_gone, tried=tried)
+        return writing.addCallback(partial(DeadLetterUnit, is_whole=is_gone))
 
     def _given_up(
         self,
@@ -338,27 +340,27 @@ class Closing:
         trigger_id: str,
         binding: BindingVersion | None,
         dead: DeadLetter,
-        buried: Buried,
+        unit: DeadLetterUnit,
     ) -> int:
         """Count the new dead letters; the rest of the queues runs on the newest version, if there is one."""
-        for each in buried.found:
+        for each in unit.found:
             key = None if binding is None else binding.key
             self._lifecycle.emit(DeadLettered(trigger_id, each.provider, key, dead.reason, each.ready + each.waiting))
-        left = buried.ready
+        left = unit.ready
         for queue in queues:
-            died = queue.stored if buried.is_whole else min(left, queue.stored)
+            died = queue.stored if unit.is_whole else min(left, queue.stored)
             left -= died
             queue.stored -= died
             if queue.holder is not None:
                 queue.holder.release(died)
-        if buried.waiting:
-            self._registry.retries_end(trigger_id, buried.waiting)
+        if unit.waiting:
+            self._registry.retries_end(trigger_id, unit.waiting)
         self._leaving(queues, False)
         for queue in queues:
             self._reopen(queue)
             self._queues.note(queue)
             self._queues.tidy(queue)
-        return buried.ready + buried.waiting
+        return unit.ready + unit.waiting
 
     def _leaving(self, queues: Sequence[Queue], is_leaving: bool) -> None:
         for queue in queues:

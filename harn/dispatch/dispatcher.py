@@ -21,7 +21,7 @@ from harn.dispatch.attempts import Attempts
 from harn.dispatch.closing import ClosedVersions
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
-from harn.dispatch.parts import Limits, Parts
+from harn.dispatch.parts import DispatchLimits, DispatchParts
 from harn.dispatch.settler import Outcome
 from harn.dispatch.timers import Woken
 from harn.lifecycle import VersionEnded
@@ -50,11 +50,11 @@ class Dispatcher:
     :ivar in_progress: by id, the deliveries whose handler runs now.
     """
 
-    def __init__(self, server: Server, registry: Registry, limits: Limits) -> None:
+    def __init__(self, server: Server, registry: Registry, limits: DispatchLimits) -> None:
         lifecycle = server.lifecycle
         self._interpreters, self._deliveries = server.interpreters, server.store.deliveries
         self._registry = registry
-        parts = Parts(server.reactor, server.wall, server.store, registry, lifecycle, limits, server.traces)
+        parts = DispatchParts(server.reactor, server.wall, server.store, registry, lifecycle, limits, server.traces)
         self._attempts = Attempts(self, parts, server.random)
         self._wakeups, self._writes = parts.wakeups, parts.writes
         self._room, self._bodies = parts.room, parts.bodies
@@ -222,9 +222,9 @@ class Dispatcher:
         """See `Closing.move_on`."""
         return self._then_turn(self._closing.move_on(binding))
 
-    def take_back(self, binding: BindingVersion, since: float) -> Deferred[int]:
-        """See `Closing.take_back`."""
-        return self._then_turn(self._closing.take_back(binding, since))
+    def move_and_redrive(self, binding: BindingVersion, since: float) -> Deferred[int]:
+        """See `Closing.move_and_redrive`."""
+        return self._then_turn(self._closing.move_and_redrive(binding, since))
 
     def cancel(self, binding: BindingVersion) -> Deferred[int]:
         """See `Closing.cancel`."""

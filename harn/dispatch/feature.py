@@ -8,7 +8,7 @@ from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.emissions import Emissions
 from harn.dispatch.failure_log import FailureLog
 from harn.dispatch.intake import Intake
-from harn.dispatch.parts import Limits
+from harn.dispatch.parts import DispatchLimits
 from harn.dispatch.pauses import Pauses
 from harn.dispatch.synthetic import SyntheticEvents
 from harn.manifest.settings import OrchestratorSettings
@@ -21,7 +21,7 @@ LEAST_SHARE = 1024 * 1024
 """Bytes that waiting deliveries, and large running ones, may take at least: a quarter of the bound each."""
 
 
-def install(server: Server, limits: Limits = Limits()) -> None:  # noqa: B008  # frozen
+def install(server: Server, limits: DispatchLimits = DispatchLimits()) -> None:  # noqa: B008  # frozen
     """Add the registry, the dispatcher and the intake, with their gauges."""
     lifecycle = server.lifecycle
     registry = server.add(Registry(lifecycle))

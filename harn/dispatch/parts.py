@@ -24,7 +24,7 @@ from harn.triggers.registry import Registry
 
 
 @frozen(kw_only=True)
-class Limits:
+class DispatchLimits:
     """
     Limits of what runs, and is held in memory, at once.
 
@@ -37,7 +37,7 @@ class Limits:
     max_bytes: int = 64 * 1024 * 1024
 
 
-class Parts:
+class DispatchParts:
     """
     Each part is made of those before it.
 
@@ -51,7 +51,7 @@ class Parts:
         store: IStore,
         registry: Registry,
         lifecycle: Lifecycle,
-        limits: Limits,
+        limits: DispatchLimits,
         traces: TraceContexts | None = None,
     ) -> None:
         self.clock, self.wall = clock, wall

@@ -24,7 +24,7 @@ from harn.vm.bundle import Bundle, Module, sorted_modules
 if TYPE_CHECKING:
     from harn.history.differences import Recorded
     from harn.manifest.interfaces import PluginRules
-    from harn.reload.archive import Content
+    from harn.reload.archive import ArchivedContent
     from harn.reload.coordinator import Coordinator
     from harn.store.generations import GenerationRecord, IGenerations
     from harn.waiting import InThread
@@ -238,7 +238,7 @@ async def diff_generations(service: HistoryService, caller: Caller, wanted: Diff
     return found
 
 
-def _recorded(service: HistoryService, content: Content) -> Recorded:
+def _recorded(service: HistoryService, content: ArchivedContent) -> Recorded:
     """Check the manifest of an earlier generation; most of it is in the live one."""
     from harn.history.differences import make_recorded
 

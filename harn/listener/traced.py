@@ -27,7 +27,7 @@ class TracedIngest(Ingest):
             raise
 
     def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
-        """Keep what the report needs of the events: the request is verified."""
+        """Keep the facts of the events for the report: the request is verified."""
         route = request.route
         if isinstance(examined, Examined) and route is not None:
             decisions = ((route.binding, examined.decided), *examined.others)

@@ -25,7 +25,7 @@ from harn.manifest.fields import (
     Text,
     Texts,
 )
-from harn.manifest.respond import USUAL_WAIT, Answer, RespondSpec, Within
+from harn.manifest.respond import USUAL_WAIT, RespondField, RespondSpec, Within
 from harn.manifest.settings import OrchestratorSettings
 from harn.manifest.tables import APART, Shape
 from harn.manifest.vocabulary import KINDS, LATER_SCHEMES, fault_of_event, fault_of_id, fault_of_path
@@ -219,7 +219,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     respond: Annotated[
         RespondSpec | None,
-        Answer('The answer to the request: "handler", or always the same status, body and content_type.'),
+        RespondField('The answer to the request: "handler", or always the same status, body and content_type.'),
     ] = None
     respond_within: Annotated[
         float, Within('How long a request waits for its handler with respond = "handler"; "3s" by default.')

@@ -44,7 +44,7 @@ _KEYS: dict[str, Field] = {
 
 
 @frozen
-class Answer:
+class RespondField:
     """``"handler"``, or a table of status, body and content type; a `RespondSpec` once read."""
 
     description: str

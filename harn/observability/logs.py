@@ -235,7 +235,7 @@ def writer(render: Form, sinks: list[TextSink]) -> ILogObserver:
     for sink in sinks:
         if isinstance(sink, Output):
             sink.notice = partial(dropped_notice, render, sink.name)
-    return Writer(render, sinks)
+    return LogWriter(render, sinks)
 
 
 def dropped_notice(render: Form, output: str, dropped: int) -> str:
@@ -253,7 +253,7 @@ def dropped_notice(render: Form, output: str, dropped: int) -> str:
 
 
 @implementer(ILogObserver)
-class Writer:
+class LogWriter:
     """Renders records and writes them; see `writer`."""
 
     def __init__(self, render: Form, sinks: list[TextSink]) -> None:

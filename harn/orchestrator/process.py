@@ -127,7 +127,7 @@ class Signals:
         self._reactor.callFromThread(self._receiver.terminate)
 
 
-class Terminal(TimerService):
+class ControllingTerminal(TimerService):
     """
     Notes whether the process is in the foreground of its terminal, which cannot be asked once the terminal is gone.
 
@@ -141,7 +141,7 @@ class Terminal(TimerService):
         self._was_in_foreground = False
 
     @classmethod
-    def of_process(cls, clock: IReactorTime) -> Terminal | None:
+    def of_process(cls, clock: IReactorTime) -> ControllingTerminal | None:
         """Return the terminal of this process; None if it has none, or must outlive it."""
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
             return None

@@ -33,7 +33,7 @@ from harn.model.problem import Problem
 from harn.options import ServeOptions
 from harn.orchestrator.assemble import Assembly
 from harn.orchestrator.maintenance import set_switch_interval
-from harn.orchestrator.process import ISignalReceiver, Signals, Terminal
+from harn.orchestrator.process import ControllingTerminal, ISignalReceiver, Signals
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.state_directory import make_private
 from harn.orchestrator.steps import (
@@ -125,7 +125,7 @@ class Orchestrator(Service):
         self._new_process: NewProcess | None = None
         self._served_out: Deferred[None] | None = None
         self._watchdog: Service | None = None
-        self._terminal: Terminal | None = None
+        self._terminal: ControllingTerminal | None = None
         self.exit_code = 0
         self.started: Deferred[str] = Deferred()
 
@@ -134,7 +134,7 @@ class Orchestrator(Service):
     def startService(self) -> None:
         """Begin to start; `started` fires when it serves."""
         Service.startService(self)
-        self._terminal = Terminal.of_process(self._reactor) if self._launch.has_terminal else None
+        self._terminal = ControllingTerminal.of_process(self._reactor) if self._launch.has_terminal else None
         if self._terminal is not None:
             self._terminal.startService()  # type: ignore[no-untyped-call]
         self._signals.install()

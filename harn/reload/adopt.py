@@ -193,7 +193,7 @@ MOST_NAMED = 20
 
 
 @define(eq=False)
-class Group:
+class DrainGroup:
     """
     The versions that one adopt replaced, as long as they drain.
 
@@ -211,7 +211,7 @@ class Draining:
     """
     One draining version.
 
-    :ivar generation: see `Group`.
+    :ivar generation: see `DrainGroup`.
     :ivar since: when it began to drain (seconds, Unix).
     :ivar deadline: when the deliveries that it has not begun are moved on (seconds, Unix); None when that was done.
     """
@@ -251,7 +251,7 @@ class Drains:
         self._wall: WallTime = wall or clock
         self._deliveries = deliveries
         self.timeout = ReloadSettings().drain_timeout
-        self._groups: list[Group] = []
+        self._groups: list[DrainGroup] = []
         lifecycle.subscribe(Adopted, self._adopted)
         lifecycle.subscribe(VersionEnded, self._version_ended)
 
@@ -271,7 +271,7 @@ class Drains:
     def _watch(self, generation: int, still: dict[str, BindingVersion]) -> None:
         if not still:
             return
-        group = Group(generation, still, self._wall.seconds())
+        group = DrainGroup(generation, still, self._wall.seconds())
         group.deadline = self._clock.callLater(self.timeout, self._move_on, group)
         self._groups.append(group)
         # By generation: one whose ramps end one after the other leaves several groups, and counts once.
@@ -280,7 +280,7 @@ class Drains:
             if each.generation in served[:-MOST_DRAINING]:
                 self._move_on(each)
 
-    def _move_on(self, group: Group, rest: Sequence[BindingVersion] | None = None) -> None:
+    def _move_on(self, group: DrainGroup, rest: Sequence[BindingVersion] | None = None) -> None:
         """
         Move on the deliveries that the versions of a group have not begun, once; thousands in slices, one each turn.
 
@@ -317,7 +317,7 @@ class Drains:
         ]
         return sorted(found, key=lambda each: (each.since, each.binding.id, each.binding.version))
 
-    def _deadline_of(self, group: Group) -> float | None:
+    def _deadline_of(self, group: DrainGroup) -> float | None:
         """Return when the group's deadline is (seconds, Unix), by the present wall clock; None once it has passed."""
         deadline = group.deadline
         if deadline is None or not deadline.active():

@@ -44,7 +44,7 @@ FAST = 1
 
 
 @frozen(kw_only=True)
-class Content:
+class ArchivedContent:
     """The content of one generation: everything but its secrets, which are never kept."""
 
     record: GenerationRecord
@@ -103,7 +103,7 @@ class Archive:
         self._generations = generations
         self._in_thread = in_thread
 
-    async def content(self, number: int) -> Content:
+    async def content(self, number: int) -> ArchivedContent:
         """
         Return the content of a generation that served.
 
@@ -122,7 +122,7 @@ class Archive:
             bundle = await self._in_thread(read_kept_bundle, encoded, record.bundle_id)
         except ValueError as error:
             raise GenerationUnknown(f"the content of generation {number} is damaged: {error}") from error
-        return Content(record=record, manifest=manifest, bundle=bundle)
+        return ArchivedContent(record=record, manifest=manifest, bundle=bundle)
 
     async def before(self, number: int, inputs: Inputs) -> int:
         """

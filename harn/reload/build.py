@@ -24,7 +24,7 @@ from harn.files import ADVICE, Noted
 from harn.manifest.interfaces import PluginRules
 from harn.manifest.load import LoadedManifest, load_manifest
 from harn.manifest.source import ManifestSource, read_manifest
-from harn.reload.archive import Content, pack_manifest
+from harn.reload.archive import ArchivedContent, pack_manifest
 from harn.reload.changes import compare
 from harn.reload.connections import Connections, RunningConnector, needing_connectors
 from harn.reload.generation import WITHDRAWN, Candidate, Generation, Prepared
@@ -116,7 +116,7 @@ class Builder:
         return None if self.files.doing() else self.resolution.importing()
 
     async def read_settled(
-        self, stages: Stages, previous: Inputs | None, content: Content | None = None
+        self, stages: Stages, previous: Inputs | None, content: ArchivedContent | None = None
     ) -> tuple[ManifestSource, Inputs]:
         """
         Read, parse and check the manifest and read all that it names, as they were together at one moment.
@@ -148,7 +148,7 @@ class Builder:
             await deferLater(clock, PAUSE)
 
     async def _read(
-        self, stages: Stages, previous: Inputs | None, content: Content | None, noted: Noted
+        self, stages: Stages, previous: Inputs | None, content: ArchivedContent | None, noted: Noted
     ) -> tuple[ManifestSource, Inputs]:
         source = await stages.run("parse", self._source(content, noted))
         known = None if previous is None else previous.loaded
@@ -165,7 +165,7 @@ class Builder:
         changed: Sequence[str] = await self.files.read(lambda: noted.changed(listings=listings), noted=noted)
         return changed
 
-    async def _source(self, content: Content | None, noted: Noted) -> ManifestSource:
+    async def _source(self, content: ArchivedContent | None, noted: Noted) -> ManifestSource:
         """Read the manifest's text from its file, or take it from ``content`` of an earlier generation."""
         if content is not None:
             shown = f"{self._manifest_name} of generation {content.record.number}"

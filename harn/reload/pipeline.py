@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from harn.clocks import WallTime
 from harn.errors import GenerationUnknown
 from harn.manifest.model import RolloutSpec
-from harn.reload.archive import Archive, Content, Reviver
+from harn.reload.archive import Archive, ArchivedContent, Reviver
 from harn.reload.build import Builder
 from harn.reload.candidate import CandidateParts, RevivedVersion, Terms, make_candidate
 from harn.reload.changes import changes_of_restart, plan_rollouts
@@ -119,7 +119,7 @@ class ReloadPipeline:
         pin = Pin(await run.stages.run("resolve", self.builder.plain_files_now(paths)))
         return ContentRead(source=source, inputs=inputs, recalled=recalled, pin=pin)
 
-    async def _content(self, request: ReloadRequest, live: Generation | None) -> Content | None:
+    async def _content(self, request: ReloadRequest, live: Generation | None) -> ArchivedContent | None:
         number = request.recall
         if number is None:
             return None

@@ -142,7 +142,7 @@ class Persister:
 
 
 @implementer(IWrite)
-class Checkpoint:
+class PersistedValue:
     """
     One named value that must outlast a restart.
 

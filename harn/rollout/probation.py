@@ -42,7 +42,7 @@ from harn.rollout.model import (
     RampLost,
     RolloutRecorded,
 )
-from harn.rollout.persister import FIRST_PAUSE, LONGEST_PAUSE, Checkpoint, IRecorded, Persister
+from harn.rollout.persister import FIRST_PAUSE, LONGEST_PAUSE, IRecorded, PersistedValue, Persister
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
@@ -100,7 +100,7 @@ class Probations:
         self._wall = wall
         self._back_steps = BackSteps(clock, wall)
         self._lifecycle = lifecycle
-        self.checkpoint = Checkpoint(persister, NAME, self)
+        self.checkpoint = PersistedValue(persister, NAME, self)
         self._active: ActiveProbation | None = None
         self._timer: IDelayedCall | None = None
         self.undoing: Probation | None = None
@@ -369,7 +369,7 @@ class Reverter:
 
     def _redrive(self, bindings: Iterable[BindingVersion], since: float) -> None:
         for binding in list(bindings):
-            self._dispatcher.take_back(binding, since).addErrback(
+            self._dispatcher.move_and_redrive(binding, since).addErrback(
                 lambda failure, key: log.failure("redriving dead letters of {binding} failed", failure, binding=key),
                 binding.key,
             )

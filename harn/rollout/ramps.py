@@ -36,7 +36,7 @@ from harn.rollout.model import (
     RolloutRecorded,
     why_failed,
 )
-from harn.rollout.persister import Checkpoint, IRecorded, Persister
+from harn.rollout.persister import IRecorded, PersistedValue, Persister
 from harn.triggers.routing import Ramp
 
 log = Logger(namespace="harn.reload")
@@ -70,7 +70,7 @@ class Ramps:
         self._back_steps = BackSteps(clock, wall)
         self._lifecycle = lifecycle
         self._coordinator = coordinator
-        self.checkpoint = Checkpoint(persister, NAME, self)
+        self.checkpoint = PersistedValue(persister, NAME, self)
         self._running: dict[str, ActiveRamp] = {}
         self._aborted: dict[str, RampRecord] = {}
         self._remembered: Mapping[str, RampRecord] = {}

@@ -35,7 +35,7 @@ from harn.rollout.model import (
     read_records,
     terms,
 )
-from harn.rollout.persister import Checkpoint, IRecorded, IWrite, Persister
+from harn.rollout.persister import IRecorded, IWrite, PersistedValue, Persister
 from harn.rollout.probation import Probations
 from harn.rollout.ramps import Ramps
 from harn.store.generations import ICheckpoints, IGenerations
@@ -113,7 +113,7 @@ class Rollouts:
         self.probations = Probations(clock, wall, lifecycle, self.persister)
         self.ramps = Ramps(clock, wall, lifecycle, self.persister, coordinator)
         self.pin: Pin | None = None
-        self._pin_checkpoint = Checkpoint(self.persister, PIN_CHECKPOINT, LivePin(coordinator))
+        self._pin_checkpoint = PersistedValue(self.persister, PIN_CHECKPOINT, LivePin(coordinator))
         self._left: tuple[Probation, frozenset[str]] | None = None
         self._expected: Adopted | None = None
         self._caught_up: Mapping[str, RampRecord] | None = None

@@ -10,7 +10,7 @@ from harn.connectors.interfaces import NormalizedEvent
 from harn.connectors.providers.cron import CronSettings
 from harn.connectors.schedule import CronSchedule, delay_of
 from harn.model.delivery import Checkpoint
-from harn.schedules.ticks import Record
+from harn.schedules.ticks import TickRecord
 from harn.schedules.upcoming import Timed
 
 
@@ -37,11 +37,11 @@ class Change:
 
 
 @define(eq=False)
-class Entry:
+class CronEntry:
     """
     The schedule of one trigger.
 
-    :ivar covered: see `Record.covered`; so is ``fired``.
+    :ivar covered: see `TickRecord.covered`; so is ``fired``.
     :ivar since: ticks from here on are on time, unless the server is late by more than `GRACE`.
     :ivar firing: what is to be kept before anything else; ``is_taken``: the store has been asked to.
     :ivar missed: how many times ticks were passed over since the server started.
@@ -78,9 +78,11 @@ class Entry:
         """Return its next tick."""
         return timed_of(self.trigger_id, self.settings, self.covered)
 
-    def record(self, covered: float, fired: float | None) -> Record:
+    def record(self, covered: float, fired: float | None) -> TickRecord:
         """Return the record with these times."""
-        return Record(covered=covered, fired=fired, schedule=self.settings.schedule, timezone=self.settings.timezone)
+        return TickRecord(
+            covered=covered, fired=fired, schedule=self.settings.schedule, timezone=self.settings.timezone
+        )
 
 
 def timed_of(trigger_id: str, settings: CronSettings, after: float) -> Timed:

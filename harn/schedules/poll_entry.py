@@ -22,7 +22,7 @@ LONGEST_PAUSE = 900.0
 
 
 @define(eq=False)
-class Entry:
+class PollEntry:
     """
     The polls of one trigger.
 

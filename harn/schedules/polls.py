@@ -41,7 +41,7 @@ from harn.schedules.cursors import (
     PollFailure,
     describe_unknown_poll,
 )
-from harn.schedules.poll_entry import PAUSE, Entry, call_of, wait_after
+from harn.schedules.poll_entry import PAUSE, PollEntry, call_of, wait_after
 from harn.store.generations import ICheckpoints
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
@@ -75,8 +75,8 @@ class Polls(Service):
         self._live = live
         self._sink = sink
         self._agenda = Agenda(clocks.clock, clocks.wall, self)
-        self.entries: dict[str, Entry] = {}
-        self._leaving: dict[str, Entry] = {}  # removed, while something of them still runs
+        self.entries: dict[str, PollEntry] = {}
+        self._leaving: dict[str, PollEntry] = {}  # removed, while something of them still runs
         self._running = 0
 
     # Starting, ending, reloads
@@ -115,7 +115,7 @@ class Polls(Service):
                 continue
             settings = PollSettings.of(spec.settings)
             if entry is None:
-                entry = self._leaving.pop(trigger_id, None) or Entry(trigger_id, settings, after=now)
+                entry = self._leaving.pop(trigger_id, None) or PollEntry(trigger_id, settings, after=now)
                 self.entries[trigger_id] = entry
             elif settings == entry.settings:
                 continue
@@ -123,7 +123,7 @@ class Polls(Service):
             if entry.running is None:
                 self._plan(entry, now)
 
-    def _remove(self, entry: Entry, now: float) -> None:
+    def _remove(self, entry: PollEntry, now: float) -> None:
         """Keep the cursor for a day, once nothing changes it any more: a trigger that comes back goes on."""
         del self.entries[entry.trigger_id]
         self._agenda.set(entry.trigger_id, None)
@@ -133,7 +133,7 @@ class Polls(Service):
         self._leaving[entry.trigger_id] = entry
         entry.cut_off()
 
-    def _note_removed(self, entry: Entry, now: float) -> None:
+    def _note_removed(self, entry: PollEntry, now: float) -> None:
         if entry.record is not None:
             entry.record = msgspec.structs.replace(entry.record, removed_at=now)
             self._put(PREFIX + entry.trigger_id, entry.record.value())
@@ -182,7 +182,7 @@ class Polls(Service):
         running.addBoth(self._over, entry)
         return 1
 
-    def _over(self, wait: object, entry: Entry) -> None:
+    def _over(self, wait: object, entry: PollEntry) -> None:
         """Plan the next call, after ``wait`` seconds or as scheduled; or note that the trigger is gone."""
         self._running -= 1
         entry.running = None
@@ -193,7 +193,7 @@ class Polls(Service):
         elif self.entries.get(entry.trigger_id) is entry:
             self._plan(entry, now, wait if isinstance(wait, float) else None)
 
-    async def _poll(self, entry: Entry, binding: BindingVersion) -> float | None:
+    async def _poll(self, entry: PollEntry, binding: BindingVersion) -> float | None:
         """Call the function once; return the seconds until the next call if not as scheduled."""
         try:
             wait = await self._call_and_keep(entry, binding)
@@ -215,7 +215,7 @@ class Polls(Service):
             log.failure("{binding}: the poll failed", binding=binding.key)
             return PAUSE
 
-    def _failed(self, entry: Entry, binding: BindingVersion, error: Exception) -> float:
+    def _failed(self, entry: PollEntry, binding: BindingVersion, error: Exception) -> float:
         """Count, log and keep a failure of the function; return the seconds to wait."""
         entry.failed += 1
         entry.calls += 1
@@ -237,7 +237,7 @@ class Polls(Service):
         )
         return wait
 
-    async def _call_and_keep(self, entry: Entry, binding: BindingVersion) -> float | None:
+    async def _call_and_keep(self, entry: PollEntry, binding: BindingVersion) -> float | None:
         """
         Call the function, and keep what it returned; return the seconds until the next call if not as scheduled.
 
@@ -264,16 +264,16 @@ class Polls(Service):
         entry.calls += 1
         return 0.0 if polled.more and polled.cursor != cursor else None
 
-    async def _ask(self, entry: Entry, binding: BindingVersion) -> tuple[CursorRecord, bytes]:
+    async def _ask(self, entry: PollEntry, binding: BindingVersion) -> tuple[CursorRecord, bytes]:
         """Return the record with the cursor, and the answer of the function to it."""
         record = await self._record_of(entry)
         return record, await self._call(entry, binding, bytes(record.cursor))
 
-    async def _record_of(self, entry: Entry) -> CursorRecord:
+    async def _record_of(self, entry: PollEntry) -> CursorRecord:
         """Return the record of a trigger, at first from the store."""
         return entry.record or self._read(entry, await self._checkpoints.get(PREFIX + entry.trigger_id))
 
-    def _read(self, entry: Entry, value: Any) -> CursorRecord:
+    def _read(self, entry: PollEntry, value: Any) -> CursorRecord:
         """Use what the store has; a trigger that has come back is not removed any more."""
         found = CursorRecord.of(value, self._wall.seconds())
         entry.record = msgspec.structs.replace(found, removed_at=None)
@@ -282,7 +282,7 @@ class Polls(Service):
             self._put(PREFIX + entry.trigger_id, entry.record.value())
         return entry.record
 
-    async def _call(self, entry: Entry, binding: BindingVersion, cursor: bytes) -> bytes:
+    async def _call(self, entry: PollEntry, binding: BindingVersion, cursor: bytes) -> bytes:
         live = self._live.current
         if live is None:
             raise GateShut("no generation is live")
@@ -293,7 +293,7 @@ class Polls(Service):
             interpreter.release()
         return returned.result or b"null"
 
-    def _plan(self, entry: Entry, now: float, wait: float | None = None) -> None:
+    def _plan(self, entry: PollEntry, now: float, wait: float | None = None) -> None:
         """Set when the function is called next: as scheduled, after ``wait`` seconds, or at once with 0."""
         entry.after = now - entry.delay
         if wait is not None:
@@ -304,7 +304,7 @@ class Polls(Service):
 
     # Looking, and setting cursors
 
-    def entry(self, trigger_id: str) -> Entry:
+    def entry(self, trigger_id: str) -> PollEntry:
         """
         Return the polls of a trigger.
 

@@ -23,8 +23,8 @@ from harn.connectors.providers.cron import CRON, SKIP, CronSettings, make_tick
 from harn.errors import EventLogUnavailable, GateShut
 from harn.model.delivery import Checkpoint
 from harn.schedules.agenda import Agenda
-from harn.schedules.cron_entry import Change, Entry, Firing
-from harn.schedules.ticks import DAY, Owed, Record, Span, begins_at, owed
+from harn.schedules.cron_entry import Change, CronEntry, Firing
+from harn.schedules.ticks import DAY, Owed, TickRecord, TickSpan, begins_at, owed
 from harn.store.generations import ICheckpoints
 from harn.triggers.registry import Registry
 from harn.waiting import retry
@@ -66,8 +66,8 @@ class Schedules(Service):
         self._sink = sink
         self._since = wall.seconds() if takes_over else None
         self._agenda = Agenda(clock, wall, self)
-        self.entries: dict[str, Entry] = {}
-        self._removed: dict[str, Record] = {}  # by trigger id, the one that was removed first before the others
+        self.entries: dict[str, CronEntry] = {}
+        self._removed: dict[str, TickRecord] = {}  # by trigger id, the one that was removed first before the others
         self._is_loaded = False
         self._loading: Deferred[None] | None = None
         self._taking: set[Deferred[None]] = set()
@@ -107,14 +107,14 @@ class Schedules(Service):
         for trigger_id in self._registry.active:
             settings = self._settings_of(trigger_id)
             if settings is not None:
-                self._begin(trigger_id, settings, Record.read(records.get(PREFIX + trigger_id)), since)
+                self._begin(trigger_id, settings, TickRecord.read(records.get(PREFIX + trigger_id)), since)
         for name in records.keys() - {PREFIX + trigger_id for trigger_id in self.entries}:
-            self._load_removed(name, Record.read(records[name]), now)
+            self._load_removed(name, TickRecord.read(records[name]), now)
         self._removed = dict(sorted(self._removed.items(), key=lambda item: item[1].removed_at or now))
         self._prune(now)
         self._agenda.start()
 
-    def _load_removed(self, name: str, record: Record | None, now: float) -> None:
+    def _load_removed(self, name: str, record: TickRecord | None, now: float) -> None:
         """Keep the record of a trigger that is not there."""
         if record is None:
             self._put(name, None)
@@ -133,10 +133,10 @@ class Schedules(Service):
             del self._removed[trigger_id]
             self._put(PREFIX + trigger_id, None)
 
-    def _begin(self, trigger_id: str, settings: CronSettings, record: Record | None, since: float) -> None:
+    def _begin(self, trigger_id: str, settings: CronSettings, record: TickRecord | None, since: float) -> None:
         """Begin a schedule; the agenda looks for its first tick, as of thousands that takes a while."""
         now = self._wall.seconds()
-        entry = Entry(trigger_id, settings, since, since)
+        entry = CronEntry(trigger_id, settings, since, since)
         entry.covered = begins_at(record, settings, now, since, entry.delay)
         entry.fired = None if record is None else record.fired
         self.entries[trigger_id] = entry
@@ -146,12 +146,12 @@ class Schedules(Service):
             self._put(PREFIX + trigger_id, entry.record(entry.covered, entry.fired))
         self._agenda.set(trigger_id, now)
 
-    def _note_beginning(self, entry: Entry) -> None:
+    def _note_beginning(self, entry: CronEntry) -> None:
         """Keep since when a schedule is in force, where a later server must know which ticks are still to be fired."""
         if entry.settings.catchup_mode != SKIP or entry.delay:
             self._put(PREFIX + entry.trigger_id, entry.record(entry.covered, entry.fired))
 
-    def _put(self, name: str, record: Record | None) -> None:
+    def _put(self, name: str, record: TickRecord | None) -> None:
         putting = self._checkpoints.put(name, None if record is None else msgspec.to_builtins(record))
         putting.addErrback(lambda failure: log.warn("{name} is not kept: {why}", name=name, why=str(failure.value)))
 
@@ -174,7 +174,7 @@ class Schedules(Service):
                 entry.changes.append(Change(settings, now))
                 self._advance(entry)
 
-    def _remove(self, entry: Entry, now: float) -> None:
+    def _remove(self, entry: CronEntry, now: float) -> None:
         """Keep for a day what was fired: a trigger that comes back goes on."""
         del self.entries[entry.trigger_id]
         self._agenda.set(entry.trigger_id, None)
@@ -182,7 +182,7 @@ class Schedules(Service):
         self._removed[entry.trigger_id] = record
         self._put(PREFIX + entry.trigger_id, record)
 
-    def _advance(self, entry: Entry) -> int:
+    def _advance(self, entry: CronEntry) -> int:
         """
         Put other settings in force: the old schedule counts up to their time, the new one from then on.
 
@@ -218,13 +218,13 @@ class Schedules(Service):
             return 0
         return self._advance(entry) if entry.changes else self._fire(entry, self._wall.seconds() - entry.delay)
 
-    def _fire(self, entry: Entry, until: float) -> int:
+    def _fire(self, entry: CronEntry, until: float) -> int:
         """Fire the ticks of a schedule up to a time of it (seconds, Unix); return how many."""
         if entry.is_taken:
             return 0
         if entry.firing is None:
             on_time_from = max(entry.since, self._wall.seconds() - GRACE) - entry.delay
-            span = Span(after=entry.covered, until=until, on_time_from=on_time_from)
+            span = TickSpan(after=entry.covered, until=until, on_time_from=on_time_from)
             found = owed(entry.times, span, entry.settings.catchup_mode)
             if found.passed_over is not None:
                 self._note_missed(entry, found)
@@ -237,7 +237,7 @@ class Schedules(Service):
         self._take(entry, firing)
         return len(firing.events)
 
-    def _take(self, entry: Entry, firing: Firing) -> None:
+    def _take(self, entry: CronEntry, firing: Firing) -> None:
         entry.is_taken = True
         taking = self._sink.take_all(entry.trigger_id, firing.events, firing.checkpoint)
         taking.addCallbacks(
@@ -247,7 +247,7 @@ class Schedules(Service):
             self._taking.add(taking)
             taking.addBoth(lambda _: self._taking.discard(taking))
 
-    def _fired(self, entry: Entry, firing: Firing) -> None:
+    def _fired(self, entry: CronEntry, firing: Firing) -> None:
         entry.firing, entry.is_taken = None, False
         # No further than to now, unless the clock was set back since: what was passed over may come once more.
         covered = min(firing.covered, max(firing.fired, self._wall.seconds()))
@@ -255,7 +255,7 @@ class Schedules(Service):
         self._has_failed = False
         self._plan(entry)
 
-    def _not_fired(self, failure: Failure, entry: Entry, firing: Firing) -> None:
+    def _not_fired(self, failure: Failure, entry: CronEntry, firing: Firing) -> None:
         entry.is_taken = False
         if failure.check(EventLogUnavailable) is not None:
             if not self._has_failed:
@@ -268,7 +268,7 @@ class Schedules(Service):
             log.failure("a tick of {trigger} cannot be accepted", failure, trigger=entry.trigger_id)
         self._fired(entry, firing)  # so that it does not fail again and again
 
-    def _plan(self, entry: Entry) -> None:
+    def _plan(self, entry: CronEntry) -> None:
         """Set when an entry is due next."""
         if self.entries.get(entry.trigger_id) is not entry or entry.is_taken:
             return
@@ -278,7 +278,7 @@ class Schedules(Service):
             following = entry.times.following(entry.covered)
             self._agenda.set(entry.trigger_id, None if following is None else following + entry.delay)
 
-    def _note_missed(self, entry: Entry, found: Owed) -> None:
+    def _note_missed(self, entry: CronEntry, found: Owed) -> None:
         entry.missed += 1
         log.warn(
             '{trigger}: ticks from {first} on were missed and are passed over (catchup_mode = "{mode}")',
@@ -311,7 +311,7 @@ def _not_started(failure: Failure) -> None:
         log.failure("the schedules cannot be started", failure)
 
 
-def _firing(entry: Entry, found: Owed) -> Firing:
+def _firing(entry: CronEntry, found: Owed) -> Firing:
     """Return the events of ticks, and the note that they were fired."""
     last = found.ticks[-1]
     return Firing(

@@ -16,7 +16,7 @@ DAY = 86400.0
 
 
 @frozen(kw_only=True)
-class Span:
+class TickSpan:
     """
     The time whose ticks are looked for.
 
@@ -45,7 +45,7 @@ class Owed:
     passed_over: float | None = None
 
 
-def owed(schedule: Schedule, span: Span, mode: str, most: int = MOST) -> Owed:
+def owed(schedule: Schedule, span: TickSpan, mode: str, most: int = MOST) -> Owed:
     """
     Return the ticks to fire.
 
@@ -73,7 +73,7 @@ def owed(schedule: Schedule, span: Span, mode: str, most: int = MOST) -> Owed:
     return Owed(ticks=tuple(ticks), late=late, covered=at, passed_over=passed_over)
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class TickRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
     The record of a schedule in the store.
 
@@ -90,7 +90,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     removed_at: float | None = None
 
     @classmethod
-    def read(cls, value: Any) -> Record | None:
+    def read(cls, value: Any) -> TickRecord | None:
         """Read the stored form; None for anything else."""
         try:
             return msgspec.convert(value, cls)
@@ -98,7 +98,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             return None
 
 
-def begins_at(record: Record | None, settings: CronSettings, now: float, since: float, delay: float = 0.0) -> float:
+def begins_at(record: TickRecord | None, settings: CronSettings, now: float, since: float, delay: float = 0.0) -> float:
     """
     Return from when on a schedule's ticks are looked for, as a server starts or a trigger comes back (seconds, Unix).
 

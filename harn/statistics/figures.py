@@ -16,7 +16,7 @@ from typing import Protocol
 
 from attrs import define, field, frozen
 
-from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, Span, TriggerBacklog, TriggerTotal
+from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IdRange, TriggerBacklog, TriggerTotal
 
 
 class TotalSource(Protocol):
@@ -126,7 +126,7 @@ LONGEST = 2.0
 
 
 @define
-class Durations:
+class DurationCounts:
     """Durations (seconds) with how often each was seen."""
 
     counts: Counter[float] = field(factory=Counter)
@@ -146,8 +146,8 @@ class AttemptTally:
     """Attempts by how they ended, with the times of handlers and those from accepted to done."""
 
     outcomes: Counter[str] = field(factory=Counter)
-    handler: Durations = field(factory=Durations)
-    done: Durations = field(factory=Durations)
+    handler: DurationCounts = field(factory=DurationCounts)
+    done: DurationCounts = field(factory=DurationCounts)
 
     def add(self, other: AttemptTally) -> None:
         """Add another one."""
@@ -157,7 +157,7 @@ class AttemptTally:
 
 
 @frozen(order=True)
-class Part:
+class Slice:
     """
     One slice to read.
 
@@ -167,7 +167,7 @@ class Part:
 
     share: float
     of_attempts: bool
-    span: Span
+    span: IdRange
 
 
 class Gathered:
@@ -178,14 +178,14 @@ class Gathered:
     :ivar attempts: by binding version (trigger id, number); ``accepted`` and ``skipped`` by trigger id.
     """
 
-    def __init__(self, attempts: Span, deliveries: Span) -> None:
+    def __init__(self, attempts: IdRange, deliveries: IdRange) -> None:
         self.attempts: dict[tuple[str, int], AttemptTally] = {}
         self.accepted: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self._spans = {True: attempts, False: deliveries}
         self._read = {True: 0, False: 0}
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Slice]:
         """Yield the slices in the order in which to read them, attempts and deliveries side by side."""
         return merge(*(parts(span, of_attempts=of_attempts) for of_attempts, span in self._spans.items()))
 
@@ -194,7 +194,7 @@ class Gathered:
         """Return how much of the window was read, 0 to 1: the lesser of the shares of attempts and of deliveries."""
         return min(self._share(of_attempts) for of_attempts in self._spans)
 
-    def add_attempts(self, part: Part, ended: Iterable[AttemptGroup], done: Iterable[DoneGroup]) -> None:
+    def add_attempts(self, part: Slice, ended: Iterable[AttemptGroup], done: Iterable[DoneGroup]) -> None:
         """Add a slice of attempts."""
         self._read[True] += part.span.size
         for group in ended:
@@ -205,7 +205,7 @@ class Gathered:
         for each in done:
             self._of(each.trigger_id, each.version).done.counts[each.seconds] += each.count
 
-    def add_accepted(self, part: Part, groups: Iterable[AcceptedGroup]) -> None:
+    def add_accepted(self, part: Slice, groups: Iterable[AcceptedGroup]) -> None:
         """Add a slice of deliveries."""
         self._read[False] += part.span.size
         for group in groups:
@@ -240,12 +240,12 @@ class Gathered:
         return 1.0 if not size else self._read[of_attempts] / size
 
 
-def parts(span: Span, *, of_attempts: bool) -> Iterator[Part]:
+def parts(span: IdRange, *, of_attempts: bool) -> Iterator[Slice]:
     """Yield the slices of a span, the newest first, and then so that at any time those so far lie evenly over it."""
     count = ceil(span.size / SLICE)
     for number, place in enumerate(spread(count)):
         last = span.last - place * SLICE
-        yield Part(number / count, of_attempts, Span(max(span.first, last - SLICE + 1), last))
+        yield Slice(number / count, of_attempts, IdRange(max(span.first, last - SLICE + 1), last))
 
 
 def spread(count: int) -> Iterator[int]:

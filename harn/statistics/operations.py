@@ -19,7 +19,7 @@ from harn.model.display import describe_unknown
 from harn.observability.counts import DELIVERY_SECONDS
 from harn.operations.model import Caller, Get, Result, Role, operation
 from harn.operations.parameters import Parameters, Period
-from harn.statistics.figures import LONGEST, AttemptTally, Durations, Figures, Gathered, whole
+from harn.statistics.figures import LONGEST, AttemptTally, DurationCounts, Figures, Gathered, whole
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -171,7 +171,7 @@ def _of_handler(name: str, tally: AttemptTally, gathered: Gathered) -> HandlerSt
     )
 
 
-def _percentiles(durations: Durations) -> Percentiles | None:
+def _percentiles(durations: DurationCounts) -> Percentiles | None:
     p50, p90, p99 = (durations.percentile(share) for share in (0.5, 0.9, 0.99))
     return None if p50 is None or p90 is None or p99 is None else Percentiles(p50=p50, p90=p90, p99=p99)
 

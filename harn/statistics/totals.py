@@ -22,7 +22,7 @@ from harn.errors import EventLogUnavailable
 from harn.observability.counts import TriggerCounts
 from harn.observability.metrics import Metrics
 from harn.statistics.figures import added
-from harn.store.statistics import ITotals, Refused, TriggerTotal
+from harn.store.statistics import ITotals, RefusedCount, TriggerTotal
 
 log = Logger(namespace="harn.statistics")
 
@@ -54,7 +54,7 @@ class Flushed:
         refusals = dict(counts.refusals) if counts.refusals else {}
         return cls(counts, counts.accepted, refusals, counts.last_success, counts.last_failure)
 
-    def news(self) -> TriggerTotal | None:
+    def gained(self) -> TriggerTotal | None:
         """Return the counts since then; None if there are none."""
         counts = self.counts
         refused = sum(counts.refusals.values()) - sum(self.refusals.values()) if counts.refusals else 0
@@ -71,11 +71,11 @@ class Flushed:
             last_failure=failure,
         )
 
-    def refused(self, minute: int) -> list[Refused]:
+    def refused(self, minute: int) -> list[RefusedCount]:
         """Return the requests refused since then."""
         before = self.refusals
         return [
-            Refused(
+            RefusedCount(
                 trigger_id=self.counts.trigger_id, minute=minute, reason=reason, count=count - before.get(reason, 0)
             )
             for reason, count in self.counts.refusals.items()
@@ -115,8 +115,8 @@ class TriggerTotals:
         if counts is None or (trigger_id not in self._metrics.touched and trigger_id not in self._adding):
             return stored
         flushed = self._flushed.get(trigger_id)
-        news = (Flushed(counts) if flushed is None or flushed.counts is not counts else flushed).news()
-        return stored if news is None else added(stored, news)
+        gained = (Flushed(counts) if flushed is None or flushed.counts is not counts else flushed).gained()
+        return stored if gained is None else added(stored, gained)
 
     def has(self, trigger_id: str) -> bool:
         """See `harn.statistics.figures.TotalSource.has`."""
@@ -183,12 +183,12 @@ class TriggerTotals:
         """Add to the store what was counted of these triggers since the last time."""
         taken: dict[str, Flushed] = {}
         totals: list[TriggerTotal] = []
-        refused: list[Refused] = []
+        refused: list[RefusedCount] = []
         minute = int(self._wall.seconds() // 60.0)
         for since in self._since(touched):
-            news = since.news()
-            if news is not None:
-                totals.append(news if self._is_complete else without_accepted(news))
+            gained = since.gained()
+            if gained is not None:
+                totals.append(gained if self._is_complete else without_accepted(gained))
                 refused += since.refused(minute)
                 taken[since.counts.trigger_id] = Flushed.now(since.counts)
         if totals:

@@ -41,7 +41,7 @@ class Contents:
 
 
 @frozen(kw_only=True)
-class Origin:
+class BackupOrigin:
     """
     Where a backup comes from: its contents beside the database itself.
 

@@ -77,7 +77,7 @@ class GroupedUnit(Unit):
         raise NotImplementedError
 
 
-class Call(Unit):
+class PlainUnit(Unit):
     """Any other unit: ``work`` runs within the transaction, and its result is the value. It keeps its place."""
 
     __slots__ = ("work",)
@@ -146,7 +146,7 @@ def _write_alone(session: Session, unit: Unit, now: float) -> None:
     unit.value = unit.error = None
     session.begin_unit()
     try:
-        if isinstance(unit, Call):
+        if isinstance(unit, PlainUnit):
             unit.value = unit.work(session)
         else:
             _write_grouped(session, [unit], now)

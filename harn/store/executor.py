@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from attrs import define
 
 from harn.clocks import WallTime
-from harn.store.batch import Call
+from harn.store.batch import PlainUnit
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -108,7 +108,7 @@ class writes(Generic[I, C, P, T]):  # noqa: N801  # a decorator
 
         def write(*args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
             given = _copied(args)
-            return idea._executor.writer.write(Call(lambda session: self.work(idea, session, *given, **kwargs)))
+            return idea._executor.writer.write(PlainUnit(lambda session: self.work(idea, session, *given, **kwargs)))
 
         return write
 

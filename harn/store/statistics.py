@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Span:
+class IdRange:
     """Ids from ``first`` to ``last``, both included; empty where ``last`` is less."""
 
     first: int
@@ -65,16 +65,16 @@ class AcceptedGroup:
 class IStatistics(Interface):
     """Reads that never look at more than a slice of the rows."""
 
-    def attempts_since(since: float) -> Deferred[Span]:
+    def attempts_since(since: float) -> Deferred[IdRange]:
         """Return the ids of attempts that ended at ``since`` (seconds, Unix) or later: found in a few steps."""
 
-    def deliveries_since(since: float) -> Deferred[Span]:
+    def deliveries_since(since: float) -> Deferred[IdRange]:
         """Return the ids of deliveries that were received at ``since`` (seconds, Unix) or later."""
 
-    def attempts(span: Span, since: float) -> Deferred[tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]]:
+    def attempts(span: IdRange, since: float) -> Deferred[tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]]:
         """Group the attempts of a span that ended at ``since`` or later."""
 
-    def accepted(span: Span, since: float) -> Deferred[Sequence[AcceptedGroup]]:
+    def accepted(span: IdRange, since: float) -> Deferred[Sequence[AcceptedGroup]]:
         """Count the deliveries of a span that were received at ``since`` or later, by trigger."""
 
     def died(since: float) -> Deferred[Mapping[str, int]]:
@@ -109,7 +109,7 @@ class TriggerTotal:
 
 
 @frozen(kw_only=True)
-class Refused:
+class RefusedCount:
     """Requests to a trigger that were refused for a reason within a minute (minutes, Unix)."""
 
     trigger_id: str
@@ -149,7 +149,7 @@ class ITotals(Interface):
     def totals() -> Deferred[Mapping[str, TriggerTotal]]:
         """Return the totals of every trigger that ever had any, by its id."""
 
-    def add(totals: Sequence[TriggerTotal], refused: Sequence[Refused], counted: int) -> Deferred[None]:
+    def add(totals: Sequence[TriggerTotal], refused: Sequence[RefusedCount], counted: int) -> Deferred[None]:
         """
         Add to the totals, in one durable unit.
 

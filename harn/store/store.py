@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import StateDirectoryUnusable
-from harn.store.batch import Call
+from harn.store.batch import PlainUnit
 from harn.store.database import Database, Session
 from harn.store.executor import Executor
 from harn.store.retention import RetentionPolicy
@@ -155,7 +155,7 @@ class DatabaseStore:
                 guard.check()
             self._statements.renew(session, beat)
 
-        return self._executor.writer.write(Call(renew))
+        return self._executor.writer.write(PlainUnit(renew))
 
     def abandon(self, reason: str) -> None:
         """See `IStore.abandon`."""
@@ -164,11 +164,11 @@ class DatabaseStore:
     def trim(self, policy: RetentionPolicy, now: float, limit: int) -> Deferred[int]:
         """See `IRetention.trim`."""
         trim = self._statements.trim
-        return self._executor.writer.write(Call(lambda session: trim(session, policy, now, limit)))
+        return self._executor.writer.write(PlainUnit(lambda session: trim(session, policy, now, limit)))
 
     def shrink(self, pages: int) -> Deferred[int]:
         """See `IRetention.shrink`."""
-        return self._executor.writer.write(Call(lambda session: self._statements.shrink(session, pages)))
+        return self._executor.writer.write(PlainUnit(lambda session: self._statements.shrink(session, pages)))
 
     def settle_log(self) -> Deferred[None]:
         """See `IRetention.settle_log`."""

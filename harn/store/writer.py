@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable
-from harn.store.batch import Call, Unit, write_batch
+from harn.store.batch import PlainUnit, Unit, write_batch
 from harn.store.database import Database, Session
 from harn.store.worker import Worker, run_in
 
@@ -182,7 +182,7 @@ class Writer:
             write_batch(self._session, units, now)
             self._incarnation = self._session.incarnation  # a recovery may have changed it
             # After the commit, so that one to files that are gone is not reported as done. Heartbeats are calls.
-            self._database.committed(self._session, thorough=Call in map(type, units))
+            self._database.committed(self._session, thorough=PlainUnit in map(type, units))
         except EventLogGone as error:
             failure = error
             with suppress(self._database.error):

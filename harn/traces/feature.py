@@ -70,7 +70,7 @@ def export_traces(server: Server, settings: TelemetrySettings, url: str) -> None
 
 
 def export_metrics(server: Server, settings: TelemetrySettings, url: str) -> None:
-    """Add what sends the metrics from time to time."""
+    """Add the sender of the metrics, which runs at an interval."""
     from harn.traces.otlp import MetricExporter, Target
     from harn.traces.sending import Sender
     from harn.traces.settings import Batching

@@ -79,7 +79,7 @@ class Sender(Service, Generic[T]):
             self._send()
 
     def stopService(self) -> Deferred[None]:
-        """Send what waits; fires when that is done, or after `LAST_CHANCE`, when the rest is dropped."""
+        """Send the items that wait; fires when that is done, or after `LAST_CHANCE`, when the rest is dropped."""
         Service.stopService(self)
         ended: Deferred[None] = Deferred(lambda _: None)
         if self._ended is None:
@@ -126,7 +126,7 @@ class Sender(Service, Generic[T]):
         self._end_if_done()
 
     def _drop(self, count: int, why: str) -> None:
-        """Count what is lost; the first loss after a success is logged, and no other."""
+        """Count lost items; the first loss after a success is logged, and no other."""
         if self._lost_at is None:
             self._lost_at = self.dropped
             log.warn(

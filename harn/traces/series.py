@@ -19,7 +19,7 @@ import harn
 
 def metrics_data(families: Iterable[Family], resource: Any, since: float, at: float) -> Any:
     """
-    Return what the exporter sends of a scrape; families without a series are left out.
+    Return the data that the exporter sends for a scrape; families without a series are left out.
 
     :param resource: of the SDK. ``since``: when the counters began; ``at``: when it was scraped (seconds, Unix).
     """

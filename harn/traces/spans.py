@@ -65,7 +65,7 @@ class SpanMaker:
     """
     Makes spans while the server runs; subscribes to the events of deliveries and requests.
 
-    :param contexts: as attempts have them. ``taker``: gets each span of a sampled trace.
+    :param contexts: those of attempts. ``taker``: gets each span of a sampled trace.
     """
 
     def __init__(self, lifecycle: Lifecycle, contexts: TraceContexts, wall: WallTime, taker: SpanTaker) -> None:

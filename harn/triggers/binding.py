@@ -97,7 +97,7 @@ class Target(Protocol):
         """
 
 
-class Registry(Protocol):
+class IDrainRegistry(Protocol):
     """The part of `harn.triggers.registry.Registry` that a draining version calls."""
 
     def check(self, binding: BindingVersion) -> None:
@@ -153,7 +153,7 @@ class BindingVersion:
         self.in_flight = 0
         self.is_closed = self.is_cancelled = False
         self.draining_since: float | None = None
-        self.registry: Registry | None = None
+        self.registry: IDrainRegistry | None = None
 
     def become(self, stage: Stage) -> None:
         """
@@ -170,7 +170,7 @@ class BindingVersion:
         self.is_closed = stage in (Stage.CLOSED, Stage.CANCELLED)
         self.is_cancelled = stage is Stage.CANCELLED
 
-    def drain(self, registry: Registry, now: float) -> None:
+    def drain(self, registry: IDrainRegistry, now: float) -> None:
         """
         Refuse new deliveries from now on (seconds, Unix); ``registry`` ends it once nothing needs it.
 
@@ -192,7 +192,7 @@ class BindingVersion:
         return f"<BindingVersion {self.key} {self.state} in_flight={self.in_flight}>"
 
 
-def drain_all(bindings: Iterable[BindingVersion], registry: Registry, now: float) -> None:
+def drain_all(bindings: Iterable[BindingVersion], registry: IDrainRegistry, now: float) -> None:
     """
     Drain versions, as `BindingVersion.drain` says: of ten thousand in one step, without a call for each.
 

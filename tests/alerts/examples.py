@@ -6,8 +6,8 @@ from itertools import count
 from typing import Any
 
 from harn.alerts import machine
-from harn.alerts.messages import Origin
-from harn.alerts.model import FIRING, AlertState, Happened, Notice, Rule, Subject, rules_of
+from harn.alerts.messages import AlertOrigin
+from harn.alerts.model import FIRING, AlertState, AlertSubject, Happened, Notice, Rule, rules_of
 from harn.manifest.alerts import AlertSpec
 
 NOTICE = Notice(
@@ -21,7 +21,7 @@ NOTICE = Notice(
     event_id="trigger_evt_1",
 )
 """A notice of an alert that fires."""
-ORIGIN = Origin(host="web-1", package="shop", generation=7)
+ORIGIN = AlertOrigin(host="web-1", package="shop", generation=7)
 
 
 def rule(on: str, *, trigger_id: str | None = "gh", to: str = "slack", **more: Any) -> Rule:
@@ -58,7 +58,7 @@ class Alert:
 
     def begins(self, now: float, name: str = "gh", since: float | None = None) -> None:
         """Begin something that lasts."""
-        subject = Subject(trigger_id=name, since=now if since is None else since)
+        subject = AlertSubject(trigger_id=name, since=now if since is None else since)
         self.state = machine.changed(self.state, {name: subject})
         self.decide(now)
 
@@ -69,7 +69,7 @@ class Alert:
 
     def fails(self, now: float) -> None:
         """Fail a reload."""
-        self.state = machine.changed(self.state, {"reload": Subject(trigger_id="", since=now)})
+        self.state = machine.changed(self.state, {"reload": AlertSubject(trigger_id="", since=now)})
         self.happens(now, trigger_id="")
 
     def deliver(self, now: float) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.alerts import machine
-from harn.alerts.model import FIRING, RESOLVED, AlertState, Happened, Subject, rules_of
+from harn.alerts.model import FIRING, RESOLVED, AlertState, AlertSubject, Happened, rules_of
 from harn.manifest.alerts import AlertSpec
 from tests.alerts.examples import Alert, rule
 from tests.manifest.rules import UNHURRIED
@@ -124,7 +124,7 @@ class LastingTests(SynchronousTestCase):
         """It ends when the last circuit is closed."""
         alert = Alert(rule("circuit_open", trigger_id=None))
         for name in ("a", "b"):
-            alert.state = machine.changed(alert.state, {name: Subject(trigger_id=name, since=NOW)})
+            alert.state = machine.changed(alert.state, {name: AlertSubject(trigger_id=name, since=NOW)})
             alert.happens(NOW, trigger_id=name)
         self.assertEqual(alert.deliver(NOW), [(FIRING, 2)])
         alert.ends(NOW + 1, "a")

@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from harn.alerts import mailing
 from harn.alerts.mailing import write_mail
-from harn.alerts.senders import MailSender, Target
+from harn.alerts.senders import AlertTarget, MailSender
 from harn.errors import AlertNotSent
 from harn.manifest.alerts import SmtpSettings
 from tests.alerts.receivers import LOOP, HttpReceiver, MailReceiver, TcpReceiver
@@ -61,7 +61,7 @@ class SendingTests(TestCase):
         password = more.pop("password", None)
         usual = {"host": "127.0.0.1", "port": port, "sender": "harn@shop.test", "tls": "none"}
         settings: dict[str, Any] = {**usual, **more}
-        target = Target(
+        target = AlertTarget(
             to="email",
             shown="ops@shop.test",
             address="ops@shop.test",

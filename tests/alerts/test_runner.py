@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.alerts.board import Board
 from harn.alerts.keeping import Keeper
 from harn.alerts.model import Happened, Rule
-from harn.alerts.runner import Runner
-from harn.alerts.senders import Senders, Target
+from harn.alerts.runner import AlertRunner
+from harn.alerts.senders import AlertTarget, Senders
 from harn.errors import AlertNotSent
 from harn.observability.metrics import Metrics
 from harn.testing.clocks import SteppedWall
@@ -32,14 +32,14 @@ class RunnerCase(SynchronousTestCase):
         self.sender, self.board, self.metrics = ScriptedSender(), Board(), Metrics()
         keeper = Keeper(self.clock, self.wall, self.store.checkpoints)
         senders = Senders({"slack": self.sender, "webhook": self.sender})
-        self.runner = Runner(self.clock, self.wall, self.board, keeper, senders, self.metrics, "web-1")
+        self.runner = AlertRunner(self.clock, self.wall, self.board, keeper, senders, self.metrics, "web-1")
         self.runner.start()
         self.addCleanup(lambda: _started(self.runner.stop()))
         self.logged: list[str] = []
 
     def adopt(self, trigger_id: str, *alerts: tuple[Rule, str]) -> None:
         """Put alerts in force, each with the address that it goes to."""
-        found = [(each, Target(to=each.spec.to, shown="alerts/url", address=address)) for each, address in alerts]
+        found = [(each, AlertTarget(to=each.spec.to, shown="alerts/url", address=address)) for each, address in alerts]
         self.board.adopt(trigger_id, found, (trigger_id,), self.wall.seconds())
         self.runner.run()
 
@@ -179,7 +179,7 @@ class FailureTests(RunnerCase):
     def test_a_defect_of_a_sender(self) -> None:
         """What a sender raises unexpectedly is logged, and counts as a try that failed."""
 
-        async def broken(target: Target, message: Any) -> None:
+        async def broken(target: AlertTarget, message: Any) -> None:
             raise ValueError("oops")
 
         self.patch(self.sender, "send", broken)

@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from harn.alerts.messages import Message, write_message
-from harn.alerts.senders import HttpSender, Target, retry_after, shows_part_of, slack_body
+from harn.alerts.messages import AlertMessage, write_message
+from harn.alerts.senders import AlertTarget, HttpSender, retry_after, shows_part_of, slack_body
 from harn.connectors.signatures import StandardScheme
 from harn.errors import AlertNotSent
 from tests.alerts.examples import NOTICE as SAMPLE
@@ -46,7 +46,9 @@ class PostingTests(TestCase):
     def send(self, url: str, to: str = "slack", key: bytes | None = None, loop: Any = LOOP) -> Deferred[Any]:
         """Send the example."""
         sender = HttpSender(loop, Clock())
-        return Deferred.fromCoroutine(sender.send(Target(to=to, shown="alerts/slack", address=url, key=key), MESSAGE))
+        return Deferred.fromCoroutine(
+            sender.send(AlertTarget(to=to, shown="alerts/slack", address=url, key=key), MESSAGE)
+        )
 
     async def refused(self, url: str, **more: Any) -> AlertNotSent:
         """Send the example, see that it fails, and give the error, which must show nothing of the URL's path."""
@@ -152,11 +154,11 @@ class ValueTests(TestCase):
 
     def test_nothing_shows_the_url(self) -> None:
         """The repr of a target shows neither URL nor key."""
-        target = Target(to="slack", shown="alerts/slack", address="https://hooks.test/s3cr3t", key=KEY)
+        target = AlertTarget(to="slack", shown="alerts/slack", address="https://hooks.test/s3cr3t", key=KEY)
         self.assertNotIn("s3cr3t", repr(target))
         self.assertNotIn("0123", repr(target))
 
     def test_length(self) -> None:
         """A block of Slack's has 3000 characters at most."""
-        long = Message(id="a", subject="s", lines=("x" * 10_000,), document=MESSAGE.document)
+        long = AlertMessage(id="a", subject="s", lines=("x" * 10_000,), document=MESSAGE.document)
         self.assertLessEqual(len(json.loads(slack_body(long))["blocks"][0]["text"]["text"]), 3000)

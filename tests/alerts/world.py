@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from harn.alerts import feature
-from harn.alerts.messages import Message
-from harn.alerts.senders import ISender, Senders, Target
+from harn.alerts.messages import AlertMessage
+from harn.alerts.senders import AlertTarget, ISender, Senders
 from harn.alerts.service import AlertService
 from harn.errors import AlertNotSent
 from harn.reload.interfaces import FirstServes
@@ -32,13 +32,13 @@ class ScriptedSender:
     """
 
     def __init__(self) -> None:
-        self.sent: list[tuple[Target, Message]] = []
-        self.tried: list[Message] = []
+        self.sent: list[tuple[AlertTarget, AlertMessage]] = []
+        self.tried: list[AlertMessage] = []
         self.fails: AlertNotSent | None = None
         self.held = False
         self._waiting: list[Deferred[None]] = []
 
-    async def send(self, target: Target, message: Message) -> None:
+    async def send(self, target: AlertTarget, message: AlertMessage) -> None:
         """See `ISender.send`."""
         self.tried.append(message)
         if self.held:

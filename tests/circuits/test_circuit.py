@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.circuits.circuit import Circuit, CircuitState, Outcome, restored
+from harn.circuits.circuit import Circuit, CircuitOutcome, CircuitState, restored
 from harn.manifest.model import CircuitSpec
 
 SPEC = CircuitSpec(failures=3, reset=60.0)
@@ -19,7 +19,7 @@ def after(*failed: int, circuit: Circuit | None = None) -> Circuit:
     """Return the circuit after these deliveries have failed an attempt, at second 100."""
     circuit = Circuit() if circuit is None else circuit
     for delivery_id in failed:
-        circuit = circuit.ended(delivery_id, Outcome.FAILED, 100.0, SPEC)
+        circuit = circuit.ended(delivery_id, CircuitOutcome.FAILED, 100.0, SPEC)
     return circuit
 
 
@@ -37,12 +37,12 @@ class CircuitTests(SynchronousTestCase):
 
     def test_success_between(self) -> None:
         """An answer begins the count again."""
-        circuit = after(1, 2).ended(9, Outcome.ANSWERED, 100.0, SPEC)
+        circuit = after(1, 2).ended(9, CircuitOutcome.ANSWERED, 100.0, SPEC)
         self.assertIs(after(3, 4, circuit=circuit).state, CircuitState.CLOSED)
 
     def test_neither(self) -> None:
         """A retry that the handler asked for, or an interruption, neither counts nor ends the count."""
-        for outcome in (Outcome.POSTPONED, Outcome.INTERRUPTED):
+        for outcome in (CircuitOutcome.POSTPONED, CircuitOutcome.INTERRUPTED):
             self.assertEqual(after(1, 2).ended(3, outcome, 100.0, SPEC), after(1, 2))
 
     def test_one_probe(self) -> None:
@@ -56,15 +56,15 @@ class CircuitTests(SynchronousTestCase):
     def test_outcome_of_the_probe(self) -> None:
         """An answer closes it, a failure or "later" opens it for its time, an interruption lets another begin."""
         probing = OPEN.begun(7)
-        self.assertEqual(probing.ended(7, Outcome.ANSWERED, 170.0, SPEC), Circuit())
-        for outcome in (Outcome.FAILED, Outcome.POSTPONED):
+        self.assertEqual(probing.ended(7, CircuitOutcome.ANSWERED, 170.0, SPEC), Circuit())
+        for outcome in (CircuitOutcome.FAILED, CircuitOutcome.POSTPONED):
             self.assertEqual(probing.ended(7, outcome, 170.0, SPEC), evolve(OPEN, retry_at=230.0))
-        self.assertTrue(probing.ended(7, Outcome.INTERRUPTED, 170.0, SPEC).may_begin(170.0))
+        self.assertTrue(probing.ended(7, CircuitOutcome.INTERRUPTED, 170.0, SPEC).may_begin(170.0))
 
     def test_stragglers(self) -> None:
         """What began before it opened does not change it."""
         for circuit in (OPEN, OPEN.begun(7)):
-            for outcome in Outcome:
+            for outcome in CircuitOutcome:
                 self.assertIs(circuit.ended(4, outcome, 130.0, SPEC), circuit)
 
     @given(st.floats(0, 1e9), st.floats(0, 1e9))
@@ -103,16 +103,16 @@ class CircuitMachine(RuleBasedStateMachine):
         self.circuit = self.circuit.begun(self.last)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
-    def end(self, data: st.DataObject, outcome: Outcome) -> None:
+    @rule(data=st.data(), outcome=st.sampled_from(CircuitOutcome))
+    def end(self, data: st.DataObject, outcome: CircuitOutcome) -> None:
         """End one that runs."""
         delivery_id = data.draw(st.sampled_from(sorted(self.running)))
         self.running.discard(delivery_id)
         was = self.circuit.state
         self.circuit = self.circuit.ended(delivery_id, outcome, self.now, SPEC)
         if was is CircuitState.CLOSED:
-            self.failed_in_a_row |= {delivery_id} if outcome is Outcome.FAILED else set()
-            if outcome is Outcome.ANSWERED:
+            self.failed_in_a_row |= {delivery_id} if outcome is CircuitOutcome.FAILED else set()
+            if outcome is CircuitOutcome.ANSWERED:
                 self.failed_in_a_row.clear()
             opened = self.circuit.state is CircuitState.OPEN
             assert opened == (len(self.failed_in_a_row) >= SPEC.failures)

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.client import RequestRefused, ServerUnreachable
+from harn.cli.client import OperationRefused, ServerUnreachable
 from harn.cli.stats import AWAY, LATELY, activity_rows, frames, quantile
 from harn.cli.terminal import watch_screen
 from harn.statistics.operations import Activity, TriggerActivity
@@ -69,8 +69,8 @@ class FrameTests(SynchronousTestCase):
 
     def test_server_that_refuses(self) -> None:
         """A refusal ends it."""
-        look = Looks[Activity](RequestRefused("no", 401))
-        self.assertRaises(RequestRefused, lambda: list(frames(look, Waits(1))))
+        look = Looks[Activity](OperationRefused("no", 401))
+        self.assertRaises(OperationRefused, lambda: list(frames(look, Waits(1))))
 
     def test_old_looks_go(self) -> None:
         """Percentiles are of the last minute alone."""

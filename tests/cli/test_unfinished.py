@@ -12,10 +12,10 @@ from msgspec import convert, to_builtins
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli import unfinished
-from harn.cli.client import AnswerTimedOut, RequestRefused, ServerUnreachable
+from harn.cli.client import AnswerTimedOut, OperationRefused, ServerUnreachable
 from harn.cli.place import NoServer
 from harn.cli.rows import format_fields
-from harn.cli.unfinished import INTERVAL, news, snapshots
+from harn.cli.unfinished import INTERVAL, changed_lines, snapshots
 from harn.errors import HarnError, SecretUnavailable
 from harn.reload.operations import Drain
 from harn.reload.results import RampInfo
@@ -89,7 +89,7 @@ class WatchTests(SynchronousTestCase):
             [],
         )
         waits = Waits()
-        said = list(news(snapshots(looks, waits)))
+        said = list(changed_lines(snapshots(looks, waits)))
         self.assertEqual(
             said,
             [
@@ -106,17 +106,17 @@ class WatchTests(SynchronousTestCase):
     def test_lines_come_at_once(self) -> None:
         """What changed is said before the next look."""
         waits = Waits()
-        said = news(snapshots(Looks[Sequence[Drain]]([drain("a@v1", 2)]), waits))
+        said = changed_lines(snapshots(Looks[Sequence[Drain]]([drain("a@v1", 2)]), waits))
         self.assertEqual((next(said), waits.seconds), (line("a@v1", 2, 0.0), []))
 
     def test_server_goes_away(self) -> None:
         """While a server is unavailable it is looked for, which is logged once each time; then watching continues."""
         gone, late, none = ServerUnreachable("gone"), AnswerTimedOut("late"), NoServer("none runs")
-        starting = RequestRefused("starting", 503)
+        starting = OperationRefused("starting", 503)
         held, less = [drain("a@v1", 2)], [drain("a@v1", 1)]
         looks = Looks[Sequence[Drain]](held, gone, none, starting, late, held, gone, gone, less, [])
         waits = Waits()
-        said = list(news(snapshots(looks, waits)))
+        said = list(changed_lines(snapshots(looks, waits)))
         self.assertEqual(
             said,
             [
@@ -133,12 +133,12 @@ class WatchTests(SynchronousTestCase):
         """Who did not answer the first look, and who refuses to tell, ends the watching with the error."""
         failing: tuple[list[HarnError | Sequence[Drain]], ...] = (
             [ServerUnreachable("gone")],
-            [RequestRefused("starting", 503)],
-            [[drain("a@v1", 2)], RequestRefused("no such key", 401)],
+            [OperationRefused("starting", 503)],
+            [[drain("a@v1", 2)], OperationRefused("no such key", 401)],
             [[drain("a@v1", 2)], SecretUnavailable("no file of keys")],
         )
         for looks in failing:
-            watched = news(snapshots(Looks[Sequence[Drain]](*looks), Waits()))
+            watched = changed_lines(snapshots(Looks[Sequence[Drain]](*looks), Waits()))
             self.assertIs(self.assertRaises(HarnError, list, watched), looks[-1])
         self.assertEqual(self.warned, [])
 
@@ -154,7 +154,7 @@ class WatchTests(SynchronousTestCase):
                 yield [drain(binding, count) for binding, count in look.items()]
 
         known: dict[str, int] = {}
-        for line in news(found()):
+        for line in changed_lines(found()):
             if line == "nothing drains":
                 self.assertEqual(known, {})
                 continue

@@ -163,7 +163,7 @@ class SettledTests(SynchronousTestCase):
         def settled(event: Settled) -> None:
             if event.binding == bad.key and world.counted(bad).attempts_failed == 3:
                 world.adopt(one_trigger(timeout=5.0))
-                world.dispatcher.take_back(bad, 0.0)
+                world.dispatcher.move_and_redrive(bad, 0.0)
 
         world.lifecycle.subscribe(Settled, settled)
         for _ in range(4):

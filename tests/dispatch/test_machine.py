@@ -75,14 +75,14 @@ class Dispatching(RuleBasedStateMachine):
         self.leased: list[BindingVersion] = []
         self.edits = 0
         self.cancels: set[str] = set()
-        self.taken_back = 0
-        take_back = self.world.store.deliveries.redrive
+        self.redriven = 0
+        redrive = self.world.store.deliveries.redrive
 
         def count(count: int) -> int:
-            self.taken_back += count
+            self.redriven += count
             return count
 
-        self.world.store.deliveries.redrive = lambda *which: take_back(*which).addCallback(count)
+        self.world.store.deliveries.redrive = lambda *which: redrive(*which).addCallback(count)
         self.triggers: dict[str, TriggerSpec] = {}
         for trigger_id in IDS:
             self.triggers[trigger_id] = spec(trigger_id, retry=retry, dedupe_key="event.dedupe_key")
@@ -172,7 +172,7 @@ class Dispatching(RuleBasedStateMachine):
     def judged_bad(self, data: st.DataObject, ago: float) -> None:
         """Redrive the failures of a version that was replaced because it failed too often."""
         binding = data.draw(st.sampled_from(self.world.registry.draining()))
-        self.world.dispatcher.take_back(binding, self.world.clock.seconds() - ago)
+        self.world.dispatcher.move_and_redrive(binding, self.world.clock.seconds() - ago)
 
     @precondition(lambda self: self.world.registry.draining())
     @rule(data=st.data())
@@ -311,7 +311,7 @@ class Dispatching(RuleBasedStateMachine):
         for trigger_id in IDS:
             counted.update(world.dead_reasons(trigger_id))
         died = len([row for row in rows if row.state in ("dead", "replayed")])
-        assert counted.total() == died + self.taken_back, (died, counted, self.taken_back)
+        assert counted.total() == died + self.redriven, (died, counted, self.redriven)
         assert [binding for binding in world.registry if binding.in_flight or world.dispatcher.stored(binding)] == []
         assert list(world.registry) == list(world.registry.active.values())
         assert not +world.registry.waiting, world.registry.waiting

@@ -15,7 +15,7 @@ from harn.dispatch.decisions import Arrival
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.feature import install as install_dispatch
 from harn.dispatch.intake import Intake, Taken
-from harn.dispatch.parts import Limits
+from harn.dispatch.parts import DispatchLimits
 from harn.dispatch.pauses import Pauses
 from harn.lifecycle import Accepted, DeadLettered, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
@@ -47,7 +47,7 @@ class World:
             self.clock.advance(START)
         server = KitServer(self.clock, store=store)
         server.traces = options.pop("traces", None)
-        install_dispatch(server, Limits(**{"max_outstanding": 4, **options}))
+        install_dispatch(server, DispatchLimits(**{"max_outstanding": 4, **options}))
         self.wall, self.store, self.makers = server.wall, server.store, server.interpreters
         self.metrics, self.lifecycle = server.metrics, server.lifecycle
         self.registry, self.dispatcher, self.intake = server[Registry], server[Dispatcher], server[Intake]

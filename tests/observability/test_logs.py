@@ -25,9 +25,9 @@ from harn.observability.log_limits import DEFAULT, LEVELS
 from harn.observability.logfile import UNSEEN, RotatingFile
 from harn.observability.logs import (
     LOG_FILE,
+    LogWriter,
     Sinks,
     Threshold,
-    Writer,
     add_logging,
     deliveries,
     dropped_notice,
@@ -390,7 +390,7 @@ class LoggingTests(SynchronousTestCase):
 
     def test_writer_is_an_observer(self) -> None:
         """What is given to the publisher is what it asks for."""
-        verifyObject(ILogObserver, Writer(as_text, []))
+        verifyObject(ILogObserver, LogWriter(as_text, []))
 
 
 class RotatingFileTests(SynchronousTestCase):

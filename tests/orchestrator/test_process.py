@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from harn.observability.outputs import Outputs
 from harn.orchestrator import process
-from harn.orchestrator.process import INTERVAL, ISignalReceiver, Signals, StartReport, Terminal, outcome
+from harn.orchestrator.process import INTERVAL, ControllingTerminal, ISignalReceiver, Signals, StartReport, outcome
 from harn.testing.server import environment
 
 TWICE = """
@@ -204,7 +204,7 @@ class TerminalTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.answer: bool | None = True
         self.clock = Clock()
-        self.terminal = Terminal(self.clock, -1)
+        self.terminal = ControllingTerminal(self.clock, -1)
         self.patch(self.terminal, "is_in_foreground", self.in_foreground)
 
     def in_foreground(self) -> bool:
@@ -236,10 +236,10 @@ class TerminalTests(SynchronousTestCase):
     def test_none(self) -> None:
         """Without a terminal, and where SIGHUP is ignored, there is nothing to follow."""
         self.patch(process, "DEVICE", "/nonexistent")
-        self.assertIsNone(Terminal.of_process(self.clock))
+        self.assertIsNone(ControllingTerminal.of_process(self.clock))
         self.patch(process, "DEVICE", "/dev/null")
         self.patch(signal, "getsignal", lambda number: signal.SIG_IGN)
-        self.assertIsNone(Terminal.of_process(self.clock))
+        self.assertIsNone(ControllingTerminal.of_process(self.clock))
 
 
 class OutcomeTests(SynchronousTestCase):

@@ -19,7 +19,7 @@ class WatchedWorld(World):
         super().__init__(*args, **more)
         self.interpreters.on_call = lambda interpreter, call: notebook.called(self, interpreter, call)
         moves = self.dispatcher._closing
-        move_on, take_back = moves.move_on, moves.take_back
+        move_on, move_and_redrive = moves.move_on, moves.move_and_redrive
 
         def moved(binding: Any) -> Any:
             notebook.hold(binding.state != ACTIVE, "moved on while it serves", binding)
@@ -27,11 +27,11 @@ class WatchedWorld(World):
             notebook.ever_moved.add(binding.key)
             return move_on(binding)
 
-        def taken_back(binding: Any, since: float) -> Any:
+        def redriven(binding: Any, since: float) -> Any:
             notebook.redriven.add(binding.key)
-            return take_back(binding, since)
+            return move_and_redrive(binding, since)
 
-        moves.move_on, moves.take_back = moved, taken_back
+        moves.move_on, moves.move_and_redrive = moved, redriven
         end_ramp = self.registry.end_ramp
 
         def ended(trigger_id: str, winner: Any, *more: Any) -> None:

@@ -8,14 +8,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.providers.cron import CronSettings
 from harn.connectors.schedule import IntervalSchedule
-from harn.schedules.ticks import DAY, Owed, Record, Span, begins_at, owed
+from harn.schedules.ticks import DAY, Owed, TickRecord, TickSpan, begins_at, owed
 
 MINUTELY = IntervalSchedule(60.0)
 
 
 def found(mode: str, after: float, until: float, on_time_from: float, most: int = 100) -> Owed:
     """Return the ticks that are due of one each minute."""
-    return owed(MINUTELY, Span(after=after, until=until, on_time_from=on_time_from), mode, most)
+    return owed(MINUTELY, TickSpan(after=after, until=until, on_time_from=on_time_from), mode, most)
 
 
 class OwedTests(SynchronousTestCase):
@@ -74,7 +74,9 @@ class BeginningTests(SynchronousTestCase):
         fired: float | None = None,
     ) -> float:
         """Return from when on a start at 1000 looks for ticks, after a record of ``* * * * *``."""
-        record = None if covered is None else Record(covered=covered, fired=fired, schedule="* * * * *", timezone="UTC")
+        record = (
+            None if covered is None else TickRecord(covered=covered, fired=fired, schedule="* * * * *", timezone="UTC")
+        )
         return begins_at(record, CronSettings(schedule=schedule, catchup_mode=mode), 1000.0, since)  # type: ignore[arg-type]
 
     def test_records(self) -> None:
@@ -100,5 +102,5 @@ class BeginningTests(SynchronousTestCase):
 
     def test_damaged(self) -> None:
         """A record of another shape counts as none."""
-        self.assertIsNone(Record.read({"covered": "x"}))
-        self.assertIsNone(Record.read(None))
+        self.assertIsNone(TickRecord.read({"covered": "x"}))
+        self.assertIsNone(TickRecord.read(None))

@@ -17,19 +17,19 @@ from zope.interface import implementer
 from harn.errors import RouteUnknown
 from harn.operations.parameters import Period
 from harn.statistics import figures
-from harn.statistics.figures import LONGEST, Durations, Gathered, Part, parts, spread
+from harn.statistics.figures import LONGEST, DurationCounts, Gathered, Slice, parts, spread
 from harn.statistics.operations import Ended, Percentiles, ShowStats, StatisticsService, Stats, describe_stats
-from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IStatistics, Span
+from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IdRange, IStatistics
 
 T = TypeVar("T")
 
-ATTEMPTS, DELIVERIES = Span(1, 108), Span(1, 240)
+ATTEMPTS, DELIVERIES = IdRange(1, 108), IdRange(1, 240)
 
 HANDLERS = {("gh", 1): "h:old", ("gh", 2): "h:new", ("gh", 3): "h:new"}
 
 
 class GatheredTests(SynchronousTestCase):
-    def gathered(self, attempts: Span = ATTEMPTS, deliveries: Span = DELIVERIES) -> Gathered:
+    def gathered(self, attempts: IdRange = ATTEMPTS, deliveries: IdRange = DELIVERIES) -> Gathered:
         """Return the figures of a window with so many attempts and deliveries: 108 and 240 of them."""
         ended = (
             AttemptGroup("gh", 1, "failed", 5.0, 10),
@@ -40,9 +40,9 @@ class GatheredTests(SynchronousTestCase):
         )
         found = Gathered(attempts, deliveries)
         done = (DoneGroup("gh", 2, 1.0, 89), DoneGroup("gh", 3, 60.0, 1))
-        found.add_attempts(Part(0.0, True, ATTEMPTS), ended, done)
-        found.add_accepted(Part(0.0, False, Span(121, 240)), (AcceptedGroup("gh", 120, 7),))
-        found.add_accepted(Part(0.5, False, Span(1, 120)), (AcceptedGroup("gh", 120, 0),))
+        found.add_attempts(Slice(0.0, True, ATTEMPTS), ended, done)
+        found.add_accepted(Slice(0.0, False, IdRange(121, 240)), (AcceptedGroup("gh", 120, 7),))
+        found.add_accepted(Slice(0.5, False, IdRange(1, 120)), (AcceptedGroup("gh", 120, 0),))
         return found
 
     def shown(self, trigger: str | None = None, gathered: Gathered | None = None) -> Stats:
@@ -53,7 +53,7 @@ class GatheredTests(SynchronousTestCase):
 
     def test_sample(self) -> None:
         """Of a sample counts and rates are estimates, percentiles are its own; what is counted whole stays."""
-        found = self.shown(gathered=self.gathered(Span(1, 1080), Span(1, 480)))
+        found = self.shown(gathered=self.gathered(IdRange(1, 1080), IdRange(1, 480)))
         (gh, *_) = found.triggers
         counts = (gh.accepted, gh.accepted_per_minute, gh.succeeded, gh.failed, gh.dead, gh.skipped, gh.refused)
         self.assertEqual(counts, (480, 8.0, 900, 100, 3, 14, 4))
@@ -89,7 +89,7 @@ class DurationTests(SynchronousTestCase):
     @given(st.lists(st.floats(min_value=0, max_value=100), min_size=1), st.floats(min_value=0.01, max_value=1))
     def test_percentile(self, observed: list[float], share: float) -> None:
         """It is one of the durations: so many do not exceed it, and of any lesser one fewer."""
-        durations = Durations()
+        durations = DurationCounts()
         for each in observed:
             durations.counts[each] += 1
         found = durations.percentile(share)
@@ -99,7 +99,7 @@ class DurationTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """Without durations there is no percentile."""
-        self.assertIsNone(Durations().percentile(0.5))
+        self.assertIsNone(DurationCounts().percentile(0.5))
 
 
 class PartTests(SynchronousTestCase):
@@ -107,7 +107,7 @@ class PartTests(SynchronousTestCase):
     def test_parts(self, first: int, last: int, size: int) -> None:
         """The slices of a span have each id once, and no more than so many."""
         self.patch(figures, "SLICE", size)
-        found = list(parts(Span(first, last), of_attempts=True))
+        found = list(parts(IdRange(first, last), of_attempts=True))
         ids = [each for part in found for each in range(part.span.first, part.span.last + 1)]
         self.assertEqual(sorted(ids), list(range(first, last + 1)))
         self.assertTrue(all(part.span.size <= size for part in found))
@@ -123,7 +123,7 @@ class PartTests(SynchronousTestCase):
     def test_side_by_side(self) -> None:
         """Attempts and deliveries are read side by side, so that of both as much is read when the time has come."""
         self.patch(figures, "SLICE", 10)
-        found = list(Gathered(Span(1, 40), Span(1, 80)).parts())
+        found = list(Gathered(IdRange(1, 40), IdRange(1, 80)).parts())
         self.assertEqual([part.of_attempts for part in found[:6]], [False, True, False, False, True, False])
         self.assertEqual(sorted({part.share for part in found if part.of_attempts}), [0.0, 0.25, 0.5, 0.75])
 
@@ -140,17 +140,17 @@ class SlowStatistics:
         self.clock = clock
         self.reads = 0
 
-    def attempts_since(self, since: float) -> Deferred[Span]:
+    def attempts_since(self, since: float) -> Deferred[IdRange]:
         """See `IStatistics.attempts_since`."""
-        return succeed(Span(1, 100 * figures.SLICE))
+        return succeed(IdRange(1, 100 * figures.SLICE))
 
     deliveries_since = attempts_since
 
-    def attempts(self, span: Span, since: float) -> Deferred[tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]]:
+    def attempts(self, span: IdRange, since: float) -> Deferred[tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]]:
         """See `IStatistics.attempts`."""
         return self._read(([AttemptGroup("gh", 1, "success", 0.1, span.size)], []))
 
-    def accepted(self, span: Span, since: float) -> Deferred[Sequence[AcceptedGroup]]:
+    def accepted(self, span: IdRange, since: float) -> Deferred[Sequence[AcceptedGroup]]:
         """See `IStatistics.accepted`."""
         return self._read([AcceptedGroup("gh", span.size, 0)])
 

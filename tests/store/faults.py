@@ -15,7 +15,7 @@ from harn.store.inbox import KeepingEnded, Kept
 from harn.store.interfaces import IStore
 from harn.store.jobs import ItemOutcome, JobFilter, JobState, NewJob, ReplayOrder
 from harn.store.retention import RetentionPolicy
-from harn.store.statistics import Refused, Span, TriggerTotal
+from harn.store.statistics import IdRange, RefusedCount, TriggerTotal
 from harn.testing.stores.kit import (
     DAY,
     NOW,
@@ -170,7 +170,7 @@ WRITES: dict[str, Callable[[World], Any]] = {
     "jobs.change": lambda w: w.store.jobs.change(w.job, JobState.CANCELLED, NOW),
     "totals.add": lambda w: w.store.totals.add(
         [TriggerTotal(trigger_id="gh", accepted=3, refused=1, last_success=NOW)],
-        [Refused(trigger_id="gh", minute=1, reason="signature", count=1)],
+        [RefusedCount(trigger_id="gh", minute=1, reason="signature", count=1)],
         w.done,
     ),
     "totals.count_on": lambda w: w.store.totals.count_on(w.rejected, 100),
@@ -213,8 +213,8 @@ READS: dict[str, Callable[[World], Any]] = {
     "jobs.items": lambda w: w.store.jobs.items(w.job, 0, 5),
     "statistics.attempts_since": lambda w: w.store.statistics.attempts_since(NOW - 1),
     "statistics.deliveries_since": lambda w: w.store.statistics.deliveries_since(NOW - 1),
-    "statistics.attempts": lambda w: w.store.statistics.attempts(Span(1, 100), NOW - 1),
-    "statistics.accepted": lambda w: w.store.statistics.accepted(Span(1, 100), NOW - 1),
+    "statistics.attempts": lambda w: w.store.statistics.attempts(IdRange(1, 100), NOW - 1),
+    "statistics.accepted": lambda w: w.store.statistics.accepted(IdRange(1, 100), NOW - 1),
     "statistics.died": lambda w: w.store.statistics.died(NOW - 1),
     "statistics.refused": lambda w: w.store.statistics.refused(0.0),
     "statistics.handlers": lambda w: w.store.statistics.handlers([("gh", 1)]),

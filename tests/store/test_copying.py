@@ -14,14 +14,14 @@ from typing import Any
 from harn.backup import backups
 from harn.errors import BackupFailed, BackupRefused
 from harn.model.delivery import WAITING
-from harn.store.backup import Origin
+from harn.store.backup import BackupOrigin
 from harn.store.sqlite import copying
 from harn.store.sqlite.copying import Copied, back_up, examine, restore
 from harn.store.sqlite.migrations import SCHEMA_VERSION
 from harn.testing.stores.kit import NOW
 from tests.store.sqlite_case import SQLiteTestCase
 
-ORIGIN = Origin(made_at=NOW, harn_version="1.2.3", host="here", digest_key=b"k" * 32)
+ORIGIN = BackupOrigin(made_at=NOW, harn_version="1.2.3", host="here", digest_key=b"k" * 32)
 
 LIMITED = """
 import resource, sys
@@ -171,7 +171,7 @@ class BackUpTests(SQLiteTestCase):
     def test_the_key_cannot_be_written(self) -> None:
         """Where the key cannot be written, the directory is empty again, and the next try works."""
         self.accept_one("e1")
-        key = Origin(made_at=NOW, harn_version="1", host="h", digest_key=b"k" * 32)
+        key = BackupOrigin(made_at=NOW, harn_version="1", host="h", digest_key=b"k" * 32)
         back_up(self.path, self.file, key, replaces=False)
         directory = self.mktemp()
         patch = self.patch(backups, "DIGEST_KEY", "none/digest.key")

@@ -19,7 +19,7 @@ from harn.testing.calls import make_call
 from harn.vm.calls import begin_frame
 from harn.vm.child.calls import CURRENT, FirstSteps, RunningCall
 from harn.vm.child.functions import UserFunction
-from harn.vm.child.output import BURST, RATE, Allowance
+from harn.vm.child.output import BURST, RATE, OutputAllowance
 from harn.vm.child.threads import Threads
 from harn.vm.child.tracebacks import LONGEST_LINE, LONGEST_TRACEBACK, one_line, user_traceback
 from harn.vm.frames import BLOCKED_BY_NO_CALL, Printed, Source
@@ -93,7 +93,7 @@ class AllowanceTests(SynchronousTestCase):
     def test_burst_and_refill(self) -> None:
         """A burst passes, the rest is counted, and time brings more."""
         now = [0.0]
-        allowance = Allowance(lambda: now[0])
+        allowance = OutputAllowance(lambda: now[0])
         self.assertEqual(allowance.take(BURST), 0)
         self.assertEqual([allowance.take(10), allowance.take(5)], [-1, -1])
         now[0] = 10 / RATE

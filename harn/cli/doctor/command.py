@@ -13,7 +13,7 @@ import click
 from msgspec import to_builtins
 
 from harn.cli.doctor import configuration, directory, installation, serving, stored
-from harn.cli.doctor.model import Row, Status, count_by_status, diagnosis, failure
+from harn.cli.doctor.model import CheckStatus, Row, count_by_status, diagnosis, failure
 from harn.cli.doctor.subject import Subject, read_subject
 from harn.cli.options import with_flags, with_json
 from harn.cli.place import ServerLocation
@@ -107,7 +107,7 @@ def run_checks(subject: Subject, checks: Sequence[tuple[str, Check]] = CHECKS) -
 
 def exit_status(rows: Iterable[Row]) -> int:
     """Return 1 where a row is a failure, else 0."""
-    return 1 if any(row.status is Status.FAIL for row in rows) else 0
+    return 1 if any(row.status is CheckStatus.FAIL for row in rows) else 0
 
 
 def print_found(rows: Sequence[Row]) -> None:

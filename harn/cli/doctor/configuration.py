@@ -82,7 +82,7 @@ PROBLEM = ("file", "line", "where", "message", "hint")
 
 
 @frozen(kw_only=True)
-class Resolution:
+class ResolvedReference:
     """
     The resolution of one reference to a secret.
 
@@ -109,19 +109,19 @@ def check_secrets(subject: Subject) -> Iterator[Row]:
     yield from rows_of_secrets([each.name for each in chain.providers], found, is_certain=is_certain)
 
 
-def resolve_secrets(manifest: Manifest, chain: SecretChain) -> Iterator[Resolution]:
+def resolve_secrets(manifest: Manifest, chain: SecretChain) -> Iterator[ResolvedReference]:
     """Resolve every reference of a manifest."""
     for text, sites in secret_references(manifest).items():
         reference = parse_secret_reference(text)
         try:
             chain.resolve(reference)
             name = next(each.name for each in chain.providers if each.resolve(reference) is not None)
-            yield Resolution(reference=text, sites=sites, provider=name)
+            yield ResolvedReference(reference=text, sites=sites, provider=name)
         except SecretUnavailable as error:
-            yield Resolution(reference=text, sites=sites, problem=str(error))
+            yield ResolvedReference(reference=text, sites=sites, problem=str(error))
 
 
-def rows_of_secrets(chain: Sequence[str], found: Sequence[Resolution], *, is_certain: bool) -> Iterator[Row]:
+def rows_of_secrets(chain: Sequence[str], found: Sequence[ResolvedReference], *, is_certain: bool) -> Iterator[Row]:
     """
     Return the finding about references.
 

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from harn.operations.model import Result
 
 
-class Status(Enum):
+class CheckStatus(Enum):
     """The result of a check; `SKIP`: it does not apply, or was not wanted."""
 
     OK = "OK"
@@ -20,7 +20,7 @@ class Status(Enum):
     SKIP = "SKIP"
 
 
-NEEDS_ADVICE = frozenset((Status.WARN, Status.FAIL))
+NEEDS_ADVICE = frozenset((CheckStatus.WARN, CheckStatus.FAIL))
 
 
 @frozen
@@ -32,7 +32,7 @@ class Row:
     :ivar hint: what to do; empty only where nothing is to be done.
     """
 
-    status: Status
+    status: CheckStatus
     label: str
     detail: str
     hint: str = field(default="")
@@ -50,22 +50,22 @@ class Row:
 
 def ok(label: str, detail: str) -> Row:
     """Return a finding that is in order."""
-    return Row(Status.OK, label, detail)
+    return Row(CheckStatus.OK, label, detail)
 
 
 def warning(label: str, detail: str, hint: str) -> Row:
     """Return a finding that does not prevent serving."""
-    return Row(Status.WARN, label, detail, hint)
+    return Row(CheckStatus.WARN, label, detail, hint)
 
 
 def failure(label: str, detail: str, hint: str) -> Row:
     """Return a finding that must be corrected."""
-    return Row(Status.FAIL, label, detail, hint)
+    return Row(CheckStatus.FAIL, label, detail, hint)
 
 
 def skipped(label: str, detail: str) -> Row:
     """Return a check that was not made, with the reason."""
-    return Row(Status.SKIP, label, detail)
+    return Row(CheckStatus.SKIP, label, detail)
 
 
 class RowInfo(Result, frozen=True, kw_only=True):
@@ -105,7 +105,7 @@ def diagnosis(rows: Sequence[Row]) -> Diagnosis:
 def count_by_status(rows: Iterable[Row]) -> dict[str, int]:
     """Return how many rows have each status, those of no row with 0."""
     found = Counter(each.status for each in rows)
-    return {status.value: found[status] for status in Status}
+    return {status.value: found[status] for status in CheckStatus}
 
 
 def format_size(count: float) -> str:

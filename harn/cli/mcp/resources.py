@@ -76,14 +76,14 @@ TEMPLATES: Mapping[str, tuple[Operation[Any, Any, Any], str]] = {
 
 
 @frozen(kw_only=True)
-class Content:
+class ResourceContent:
     """The content of a resource."""
 
     text: str
     mime_type: str
 
 
-def read_resource(client: AdminClient, uri: str) -> Content:
+def read_resource(client: AdminClient, uri: str) -> ResourceContent:
     """
     Read a resource. Blocks.
 
@@ -94,7 +94,7 @@ def read_resource(client: AdminClient, uri: str) -> Content:
     head, _, rest = uri.removeprefix(SCHEME).partition("/")
     if uri.startswith(SCHEME):
         if head == MANIFEST and not rest:
-            return Content(text=_live_manifest(client), mime_type=TOML)
+            return ResourceContent(text=_live_manifest(client), mime_type=TOML)
         if rest and head in TEMPLATES:
             operation, variable = TEMPLATES[head]
             return _asked(client, operation, {variable: unquote(rest)})
@@ -104,8 +104,10 @@ def read_resource(client: AdminClient, uri: str) -> Content:
     raise ResourceUnknown(f"no such resource: must be one of {there}, got {uri!r}")
 
 
-def _asked(client: AdminClient, operation: Operation[Any, Any, Any], values: Mapping[str, str]) -> Content:
-    return Content(text=as_text(ask(client, operation, read_object(operation, values)).document), mime_type=JSON)
+def _asked(client: AdminClient, operation: Operation[Any, Any, Any], values: Mapping[str, str]) -> ResourceContent:
+    return ResourceContent(
+        text=as_text(ask(client, operation, read_object(operation, values)).document), mime_type=JSON
+    )
 
 
 def _live_manifest(client: AdminClient) -> str:

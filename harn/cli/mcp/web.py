@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from harn.auth.credentials import Credentials
-from harn.cli.client import RequestRefused, ask
+from harn.cli.client import OperationRefused, ask
 from harn.cli.mcp.server import McpService
 from harn.cli.output import warn
 from harn.cli.place import ServerTarget
@@ -56,7 +56,7 @@ class KeyVerifier:
             return False  # no header has it
         try:
             ask(self.target.client_showing(Credentials(keys=(token.encode("ascii"),))), show_live, ShowLive())
-        except RequestRefused as refused:
+        except OperationRefused as refused:
             return refused.status not in REFUSED
         except HarnError:
             return True

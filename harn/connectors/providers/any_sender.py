@@ -22,7 +22,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=200, pattern="^[!-~]+$")]
 """The name of a header or of a parameter of the query."""
 
 
-class Places(Struct, frozen=True, kw_only=True):
+class FactPlaces(Struct, frozen=True, kw_only=True):
     """Keys of a table that says where the facts of an event are."""
 
     kind: Annotated[
@@ -66,7 +66,7 @@ def fact_of(place: str) -> Header | Member | None:
     return None
 
 
-class HmacSettings(Places, frozen=True, kw_only=True):
+class HmacSettings(FactPlaces, frozen=True, kw_only=True):
     """``[triggers.hmac]``."""
 
     header: Annotated[Name, Meta(description="The header with the signature, for example `X-Signature`.")]
@@ -143,7 +143,7 @@ HMAC = ConfiguredProvider(
 BASIC_SECRETS = ("user", "password")
 
 
-class BasicSettings(Places, frozen=True, kw_only=True):
+class BasicSettings(FactPlaces, frozen=True, kw_only=True):
     """``[triggers.basic]``."""
 
     def declared(self) -> SignedProvider:
@@ -166,7 +166,7 @@ class BasicSettings(Places, frozen=True, kw_only=True):
 BASIC = ConfiguredProvider(provider="basic", home=__name__, settings=BasicSettings, required_secrets=BASIC_SECRETS)
 
 
-class TokenSettings(Places, frozen=True, kw_only=True):
+class TokenSettings(FactPlaces, frozen=True, kw_only=True):
     """``[triggers.token]``."""
 
     header: Annotated[

@@ -101,7 +101,7 @@ class PolledEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     occurred_at: str | None = None
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PollAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     The answer of the function.
 
@@ -126,14 +126,14 @@ def read_polled(result: bytes, trigger_id: str, cursor: bytes) -> Polled:
     """
     Return the result of a call.
 
-    :param result: what the function returned, as JSON: an `Answer`, or ``null`` for no news.
+    :param result: what the function returned, as JSON: an `PollAnswer`, or ``null`` for no news.
     :param cursor: the one that it was given, as JSON.
     :raises PayloadInvalid: it is something else; says what.
     """
     if result == b"null":
         return Polled((), cursor, False)
     try:
-        answer = msgspec.json.decode(result, type=Answer)
+        answer = msgspec.json.decode(result, type=PollAnswer)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise PayloadInvalid(
             f'it must return {{"events": [{{"payload": ...}}], "cursor": ...}}, or None: {error}'

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from harn.store.backup import Contents, Finding, Origin
+from harn.store.backup import BackupOrigin, Contents, Finding
 from harn.store.rows import NAMES
 from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
 from harn.store.sqlite.connection import Session
@@ -198,7 +198,7 @@ def read_contents(connection: sqlite3.Connection) -> Contents:
     )
 
 
-def write_origin(connection: sqlite3.Connection, origin: Origin) -> None:
+def write_origin(connection: sqlite3.Connection, origin: BackupOrigin) -> None:
     """Write into a copy of a database where it comes from; replaces what an earlier backup noted."""
     connection.execute(f"DROP TABLE IF EXISTS {TABLE}")
     connection.execute(f"CREATE TABLE {TABLE} (name TEXT PRIMARY KEY, value)")
@@ -211,13 +211,13 @@ def write_origin(connection: sqlite3.Connection, origin: Origin) -> None:
     connection.executemany(f"INSERT INTO {TABLE} VALUES (?, ?)", values)  # noqa: S608 - a constant
 
 
-def read_origin(connection: sqlite3.Connection) -> Origin | None:
+def read_origin(connection: sqlite3.Connection) -> BackupOrigin | None:
     """Return where a backup comes from; None for a database that `write_origin` was not called for."""
     found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (TABLE,)).fetchone()
     if found is None:
         return None
     values = dict(connection.execute(f"SELECT name, value FROM {TABLE}").fetchall())  # noqa: S608 - a constant
-    return Origin(
+    return BackupOrigin(
         made_at=values["made_at"],
         harn_version=values["harn_version"],
         host=values["host"],

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from attrs import frozen
 
 from harn.errors import BackupFailed, BackupRefused
-from harn.store.backup import Contents, Finding, Origin
+from harn.store.backup import BackupOrigin, Contents, Finding
 from harn.store.sqlite.checking import check_database, read_contents, read_origin, remove_origin, write_origin
 from harn.store.sqlite.connection import APPLICATION_ID, check_schema
 from harn.store.sqlite.migrations import SCHEMA_VERSION
@@ -51,11 +51,11 @@ class Copied:
 
     size: int
     contents: Contents
-    origin: Origin | None
+    origin: BackupOrigin | None
     findings: tuple[Finding, ...] = ()
 
 
-def back_up(database: str, file: str, origin: Origin, *, replaces: bool, is_stopped: Stopped = never) -> Copied:
+def back_up(database: str, file: str, origin: BackupOrigin, *, replaces: bool, is_stopped: Stopped = never) -> Copied:
     """
     Copy a database, which a server may use, into ``file``, for its owner alone.
 

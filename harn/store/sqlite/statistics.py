@@ -26,10 +26,10 @@ from harn.store.statistics import (
     AcceptedGroup,
     AttemptGroup,
     DoneGroup,
+    IdRange,
     IStatistics,
     ITotals,
-    Refused,
-    Span,
+    RefusedCount,
     TriggerBacklog,
     TriggerTotal,
     TriggerUnfinished,
@@ -80,18 +80,18 @@ class SQLiteStatistics(Idea):
     """`IStatistics` on SQLite."""
 
     @reads
-    def attempts_since(self, connection: sqlite3.Connection, since: float) -> Span:
+    def attempts_since(self, connection: sqlite3.Connection, since: float) -> IdRange:
         """See `IStatistics.attempts_since`."""
         return _since(connection, "attempts", "completed_at", since)
 
     @reads
-    def deliveries_since(self, connection: sqlite3.Connection, since: float) -> Span:
+    def deliveries_since(self, connection: sqlite3.Connection, since: float) -> IdRange:
         """See `IStatistics.deliveries_since`."""
         return _since(connection, "deliveries", "received_at", since)
 
     @reads
     def attempts(
-        self, connection: sqlite3.Connection, span: Span, since: float
+        self, connection: sqlite3.Connection, span: IdRange, since: float
     ) -> tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]:
         """See `IStatistics.attempts`."""
         ended: list[AttemptGroup] = []
@@ -105,7 +105,7 @@ class SQLiteStatistics(Idea):
         return ended, done
 
     @reads
-    def accepted(self, connection: sqlite3.Connection, span: Span, since: float) -> Sequence[AcceptedGroup]:
+    def accepted(self, connection: sqlite3.Connection, span: IdRange, since: float) -> Sequence[AcceptedGroup]:
         """See `IStatistics.accepted`."""
         return [AcceptedGroup(*row) for row in connection.execute(_ACCEPTED, (span.first, span.last, since))]
 
@@ -131,7 +131,7 @@ class SQLiteStatistics(Idea):
         return {key: msgspec.json.decode(row[0], type=_Spec).handler for key, row in rows if row is not None}
 
 
-def _since(connection: sqlite3.Connection, table: str, column: str, since: float) -> Span:
+def _since(connection: sqlite3.Connection, table: str, column: str, since: float) -> IdRange:
     """
     Return the ids of the rows from the first whose time is ``since`` or later.
 
@@ -147,7 +147,7 @@ def _since(connection: sqlite3.Connection, table: str, column: str, since: float
             high = middle
         else:
             low = row[0] + 1
-    return Span(low, last)
+    return IdRange(low, last)
 
 
 TABLES = """
@@ -247,7 +247,9 @@ class SQLiteTotals(Idea):
         return {row[0]: total_of(row) for row in connection.execute(_TOTALS)}
 
     @writes
-    def add(self, session: Session, totals: Sequence[TriggerTotal], refused: Sequence[Refused], counted: int) -> None:
+    def add(
+        self, session: Session, totals: Sequence[TriggerTotal], refused: Sequence[RefusedCount], counted: int
+    ) -> None:
         """See `ITotals.add`."""
         _add(session, totals)
         values = [value for each in refused for value in (each.minute, each.trigger_id, each.reason, each.count)]

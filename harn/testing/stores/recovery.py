@@ -244,7 +244,7 @@ class RetentionTests(StoreTestCase):
         delivery_id = self.accept_one("e1")
         self.settle(delivery_id, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
         number = self.result_of(self.store.event_log.append("audit.test", "old", {}))
-        (buried,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
+        (letter,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))
         (tried,) = self.result_of(self.store.event_log.read(ATTEMPTS, 0, 10))
         self.trim_all(KEEP, NOW + 100 * DAY)
         self.assertEqual(self.result_of(self.store.event_log.topics()), [])
@@ -253,7 +253,7 @@ class RetentionTests(StoreTestCase):
         self.assertGreater(again, delivery_id)
         self.assertGreater(self.result_of(self.store.event_log.append("audit.test", "new", {})), number)
         self.settle(again, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
-        self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), buried.number)
+        self.assertGreater(self.result_of(self.store.event_log.latest(DEAD_LETTERS)), letter.number)
         self.assertGreater(self.result_of(self.store.event_log.latest(ATTEMPTS)), tried.number)
 
     def test_trims_by_size(self) -> None:

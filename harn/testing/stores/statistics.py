@@ -16,15 +16,15 @@ from harn.store.statistics import (
     AcceptedGroup,
     AttemptGroup,
     DoneGroup,
-    Refused,
-    Span,
+    IdRange,
+    RefusedCount,
     TriggerBacklog,
     TriggerTotal,
     TriggerUnfinished,
 )
 from harn.testing.stores.kit import KEEP, NOW, StoreTestCase, attempt_of, binding_of, dead_letter, generation_of
 
-ALL = Span(1, 1000)
+ALL = IdRange(1, 1000)
 
 
 class WindowTests(StoreTestCase):
@@ -38,9 +38,9 @@ class WindowTests(StoreTestCase):
             delivery_id = self.accept_one(f"e{number}", received_at=NOW + number)
             self.settle(delivery_id, attempt=attempt_of(completed_at=NOW + 10.0 * number), result=b"1")
         for since, first in ((0.0, 1), (NOW, 1), (NOW + 0.5, 2), (NOW + 4.0, 5), (NOW + 8.0, 9)):
-            self.assertEqual(self.result_of(statistics.deliveries_since(since)), Span(first, 9), since)
+            self.assertEqual(self.result_of(statistics.deliveries_since(since)), IdRange(first, 9), since)
         self.assertEqual(self.result_of(statistics.deliveries_since(NOW + 9.0)).size, 0)
-        self.assertEqual(self.result_of(statistics.attempts_since(NOW + 35.0)), Span(5, 9))
+        self.assertEqual(self.result_of(statistics.attempts_since(NOW + 35.0)), IdRange(5, 9))
 
     def test_attempts(self) -> None:
         """Attempts are grouped by version, end and duration; what is done also by the time since it was received."""
@@ -61,7 +61,7 @@ class WindowTests(StoreTestCase):
             AttemptGroup("gh", 1, "skipped", 1.0, 1),
         }
         self.assertEqual(({*ended}, list(done)), (groups, [DoneGroup("gh", 1, 1.1, 2)]))
-        ended, done = self.result_of(self.store.statistics.attempts(Span(3, 4), NOW))
+        ended, done = self.result_of(self.store.statistics.attempts(IdRange(3, 4), NOW))
         self.assertEqual((list(ended), list(done)), ([AttemptGroup("gh", 1, "failed", 2.0, 1)], []))
 
     def test_accepted_died_and_refused(self) -> None:
@@ -76,7 +76,9 @@ class WindowTests(StoreTestCase):
         self.assertEqual(self.result_of(statistics.accepted(ALL, NOW + 2.0)), [AcceptedGroup("other", 1, 0)])
         self.assertEqual(self.result_of(statistics.died(NOW - 60.0)), {"gh": 1})
         self.assertEqual(self.result_of(statistics.died(NOW + 9.0)), {})
-        minutes = [Refused(trigger_id="gh", minute=int(NOW // 60) + each, reason="origin", count=2) for each in (0, 1)]
+        minutes = [
+            RefusedCount(trigger_id="gh", minute=int(NOW // 60) + each, reason="origin", count=2) for each in (0, 1)
+        ]
         self.result_of(self.store.totals.add((), minutes, 0))
         self.assertEqual(self.result_of(statistics.refused(NOW)), {"gh": 4})
         self.assertEqual(self.result_of(statistics.refused(NOW + 60.0)), {"gh": 2})
@@ -100,11 +102,13 @@ class TotalTests(StoreTestCase):
         self.assertEqual(self.result_of(totals.totals()), {})
         first = TriggerTotal(trigger_id="gh", accepted=2, refused=1, last_success=NOW)
         other = TriggerTotal(trigger_id="other", refused=5)
-        self.result_of(totals.add((first, other), (Refused(trigger_id="gh", minute=7, reason="origin", count=1),), 2))
+        self.result_of(
+            totals.add((first, other), (RefusedCount(trigger_id="gh", minute=7, reason="origin", count=1),), 2)
+        )
         self.restart()
         totals = self.store.totals
         second = TriggerTotal(trigger_id="gh", accepted=3, last_success=NOW - 1.0, last_failure=NOW + 1.0)
-        self.result_of(totals.add((second,), (Refused(trigger_id="gh", minute=7, reason="origin", count=4),), 5))
+        self.result_of(totals.add((second,), (RefusedCount(trigger_id="gh", minute=7, reason="origin", count=4),), 5))
         whole = TriggerTotal(trigger_id="gh", accepted=5, refused=1, last_success=NOW, last_failure=NOW + 1.0)
         self.assertEqual(self.result_of(totals.totals()), {"gh": whole, "other": other})
 
@@ -175,7 +179,9 @@ class TotalTests(StoreTestCase):
 
     def test_refusals_are_removed(self) -> None:
         """What is known of refused requests goes with events of that age; their total stays."""
-        refused = [Refused(trigger_id="gh", minute=int(NOW // 60) + each, reason="origin", count=1) for each in (0, 1)]
+        refused = [
+            RefusedCount(trigger_id="gh", minute=int(NOW // 60) + each, reason="origin", count=1) for each in (0, 1)
+        ]
         self.result_of(self.store.totals.add((TriggerTotal(trigger_id="gh", refused=2),), refused, 0))
         self.assertEqual(self.trim_all(KEEP, NOW + KEEP.events + 60.0), 1)
         self.assertEqual(self.result_of(self.store.totals.totals())["gh"].refused, 2)
@@ -183,7 +189,7 @@ class TotalTests(StoreTestCase):
     def test_totals_of_gone_triggers_are_removed(self) -> None:
         """The totals of a trigger that is not served go with its last row; those of others stay, rows or not."""
         totals, week = self.store.totals, NOW + KEEP.events + 120.0
-        refused = (Refused(trigger_id="refused", minute=int(week // 60), reason="origin", count=1),)
+        refused = (RefusedCount(trigger_id="refused", minute=int(week // 60), reason="origin", count=1),)
         names = ("served", "gone", "done", "waits", "refused")
         self.result_of(totals.add([TriggerTotal(trigger_id=each, accepted=1) for each in names], refused, 0))
         self.result_of(totals.add((TriggerTotal(trigger_id="lately", last_success=week - 1.0),), (), 0))

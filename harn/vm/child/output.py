@@ -29,7 +29,7 @@ RATE = 128 * 1024
 """Characters a second that it may print continuously."""
 
 
-class Allowance:
+class OutputAllowance:
     """The amount that may be printed now: ``BURST``, refilled at ``RATE``."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
@@ -58,7 +58,7 @@ class Allowance:
 class CallStream(io.RawIOBase):
     """The raw end of a stream: splits output into lines, separately for each call."""
 
-    def __init__(self, name: str, descriptor: int, session: ChildSession, allowance: Allowance) -> None:
+    def __init__(self, name: str, descriptor: int, session: ChildSession, allowance: OutputAllowance) -> None:
         self._name = name
         self._level = "info" if name == "stdout" else "warn"
         self._descriptor = descriptor
@@ -103,7 +103,7 @@ class CallStream(io.RawIOBase):
 
 def capture_output(session: ChildSession) -> None:
     """Replace ``sys.stdout`` and ``sys.stderr``."""
-    allowance = Allowance()
+    allowance = OutputAllowance()
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         raw = CallStream(name, descriptor, session, allowance)
         # A raw stream serves where a buffered one is expected, as with python -u.

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.doctor.command import run_checks
 from harn.cli.doctor.directory import time_syncs
-from harn.cli.doctor.model import Row, Status, ok
+from harn.cli.doctor.model import CheckStatus, Row, ok
 from harn.cli.doctor.subject import Subject
 from harn.cli.main import cli
 from harn.cli.place import ServerLocation
@@ -128,7 +128,7 @@ class DoctorTests(SynchronousTestCase):
         location = ServerLocation(manifest="harn.toml", state_dir=str(self.state), state_dir_name="state")
         subject = Subject(options=options, location=location, environ={}, network=False, now=0.0)
         first, second = run_checks(subject, (("odd", raises), ("even", lambda subject: [ok("even", "fine")])))
-        self.assertEqual((first.status, first.label, second.status), (Status.FAIL, "odd", Status.OK))
+        self.assertEqual((first.status, first.label, second.status), (CheckStatus.FAIL, "odd", CheckStatus.OK))
         self.assertNotIn(VALUE, first.detail + first.hint)
 
     def test_syncs_leave_nothing(self) -> None:

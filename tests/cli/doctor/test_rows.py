@@ -12,19 +12,19 @@ import harn
 from harn.backup.backups import Problem as StoreProblem
 from harn.backup.backups import StoreReport
 from harn.cli.doctor import configuration, directory, installation, serving, stored
-from harn.cli.doctor.model import Row, Status, diagnosis, failure, format_age, format_size, ok
+from harn.cli.doctor.model import CheckStatus, Row, diagnosis, failure, format_age, format_size, ok
 from harn.cli.doctor.subject import Serving
 from harn.listener.endpoint import Bind
 from harn.manifest.model import ReferenceSite, TriggerSpec
 from harn.model.problem import Problem
 from harn.orchestrator.operations import TriggerInfo
 
-OK, WARN, FAIL, SKIP = Status.OK, Status.WARN, Status.FAIL, Status.SKIP
+OK, WARN, FAIL, SKIP = CheckStatus.OK, CheckStatus.WARN, CheckStatus.FAIL, CheckStatus.SKIP
 NOW = 1_800_000_000.0
 EXAMPLE = Path(harn.__file__).parents[1] / "examples" / "systemd" / "harn.service"
 
 
-def statuses(rows: Iterable[Row]) -> list[Status]:
+def statuses(rows: Iterable[Row]) -> list[CheckStatus]:
     """Return the status of each row."""
     return [row.status for row in rows]
 
@@ -162,8 +162,8 @@ class ConfigurationTests(SynchronousTestCase):
         """A provider counts its references; a reference that none has is a failure that says where it is used."""
         site = ReferenceSite("gh", "secrets.signing_secret")
         found = [
-            configuration.Resolution(reference="github/a", provider="env"),
-            configuration.Resolution(reference="github/b", sites=[site], problem="secret github/b is not set"),
+            configuration.ResolvedReference(reference="github/a", provider="env"),
+            configuration.ResolvedReference(reference="github/b", sites=[site], problem="secret github/b is not set"),
         ]
         rows = {row.label: row for row in configuration.rows_of_secrets(["env", "file"], found, is_certain=True)}
         self.assertEqual(rows["secret:env"].detail, "1 of 2 references")

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.auth.credentials import Credentials
-from harn.cli.client import AdminClient, RequestRefused
+from harn.cli.client import AdminClient, OperationRefused
 from harn.cli.mcp.resources import JSON, RESOURCES, TOML, ResourceUnknown, read_resource
 from harn.cli.mcp.tools import call_tool, tool_of, tools_of
 from harn.cli.operations import OPERATIONS
@@ -147,7 +147,7 @@ class ResourceTests(StubCase):
         client = self.answering((404, {"detail": "no delivery a/b"}))
         error = self.assertRaises(PayloadInvalid, read_resource, client, "harn://generations/first")
         self.assertIn("generation: must be an integer of at least 1, got 'first'", str(error))
-        refused = self.assertRaises(RequestRefused, read_resource, client, "harn://deliveries/a%2Fb")
+        refused = self.assertRaises(OperationRefused, read_resource, client, "harn://deliveries/a%2Fb")
         self.assertIn("no delivery a/b", str(refused))
         self.assertEqual([each.target for each in self.stub.seen], ["/admin/deliveries/a%2Fb"])
 

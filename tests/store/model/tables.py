@@ -211,7 +211,7 @@ class DeliveryTables:
         ]
         counts = Counter((row.stored.provider, row.stored.state) for row in rows)
         for row in rows:
-            self._bury(row, dead, now)
+            self._dead_letter(row, dead, now)
         providers = sorted({row.stored.provider for row in rows})
         return [GivenUp(each, counts[each, READY], counts[each, WAITING]) for each in providers]
 
@@ -262,7 +262,7 @@ class DeliveryTables:
                 counted += 1
                 row.stored = evolve(row.stored, crashes=row.stored.crashes + 1)
             if was_running and row.stored.crashes >= limit:
-                self._bury(row, recovery_limit(limit), now)
+                self._dead_letter(row, recovery_limit(limit), now)
                 dead += 1
             else:
                 going_on.append(row)
@@ -336,10 +336,10 @@ class DeliveryTables:
         )
         row = self._rows[delivery_id] = Row(stored, owner)
         if new.dead is not None:
-            self._bury(row, new.dead, new.received_at)
+            self._dead_letter(row, new.dead, new.received_at)
         return delivery_id
 
-    def _bury(self, row: Row, dead: DeadLetter, at: float) -> None:
+    def _dead_letter(self, row: Row, dead: DeadLetter, at: float) -> None:
         row.stored = evolve(row.stored, state=DEAD, due_at=None)
         row.settled_at, row.dead_number, row.dead = at, self._next("dead"), dead
         self._claims.release(row.stored.delivery_id)

@@ -46,7 +46,7 @@ class TakeBackTests(SynchronousTestCase):
         world = self.failed(3, queued=3)
         bad = self.replaced(world)
         self.assertEqual(world.counted(bad).dead, 3)
-        self.assertEqual(self.successResultOf(world.dispatcher.take_back(bad, START)), 5)
+        self.assertEqual(self.successResultOf(world.dispatcher.move_and_redrive(bad, START)), 5)
         self.assertEqual((world.counted(bad).dead, world.version().in_flight), (0, 5))
         attempts = [world.call().call.attempt]
         world.call().returns()  # the bad version's own, which it had begun
@@ -62,7 +62,7 @@ class TakeBackTests(SynchronousTestCase):
         """However many there are, each runs once."""
         world = self.failed(9, queued=5, max_deliveries=2)
         bad = self.replaced(world)
-        self.successResultOf(world.dispatcher.take_back(bad, START))
+        self.successResultOf(world.dispatcher.move_and_redrive(bad, START))
         self.assertEqual(finish(world), ["gh@v1", *["gh@v2"] * 13])
         self.assertEqual(world.states(), ["done"] * 14)
         self.assert_even(world)
@@ -81,7 +81,7 @@ class TakeBackTests(SynchronousTestCase):
         world.take()
         for _ in range(3):
             world.call().raises(HandlerRaised("no"))
-        self.assertEqual(self.successResultOf(world.dispatcher.take_back(bad, since)), 1)
+        self.assertEqual(self.successResultOf(world.dispatcher.move_and_redrive(bad, since)), 1)
         self.assertEqual(finish(world), ["gh@v2"])
         self.assertEqual(world.states(), ["dead", "dead", "done", "dead"])
         self.assertEqual((world.counted().dead, world.ended), (1, ["gh@v1"]))
@@ -93,7 +93,7 @@ class TakeBackTests(SynchronousTestCase):
         world.take()
         world.take()
         bad = self.replaced(world)
-        self.assertEqual(self.successResultOf(world.dispatcher.take_back(bad, START)), 0)
+        self.assertEqual(self.successResultOf(world.dispatcher.move_and_redrive(bad, START)), 0)
         world.calls[0].returns()
         world.call().raises(HandlerRaised("no"))
         self.assertEqual((world.call().call.binding, world.call().call.attempt), ("gh@v2", 1))
@@ -105,7 +105,7 @@ class TakeBackTests(SynchronousTestCase):
         world = self.failed(2, queued=3)
         bad = self.replaced(world)
         world.store.fail_writes = True
-        taking = world.dispatcher.take_back(bad, START)
+        taking = world.dispatcher.move_and_redrive(bad, START)
         world.clock.advance(3.0)
         self.assertNoResult(taking)
         world.adopt(one_trigger(retry=BAD, timeout=6.0))
@@ -120,7 +120,7 @@ class TakeBackTests(SynchronousTestCase):
         world = self.failed(1, queued=3)
         bad = world.version()
         world.adopt({})
-        self.assertEqual(self.successResultOf(world.dispatcher.take_back(bad, START)), 2)
+        self.assertEqual(self.successResultOf(world.dispatcher.move_and_redrive(bad, START)), 2)
         finish(world)
         self.assertEqual(world.states(), ["dead", "done", "dead", "dead"])
         self.assertEqual(world.dead_reasons(), {"retry_exhausted": 1, "binding_removed": 2})
