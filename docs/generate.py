@@ -39,6 +39,7 @@ from harn.reload.feature import add_drain_gauge
 from harn.schedules.feature import add_gauges as add_schedule_gauges
 from harn.statistics.gauges import add_disk_gauges
 from harn.statistics.gauges import add_gauges as add_trigger_gauges
+from harn.traces.feature import add_counters as add_otlp_counters
 from harn.triggers.registry import add_version_gauges
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -357,12 +358,19 @@ def metrics_part() -> str:
     add_alert_gauges(metrics, unread)
     add_schedule_gauges(metrics, unread, unread)
     add_circuit_gauge(metrics, unread)
+    for what in ("spans", "metrics"):
+        add_otlp_counters(metrics, what, unread)
     rows = []
     for family in Scrape(Metrics()).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels: Sequence[str] = family._labelnames  # type: ignore[attr-defined]  # a family says its labels nowhere else
         rows.append((name, family.type, labels, family.documentation))
-    rows += [(each.name, "gauge", each.labelnames, each.documentation) for each in metrics.gauges.values()]
+    rows += [
+        (each.name + "_total", "counter", each.labelnames, each.documentation)
+        if each.only_rises
+        else (each.name, "gauge", each.labelnames, each.documentation)
+        for each in metrics.gauges.values()
+    ]
     return table(
         ("metric", "type", "labels", "meaning"),
         [

@@ -34,8 +34,8 @@ def install(server: Server) -> None:
         return
     from harn.traces.otlp import is_installed
 
-    for warning in settings.warnings:
-        log.warn("{warning}", warning=warning)
+    for problem in settings.warnings:
+        log.warn("{problem}", problem=problem)
     if settings.traces_url is None and settings.metrics_url is None:
         return
     if not is_installed():
@@ -116,5 +116,9 @@ class MetricsTimer(Service):
 
 def add_counters(metrics: Metrics, what: str, sender: Sender[Any]) -> None:
     """Add the counters of a sender; of metrics, a scrape counts as one."""
-    metrics.counter(f"harn_otlp_{what}_sent", f"The {what} that the collector has got.", lambda: float(sender.sent))
-    metrics.counter(f"harn_otlp_{what}_dropped", f"The {what} that were dropped.", lambda: float(sender.dropped))
+    metrics.counter(
+        f"harn_otlp_{what}_sent", f"The {what} that a collector has got by OTLP.", lambda: float(sender.sent)
+    )
+    metrics.counter(
+        f"harn_otlp_{what}_dropped", f"The {what} for a collector that were dropped.", lambda: float(sender.dropped)
+    )

@@ -23,6 +23,8 @@ PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 SCOPE = "harn"
 MOST_POINTS = 10_000
 """Data points of one request."""
+LONGEST_REASON = 300
+"""Characters of the reason of a failure that are logged."""
 
 
 def is_installed() -> bool:
@@ -67,7 +69,9 @@ class FirstWords(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message, unless one is kept."""
-        self.text = self.text or " ".join(record.getMessage().split())[:300]
+        if not self.text:
+            said = " ".join(record.getMessage().split())
+            self.text = said if len(said) <= LONGEST_REASON else said[:LONGEST_REASON] + "..."
 
     def close(self) -> None:
         """Keep no further messages."""
@@ -94,10 +98,11 @@ class OtlpExporter:
         """See `harn.traces.sending.Exporter`."""
         if self._is_closed:
             return "the server ends"
+        if self._exporter is None:
+            self._exporter = self._make()
         words = self._words
         if words is None:
             words = self._words = FirstWords(self.module)
-            self._exporter = self._make()
         words.text = ""
         return None if self._send(items) else words.text or "the collector gave no answer"
 

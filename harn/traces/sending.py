@@ -69,7 +69,10 @@ class Sender(Service, Generic[T]):
     def add(self, item: T) -> None:
         """Record an item to send; it is dropped if as many wait as may."""
         waiting = self._waiting
-        if len(waiting) >= self._batching.most_waiting or self._ended is not None:
+        if self._ended is not None:
+            self._drop(1, "the server ends")
+            return
+        if len(waiting) >= self._batching.most_waiting:
             self._drop(1, f"more than {self._batching.most_waiting} wait")
             return
         waiting.append(item)
@@ -106,12 +109,15 @@ class Sender(Service, Generic[T]):
         )
 
     def _failed(self, failure: Failure) -> None:
-        log.failure("sending {what} failed in an unexpected way", failure, what=self._what)
-        self._exported(f"{failure.type.__name__ if failure.type else 'an error'}")
+        if self._lost_at is None:
+            log.failure("sending {what} failed in an unexpected way", failure, what=self._what)
+        self._exported(failure.getErrorMessage() or str(failure.type))
 
     def _exported(self, why: str | None) -> None:
         """Count a batch, and send the next one at once where it is full, or the server ends."""
         count, self._in_flight = self._in_flight, 0
+        if self._ended is not None and self._ended.called:
+            return  # too late: it is counted as dropped
         if why is not None:
             self._drop(count, why)
         else:
