@@ -7,6 +7,7 @@ A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the wor
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from harn.manifest.vocabulary import DEFAULTS, LATER, LATER_KINDS, LATER_PROVIDE
 from harn.model.quantities import format_duration
 from harn.observability.exposition import Scrape
 from harn.observability.metrics import Metrics
+from harn.operations.http import EVERYWHERE, OF_BODIES, problems_of, read_object, write_request
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameter, schema_of_written
 from harn.options import OPTIONS
@@ -398,11 +400,28 @@ def _of_operation(operation: Operation[Any, Any, Any], described_at: str) -> str
     lines = [f"### `{operation.name}`\n", f"{route}: {operation.summary} ({', '.join(told)})\n"]
     if operation.fields:
         lines.append(table(("parameter", "in", "value", "meaning"), map(_of_parameter, operation.fields)))
+    if operation.example:
+        lines.append(f"For example {_of_example(operation)}.\n")
+    others = {**problems_of(operation), **operation.also}
+    rows = [(str(status), others[status]) for status in sorted(others.keys() - _OF_ALL)]
+    if rows:
+        lines.append(table(("status", "meaning"), rows))
     if described_at != operation.name:
         lines.append(f"The answer is that of `{described_at}`.\n")
     else:
         lines.append(table(("answer", "value", "meaning"), _of_result(operation.result)))
     return "\n".join(lines)
+
+
+_OF_ALL = frozenset((*EVERYWHERE, *OF_BODIES, 403, 414))
+"""Statuses that the page describes once."""
+
+
+def _of_example(operation: Operation[Any, Any, Any]) -> str:
+    """Write the request of the example of an operation."""
+    request = write_request(operation, read_object(operation, operation.example))
+    body = f" with `{json.dumps(dict(request.body))}`" if request.body else ""
+    return f"`{request.method} {request.target}`{body}"
 
 
 def _of_parameter(parameter: Parameter) -> tuple[str, str, str, str]:

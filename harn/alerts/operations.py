@@ -87,7 +87,13 @@ async def list_alerts(service: AlertOperations, caller: Caller, wanted: ListAler
     return AlertList(alerts=tuple(_describe(index, entry) for index, entry in enumerate(ordered(service.board), 1)))
 
 
-@operation("alerts.test", role=Role.OPERATE, route=Post("/alerts/test"), audit=lambda done: {"sent": int(done.sent)})
+@operation(
+    "alerts.test",
+    role=Role.OPERATE,
+    route=Post("/alerts/test"),
+    example={"alert": "gh/dead_letter/webhook"},
+    audit=lambda done: {"sent": int(done.sent)},
+)
 async def try_alert(service: AlertOperations, caller: Caller, wanted: TryAlert) -> AlertTested:
     """
     Send one message, to see that it arrives; the state of the alert stays as it is.

@@ -81,23 +81,35 @@ async def list_keys(keys: NamedKeys, caller: Caller, wanted: ListKeys) -> KeyLis
     return describe_keys(keys.ring)
 
 
-@operation("keys.create", role=Role.ADMIN, route=Post("/keys"), audit=lambda made: {"created": 1})
+@operation(
+    "keys.create",
+    role=Role.ADMIN,
+    route=Post("/keys"),
+    example={"name": "ci", "role": "operate"},
+    audit=lambda made: {"created": 1},
+)
 async def create_key(keys: NamedKeys, caller: Caller, wanted: CreateKey) -> KeyCreated:
     """
     Make a key with a role, which counts at once.
 
-    :raises WrongState: there is one of that name, or there are too many.
+    :raises WrongState: there is a key of that name, or there are too many keys.
     """
     made, key = await keys.create(wanted.name, Role(wanted.role), caller.actor)
     return KeyCreated(name=made.name, role=made.role.value, key=key)
 
 
-@operation("keys.revoke", role=Role.ADMIN, route=Post("/keys/{name}/revoke"), audit=lambda done: {"revoked": 1})
+@operation(
+    "keys.revoke",
+    role=Role.ADMIN,
+    route=Post("/keys/{name}/revoke"),
+    example={"name": "ci"},
+    audit=lambda done: {"revoked": 1},
+)
 async def revoke_key(keys: NamedKeys, caller: Caller, wanted: RevokeKey) -> KeyRevoked:
     """
     Refuse a key from now on; sessions of the console that were begun with it end.
 
-    :raises RouteUnknown: there is none of that name.
+    :raises RouteUnknown: there is no key of that name.
     """
     await keys.revoke(wanted.name)
     return KeyRevoked(name=wanted.name)

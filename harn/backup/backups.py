@@ -220,6 +220,7 @@ class BackUp(Parameters, frozen=True, kw_only=True):
     "backup",
     role=Role.ADMIN,
     route=Post("/backup"),
+    example={"file": "/var/backups/harn.backup"},
     audit=lambda made: {"bytes": made.bytes, "deliveries": sum(made.deliveries.values())},
 )
 async def back_up(backups: Backups, caller: Caller, wanted: BackUp) -> BackupInfo:

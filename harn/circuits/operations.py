@@ -67,6 +67,7 @@ async def list_circuits(circuits: Circuits, caller: Caller, wanted: ListCircuits
     "circuits.close",
     role=Role.OPERATE,
     route=Post("/circuits/{trigger}/close"),
+    example={"trigger": "gh"},
     audit=lambda done: {"closed": int(done.was_open)},
 )
 async def close_circuit(circuits: Circuits, caller: Caller, wanted: CloseCircuit) -> CircuitClosed:

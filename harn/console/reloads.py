@@ -144,7 +144,7 @@ async def finish_ramp(desk: Desk, visit: Visit) -> Response:
 
 
 async def abort_ramp(desk: Desk, visit: Visit) -> Response:
-    """Send all new deliveries of a ramping trigger to the version before."""
+    """Send all new deliveries of a ramping trigger to the previous version."""
     said = "The ramp is aborted: new deliveries of {0.ramps[0].trigger_id} go to {0.ramps[0].stable}."
     return await _end_ramp(desk, visit, abort_ramps, said)
 

@@ -135,7 +135,13 @@ class Cancelled(Done, frozen=True, kw_only=True, omit_defaults=True):
     items: tuple[ChangedItem, ...]
 
 
-@operation("replay", role=Role.OPERATE, route=Post("/replay"), audit=lambda done: counts(done))
+@operation(
+    "replay",
+    role=Role.OPERATE,
+    route=Post("/replay"),
+    example={"state": "dead", "trigger": "gh", "rate_limit": "10/s"},
+    audit=lambda done: counts(done),
+)
 async def replay_many(service: ChangeService, caller: Caller, wanted: ChangeMany) -> Replayed:
     """
     Run recorded events again on the newest versions of their triggers, each as a new delivery that names the old one.
@@ -145,7 +151,13 @@ async def replay_many(service: ChangeService, caller: Caller, wanted: ChangeMany
     return replayed(await service.bulk.change(REPLAY, caller, wanted))
 
 
-@operation("discard", role=Role.OPERATE, route=Post("/discard"), audit=lambda done: counts(done))
+@operation(
+    "discard",
+    role=Role.OPERATE,
+    route=Post("/discard"),
+    example={"state": "dead", "trigger": "gh", "dry_run": True},
+    audit=lambda done: counts(done),
+)
 async def discard_many(service: ChangeService, caller: Caller, wanted: ChangeMany) -> Discarded:
     """
     Discard dead letters: nothing more is done with them, and retention removes them.
@@ -155,7 +167,13 @@ async def discard_many(service: ChangeService, caller: Caller, wanted: ChangeMan
     return discarded(await service.bulk.change(DISCARD, caller, wanted))
 
 
-@operation("cancel", role=Role.OPERATE, route=Post("/cancel"), audit=lambda done: counts(done))
+@operation(
+    "cancel",
+    role=Role.OPERATE,
+    route=Post("/cancel"),
+    example={"trigger": "gh", "where": "event.kind == 'issues.opened'", "dry_run": True},
+    audit=lambda done: counts(done),
+)
 async def cancel_many(service: ChangeService, caller: Caller, wanted: ChangeMany) -> Cancelled:
     """
     Cancel deliveries: what waits or is ready ends as skipped, what runs is cut off.
@@ -169,6 +187,7 @@ async def cancel_many(service: ChangeService, caller: Caller, wanted: ChangeMany
     "deliveries.replay",
     role=Role.OPERATE,
     route=Post("/deliveries/{event_id}/replay"),
+    example={"event_id": "trigger_evt_01890a5d-ac96-774b-bcce-b302099a8057", "dry_run": True},
     audit=lambda done: counts(done),
     recorded_as=REPLAY,
 )
@@ -176,7 +195,7 @@ async def replay_one(service: ChangeService, caller: Caller, wanted: ChangeOne) 
     """
     Run the recorded event of one delivery again on the newest version of its trigger.
 
-    :raises DeliveryUnknown: there is none.
+    :raises DeliveryUnknown: no delivery of this event is kept.
     :raises WrongState: it has not ended, or was replayed or discarded.
     """
     return replayed(await service.bulk.change_one(REPLAY, wanted))
@@ -186,6 +205,7 @@ async def replay_one(service: ChangeService, caller: Caller, wanted: ChangeOne) 
     "deliveries.discard",
     role=Role.OPERATE,
     route=Post("/deliveries/{event_id}/discard"),
+    example={"event_id": "trigger_evt_01890a5d-ac96-774b-bcce-b302099a8057", "dry_run": True},
     audit=lambda done: counts(done),
     recorded_as=DISCARD,
 )
@@ -193,7 +213,7 @@ async def discard_one(service: ChangeService, caller: Caller, wanted: ChangeOne)
     """
     Discard one dead letter.
 
-    :raises DeliveryUnknown: there is none.
+    :raises DeliveryUnknown: no delivery of this event is kept.
     :raises WrongState: it is not a dead letter.
     """
     return discarded(await service.bulk.change_one(DISCARD, wanted))
@@ -203,6 +223,7 @@ async def discard_one(service: ChangeService, caller: Caller, wanted: ChangeOne)
     "deliveries.cancel",
     role=Role.OPERATE,
     route=Post("/deliveries/{event_id}/cancel"),
+    example={"event_id": "trigger_evt_01890a5d-ac96-774b-bcce-b302099a8057", "dry_run": True},
     audit=lambda done: counts(done),
     recorded_as=CANCEL,
 )
@@ -210,7 +231,7 @@ async def cancel_one(service: ChangeService, caller: Caller, wanted: ChangeOne) 
     """
     Cancel one delivery.
 
-    :raises DeliveryUnknown: there is none.
+    :raises DeliveryUnknown: no delivery of this event is kept.
     :raises WrongState: it has ended.
     """
     return cancelled(await service.bulk.change_one(CANCEL, wanted))

@@ -71,7 +71,7 @@ class Changer:
         """
         Run an operation on one delivery; ``dry_run``: only check that it could be done.
 
-        :raises DeliveryUnknown: there is none.
+        :raises DeliveryUnknown: no delivery of this event is kept.
         :raises WrongState: it is in a state in which that cannot be done; says which.
         """
         delivery = (await self.reader.whole(event_id)).delivery

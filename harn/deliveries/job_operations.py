@@ -77,51 +77,69 @@ class ChangeJob(Parameters, frozen=True, kw_only=True):
     job: Annotated[int, Meta(ge=1, description="The job's number.")]
 
 
-@operation("jobs.list", role=Role.READ, route=Get("/jobs"))
+@operation("jobs.list", role=Role.READ, route=Get("/jobs"), example={"limit": 10})
 async def list_jobs(bulk: Bulk, caller: Caller, wanted: ListJobs) -> JobList:
     """List jobs that replay, cancel or discard deliveries."""
     return JobList(jobs=tuple(map(describe_job, await bulk.store.list(wanted.limit))))
 
 
-@operation("jobs.show", role=Role.READ, route=Get("/jobs/{job}"))
+@operation("jobs.show", role=Role.READ, route=Get("/jobs/{job}"), example={"job": 1})
 async def show_job(bulk: Bulk, caller: Caller, wanted: ShowJob) -> JobDetail:
     """
     Show the progress of a job, and its items.
 
-    :raises RouteUnknown: there is none.
+    :raises RouteUnknown: there is no job of this number.
     """
     job = await bulk.runner.job(wanted.job)
     return describe_items(job, await bulk.store.items(job.job_id, wanted.after, wanted.limit), wanted.limit)
 
 
-@operation("jobs.pause", role=Role.OPERATE, route=Post("/jobs/{job}/pause"), audit=lambda job: {"paused": 1})
+@operation(
+    "jobs.pause",
+    role=Role.OPERATE,
+    route=Post("/jobs/{job}/pause"),
+    example={"job": 1},
+    audit=lambda job: {"paused": 1},
+)
 async def pause_job(bulk: Bulk, caller: Caller, wanted: ChangeJob) -> JobInfo:
     """
     Pause a job; it stays paused over restarts.
 
-    :raises RouteUnknown: there is none.
+    :raises RouteUnknown: there is no job of this number.
     :raises WrongState: it has ended.
     """
     return describe_job(await bulk.runner.change(wanted.job, JobState.PAUSED))
 
 
-@operation("jobs.resume", role=Role.OPERATE, route=Post("/jobs/{job}/resume"), audit=lambda job: {"resumed": 1})
+@operation(
+    "jobs.resume",
+    role=Role.OPERATE,
+    route=Post("/jobs/{job}/resume"),
+    example={"job": 1},
+    audit=lambda job: {"resumed": 1},
+)
 async def resume_job(bulk: Bulk, caller: Caller, wanted: ChangeJob) -> JobInfo:
     """
     Continue a paused job where it was.
 
-    :raises RouteUnknown: there is none.
+    :raises RouteUnknown: there is no job of this number.
     :raises WrongState: it has ended.
     """
     return describe_job(await bulk.runner.change(wanted.job, JobState.RUNNING))
 
 
-@operation("jobs.cancel", role=Role.OPERATE, route=Post("/jobs/{job}/cancel"), audit=lambda job: {"cancelled": 1})
+@operation(
+    "jobs.cancel",
+    role=Role.OPERATE,
+    route=Post("/jobs/{job}/cancel"),
+    example={"job": 1},
+    audit=lambda job: {"cancelled": 1},
+)
 async def cancel_job(bulk: Bulk, caller: Caller, wanted: ChangeJob) -> JobInfo:
     """
     End a job; its changes stay.
 
-    :raises RouteUnknown: there is none.
+    :raises RouteUnknown: there is no job of this number.
     :raises WrongState: it has ended.
     """
     return describe_job(await bulk.runner.change(wanted.job, JobState.CANCELLED))

@@ -159,7 +159,12 @@ def number_of(before: str) -> int | None:
     return int(before)
 
 
-@operation("deliveries.list", role=Role.READ, route=Get("/deliveries"))
+@operation(
+    "deliveries.list",
+    role=Role.READ,
+    route=Get("/deliveries"),
+    example={"state": "dead", "trigger": "gh", "since": "24h", "limit": 20},
+)
 async def list_deliveries(service: DeliveryService, caller: Caller, wanted: ListDeliveries) -> DeliveryList:
     """
     List deliveries, the newest first.
@@ -173,12 +178,17 @@ async def list_deliveries(service: DeliveryService, caller: Caller, wanted: List
     return describe_list(await service.reader.scan(selection, wanted.limit, before))
 
 
-@operation("deliveries.show", role=Role.READ, route=Get("/deliveries/{event_id}"))
+@operation(
+    "deliveries.show",
+    role=Role.READ,
+    route=Get("/deliveries/{event_id}"),
+    example={"event_id": "trigger_evt_01890a5d-ac96-774b-bcce-b302099a8057"},
+)
 async def show_delivery(service: DeliveryService, caller: Caller, wanted: ShowDelivery) -> DeliveryDetail:
     """
     Show one delivery: what happened to it in order, its attempts, and its event without secrets.
 
-    :raises DeliveryUnknown: there is none.
+    :raises DeliveryUnknown: no delivery of this event is kept.
     """
     whole = await service.reader.whole(wanted.event_id)
     shown: DeliveryDetail = await service.reader.in_thread(describe_whole, whole, service.known)
@@ -188,7 +198,7 @@ async def show_delivery(service: DeliveryService, caller: Caller, wanted: ShowDe
     return structs.replace(shown, otel_trace_id=trace.trace_id)
 
 
-@operation("dead_letters.list", role=Role.READ, route=Get("/dead-letters"))
+@operation("dead_letters.list", role=Role.READ, route=Get("/dead-letters"), example={"trigger": "gh"})
 async def list_dead_letters(service: DeliveryService, caller: Caller, wanted: ListDeadLetters) -> DeadLetters:
     """Count the dead letters by trigger, reason and class of error."""
     return describe_dead(await service.reader.lists.dead_groups(wanted.trigger or None))
@@ -296,19 +306,51 @@ def fixture_of(delivery: ListedDelivery, known: SecretSet) -> Fixture:
     return make_fixture(delivery.trigger_id, shown, body, redacted=shown != envelope or body != delivery.body)
 
 
-@operation("fixtures.export", role=Role.READ, route=Get("/fixtures/{event_id}"))
+@operation(
+    "fixtures.export",
+    role=Role.READ,
+    route=Get("/fixtures/{event_id}"),
+    example={"event_id": "trigger_evt_01890a5d-ac96-774b-bcce-b302099a8057"},
+)
 async def export_fixture(service: DeliveryService, caller: Caller, wanted: ShowDelivery) -> Exported:
     """
     Export the event of a delivery as a fixture, secrets and signatures redacted.
 
-    :raises DeliveryUnknown: there is none.
+    :raises DeliveryUnknown: no delivery of this event is kept.
     """
     whole = await service.reader.whole(wanted.event_id)
     fixture: Fixture = await service.reader.in_thread(fixture_of, whole.delivery, service.known)
     return Exported(fixture=fixture_document(fixture))
 
 
-@operation("fixtures.import", role=Role.OPERATE, route=Post("/fixtures"), audit=lambda done: {"imported": 1})
+FIXTURE = {
+    "format": "harn-fixture/1",
+    "trigger_id": "gh",
+    "envelope": {
+        "id": "trigger_evt_01890a5d-ac96-774b-bcce-b302099a8057",
+        "provider": "github",
+        "kind": "issues.opened",
+        "received_at": "2026-11-20T09:14:03.000Z",
+        "dedupe_key": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+        "trace_id": "trace_01890a5d-ac96-774b-bcce-b302099a8058",
+        "headers": {"x-github-event": "issues"},
+        "signature_status": {"state": "verified"},
+        "payload": {"event": "issues.opened"},
+        "lifted": {"action": ["action"]},
+        "body_format": "json",
+    },
+    "body": '{"action": "opened"}',
+}
+"""An example."""
+
+
+@operation(
+    "fixtures.import",
+    role=Role.OPERATE,
+    route=Post("/fixtures"),
+    example={"fixture": FIXTURE, "trigger": "gh"},
+    audit=lambda done: {"imported": 1},
+)
 async def import_fixture(importer: FixtureImporter, caller: Caller, wanted: ImportFixture) -> Imported:
     """
     Accept a fixture as a new delivery of the newest version of its trigger.

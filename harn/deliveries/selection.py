@@ -327,7 +327,7 @@ class DeliveryReader:
         """
         Return the delivery of an event.
 
-        :raises DeliveryUnknown: there is none.
+        :raises DeliveryUnknown: no delivery of this event is kept.
         """
         found = only(event_id, await self.lists.whole(event_id))
         return evolve(found, delivery=as_held(found.delivery, self.gates.holds(self.wall.seconds())))
@@ -336,7 +336,7 @@ class DeliveryReader:
         """
         Return the number of an event's delivery, from which a list goes on.
 
-        :raises DeliveryUnknown: there is none.
+        :raises DeliveryUnknown: no delivery of this event is kept.
         """
         found = await self.lists.place(event_id)
         if found is None:
@@ -348,7 +348,7 @@ def only(event_id: str, found: Sequence[WholeDelivery]) -> WholeDelivery:
     """
     Return the delivery of an event out of those that were found.
 
-    :raises DeliveryUnknown: there is none.
+    :raises DeliveryUnknown: no delivery of this event is kept.
     """
     if not found:
         raise unknown(event_id)

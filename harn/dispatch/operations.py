@@ -54,7 +54,13 @@ class Fired(Result, frozen=True, kw_only=True):
     error: str | UnsetType | None = UNSET
 
 
-@operation("fire", role=Role.OPERATE, route=Post("/fire/{trigger}"), audit=lambda done: {"fired": 1})
+@operation(
+    "fire",
+    role=Role.OPERATE,
+    route=Post("/fire/{trigger}"),
+    example={"trigger": "gh", "kind": "issues.opened", "payload": {"action": "opened"}},
+    audit=lambda done: {"fired": 1},
+)
 async def fire(events: SyntheticEvents, caller: Caller, wanted: Fire) -> Fired:
     """
     Send a synthetic event to a trigger, and return the outcome.
@@ -189,7 +195,13 @@ def parse_rate(text: str) -> float:
     return found
 
 
-@operation("triggers.pause", role=Role.OPERATE, route=Post("/triggers/{trigger}/pause"), audit=lambda _: {"paused": 1})
+@operation(
+    "triggers.pause",
+    role=Role.OPERATE,
+    route=Post("/triggers/{trigger}/pause"),
+    example={"trigger": "gh", "for": "1h"},
+    audit=lambda _: {"paused": 1},
+)
 async def pause_trigger(pauses: Pauses, caller: Caller, wanted: PauseTrigger) -> Paused:
     """
     Pause a trigger: its events are accepted and kept, and none begins. What runs goes on.
@@ -199,7 +211,7 @@ async def pause_trigger(pauses: Pauses, caller: Caller, wanted: PauseTrigger) ->
     return await _pause(pauses, caller, wanted.trigger, wanted.duration)
 
 
-@operation("pause", role=Role.OPERATE, route=Post("/pause"), audit=lambda _: {"paused": 1})
+@operation("pause", role=Role.OPERATE, route=Post("/pause"), example={"for": "10m"}, audit=lambda _: {"paused": 1})
 async def pause_server(pauses: Pauses, caller: Caller, wanted: PauseServer) -> Paused:
     """Pause every trigger of the server: events are accepted and kept, and none begins. What runs goes on."""
     return await _pause(pauses, caller, None, wanted.duration)
@@ -209,6 +221,7 @@ async def pause_server(pauses: Pauses, caller: Caller, wanted: PauseServer) -> P
     "triggers.resume",
     role=Role.OPERATE,
     route=Post("/triggers/{trigger}/resume"),
+    example={"trigger": "gh", "rate": "10/s"},
     audit=lambda done: {"resumed": int(done.was_paused)},
 )
 async def resume_trigger(pauses: Pauses, caller: Caller, wanted: ResumeTrigger) -> Resumed:
@@ -220,7 +233,13 @@ async def resume_trigger(pauses: Pauses, caller: Caller, wanted: ResumeTrigger) 
     return await _resume(pauses, wanted.trigger, wanted.rate)
 
 
-@operation("resume", role=Role.OPERATE, route=Post("/resume"), audit=lambda done: {"resumed": int(done.was_paused)})
+@operation(
+    "resume",
+    role=Role.OPERATE,
+    route=Post("/resume"),
+    example={"rate": "10/s"},
+    audit=lambda done: {"resumed": int(done.was_paused)},
+)
 async def resume_server(pauses: Pauses, caller: Caller, wanted: ResumeServer) -> Resumed:
     """Resume the server after it was paused; triggers that are paused themselves stay so."""
     return await _resume(pauses, None, wanted.rate)

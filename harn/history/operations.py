@@ -199,14 +199,19 @@ class DiffGenerations(Parameters, frozen=True, kw_only=True):
     )
 
 
-@operation("generations.list", role=Role.READ, route=Get("/generations"))
+@operation("generations.list", role=Role.READ, route=Get("/generations"), example={"limit": 10})
 async def list_generations(service: HistoryService, caller: Caller, wanted: ListGenerations) -> GenerationList:
     """List the generations that served, the newest first."""
     records = await service.store.history(wanted.limit)
     return GenerationList(generations=describe_history(records, service.coordinator.generation))
 
 
-@operation("generations.show", role=Role.READ, route=Get("/generations/{generation}"))
+@operation(
+    "generations.show",
+    role=Role.READ,
+    route=Get("/generations/{generation}"),
+    example={"generation": 1, "sources": True},
+)
 async def show_generation(service: HistoryService, caller: Caller, wanted: ShowGeneration) -> GenerationContent:
     """
     Show one generation with its manifest and its modules.
@@ -221,7 +226,7 @@ async def show_generation(service: HistoryService, caller: Caller, wanted: ShowG
     return found
 
 
-@operation("generations.diff", role=Role.READ, route=Get("/diff"))
+@operation("generations.diff", role=Role.READ, route=Get("/diff"), example={"from": 1})
 async def diff_generations(service: HistoryService, caller: Caller, wanted: DiffGenerations) -> GenerationDiff:
     """
     Show the differences between two generations.

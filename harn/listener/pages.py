@@ -9,9 +9,10 @@ from twisted.python.failure import Failure
 
 from harn.errors import HarnError, PayloadInvalid, Refused
 from harn.listener.place import READ_METHODS, Place
-from harn.listener.problems import Response, Status, problem
+from harn.listener.problems import Response, problem
 from harn.listener.request import HarnRequest
 from harn.observability.metrics import CONTENT_TYPE, Metrics
+from harn.operations.statuses import Status
 from harn.server import Readiness
 from harn.waiting import InThread
 

@@ -19,7 +19,8 @@ from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
 from harn.errors import BodyTimedOut, Refused, Saturated, ShuttingDown
-from harn.listener.problems import Response, Status, problem, problem_of
+from harn.listener.problems import Response, problem, problem_of
+from harn.operations.statuses import Status
 
 
 @frozen(kw_only=True)

@@ -10,7 +10,6 @@ import msgspec
 from attrs import frozen
 from twisted.web.http import RESPONSES
 
-from harn import errors
 from harn.connectors.fetching import NotFetched
 from harn.errors import (
     ClaimTaken,
@@ -23,56 +22,15 @@ from harn.errors import (
     ShuttingDown,
 )
 from harn.listener.codings import ACCEPTED
+from harn.operations import statuses
+from harn.operations.statuses import INTERNAL, STATUSES, Status
 
-
-@frozen
-class Status:
-    """A status code, and the ``title`` of its problem document."""
-
-    code: int
-    title: str
-
-
-_TABLE: dict[type[BaseException], Status] = {
-    errors.CredentialsRejected: Status(401, "Unauthorized"),
-    errors.SignatureMissing: Status(401, "Signature missing"),
-    errors.SignatureMismatch: Status(401, "Signature wrong"),
-    errors.SignatureStale: Status(401, "Signature out of its time window"),
-    errors.SignatureReplayed: Status(401, "Signature used before"),
-    errors.PayloadInvalid: Status(400, "Bad request"),
-    errors.MessageMalformed: Status(400, "Bad request"),
-    errors.MediaTypeUnsupported: Status(415, "Unsupported media type"),
-    errors.OriginRefused: Status(403, "Origin not allowed"),
-    errors.AddressRefused: Status(403, "Address not allowed"),
-    errors.NotPermitted: Status(403, "Not permitted"),
-    errors.RouteUnknown: Status(404, "Not found"),
-    errors.MethodNotAllowed: Status(405, "Method not allowed"),
-    errors.BodyTimedOut: Status(408, "Request timed out"),
-    errors.NothingPending: Status(409, "Nothing pending"),
-    errors.BackupRefused: Status(409, "Backup refused"),
-    errors.BackupFailed: Status(500, "Backup failed"),
-    errors.PreconditionFailed: Status(412, "Precondition failed"),
-    errors.BodyTooLarge: Status(413, "Body too large"),
-    errors.TargetTooLong: Status(414, "URI too long"),
-    errors.HeadersTooLarge: Status(431, "Request header fields too large"),
-    errors.RateExceeded: Status(429, "Rate exceeded"),
-    errors.CodingUnsupported: Status(501, "Transfer coding not supported"),
-    errors.Saturated: Status(503, "Saturated"),
-    NotFetched: Status(503, "Not fetched yet"),
-    errors.ShuttingDown: Status(503, "Shutting down"),
-    errors.EventLogUnavailable: Status(503, "Event log unavailable"),
-    errors.ClaimTaken: Status(401, "Signature used before"),
-}
-
-INTERNAL = Status(500, "Internal error")
+_TABLE = {**STATUSES, NotFetched: Status(503, "Not fetched yet")}
 
 
 def status_of(kind: type[BaseException]) -> Status:
-    """Return the status of an error class: that of the nearest class above it in the table, else 500."""
-    for ancestor in kind.__mro__:
-        if ancestor in _TABLE:
-            return _TABLE[ancestor]
-    return INTERNAL
+    """Return the status of an error class; see `harn.operations.statuses`."""
+    return statuses.status_of(kind, _TABLE)
 
 
 def reason_of(code: int) -> str:

@@ -18,6 +18,7 @@ import harn
 from harn.errors import PayloadInvalid
 from harn.operations.model import Caller, Get, Operation, Result, Role, operation
 from harn.operations.parameters import In, Parameter, Parameters, given, schema_of_written
+from harn.operations.statuses import status_of
 
 _AS_TEXT = frozenset((In.PATH, In.QUERY, In.HEADER))
 """Places of a request whose values are texts; a body has JSON."""
@@ -177,10 +178,11 @@ JSON, PROBLEM = "application/json", "application/problem+json"
 EVERYWHERE = {
     400: "A parameter is wrong, missing or unknown; says what it must be.",
     401: "There are no credentials, or wrong ones.",
-    403: "The role of the credentials does not allow it.",
+    431: "The headers are too large.",
     503: "The server cannot do it now; Retry-After says when to ask again.",
 }
 """Problems that every operation may answer with, by status."""
+FOREIGN = "A page of another site sent it, or Host is not a name of this server."
 OF_BODIES = {408: "The body did not come in time.", 413: "The body is too large."}
 """Problems of a POST."""
 _REF = "#/components/schemas/{name}"
@@ -269,7 +271,9 @@ def _entry(operation: Operation[Any, Any, Any], fields: dict[str, Any]) -> dict[
         "tags": [operation.name.partition(".")[0]],
         "x-role": operation.role.value,
         "x-audited": operation.audit is not None,
-        "parameters": [_parameter(each, fields) for each in operation.fields if each.place is not In.BODY],
+        "parameters": [
+            _parameter(each, fields, operation.example) for each in operation.fields if each.place is not In.BODY
+        ],
         "responses": _responses(operation),
     }
     if in_body:
@@ -279,37 +283,68 @@ def _entry(operation: Operation[Any, Any, Any], fields: dict[str, Any]) -> dict[
             "required": [each.key for each in in_body if each.is_required],
         }
         required = any(each.is_required for each in in_body)
-        entry["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
+        content: dict[str, Any] = {"schema": schema}
+        example = {each.key: operation.example[each.member] for each in in_body if each.member in operation.example}
+        if example:
+            content["example"] = example
+        entry["requestBody"] = {"required": required, "content": {"application/json": content}}
     return entry
 
 
-def _responses(operation: Operation[Any, Any, Any]) -> dict[str, Any]:
-    """Return the answers by status; any other status comes with a problem, too."""
-    problems = {**EVERYWHERE}
+def problems_of(operation: Operation[Any, Any, Any]) -> dict[int, str]:
+    """Return the problems that an operation may answer with, by status, each with its meaning; there are no others."""
+    found = dict(EVERYWHERE)
+    needed = operation.role
+    found[403] = (
+        FOREIGN if needed is Role.READ else f"The role of the credentials is not {_covering(needed)}. {FOREIGN}"
+    )
     if operation.route.method == "POST":
-        problems |= OF_BODIES
-    if operation.route.in_path:
-        problems[404] = "There is none of that name or number."
+        found |= OF_BODIES
+    if any(each.place in (In.PATH, In.QUERY) for each in operation.fields):
+        found[414] = "The path with its query is too long."
     if any(each.key == "If-Match" for each in operation.fields):
-        problems[412] = "Another generation is live than If-Match names."
-    found = {status: _answer(about, PROBLEM, Problem) for status, about in problems.items()}
+        found[412] = "Another generation is live than If-Match names."
+    for status, whys in _raised(operation).items():
+        found[status] = " ".join(([found[status]] if status in EVERYWHERE else []) + whys)
+    if operation.route.in_path:
+        found.setdefault(404, "There is none of that name or number.")
+    return dict(sorted(found.items()))
+
+
+def _covering(needed: Role) -> str:
+    return " or ".join(f"`{role.value}`" for role in Role if role.covers(needed))
+
+
+def _raised(operation: Operation[Any, Any, Any]) -> dict[int, list[str]]:
+    """Return when an operation raises which of its own errors, by their statuses."""
+    found: dict[int, list[str]] = {}
+    for each in operation.raises:
+        whys = found.setdefault(status_of(each.kind).code, [])
+        if each.why not in whys:
+            whys.append(each.why)
+    return found
+
+
+def _responses(operation: Operation[Any, Any, Any]) -> dict[str, Any]:
+    """Return all answers by status."""
+    found = {status: _answer(about, PROBLEM, Problem) for status, about in problems_of(operation).items()}
     for status, about in operation.also.items():
         found[status] = _answer(about, JSON, operation.result)
         found[status]["content"] |= _answer(about, PROBLEM, Problem)["content"]
-    answers = {str(status): found[status] for status in sorted(found)}
-    ok = _answer("The result.", JSON, operation.result)
-    return {"200": ok, **answers, "default": _answer("Another problem.", PROBLEM, Problem)}
+    found[200] = _answer("The result.", JSON, operation.result)
+    return {str(status): found[status] for status in sorted(found)}
 
 
-def _parameter(parameter: Parameter, fields: dict[str, Any]) -> dict[str, Any]:
+def _parameter(parameter: Parameter, fields: dict[str, Any], example: Mapping[str, Any]) -> dict[str, Any]:
     schema = _without_null({name: value for name, value in fields[parameter.member].items() if name != "description"})
-    return {
+    entry = {
         "name": parameter.key,
         "in": parameter.place.value,
         "required": parameter.is_required,
         "description": parameter.description,
         "schema": schema,
     }
+    return {**entry, "example": example[parameter.member]} if parameter.member in example else entry
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, get_ty
 from attrs import field, frozen
 from msgspec import Struct
 
+from harn import errors
 from harn.operations.parameters import Parameter, Parameters, parameters_of
 
 _IN_PATH = re.compile(r"\{(\w+)\}")
+_RAISES = re.compile(r"^\s*:raises (?P<names>[\w, ]+): (?P<why>.+?)(?=^\s*:|\Z)", re.MULTILINE | re.DOTALL)
 
 
 class Role(Enum):
@@ -103,6 +105,14 @@ Run = Callable[[S, Caller, P], Awaitable[Any]]
 
 
 @frozen(kw_only=True)
+class Raised:
+    """An error that an operation raises, and when it does: a sentence."""
+
+    kind: type[BaseException]
+    why: str
+
+
+@frozen(kw_only=True)
 class Operation(Generic[S, P, R]):
     """
     One operation of a service of type ``S``.
@@ -110,7 +120,8 @@ class Operation(Generic[S, P, R]):
     :ivar audit: of one that changes something: returns from its result how much it changed.
     :ivar also: further statuses with which its result is answered, and the meaning of each.
     :ivar recorded_as: what audit records call it.
-    :ivar summary: one sentence about it.
+    :ivar summary: one sentence about it. ``raises``: the errors beside those that any operation may raise.
+    :ivar example: parameters of a call, by `Parameter.member`, as they stand in a request.
     """
 
     name: str
@@ -123,6 +134,8 @@ class Operation(Generic[S, P, R]):
     also: Mapping[int, str] = field(factory=dict, repr=False)
     recorded_as: str
     summary: str = ""
+    raises: tuple[Raised, ...] = field(default=(), repr=False)
+    example: Mapping[str, Any] = field(factory=dict, repr=False)
     fields: tuple[Parameter, ...] = field(repr=False)
 
 
@@ -141,16 +154,17 @@ def operation(
     audit: Audited | None = None,
     recorded_as: str | None = None,
     also: Mapping[int, str] = MappingProxyType({}),
+    example: Mapping[str, Any] = MappingProxyType({}),
 ) -> Declare:
     """
     Declare the decorated coroutine function as an operation.
 
     It takes a service, the caller and its parameters; the types of parameters and result are read from its signature,
-    its summary from its docstring. It may raise any `harn.errors.Refused`, or `harn.errors.EventLogUnavailable`.
+    its summary and what it raises, each a class of `harn.errors`, from its docstring.
 
     :param name: for example ``drains.cancel``.
     :param audit: of one that changes something: see `Operation`; so is ``recorded_as``, which is its name if None, and
-        ``also``, of one that returns a `Reply` with another status than 200.
+        ``also``, of one that returns a `Reply` with another status than 200, and ``example``.
     """
 
     def declare(run: Run[S, P]) -> Operation[S, P, Any]:
@@ -166,10 +180,22 @@ def operation(
             also=also,
             recorded_as=recorded_as or name,
             summary=(run.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+            raises=_raised_by(run.__doc__ or ""),
+            example=example,
             fields=parameters_of(parameters, route.method, route.in_path),
         )
 
     return declare
+
+
+def _raised_by(docstring: str) -> tuple[Raised, ...]:
+    """Return the errors that the docstring of an operation names in its ``:raises`` fields."""
+    found = []
+    for match in _RAISES.finditer(docstring):
+        why = " ".join(match["why"].split()).rstrip(".")
+        sentence = f"{why[:1].upper()}{why[1:]}."
+        found += [Raised(kind=getattr(errors, name.strip()), why=sentence) for name in match["names"].split(",")]
+    return tuple(found)
 
 
 def _signature(run: Run[Any, Any]) -> tuple[Any, Any]:

@@ -273,7 +273,12 @@ async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -
     )
 
 
-@operation("events.read", role=Role.READ, route=Get("/events/{topic}"))
+@operation(
+    "events.read",
+    role=Role.READ,
+    route=Get("/events/{topic}"),
+    example={"topic": "trigger.outbox", "after": 0, "limit": 100},
+)
 async def read_events(server: ServerService, caller: Caller, wanted: ReadEvents) -> RecordPage:
     """
     Read the records of a topic. A secret that a sender has brought is shown to an admin alone.
@@ -288,7 +293,13 @@ async def read_events(server: ServerService, caller: Caller, wanted: ReadEvents)
     return RecordPage(topic=wanted.topic, records=shown, latest=latest)
 
 
-@operation("recover", role=Role.OPERATE, route=Post("/recover"), audit=lambda done: {"recovered": done.recovered})
+@operation(
+    "recover",
+    role=Role.OPERATE,
+    route=Post("/recover"),
+    example={"envelope_age": "1h", "dry_run": True},
+    audit=lambda done: {"recovered": done.recovered},
+)
 async def recover(server: ServerService, caller: Caller, wanted: Recover) -> Recovered:
     """Take over the deliveries that an earlier server left unfinished, or only list them."""
     return await server.recovery.on_request(wanted.envelope_age, dry_run=wanted.dry_run)

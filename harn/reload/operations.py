@@ -1,6 +1,4 @@
-"""
-Operations on generations (reload, plan, roll back, show the live one) and on draining versions (list, move, cancel).
-"""
+"""Operations on generations (reload, plan, roll back, show the live one) and draining versions (list, move, cancel)."""
 
 from __future__ import annotations
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from harn.store.deliveries import IDeliveries
     from harn.triggers.interfaces import IVersionDeliveries
     from harn.triggers.registry import Registry
-
 
 DEFAULT_SOURCE, ROLLBACK_SOURCE = "admin_api", "rollback"
 DEFAULT_MINIMUM = 20
@@ -114,8 +111,7 @@ class Rollback(Parameters, frozen=True, kw_only=True):
     """Which generation to roll back to."""
 
     generation: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Its number; the previous one with other content if left out."),
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Its number; the last with other content if left out.")
     ] = None
     source: Source = None
     dry_run: DryRun = False
@@ -131,6 +127,7 @@ class ShowLive(Parameters, frozen=True, kw_only=True):
     "reload",
     role=Role.OPERATE,
     route=Post("/reload"),
+    example={"source": "deploy"},
     audit=lambda done: {"generation": done.generation},
     also=REPORTED,
 )
@@ -144,7 +141,7 @@ async def reload(reloader: IReloader, caller: Caller, wanted: Reload) -> Reply[R
     return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=wanted.dry_run))
 
 
-@operation("plan", role=Role.READ, route=Post("/plan"), also=REPORTED)
+@operation("plan", role=Role.READ, route=Post("/plan"), example={"replay": 100}, also=REPORTED)
 async def plan(reloader: IReloader, caller: Caller, wanted: PlanReload) -> Reply[ReloadResult]:
     """Return the changes that a reload would make, in every detail, and make none."""
     return await _carry_out(reloader, request_of(reloader, caller, wanted, dry_run=True))
@@ -154,6 +151,7 @@ async def plan(reloader: IReloader, caller: Caller, wanted: PlanReload) -> Reply
     "rollback",
     role=Role.OPERATE,
     route=Post("/rollback"),
+    example={"generation": 1, "dry_run": True},
     audit=lambda done: {"generation": done.generation},
     also=REPORTED,
 )
@@ -325,18 +323,18 @@ async def list_drains(service: DrainService, caller: Caller, wanted: ListDrains)
     now = service.wall.seconds()
     draining = service.drains.describe()
     loads = service.dispatcher.workload([each.binding for each in draining])
-    return DrainList(
-        drains=tuple(
-            describe_draining(each, now, loads[each.binding], _waiting(service, each), oldest.get(each.version))
-            for each in draining
-        )
+    drains = (
+        describe_draining(each, now, loads[each.binding], _waiting(service, each), oldest.get(each.version))
+        for each in draining
     )
+    return DrainList(drains=tuple(drains))
 
 
 @operation(
     "drains.cancel",
     role=Role.OPERATE,
     route=Post("/drains/cancel"),
+    example={"binding": "gh@v1"},
     audit=lambda done: {"cancelled": done.cancelled},
 )
 async def cancel_drain(service: DrainService, caller: Caller, wanted: DrainOf) -> DrainCancelled:
@@ -349,7 +347,13 @@ async def cancel_drain(service: DrainService, caller: Caller, wanted: DrainOf) -
     return DrainCancelled(binding=binding.key, cancelled=await service.dispatcher.cancel(binding))
 
 
-@operation("drains.move", role=Role.OPERATE, route=Post("/drains/move"), audit=lambda done: {"moved": done.moved})
+@operation(
+    "drains.move",
+    role=Role.OPERATE,
+    route=Post("/drains/move"),
+    example={"binding": "gh@v1"},
+    audit=lambda done: {"moved": done.moved},
+)
 async def move_drain(service: DrainService, caller: Caller, wanted: DrainOf) -> DrainMoved:
     """
     Move the deliveries that a draining version has not begun to the newest version, as its deadline would.
@@ -371,6 +375,7 @@ def describe_draining(
 ) -> Drain:
     """Return the result for a draining version; ``oldest`` is its unfinished delivery that was accepted first."""
     binding = draining.binding
+    event = None if oldest is None else OldestEvent(event_id=oldest.event_id, received_at=rfc3339(oldest.received_at))
     return Drain(
         binding=binding.key,
         trigger_id=binding.id,
@@ -384,9 +389,7 @@ def describe_draining(
         queued=load.queued,
         waiting=waiting,
         moved=binding.is_closed,
-        oldest_event=None
-        if oldest is None
-        else OldestEvent(event_id=oldest.event_id, received_at=rfc3339(oldest.received_at)),
+        oldest_event=event,
     )
 
 

@@ -53,7 +53,9 @@ class RampList(Result, frozen=True, kw_only=True):
     ramps: tuple[RampInfo, ...]
 
 
-@operation("confirm", role=Role.OPERATE, route=Post("/confirm"), audit=lambda done: {"confirmed": 1})
+@operation(
+    "confirm", role=Role.OPERATE, route=Post("/confirm"), example={"generation": 2}, audit=lambda done: {"confirmed": 1}
+)
 async def confirm_generation(service: RolloutService, caller: Caller, wanted: Confirm) -> Confirmed:
     """
     Confirm the live generation, which ends its probation: it is not rolled back automatically any more.
@@ -80,6 +82,7 @@ async def list_ramps(service: RolloutService, caller: Caller, wanted: ListRamps)
     "ramps.finish",
     role=Role.OPERATE,
     route=Post("/ramps/finish"),
+    example={"trigger": "gh"},
     audit=lambda done: {"finished": len(done.ramps)},
 )
 async def finish_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -> RampList:
@@ -93,7 +96,11 @@ async def finish_ramps(service: RolloutService, caller: Caller, wanted: RampOf) 
 
 
 @operation(
-    "ramps.abort", role=Role.OPERATE, route=Post("/ramps/abort"), audit=lambda done: {"aborted": len(done.ramps)}
+    "ramps.abort",
+    role=Role.OPERATE,
+    route=Post("/ramps/abort"),
+    example={"trigger": "gh"},
+    audit=lambda done: {"aborted": len(done.ramps)},
 )
 async def abort_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -> RampList:
     """

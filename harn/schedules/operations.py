@@ -94,7 +94,7 @@ class TimedTriggers:
         return {trigger_id: at for trigger_id, at in found.items() if at is not None}
 
 
-@operation("schedule.list", role=Role.READ, route=Get("/schedule"))
+@operation("schedule.list", role=Role.READ, route=Get("/schedule"), example={"limit": 10})
 async def list_schedule(triggers: TimedTriggers, caller: Caller, wanted: ListSchedule) -> ScheduleList:
     """
     List the next firings of all triggers with a schedule, in order.

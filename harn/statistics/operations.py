@@ -87,7 +87,7 @@ class Stats(Result, frozen=True, kw_only=True):
     triggers: tuple[TriggerStats, ...]
 
 
-@operation("stats", role=Role.READ, route=Get("/stats"))
+@operation("stats", role=Role.READ, route=Get("/stats"), example={"window": "1h", "trigger": "gh"})
 async def show_stats(statistics: StatisticsService, caller: Caller, wanted: ShowStats) -> Stats:
     """
     Show rates and percentiles of each trigger and handler within a window of time.

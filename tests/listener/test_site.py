@@ -10,7 +10,8 @@ from zope.interface.verify import verifyObject
 
 from harn import errors
 from harn.listener.pages import make_pages
-from harn.listener.problems import Status, problem, problem_of, shown, status_of
+from harn.listener.problems import problem, problem_of, shown, status_of
+from harn.operations.statuses import Status
 from harn.reload.interfaces import IRouteTable
 from harn.server import Readiness
 from harn.testing.clients import request_bytes

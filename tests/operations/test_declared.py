@@ -6,8 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.cli.operations import OPERATIONS
 from harn.dispatch.operations import Fire, fire
-from harn.errors import PayloadInvalid
+from harn.errors import BackupFailed, PayloadInvalid
 from harn.history.operations import (
     DiffGenerations,
     ListGenerations,
@@ -16,9 +17,10 @@ from harn.history.operations import (
     list_generations,
     show_generation,
 )
-from harn.operations.http import Arguments, read_parameters
+from harn.operations.http import Arguments, read_object, read_parameters
 from harn.operations.model import Operation
 from harn.operations.parameters import Duration, Parameters
+from harn.operations.statuses import INTERNAL, status_of
 from harn.orchestrator.operations import ReadEvents, Recover, read_events, recover
 from harn.reload.operations import DrainOf, ListDrains, cancel_drain, list_drains, move_drain
 from harn.rollout.operations import Confirm, RampOf, abort_ramps, confirm_generation, finish_ramps
@@ -32,6 +34,25 @@ def read(asked: Asked) -> Parameters:
     operation, path, query, body = asked
     found: Parameters = read_parameters(operation, Arguments(path=path, query=query, body=body))
     return found
+
+
+class DeclarationTests(SynchronousTestCase):
+    """What is declared of every operation of a server."""
+
+    def test_examples(self) -> None:
+        """Each operation that has parameters has an example, which is what it can read."""
+        for each in OPERATIONS:
+            self.assertEqual(bool(each.example), bool(each.fields), each.name)
+            read_object(each, each.example)
+
+    def test_raised(self) -> None:
+        """Each error that the docstring of an operation names is one of a status of its own."""
+        for each in OPERATIONS:
+            named = (each.run.__doc__ or "").count(":raises ")
+            self.assertGreaterEqual(len(each.raises), named, each.name)
+            for raised in each.raises:
+                self.assertRegex(raised.why, r"^[A-Z].*[^.]\.$")
+                self.assertTrue(status_of(raised.kind) is not INTERNAL or raised.kind is BackupFailed, each.name)
 
 
 class ArgumentTests(SynchronousTestCase):

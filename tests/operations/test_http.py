@@ -54,12 +54,22 @@ class Moved(Result, frozen=True, kw_only=True):
     moved: int
 
 
-@operation("books.move", role=Role.OPERATE, route=Post("/shelves/{shelf}/move"), also={409: "The book is lent."})
+@operation(
+    "books.move",
+    role=Role.OPERATE,
+    route=Post("/shelves/{shelf}/move"),
+    also={409: "The book is lent."},
+    example={"shelf": "a", "book": "b", "dry_run": True},
+)
 async def move(shelves: Any, caller: Caller, wanted: Move) -> Moved:
     """
     Move books.
 
     More about it.
+
+    :raises RouteUnknown, DeliveryUnknown: there is no such shelf,
+        or no such book.
+    :raises BackupFailed: it falls
     """
     return Moved(moved=1)
 
@@ -252,13 +262,24 @@ class DocumentTests(SynchronousTestCase):
     def test_statuses(self) -> None:
         """Each answer has its status; a result that comes with another than 200 is declared with its operation."""
         answers = self.document["paths"]["/admin/shelves/{shelf}/move"]["post"]["responses"]
+        self.assertEqual(" ".join(sorted(answers)), "200 400 401 403 404 408 409 412 413 414 431 500 503")
         self.assertEqual(
-            set(answers), {*["200", "400", "401", "403", "404", "408", "409", "412", "413", "503"], "default"}
+            [answers[status]["description"] for status in ("404", "500")],
+            ["There is no such shelf, or no such book.", "It falls."],
         )
+        self.assertIn("not `operate` or `admin`", answers["403"]["description"])
         self.assertEqual(set(answers["409"]["content"]), {"application/json", "application/problem+json"})
         self.assertEqual(set(answers["404"]["content"]), {"application/problem+json"})
         [look] = self.document["paths"]["/admin/books"].values()
-        self.assertEqual(set(look["responses"]), {"200", "400", "401", "403", "503", "default"})
+        self.assertEqual(set(look["responses"]), {"200", "400", "401", "403", "414", "431", "503"})
+        self.assertNotIn("role", look["responses"]["403"]["description"])
+
+    def test_examples(self) -> None:
+        """What an example gives stands with each parameter of its request, and with its body."""
+        entry = self.document["paths"]["/admin/shelves/{shelf}/move"]["post"]
+        found = {each["name"]: each["example"] for each in entry["parameters"] if "example" in each}
+        self.assertEqual(found, {"shelf": "a", "dry_run": True})
+        self.assertEqual(entry["requestBody"]["content"]["application/json"]["example"], {"book": "b"})
 
     def test_references(self) -> None:
         """Whatever is referred to is there: results, and the problem document."""
