@@ -25,8 +25,9 @@ RANDOM = 0x02
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
-_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
-_MEMBER = re.compile(r"([a-z0-9][a-z0-9_\-*/@]{0,255})=[ -+\--<>-~]{0,255}[!-+\--<>-~]", re.ASCII)
+# Compiled at first use, by `re` itself: interpreters import this when they start, and most see no trace.
+_TRACEPARENT = r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+_MEMBER = r"([a-z0-9][a-z0-9_\-*/@]{0,255})=[ -+\--<>-~]{0,255}[!-+\--<>-~]"
 MOST_MEMBERS = 32
 LONGEST_STATE = 512
 """Characters of a ``tracestate`` that are passed on; the standard asks for so many at least (3.3.1.5)."""
@@ -87,7 +88,7 @@ def parse_traceparent(text: str, tracestate: str = "") -> TraceContext:
     A later version is read as far as version 00 goes, as the standard asks for (2.2, 3.2.4). Of the flags, those
     that are known are kept.
     """
-    match = _TRACEPARENT.fullmatch(text)
+    match = re.fullmatch(_TRACEPARENT, text, re.DOTALL)
     if match is None:
         return NO_TRACE
     version, trace_id, span_id, flags, more = match.groups()
@@ -107,7 +108,7 @@ def parse_tracestate(text: str) -> str:
         member = each.strip(" \t")
         if not member:
             continue
-        match = _MEMBER.fullmatch(member)
+        match = re.fullmatch(_MEMBER, member)
         if match is None or match[1] in members or len(members) == MOST_MEMBERS:
             return ""
         members[match[1]] = member

@@ -7,6 +7,7 @@ All of it runs in a sender's thread; there the SDK is imported, which takes a wh
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -51,25 +52,32 @@ class Target:
         """Return the description of this server; the SDK adds what ``OTEL_RESOURCE_ATTRIBUTES`` says."""
         from opentelemetry.sdk.resources import Resource
 
-        attributes = {"service.version": harn.__version__}
+        attributes = {"service.version": harn.__version__, "host.name": platform.node()}
         if self.service_name is not None:
             attributes["service.name"] = self.service_name
         return Resource.create(attributes)
 
 
 class FirstWords(logging.Handler):
-    """Keeps the first message of an exporter's log, which says why a batch failed; it is written nowhere else."""
+    """
+    Keeps the first message of an exporter's log, which says why a batch failed.
 
-    def __init__(self, logger: str) -> None:
+    Nothing of the SDK's log is written anywhere: it quotes what it cannot read, such as headers with tokens.
+
+    :param module: of the exporter whose messages are kept.
+    """
+
+    def __init__(self, module: str) -> None:
         super().__init__(logging.WARNING)
         self.text = ""
-        self._logger = logging.getLogger(logger)
+        self._module = module
+        self._logger = logging.getLogger("opentelemetry")
         self._logger.addHandler(self)
         self._logger.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message, unless one is kept."""
-        if not self.text:
+        """Keep a message of the exporter, unless one is kept."""
+        if record.name == self._module and not self.text:
             said = " ".join(record.getMessage().split())
             self.text = said if len(said) <= LONGEST_REASON else said[:LONGEST_REASON] + "..."
 
@@ -98,12 +106,12 @@ class OtlpExporter:
         """See `harn.traces.sending.Exporter`."""
         if self._is_closed:
             return "the server ends"
-        if self._exporter is None:
-            self._exporter = self._make()
         words = self._words
         if words is None:
             words = self._words = FirstWords(self.module)
         words.text = ""
+        if self._exporter is None:
+            self._exporter = self._make()
         return None if self._send(items) else words.text or "the collector gave no answer"
 
     def close(self) -> None:

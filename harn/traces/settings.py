@@ -50,6 +50,7 @@ SAMPLERS = {
     "parentbased_traceidratio": Sampler(RATIO),
 }
 _BETWEEN = re.compile("[,;\n]")
+_COMPRESSIONS = ("none", "gzip", "deflate")
 
 
 @frozen(kw_only=True)
@@ -92,6 +93,7 @@ def read_settings(environ: Mapping[str, str]) -> TelemetrySettings | None:
     if not any(map(environ.get, ASKING)) or environ.get(DISABLED, "").strip().lower() == "true":
         return None
     reader = _Reader(environ)
+    reader.check_exporters()
     return TelemetrySettings(
         traces_url=reader.url(TRACES),
         metrics_url=reader.url(METRICS),
@@ -175,6 +177,20 @@ class _Reader:
             elif entry.strip():
                 self._warn(OWN_HEADERS, f"entry {number} must be name=value; it is left out")
         return found
+
+    def check_exporters(self) -> None:
+        """Check the variables that the SDK's exporters read themselves, and whose mistakes they pass over."""
+        for signal in ("", "TRACES_", "METRICS_"):
+            headers = f"OTEL_EXPORTER_OTLP_{signal}HEADERS"
+            for number, entry in enumerate(self._text(headers)[0].split(","), 1):
+                if entry.strip() and not re.match(r"\s*[^=\s]+\s*=", entry):
+                    self._warn(headers, f"entry {number} must be name=value; it is left out")
+            compression, name = self._text(f"OTEL_EXPORTER_OTLP_{signal}COMPRESSION")
+            if compression and compression.lower() not in _COMPRESSIONS:
+                self._warn(name, f"must be one of {', '.join(_COMPRESSIONS)}, got {compression!r}; using none")
+            timeout, name = self._text(f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT")
+            if timeout and not re.fullmatch(r"[0-9]+(\.[0-9]+)?", timeout, re.ASCII):
+                self._warn(name, f"must be seconds, got {timeout!r}; using 10")
 
     def service_name(self) -> str | None:
         """Return the name of the service."""

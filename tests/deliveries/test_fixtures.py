@@ -79,6 +79,7 @@ class ImportTests(SynchronousTestCase):
         envelope = decode_envelope(call.call.envelope)
         self.assertEqual((envelope.id, envelope.dedupe_key, call.call.body), (found.event_id, "k", b'{"n": 1}'))
         self.assertNotEqual(found.event_id, "e1")
+        self.assertEqual(envelope.trace_link, "", "it belongs to no trace that its headers may name")
         call.returns()
         self.assertEqual((self.world.states(), self.world.version().in_flight), (["done"], 0))
 

@@ -19,7 +19,16 @@ from harn.connectors.catalog import Catalog
 from harn.handlers import Context, Reject, RetryAfter, SecretMissing, TriggerEvent
 from harn.model.event import FORMAT
 from harn.testing import shapes
-from harn.testing.handlers import LoggedRecord, example, github, load_fixture, run_handler, slack, stripe
+from harn.testing.handlers import (
+    DeliveryContext,
+    LoggedRecord,
+    example,
+    github,
+    load_fixture,
+    run_handler,
+    slack,
+    stripe,
+)
 from harn.testing.signers import sign_github
 
 FIXTURE: dict[str, Any] = {
@@ -123,6 +132,17 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(run.log, (LoggedRecord("info", "seen", {"kind": "issues.opened"}),))
             self.assertGreater(run.seconds, 0)
         self.assertEqual(run_handler(alone, github("push")).result, ["push"])  # JSON has no tuples
+
+    def test_trace(self) -> None:
+        """The context has the trace that the test gives, or else that of the event's headers."""
+
+        def handler(event: TriggerEvent, context: Context) -> dict[str, str]:
+            return context.trace.headers()
+
+        given = f"00-{'a' * 32}-{'b' * 16}-01"
+        run = run_handler(handler, github("push"), delivery=DeliveryContext(traceparent=given))
+        self.assertEqual(run.result, {"traceparent": given})
+        self.assertEqual(run_handler(handler, github("push")).result, {})
 
     def test_failures(self) -> None:
         """Each way to fail has the outcome and the class that a server records, and its exception."""

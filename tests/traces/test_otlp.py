@@ -1,5 +1,8 @@
 """What the exporters of OpenTelemetry's SDK make of our spans and counts, as a collector decodes it."""
 
+import os
+import sys
+from io import StringIO
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -75,6 +78,15 @@ class ExporterTests(SynchronousTestCase):
         self.assertIsNone(self.export(exporter, A_SPAN))
         exporter.close()
         self.assertEqual(self.export(exporter, A_SPAN), "the server ends")
+
+    def test_nothing_secret_is_logged(self) -> None:
+        """What the SDK cannot read of a variable with a token goes to no log."""
+        said = StringIO()
+        self.patch(sys, "stderr", said)
+        self.addCleanup(os.environ.pop, "OTEL_EXPORTER_OTLP_HEADERS", None)
+        os.environ["OTEL_EXPORTER_OTLP_HEADERS"] = "a=b,s3cret"
+        self.assertIsNone(self.export(SpanExporter(self.target("traces")), A_SPAN))
+        self.assertEqual((said.getvalue(), self.collector.posted[0].headers["a"]), ("", "b"))
 
     def test_metrics(self) -> None:
         """Counters, gauges and histograms arrive under the names that a scrape has, with their labels."""

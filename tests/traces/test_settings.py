@@ -81,6 +81,24 @@ class DetailTests(SynchronousTestCase):
         self.assertEqual(settings.warnings, ("HARN_OTEL_HEADERS: entry 3 must be name=value; it is left out",))
         self.assertNotIn("s3cret", repr(settings))
 
+    def test_what_the_exporters_read(self) -> None:
+        """Mistakes in the variables that the SDK reads itself are named as well; of headers only the place."""
+        for name, value, warning in (
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=b, s3cret ,=c", "entry 2 must be name=value; it is left out"),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "s3cret", "entry 1 must be name=value; it is left out"),
+            (
+                "OTEL_EXPORTER_OTLP_COMPRESSION",
+                "brotli",
+                "must be one of none, gzip, deflate, got 'lzw'; using none",
+            ),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "must be seconds, got '10s'; using 10"),
+        ):
+            settings = read(**{ENDPOINT: "http://c", name: value})
+            self.assertEqual(settings.warnings[0], f"{name}: {warning}")
+            self.assertNotIn("s3cret", repr(settings))
+        good = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20x,a=b", "OTEL_EXPORTER_OTLP_TIMEOUT": "2.5"}
+        self.assertEqual(read(**{ENDPOINT: "http://c", "OTEL_EXPORTER_OTLP_COMPRESSION": "GZIP", **good}).warnings, ())
+
     def test_service_name(self) -> None:
         """The standard's variables come first."""
         for environ, name in (
