@@ -27,7 +27,7 @@ def changing(
     now: float,
 ) -> Iterator[Session]:
     """
-    Make what is written through the session durable in one transaction with the audit record of an operation.
+    Make the writes of a session durable in one transaction with the audit record of an operation.
 
     :param counts: how much it changes. ``now``: seconds, Unix.
     :raises StateDirectoryUnusable: a server holds the directory, or none has run on it.

@@ -155,7 +155,7 @@ def show_one(target: ServerTarget, wanted: ShowCursor, as_json: bool) -> None:
 
 
 def describe_done(done: CursorChange) -> str:
-    """Return what was changed, or would be."""
+    """Return the line for a change, made or planned."""
     before, after = shown_cursor(done.before), shown_cursor(done.cursor)
     if not done.changed:
         return visible(f"{done.trigger_id}: the cursor is {after} already")
@@ -212,7 +212,7 @@ def stored_manifest(place: ServerLocation) -> Manifest:
 
 def stored_poll(place: ServerLocation, trigger: str, now: float) -> PollInfo:
     """
-    Return a poll as the store has it.
+    Return a stored poll.
 
     :param now: seconds, Unix.
     :raises RouteUnknown: there is no trigger of that id that polls.

@@ -87,7 +87,7 @@ async def set_cursor(triggers: TimedTriggers, caller: Caller, wanted: SetCursor)
 
 
 def describe_change(wanted: SetCursor, before: Any) -> CursorChange:
-    """Return what a change does to a cursor."""
+    """Return the effect of a change of a cursor."""
     return CursorChange(
         trigger_id=wanted.trigger,
         before=before,

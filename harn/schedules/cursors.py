@@ -51,7 +51,7 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     @classmethod
     def of(cls, value: Any, now: float) -> CursorRecord:
         """
-        Read what the store has; one without a cursor for None, and for what was removed too long ago.
+        Read the stored record; one without a cursor for None, and for one that was removed too long ago.
 
         :param now: seconds, Unix.
         """

@@ -26,7 +26,7 @@ class PollEntry:
     """
     The polls of one trigger.
 
-    :ivar record: its cursor, as the store has it; None until it was read.
+    :ivar record: its stored cursor; None until it was read.
     :ivar polled_at: when the last call ended that did not fail (seconds, Unix).
     :ivar running: the call that runs, with what it returned on its way to the store.
     :ivar asking: the part of ``running`` that may be cut off: up to the answer of the function.

@@ -274,7 +274,7 @@ class Polls(Service):
         return entry.record or self._read(entry, await self._checkpoints.get(PREFIX + entry.trigger_id))
 
     def _read(self, entry: PollEntry, value: Any) -> CursorRecord:
-        """Use what the store has; a trigger that has come back is not removed any more."""
+        """Use the stored record; a trigger that has come back is not removed any more."""
         found = CursorRecord.of(value, self._wall.seconds())
         entry.record = msgspec.structs.replace(found, removed_at=None)
         entry.polled_at = entry.polled_at or found.polled_at
