@@ -10,7 +10,7 @@ import msgspec
 from harn.manifest.diagnostics import Diagnostics, KeyPath, parse_key, quote, suggest
 from harn.manifest.interfaces import PluginRules, ProviderRules, SchemeRules
 from harn.manifest.model import GROWING, MATCH, TRIGGER, CircuitSpec, RetrySpec, RolloutSpec, TriggerSpec
-from harn.manifest.respond import USUAL_WAIT, RespondSpec
+from harn.manifest.respond import RespondSpec
 from harn.manifest.tables import Table
 from harn.manifest.trigger_secrets import check_secrets
 from harn.manifest.vocabulary import (
@@ -30,6 +30,8 @@ from harn.model.references import LOCAL, scheme_of
 from harn.wire import canonical_json
 
 _FIELDS, _TABLES = TRIGGER.fields, TRIGGER.tables
+_PLAIN = frozenset(_FIELDS) - {"id", "kind", "provider", "path", "handler", "poll", "respond"}
+"""Keys whose field says all about them; the others are read together with something else."""
 _KNOWN = frozenset((*_FIELDS, *_TABLES, "match", "secrets"))
 _PLAIN_RETRY = RetrySpec()
 
@@ -63,24 +65,14 @@ def check_trigger(raw: Any, index: int, rules: PluginRules, diagnostics: Diagnos
         path=path,
         handler=_check_handler(trigger, rules.schemes),
         events=events,
-        when=take("when", _FIELDS["when"]),
         poll=_check_poll(trigger, kind),
-        filter=take("filter", _FIELDS["filter"]),
-        dedupe_key=take("dedupe_key", _FIELDS["dedupe_key"]),
         retry=_check_retry(trigger),
-        timeout=take("timeout", _FIELDS["timeout"], 30.0),
         secrets=check_secrets(trigger, rule),
-        handler_secrets=take("handler_secrets", _FIELDS["handler_secrets"]),
-        max_outstanding=take("max_outstanding", _FIELDS["max_outstanding"]),
-        weight=take("weight", _FIELDS["weight"], 1),
-        alerts=take("alerts", _FIELDS["alerts"], ()),
         circuit=_check_circuit(trigger, rules.schemes),
         settings=_check_settings(trigger, rule),
-        allow_from=take("allow_from", _FIELDS["allow_from"], ()),
-        client_ca=take("client_ca", _FIELDS["client_ca"]),
         respond=_check_respond(trigger),
-        respond_within=take("respond_within", _FIELDS["respond_within"], USUAL_WAIT),
         rollout=_check_rollout(trigger) if "rollout" in trigger.raw else None,
+        **{key: value for key in trigger.raw if key in _PLAIN and (value := take(key, _FIELDS[key])) is not None},
     )
 
 
