@@ -103,7 +103,10 @@ def stats(target: ServerTarget, as_json: bool, **given: Any) -> None:
         for line in section(f"Statistics of the last {found.window}:", found.triggers):
             click.echo(line)
     if not found.complete:
-        click.echo(f"estimated: {found.read_share:.1%} of the last {found.window} was read in time, evenly over it")
+        click.echo(
+            f"estimated: {found.read_share:.1%} of the last {found.window} was read in time, evenly over it; triggers"
+            " with few deliveries may be shown with none: choose a shorter --window to read all of it"
+        )
 
 
 def stats_offline(place: ServerLocation, wanted: ShowStats) -> Stats:

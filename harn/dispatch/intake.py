@@ -232,17 +232,17 @@ class Intake:
 
         :raises ValueError: the store's answer is not about these deliveries; no lease was released.
         """
-        if len(kept) != len(decided.deliveries):
-            _check_count(kept, len(decided.deliveries))
-        if len(kept) == 1 and kept[0] is not None and not kept.repeats:  # one event, and it is new: as most requests
-            delivery, holder = decided.deliveries[0], decided.holders[0]
+        deliveries = decided.deliveries
+        if len(kept) == len(deliveries) == 1 and kept[0] is not None and not kept.repeats:  # as of most requests
+            delivery, holder = deliveries[0], decided.holders[0]
             new.append((kept[0], holder, delivery))
             dead = 0 if delivery.dead is None else 1
             return Taken((delivery.event_id,), 0, decided.ignored + decided.filtered, dead, (holder.key,))
+        _check_count(kept, len(deliveries))
         event_ids: list[str] = []
         bindings: list[str] = []
         duplicates = dead = 0
-        for delivery_id, delivery, holder in zip(kept, decided.deliveries, decided.holders, strict=True):
+        for delivery_id, delivery, holder in zip(kept, deliveries, decided.holders, strict=True):
             if delivery_id is None:
                 duplicates += 1
                 holder.release()

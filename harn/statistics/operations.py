@@ -82,7 +82,13 @@ class Stats(Result, frozen=True, kw_only=True):
     window: Annotated[str, Meta(description="For example 24h.")]
     since: str
     until: str
-    complete: Annotated[bool, Meta(description="False when only a sample was read in time: counts are estimates then.")]
+    complete: Annotated[
+        bool,
+        Meta(
+            description="False when only a sample was read in time: counts are estimates then, and of a trigger with"
+            " few deliveries it may have none."
+        ),
+    ]
     read_share: Annotated[float, Meta(description="How much of the window was read, 0 to 1.")]
     triggers: tuple[TriggerStats, ...]
 
