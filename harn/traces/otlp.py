@@ -24,6 +24,7 @@ PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 SCOPE = "harn"
 MOST_POINTS = 10_000
 """Data points of one request."""
+_SILENT = logging.NullHandler()
 LONGEST_REASON = 300
 """Characters of the reason of a failure that are logged."""
 
@@ -82,7 +83,8 @@ class FirstWords(logging.Handler):
             self.text = said if len(said) <= LONGEST_REASON else said[:LONGEST_REASON] + "..."
 
     def close(self) -> None:
-        """Keep no further messages."""
+        """Keep no further messages; a call that ends late may still have some."""
+        self._logger.addHandler(_SILENT)
         self._logger.removeHandler(self)
         super().close()
 
@@ -116,6 +118,8 @@ class OtlpExporter:
 
     def close(self) -> None:
         """See `harn.traces.sending.Exporter`."""
+        if self._is_closed:
+            return
         self._is_closed = True
         if self._exporter is not None:
             self._exporter.shutdown()
