@@ -173,6 +173,7 @@ class StoreReport(Result, frozen=True, kw_only=True):
     schema: int | None
     deliveries: dict[str, int]
     problems: tuple[Problem, ...]
+    whole: Annotated[bool, Meta(description="Whether everything was read; else no deliveries were counted.")] = True
 
 
 def describe(file: str, copied: Copied) -> BackupInfo:

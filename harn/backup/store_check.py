@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Iterator
 from urllib.parse import quote
 
+from msgspec import structs
+
 from harn.backup.backups import DATABASE, Problem, StoreReport, database_of
 from harn.errors import BackupFailed, StateDirectoryUnusable
 from harn.reload.archive import MOST_KEPT, read_kept_bundle, read_manifest_text
 from harn.store.backup import Contents, Finding
 from harn.store.lock import StateDirectoryLock
-from harn.store.sqlite.checking import check_database, read_contents
+from harn.store.sqlite.checking import check_database, look_at_database, read_contents
 from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
 from harn.store.sqlite.connection import check_schema, unreadable
 from harn.store.sqlite.generations import SQLiteGenerations
@@ -24,10 +26,16 @@ STATE_FILE = "orchestrator-state.json"
 BEGIN_ANEW = "to begin with an empty event log, move the whole state directory away"
 
 
-def check_store(state_dir: str) -> StoreReport:
+LARGEST_LOOKED_AT = 64 * 1024 * 1024
+"""Bytes of the largest database of which a look reads all pages."""
+
+
+def check_store(state_dir: str, *, whole: bool = True) -> StoreReport:
     """
     Check everything, on one state of the event log; changes nothing.
 
+    :param whole: read everything, which takes minutes for a large one; else have a look, which takes moments: schema,
+        losses, the newest deliveries, and all pages of a small one. Its report counts no deliveries.
     :raises StateDirectoryUnusable: there is no event log, and no trace of one.
     """
     path = database_of(state_dir)
@@ -44,6 +52,10 @@ def check_store(state_dir: str) -> StoreReport:
         version = check_schema(connection, path)
         if version is None:
             return _report(path, [_empty(path)])
+        if not whole:
+            with_pages = os.path.getsize(path) <= LARGEST_LOOKED_AT
+            found = look_at_database(connection, noted, with_pages=with_pages)
+            return structs.replace(_report(path, found, connection, None, version), whole=False)
         findings = check_database(connection, noted)
         contents = None
         if not findings and version >= SCHEMA_VERSION:

@@ -12,6 +12,7 @@ from harn.deliveries import change_operations, job_operations
 from harn.deliveries import operations as delivery_operations
 from harn.dispatch import operations as dispatch_operations
 from harn.history import operations as history_operations
+from harn.listener import published_operations
 from harn.operations.http import show_api
 from harn.operations.model import Operation
 from harn.orchestrator import operations as server_operations
@@ -23,6 +24,7 @@ from harn.statistics import operations as statistics_operations
 OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     *reload_operations.OPERATIONS,
     *history_operations.OPERATIONS,
+    *published_operations.OPERATIONS,
     *rollout_operations.OPERATIONS,
     *circuit_operations.OPERATIONS,
     *schedule_operations.OPERATIONS,

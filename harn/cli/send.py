@@ -190,8 +190,21 @@ def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) ->
         private_key=pair.private if pair and demo else None,
         kind=given["kind"],
         body=None if given["data"] is None else read_data(given["data"]),
-        headers=dict(map(read_header, given["headers"])),
+        headers={**own_credentials(plugin, spec, location), **dict(map(read_header, given["headers"]))},
     )
+
+
+def own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec, location: ServerLocation) -> Mapping[str, str]:
+    """Return the header with harn's own credentials, for a trigger that verifies nothing else; none for any other."""
+    from harn.auth.credentials import API_KEYS, read_token
+    from harn.connectors.interfaces import CREDENTIALS
+
+    settings = spec.settings or {}
+    if plugin.authentication != CREDENTIALS or spec.secrets or {"jwks_url", "inline_jwks"} & settings.keys():
+        return {}
+    token = read_token(location.state_dir)
+    key = os.environ.get(API_KEYS, "").partition(",")[0].strip() or (token.decode("ascii") if token else "")
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def read_triggers(location: ServerLocation) -> LoadedManifest:

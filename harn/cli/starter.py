@@ -182,7 +182,7 @@ async def $function(event: TriggerEvent, context: Context) -> dict:
     data=("events.jsonl", '{"order": 1}\n'),
 )
 
-WAYS: Mapping[str, Way] = {"webhook": WEBHOOK, "cron": CRON, "poll": POLL}
+WAYS: Mapping[str, Way] = {"webhook": WEBHOOK, "cron": CRON, "poll": POLL, "a2a-push": A2A_PUSH}
 """By the kind of the trigger."""
 
 

@@ -6,6 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.web.http_headers import Headers
 from zope.interface import Interface, implementer
@@ -29,6 +30,22 @@ class DocumentUnavailable(HarnError):
 
 class NotFetched(Refused):
     """The keys or addresses that a sender publishes have not been fetched yet, so that nothing of it is accepted."""
+
+
+@frozen(kw_only=True)
+class DocumentState:
+    """
+    A document that a sender publishes, as it was fetched last.
+
+    :ivar name: for people: of the list, or of the trigger whose keys it has.
+    :ivar age: seconds since it was fetched; None for never.
+    :ivar error: of the last fetch; empty where that succeeded, or none has ended.
+    """
+
+    name: str
+    url: str
+    age: float | None
+    error: str = ""
 
 
 class IFetcher(Interface):

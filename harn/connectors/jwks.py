@@ -1,8 +1,9 @@
 """
 Public keys of a sender, as a JSON Web Key Set: fixed, or fetched, and fetched again as the sender changes them.
 
-Keys are used by their identifier (``kid``). One that is not known is looked for in the published document again, but
-not more often than each `LEAST_PAUSE`, so that senders of nonsense cannot make a server fetch without end.
+Keys are used by their identifier (``kid``). One that is not known is looked for in the published document again: a few
+times at once, as a sender may change its keys just after they were fetched, and then once each `LEAST_PAUSE`, so that
+senders of nonsense cannot make a server fetch without end.
 
 Source: RFC 7517, JSON Web Key (JWK).
 """
@@ -13,18 +14,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.connectors.fetching import DocumentUnavailable, IFetcher
+from harn.connectors.fetching import DocumentState, DocumentUnavailable, IFetcher
 
 log = Logger(namespace="harn.connectors")
 
 LEAST_PAUSE = 30.0
-"""Seconds between two fetches."""
+"""Seconds in which one more fetch is allowed."""
+BURST = 3
+"""Fetches that are allowed at once."""
 MAX_AGE = 3600.0
 """Seconds after which the document is fetched again, whatever is asked for: a key that is gone from it ends then."""
 MOST_KEYS = 100
@@ -84,6 +87,23 @@ def _read_key(given: Any) -> PublicKey | None:
         return None
 
 
+@define
+class Budget:
+    """The fetches that are allowed: `BURST`, and one more each `LEAST_PAUSE`, up to as many again."""
+
+    refilled_at: float
+    left: float = float(BURST)
+
+    def take(self, now: float) -> bool:
+        """Use up one, if one is left at a time (seconds of the clock)."""
+        self.left = min(float(BURST), self.left + (now - self.refilled_at) / LEAST_PAUSE)
+        self.refilled_at = now
+        if self.left < 1.0:
+            return False
+        self.left -= 1.0
+        return True
+
+
 class KeySet:
     """
     The keys that are known now.
@@ -98,7 +118,9 @@ class KeySet:
         self.keys: tuple[PublicKey, ...] = tuple(keys)
         self.is_known = url is None
         self._fetched_at: float | None = None
-        self._tried_at: float | None = None
+        self._error = ""
+        self._budget = Budget(clock.seconds())
+        self._has_tried = False
         self._waiting: list[Deferred[None]] = []
         self._fetching: Deferred[None] | None = None
 
@@ -123,8 +145,7 @@ class KeySet:
         is_old = self._fetched_at is None or now - self._fetched_at >= MAX_AGE
         if not is_missing and not is_old:
             return None
-        may_fetch = self._tried_at is None or now - self._tried_at >= LEAST_PAUSE
-        if self._fetching is None and may_fetch:
+        if self._fetching is None and self._budget.take(now):
             self.fetch()
         if not is_missing or self._fetching is None:
             return None
@@ -135,11 +156,22 @@ class KeySet:
     def fetch(self) -> None:
         """Fetch the document now."""
         assert self._url is not None
-        self._tried_at = self._clock.seconds()
+        self._has_tried = True
         fetching = self._fetcher.fetch(self._url).addCallbacks(self._fetched, self._not_fetched)
         if not fetching.called:
             self._fetching = fetching
         fetching.addBoth(self._over)
+
+    def warm(self) -> Deferred[None] | None:
+        """Fetch the document for the first time; see `look_for`. Later calls do nothing."""
+        return None if self._has_tried else self.look_for(None)
+
+    def state(self, name: str) -> DocumentState | None:
+        """Return how fetching goes, under a name for people; None for fixed keys."""
+        if self._url is None:
+            return None
+        age = None if self._fetched_at is None else self._clock.seconds() - self._fetched_at
+        return DocumentState(name=name, url=self._url, age=age, error=self._error)
 
     def close(self) -> None:
         """Fetch no more."""
@@ -152,13 +184,14 @@ class KeySet:
         except (ValueError, RecursionError) as error:
             self._failed(f"{self._url}: {error}")
             return
-        self._fetched_at, self.is_known = self._clock.seconds(), True
+        self._fetched_at, self.is_known, self._error = self._clock.seconds(), True, ""
 
     def _not_fetched(self, failure: Failure) -> None:
         failure.trap(DocumentUnavailable)
         self._failed(str(failure.value))
 
     def _failed(self, why: str) -> None:
+        self._error = why
         kept = "the keys that are known stay in use" if self.is_known else "until then no request can be verified"
         log.warn("public keys cannot be fetched, and are tried again at a request: {why}; {kept}", why=why, kept=kept)
 

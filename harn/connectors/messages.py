@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,12 @@ import msgspec
 from attrs import frozen
 
 from harn.connectors import bodies
+from harn.connectors.interfaces import Respond
 from harn.errors import PayloadInvalid
 from harn.wire import canonical_json
 
 Path = tuple[str, ...]
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +74,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         """
         bodies.check_charset(headers, body)
         return tuple(cls(headers, "json", bodies.read_object(text), text) for text in bodies.read_objects(body))
+
+    @classmethod
+    def form_or_each_of(cls, headers: Mapping[str, str], body: bytes) -> Message | tuple[Message, ...]:
+        """
+        Parse a form as one message, and any other body as `each_of`.
+
+        :raises PayloadInvalid: see these.
+        """
+        return (cls.of if bodies.media_type(headers) == bodies.FORM else cls.each_of)(headers, body)
 
     def at(self, *path: str) -> Any:
         """Return the value at a path of the body; None if absent."""
@@ -156,6 +168,42 @@ class First:
         self.facts[0].put(value, headers, document)
 
 
+@frozen
+class Together:
+    """Joins facts that identify a delivery together by a space; their digest where that is long, as URIs may be."""
+
+    facts: tuple[Fact, ...]
+
+    def __call__(self, message: Message) -> str | None:
+        """Return them; None where one is absent, empty or no text."""
+        found = [fact(message) for fact in self.facts]
+        if not all(isinstance(each, str) and each for each in found):
+            return None
+        joined = " ".join(found)
+        return joined if bodies.word(joined) else bodies.body_digest(joined.encode("utf-8", "surrogatepass"))
+
+
+@frozen
+class Milliseconds:
+    """Reads a time in a member of the body that has milliseconds, Unix: when the request was sent, signed with it."""
+
+    name: str
+
+    def __call__(self, message: Message) -> float | None:
+        """Return it in seconds, Unix; None if it is absent or malformed."""
+        found = message.at(self.name)
+        return found / 1000 if type(found) is int and abs(found) < 10**15 else None
+
+    def put(self, value: float, document: dict[str, Any]) -> None:
+        """Write a time (seconds, Unix) there."""
+        document[self.name] = int(value * 1000)
+
+
+def together(*facts: Fact) -> Together:
+    """Make a fact that joins several, which identify a delivery together."""
+    return Together(facts)
+
+
 def member(*path: str) -> Member:
     """Make a fact that reads a path of the body."""
     return Member(path)
@@ -193,10 +241,20 @@ Fields = Callable[[Message], Mapping[str, Sequence[str]]]
 """Returns the fields of a message: names, and their paths in the body."""
 
 
-def always(**fields: Path) -> Fields:
-    """Make a function that returns the same fields for every message."""
-    lifted = Lifted.of(fields)
+def always(*names: str, **fields: Path) -> Fields:
+    """Make a function that returns the same fields for every message: members by these names, and paths by others."""
+    lifted = Lifted.of({**{name: (name,) for name in names}, **fields})
     return lambda message: lifted
+
+
+def snake_case(name: str) -> str:
+    """Return a name in camel case as words in lower case, joined by ``_``: ``issue_label`` for ``IssueLabel``."""
+    return _CAPITAL.sub("_", name).lower()
+
+
+def json_answer(body: bytes, status: int = 200) -> Respond:
+    """Return an answer in JSON, for a handshake or an acknowledgement."""
+    return Respond(status=status, body=body, content_type="application/json")
 
 
 @frozen(kw_only=True)

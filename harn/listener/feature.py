@@ -22,12 +22,15 @@ from harn.listener.handshakes import Handshakes
 from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
 from harn.listener.port import ServerPort
+from harn.listener.published_operations import OPERATIONS, Published
 from harn.listener.push import Push
 from harn.listener.site import HarnSite, Places
 from harn.listener.traced import TracedIngest, TracedPush
 from harn.model.networks import split_sources
 from harn.observability.metrics import GaugeValue, Metrics
 from harn.operations.http import show_api
+from harn.reload.adopt import LiveGeneration
+from harn.reload.connections import Connections
 from harn.reload.generation import Candidate
 from harn.reload.interfaces import Adopted, IRouteTable
 from harn.server import Readiness, Server, SettingsChanged
@@ -93,6 +96,8 @@ def install_admin(server: Server) -> None:
     """Mount the admin API at ``/admin``. Installed last: each feature before it may add operations."""
     operations = server.operations
     operations.add(operations, show_api)
+    server[Connections].published = server[PublishedLists]
+    operations.add(Published(server[PublishedLists], server[LiveGeneration]), *OPERATIONS)
     auth = AdminAuth(wall=server.wall, credentials=server[LiveCredentials], inbox=server.store.inbox)
     server[HarnSite].mount(
         "/admin", server.add(Admin(auth, operations, AdminRefusals(server.reactor, server.wall, server)))

@@ -7,19 +7,20 @@ hundred schedules restarts one, and a rotated secret replaces just those that us
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harn.clocks import WallTime
 from harn.connectors.catalog import Catalog
+from harn.connectors.fetching import DocumentState
 from harn.connectors.gate import Gate
 from harn.connectors.interfaces import (
     ConnectorBinding,
@@ -31,18 +32,22 @@ from harn.connectors.interfaces import (
     Normalized,
     NormalizedEvent,
 )
+from harn.connectors.published import PublishedLists
 from harn.connectors.receivers import SignedConnector
 from harn.errors import StageFailed
 from harn.manifest.model import TriggerSpec
 from harn.model.exchange import InboundRequest
+from harn.model.networks import split_sources
 from harn.reload.inputs import Inputs
 from harn.triggers.pool import KeyedPool, Shared
 from harn.triggers.reconcile import Plan
-from harn.waiting import ask
+from harn.waiting import ask, limited
 from harn.wire import digest_value
 
 log = Logger(namespace="harn.reload")
 
+WARMING = 3.0
+"""Seconds for which a reload waits for documents that senders publish."""
 CLOSING = 5.0
 """Seconds that a connector may take to close; it is not waited for any longer."""
 
@@ -103,6 +108,16 @@ class RunningConnector:
         if self.checks_headers:
             self.connector.check_headers(headers)
 
+    def warm(self) -> Deferred[None] | None:
+        """Fetch the keys for its first request; return the fetch under way, if there is one."""
+        warm = getattr(self.keyed, "warm", None)
+        return None if warm is None else warm()
+
+    def document(self) -> DocumentState | None:
+        """Return how fetching the keys of its sender goes; None where none are fetched."""
+        document = getattr(self.keyed, "document", None)
+        return None if document is None else document()
+
     def example(self) -> NormalizedEvent | None:
         """Return an event such as its provider sends, with its body; None where that is not known."""
         example = getattr(self.connector, "example", None)
@@ -149,6 +164,7 @@ class Connections:
         self._wall: WallTime = wall or clock
         self.catalog = catalog
         self.pool: KeyedPool[RunningConnector] = KeyedPool(self._close)
+        self.published: PublishedLists | None = None
 
     async def prepare(
         self, inputs: Inputs, trigger_ids: list[str], stack: AsyncExitStack
@@ -167,7 +183,23 @@ class Connections:
                 shared = await self._make(key, spec, inputs)
             stack.callback(shared.release)
             found[trigger_id] = shared
+        await self._warm(inputs, found.values())
         return found
+
+    async def _warm(self, inputs: Inputs, connectors: Iterable[Shared[RunningConnector]]) -> None:
+        """
+        Fetch the keys of new connectors, and lists of addresses, before the first request needs them.
+
+        It is waited for a moment only. What takes longer goes on by itself, and its routes answer 503 until then.
+        """
+        waiting = [each for shared in connectors if (each := shared.value.warm()) is not None]
+        if self.published is not None:
+            allowing = (spec.allow_from for spec in inputs.manifest.triggers.values() if spec.allow_from)
+            waiting += self.published.warm({name for texts in allowing for name in split_sources(texts)[1]})
+        if waiting:
+            ended = DeferredList([_echo(each) for each in waiting], consumeErrors=True)
+            with suppress(TimeoutError):
+                await limited(ended, WARMING, self._clock)
 
     async def _make(self, key: str, spec: TriggerSpec, inputs: Inputs) -> Shared[RunningConnector]:
         plugin = self.catalog.plugin(spec.provider)
@@ -239,6 +271,19 @@ class Connections:
             return
         if isinstance(outcome, Failure):
             log.failure("the connector of {trigger} failed to close", outcome, trigger=running.trigger_id)
+
+
+def _echo(work: Deferred[None]) -> Deferred[None]:
+    """Return a Deferred that fires when ``work`` has ended, however; cancelling it cancels nothing else."""
+    echo: Deferred[None] = Deferred()
+
+    def ended(result: Any) -> Any:
+        if not echo.called:
+            echo.callback(None)
+        return result
+
+    work.addBoth(ended)
+    return echo
 
 
 def _activate(running: RunningConnector) -> Any:

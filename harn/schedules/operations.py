@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
@@ -43,6 +44,9 @@ class FiringInfo(Result, frozen=True, kw_only=True):
     schedule: str
     timezone: str
     last_fired_at: Annotated[str | None, Meta(description="The last tick that was fired.")] = None
+    missed: Annotated[
+        int, Meta(description="How many times ticks were missed and passed over since the server started.")
+    ] = 0
 
 
 class ScheduleList(Result, frozen=True, kw_only=True):
@@ -66,6 +70,10 @@ class TimedTriggers:
         """Return the next tick of each."""
         found = {entry.trigger_id: entry.timed() for entry in self.schedules.entries.values()}
         return found | {entry.trigger_id: entry.timed() for entry in self.polls.entries.values()}
+
+    def missed(self) -> dict[str, int]:
+        """Return how many times each schedule passed over ticks that it had missed."""
+        return {entry.trigger_id: entry.missed for entry in self.schedules.entries.values() if entry.missed}
 
     async def poll(self, trigger_id: str) -> PollInfo:
         """
@@ -101,7 +109,7 @@ async def list_schedule(triggers: TimedTriggers, caller: Caller, wanted: ListSch
 
     :raises RouteUnknown: the trigger has no schedule.
     """
-    found = describe(triggers.timed(), triggers.fired(), wanted)
+    found = describe(triggers.timed(), triggers.fired(), wanted, triggers.missed())
     return structs.replace(found, polls=await triggers.polled(firing_triggers(found)))
 
 
@@ -115,11 +123,17 @@ def sort_polls(polls: Iterable[PollInfo]) -> tuple[PollInfo, ...]:
     return tuple(sorted(polls, key=lambda each: (-each.failures, each.trigger_id)))
 
 
-def describe(timed: Mapping[str, Timed], fired: Mapping[str, float], wanted: ListSchedule) -> ScheduleList:
+def describe(
+    timed: Mapping[str, Timed],
+    fired: Mapping[str, float],
+    wanted: ListSchedule,
+    missed: Mapping[str, int] = MappingProxyType({}),
+) -> ScheduleList:
     """
     Return the next ticks.
 
     :param timed: by trigger id. ``fired``: the last tick that each fired (seconds, Unix).
+    :param missed: how many times each passed over ticks.
     :raises RouteUnknown: the trigger has no schedule.
     """
     chosen: Iterable[Timed] = timed.values()
@@ -142,6 +156,7 @@ def describe(timed: Mapping[str, Timed], fired: Mapping[str, float], wanted: Lis
                 schedule=schedule.schedule,
                 timezone=schedule.timezone,
                 last_fired_at=None if last is None else rfc3339(last),
+                missed=missed.get(each.trigger_id, 0),
             )
         )
     return ScheduleList(firings=tuple(firings), more=len(coming) > wanted.limit)

@@ -44,6 +44,7 @@ from harn.model.event import Envelope, TriggerEvent
 from harn.model.exchange import InboundRequest
 from harn.model.references import new_event_id, new_trace_id
 from harn.testing import shapes
+from harn.testing.places import places_of
 
 Body = bytes | str | Mapping[str, Any] | list[Any] | Path
 """A body: as bytes, as text, as a value for JSON, or the file that holds it."""
@@ -117,7 +118,7 @@ def renewed(
     :param keeps_body: change headers alone; where the identity is in the body, it stays.
     """
     declared = declared_by(plugin, settings)
-    put = getattr(_WebhookIdentity() if declared is None else declared.identity, "put", None)
+    put = getattr(places_of(plugin).identity if declared is None else declared.identity, "put", None)
     if put is None:
         return given
     headers, document = dict(given.headers), {} if keeps_body else _json_object(given.body) or {}
@@ -125,15 +126,6 @@ def renewed(
     put(identity, headers, document)
     body = given.body if keeps_body or document == before or not before else msgspec.json.encode(document)
     return Example(body=body, headers=headers)
-
-
-class _WebhookIdentity:
-    """The places of the identity in a request of the generic webhook, by its schemes."""
-
-    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
-        """Write ``value`` there."""
-        headers["webhook-id"] = headers["x-github-delivery"] = value
-        document["id"] = value
 
 
 def _as_of_now(plugin: IConnectorPlugin, body: bytes, settings: Mapping[str, Any] | None) -> bytes:
@@ -174,7 +166,7 @@ def _own_example(plugin: IConnectorPlugin, settings: Mapping[str, Any] | None) -
 def _as_kind(plugin: IConnectorPlugin, given: Example, kind: str, settings: Mapping[str, Any] | None) -> Example:
     """Return a request with a kind; its bytes are the same where the kind is in a header, or is that already."""
     declared = declared_by(plugin, settings)
-    fact: Any = _WebhookKind() if declared is None else declared.kind
+    fact: Any = places_of(plugin).kind if declared is None else declared.kind
     put = getattr(fact, "put", None)
     if put is None:
         raise ValueError(
@@ -190,14 +182,6 @@ def _as_kind(plugin: IConnectorPlugin, given: Example, kind: str, settings: Mapp
     if document is None:
         raise ValueError(f"{plugin.provider} has the kind in the body, which must be a JSON object to be of {kind!r}")
     return Example(body=msgspec.json.encode(changed), headers=headers)
-
-
-class _WebhookKind:
-    """The place of the kind in a request of the generic webhook."""
-
-    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
-        """Write ``value`` there."""
-        document["type"] = value
 
 
 def plugin_of(provider: str) -> IConnectorPlugin:

@@ -74,6 +74,7 @@ class InitTests(SynchronousTestCase):
         """The tests of the folder pass, whichever way its events come; what is next is to be typed for that way."""
         for sender, step in (
             ("github", "harn send it "),
+            ("a2a-push", "harn send it "),
             ("cron", "harn fire it "),
             ("cron", "harn schedule "),
             ("poll", "echo '{\"order\": 2}' >> rules/events.jsonl"),

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.fetching import NotFetched
-from harn.connectors.jwks import LEAST_PAUSE, MAX_AGE, KeySet, read_key_set
+from harn.connectors.jwks import BURST, LEAST_PAUSE, MAX_AGE, KeySet, read_key_set
 from harn.connectors.jwt_verifier import JwtVerifier
 from harn.errors import CredentialsRejected, SignatureMismatch, SignatureMissing, SignatureStale
 from tests.connectors.examples import NOW
@@ -186,15 +186,42 @@ class KeySetTests(SynchronousTestCase):
         self.assertEqual(len(self.publisher.fetched), 2)
 
     def test_limit(self) -> None:
-        """Any number of unknown identifiers cause one fetch in the pause; known ones cause none."""
+        """Any number of unknown identifiers cause a few fetches, then one in each pause; known ones cause none."""
+        for passed in range(3):
+            for number in range(100):
+                self.keys.look_for(f"x{number}")
+                self.keys.look_for("rsa-1")
+            self.assertEqual(len(self.publisher.fetched), BURST + passed)
+            self.clock.advance(LEAST_PAUSE)
+        self.clock.advance(LEAST_PAUSE * 100)
         for number in range(100):
             self.keys.look_for(f"x{number}")
-            self.keys.look_for("rsa-1")
+        self.assertEqual(len(self.publisher.fetched), BURST + 2 + BURST)
+
+    def test_rotated_at_once(self) -> None:
+        """A sender that changes its keys just after they were fetched is not refused for that."""
+        self.keys.warm()
+        self.publisher.kids = ("ec-2",)
+        self.clock.advance(0.5)
+        self.assertIsNone(self.keys.look_for("ec-2"))
+        self.verifier.verify(bearer(token("ec-2")), NOW)
+
+    def test_state(self) -> None:
+        """Its age and the error of the last fetch are known; the first fetch is made once."""
+        self.publisher.is_away = True
+        self.keys.warm()
+        self.assertIsNone(self.keys.warm())
         self.assertEqual(len(self.publisher.fetched), 1)
-        self.clock.advance(LEAST_PAUSE)
-        for number in range(100):
-            self.keys.look_for(f"x{number}")
-        self.assertEqual(len(self.publisher.fetched), 2)
+        state = self.keys.state("push")
+        assert state is not None
+        self.assertEqual((state.name, state.age), ("push", None))
+        self.assertIn("away", state.error)
+        self.publisher.is_away = False
+        self.keys.look_for("rsa-1")
+        self.clock.advance(60.0)
+        state = self.keys.state("push")
+        assert state is not None
+        self.assertEqual((state.age, state.error), (60.0, ""))
 
     def test_age(self) -> None:
         """An old document is fetched again while requests go on with it, and stays in use where that fails."""

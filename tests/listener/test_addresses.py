@@ -119,6 +119,31 @@ class PublishedTests(PublishedCase):
         self.world.clock.advance(3600)
         self.assertEqual(self.status("192.30.252.7"), 200)
 
+    def test_fetched_before(self) -> None:
+        """A list that a generation to come names is fetched before its first request, once, with no timer left."""
+        self.assertEqual(self.lists.warm(["github", "stripe"]), [])  # the one is in use, the other was fetched at once
+        self.assertEqual(self.publisher.fetched, ["https://stripe.com/files/ips/ips_webhooks.json"])
+        self.assertEqual(self.lists.warm(["stripe"]), [])
+        self.assertEqual([call for call in self.world.clock.getDelayedCalls() if "PublishedLists" in str(call)], [])
+        self.publisher.document = b'{"WEBHOOKS": ["3.18.12.63"]}'
+        self.lists.startService()
+        self.lists.use(["stripe"])
+        self.assertEqual(len(self.publisher.fetched), 3)
+        self.assertIsNotNone(self.lists.networks("stripe"))
+
+    def test_states(self) -> None:
+        """Age and last error of each list in use are known."""
+        self.publisher.is_away = True
+        self.lists.startService()
+        (state,) = self.lists.states()
+        self.assertEqual((state.name, state.url, state.age), ("github", "https://api.github.com/meta", None))
+        self.assertNotEqual(state.error, "")
+        self.publisher.is_away = False
+        self.world.clock.advance(60)
+        self.world.clock.advance(600)
+        (state,) = self.lists.states()
+        self.assertEqual((state.age, state.error), (600.0, ""))
+
     def test_stop(self) -> None:
         """Ending ends a fetch under way, and every timer."""
         self.publisher.held = True

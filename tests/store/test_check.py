@@ -49,6 +49,16 @@ class CheckStoreTests(SQLiteTestCase):
             self.assertTrue(report.shrinks)
             self.close()
 
+    def test_look(self) -> None:
+        """A look counts nothing, and finds what is missing; what only a whole reading can find is left to that."""
+        report = check_store(self.state_dir, whole=False)
+        self.assertEqual((report.status, report.whole, report.deliveries), ("ok", False, {}))
+        self.change("DELETE FROM events WHERE id = (SELECT max(id) FROM deliveries)")
+        (problem,) = check_store(self.state_dir, whole=False).problems
+        self.assertIn("1 of the newest 1000 deliveries have no event", problem.what)
+        self.change("DROP INDEX deliveries_event")
+        self.assertIn("index deliveries_event is missing", check_store(self.state_dir, whole=False).problems[0].what)
+
     def test_damaged_index(self) -> None:
         """Rows that an index lacks are found; rebuilding the indices repairs it."""
         self.close()

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
-from harn.cli.doctor import configuration, directory, installation, serving, stored
+from harn.cli.doctor import configuration, directory, installation, serving, stored, timed
 from harn.cli.doctor.model import CheckStatus, Row, count_by_status, diagnosis, failure
 from harn.cli.doctor.subject import Subject, read_subject
 from harn.cli.options import with_flags, with_json
@@ -42,6 +42,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     (configuration.CREDENTIALS, configuration.check_credentials),
     ("handshakes", configuration.check_handshakes),
     ("triggers", serving.check_triggers),
+    (timed.SCHEDULES, timed.check_schedules),
+    (timed.PUBLISHED, timed.check_published),
     (stored.DISPATCHER, stored.check_dispatcher),
     ("destinations", serving.check_destinations),
     (serving.LISTENER, serving.check_listener),
@@ -63,9 +65,10 @@ OF_SERVE = tuple(each for each in OPTIONS if each.name in ("bind", "cert", "key"
 
 @click.command()
 @with_flags(MANIFEST, STATE_DIR, *OF_SERVE)
+@click.option("--deep", is_flag=True, help="Read the whole event log, which takes minutes for a large one.")
 @click.option("--no-network", is_flag=True, help="Ask no other machine; a server on this one is asked all the same.")
 @with_json
-def doctor(no_network: bool, as_json: bool, **given: Any) -> None:
+def doctor(no_network: bool, deep: bool, as_json: bool, **given: Any) -> None:
     """
     Check a state directory, its server if one runs, the manifest and the machine, and say what to do.
 
@@ -78,14 +81,14 @@ def doctor(no_network: bool, as_json: bool, **given: Any) -> None:
         raise click.UsageError(str(wrong)) from None
     location = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
     with waiting_shown(as_json):
-        subject = read_subject(options, location, os.environ, network=not no_network, now=time.time())
+        subject = read_subject(options, location, os.environ, network=not no_network, now=time.time(), is_deep=deep)
         rows = list(run_checks(subject))
     print_json(to_builtins(diagnosis(rows))) if as_json else print_found(rows)
     sys.exit(exit_status(rows))
 
 
 def waiting_shown(as_json: bool) -> Any:
-    """Return a context that shows a spinner at a terminal: the check of a large event log takes minutes."""
+    """Return a context that shows a spinner at a terminal: the check of a whole event log takes minutes."""
     if as_json or not sys.stdout.isatty():
         return nullcontext()
     from harn.cli.terminal import spinner

@@ -19,6 +19,7 @@ from attrs import field, frozen
 from harn.cli.client import UNIX, UnixConnection, ask
 from harn.cli.place import ServerLocation, ServerTarget
 from harn.errors import HarnError, ManifestInvalid
+from harn.listener.published_operations import ListPublished, PublishedList, list_published
 from harn.manifest.load import check_document
 from harn.manifest.model import Manifest
 from harn.manifest.source import read_manifest
@@ -28,10 +29,13 @@ from harn.orchestrator.operations import Inspection, NoParameters, inspect
 from harn.reload.build import installed_rules
 from harn.reload.operations import ShowLive, show_live
 from harn.reload.results import LiveGenerationInfo
+from harn.schedules.operations import ListSchedule, ScheduleList, list_schedule
 from harn.store.lock import holder, read_state
 
 PATIENCE = 10.0
 """Seconds that each answer of a server may take."""
+MOST_FIRINGS = 1000
+"""Firings that are looked at."""
 
 
 @frozen(kw_only=True)
@@ -41,13 +45,16 @@ class Serving:
 
     :ivar url: where it listens; None while it does not, or where that is not known.
     :ivar readiness: the status and text of ``/readyz``; None without an answer.
-    :ivar inspection: None where it could not be had; so is ``generation``. ``problem`` says why.
+    :ivar inspection: None where it could not be had; so are ``generation``, ``schedule`` and ``published``. ``problem``
+        says why.
     """
 
     url: str | None = None
     readiness: tuple[int, str] | None = None
     inspection: Inspection | None = field(default=None, repr=False)
     generation: LiveGenerationInfo | None = field(default=None, repr=False)
+    schedule: ScheduleList | None = field(default=None, repr=False)
+    published: PublishedList | None = field(default=None, repr=False)
     problem: str = ""
 
 
@@ -58,6 +65,7 @@ class Subject:
 
     :ivar environ: of the server, where ``is_environ_of_server``; else of this command.
     :ivar network: whether other machines may be asked.
+    :ivar is_deep: whether the whole event log is read.
     :ivar now: seconds, Unix.
     :ivar pid: of the process that holds the state directory; 0 where it is not known, None where none does.
     :ivar state: the state file's document, if there is one.
@@ -70,6 +78,7 @@ class Subject:
     is_environ_of_server: bool = False
     network: bool
     now: float
+    is_deep: bool = False
     pid: int | None = None
     state: Mapping[str, Any] | None = field(default=None, repr=False)
     serving: Serving = Serving()
@@ -83,7 +92,13 @@ class Subject:
 
 
 def read_subject(
-    options: ServeOptions, location: ServerLocation, environ: Mapping[str, str], *, network: bool, now: float
+    options: ServeOptions,
+    location: ServerLocation,
+    environ: Mapping[str, str],
+    *,
+    network: bool,
+    now: float,
+    is_deep: bool = False,
 ) -> Subject:
     """Read the facts that the checks share; one that cannot be read is left to the check that it concerns."""
     pid = holder(options.state_dir)
@@ -96,6 +111,7 @@ def read_subject(
         is_environ_of_server=served is not None,
         network=network,
         now=now,
+        is_deep=is_deep,
         pid=pid,
         state=read_state(options.state_dir),
         serving=Serving() if pid is None else ask_server(location, environ),
@@ -137,9 +153,18 @@ def ask_server(location: ServerLocation, environ: Mapping[str, str]) -> Serving:
         client = target.client()
         inspection = ask(client, inspect, NoParameters()).result
         generation = ask(client, show_live, ShowLive()).result
+        schedule = ask(client, list_schedule, ListSchedule(limit=MOST_FIRINGS)).result
+        published = ask(client, list_published, ListPublished()).result
     except (HarnError, OSError) as error:
         return Serving(url=url, readiness=None if url is None else read_readiness(url), problem=str(error))
-    return Serving(url=url, readiness=readiness, inspection=inspection, generation=generation)
+    return Serving(
+        url=url,
+        readiness=readiness,
+        inspection=inspection,
+        generation=generation,
+        schedule=schedule,
+        published=published,
+    )
 
 
 def read_readiness(url: str) -> tuple[int, str] | None:

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from harn.connectors import bodies
 from harn.connectors.bodies import Document
 from harn.connectors.credentials import TokenScheme
-from harn.connectors.fetching import HttpFetcher, IFetcher, fault_of_document_url
+from harn.connectors.fetching import DocumentState, HttpFetcher, IFetcher, fault_of_document_url
 from harn.connectors.interfaces import (
     CREDENTIALS,
     VERIFIED_HERE,
@@ -31,15 +31,18 @@ from harn.connectors.interfaces import (
 )
 from harn.connectors.jwks import KeySet, read_key_set
 from harn.connectors.jwt_verifier import JwtVerifier, bearer_token
+from harn.connectors.messages import Example
 from harn.connectors.receivers import Receiver
 from harn.connectors.schedule import seconds_of
 from harn.connectors.signatures import any_equal
+from harn.connectors.signing_keys import prove
 from harn.errors import SignatureMismatch, SignatureMissing
 from harn.manifest.interfaces import SettingProblem
 from harn.manifest.tables import StructSchema
 from harn.model.delivery import Claim
 from harn.model.event import UNSIGNED, VERIFIED
 from harn.model.exchange import InboundRequest
+from harn.wire import canonical_json
 
 TOKEN = "token"  # noqa: S105 - the name of a secret
 TOKEN_NAME = "X-A2A-Notification-Token"  # noqa: S105 - the name of a header
@@ -171,9 +174,43 @@ class A2aPushConnector(Receiver):
             self._use_secret(TOKEN, _TOKEN)
 
     def activate(self) -> None:
-        """Begin to fetch the public keys."""
-        if self._key_set is not None:
-            self._key_set.look_for(None)
+        """Begin to fetch the public keys, unless `warm` has."""
+        self.warm()
+
+    def warm(self) -> Deferred[None] | None:
+        """Fetch the public keys for the first request; see `KeySet.warm`."""
+        return None if self._key_set is None else self._key_set.warm()
+
+    def document(self) -> DocumentState | None:
+        """Return how fetching the public keys goes; None where none are fetched."""
+        return None if self._key_set is None else self._key_set.state(self._binding.trigger_id)
+
+    def prove(self, request: InboundRequest, now: float) -> InboundRequest:
+        """
+        Return a request as the agent would send it, with the agreed token if there is one.
+
+        :raises ValueError: the agent signs, with a key that only it has.
+        """
+        if self.jwt is not None:
+            raise ValueError(
+                "the agent signs with a private key, and only its public keys are here; to try it, leave [a2a_push] out"
+                " and agree on a token (secrets.token)"
+            )
+        return request if not self._expects_token else prove(_TOKEN, self._keys[0], request, now)
+
+    def example_of(self, kind: str | None = None) -> Example:
+        """Return a notification that a task has another state: that of ``kind``, for example ``a2a.task.working``."""
+        state = (kind or "a2a.task.completed").removeprefix("a2a.task.").upper().replace("-", "_")
+        update = {"taskId": "task-1", "contextId": "context-1", "status": {"state": f"{_PREFIX}{state}"}}
+        return Example(body=canonical_json({"statusUpdate": update}), headers={"X-A2A-Delivery": "delivery-1"})
+
+    def example(self) -> NormalizedEvent:
+        """Return the event of the example, with its body."""
+        body = self.example_of().body
+        request = InboundRequest(method="POST", path="/", query="", headers={}, body=body, received_at=0.0)
+        found = self.normalize(request)
+        assert isinstance(found, Events)
+        return msgspec.structs.replace(found.events[0], body=body)
 
     def close(self) -> None:
         """Remove the keys."""

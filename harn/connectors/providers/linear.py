@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any
 
 from harn.connectors.bodies import word
+from harn.connectors.messages import Milliseconds, snake_case
 from harn.connectors.receivers import Example, Message, Path, SignedProvider, header, member
 from harn.connectors.signatures import HmacScheme
 
@@ -16,13 +15,11 @@ SIGNATURE = HmacScheme(name="linear", header="Linear-Signature")
 TOLERANCE = 75
 """Seconds: the minute that Linear advises, and a quarter more for clocks that differ."""
 
-_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
 
 def _entity(message: Message) -> str | None:
     """Return the entity of an event, for example ``issue_label``."""
     name = word(message.at("type"))
-    return None if name is None else _CAPITAL.sub("_", name).lower()
+    return None if name is None else snake_case(name)
 
 
 def _kind(message: Message) -> str | None:
@@ -38,25 +35,12 @@ def _fields(message: Message) -> Mapping[str, Path]:
     return {name: (place,) for name, place in names.items()}
 
 
-class _SentAt:
-    """The time in the body, which is signed with it: ``webhookTimestamp``, in milliseconds."""
-
-    def __call__(self, message: Message) -> float | None:
-        """Return it in seconds, Unix; None if it is absent or malformed."""
-        milliseconds = message.at("webhookTimestamp")
-        return milliseconds / 1000 if type(milliseconds) is int and abs(milliseconds) < 10**15 else None
-
-    def put(self, value: float, document: dict[str, Any]) -> None:
-        """Write a time (seconds, Unix) there."""
-        document["webhookTimestamp"] = int(value * 1000)
-
-
 LINEAR = SignedProvider(
     provider="linear",
     home=__name__,
     scheme=SIGNATURE,
     tolerance=TOLERANCE,
-    sent_at=_SentAt(),
+    sent_at=Milliseconds("webhookTimestamp"),
     kind=_kind,
     # webhookId is that of the webhook, the same in all its deliveries; without the header the body's digest counts.
     identity=header("Linear-Delivery"),

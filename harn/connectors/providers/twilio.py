@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -31,15 +31,10 @@ _SETTINGS = "x-twilio-webhooks-signature-settings"
 _DIGEST = "bodySHA256"
 _MOST_FIELDS = 1000
 _STATES = (("call", "CallStatus"), ("message", "MessageStatus"), ("message", "SmsStatus"))
-_NAMES = (
+_FIELDS = always(
     *("MessageSid", "CallSid", "AccountSid", "From", "To", "Body", "NumMedia", "Digits", "SpeechResult", "ErrorCode"),
+    "data",
 )
-_FIELDS = always(**{name: (name,) for name in _NAMES}, data=("data",))
-
-
-def _read(headers: Mapping[str, str], body: bytes) -> Message | tuple[Message, ...]:
-    """Parse a form, or the events of a stream."""
-    return (Message.of if media_type(headers) == FORM else Message.each_of)(headers, body)
 
 
 def _kind(message: Message) -> str:
@@ -128,9 +123,7 @@ class TwilioSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     url: Annotated[
         Annotated[str, msgspec.Meta(pattern="^https?://")] | None,
-        msgspec.Meta(
-            description="The URL as it is entered at Twilio, which signs it; default: made of the request's `Host`.",
-        ),
+        msgspec.Meta(description="The URL as entered at Twilio, which signs it; default: of the request's `Host`."),
     ] = None
 
     def declared(self) -> SignedProvider:
@@ -139,7 +132,7 @@ class TwilioSettings(msgspec.Struct, frozen=True, kw_only=True):
             provider="twilio",
             home=__name__,
             scheme=TwilioScheme(self.url),
-            read=_read,
+            read=Message.form_or_each_of,
             kind=_kind,
             identity=header("I-Twilio-Idempotency-Token"),
             fields=_FIELDS,

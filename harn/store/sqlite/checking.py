@@ -111,9 +111,35 @@ def check_database(connection: sqlite3.Connection, noted: Mark | None = None) ->
     return findings
 
 
-def _damages(connection: sqlite3.Connection) -> list[Finding]:
+def look_at_database(connection: sqlite3.Connection, noted: Mark | None, *, with_pages: bool) -> list[Finding]:
+    """
+    Return the findings of a check that takes moments however large a database is; see `check_database`.
+
+    :param with_pages: read all pages, too, but compare no indices with their tables.
+    :raises sqlite3.Error: it cannot even be read.
+    """
+    findings = [*(_damages(connection, "quick_check") if with_pages else ()), *_schema_differences(connection)]
+    if findings:
+        return findings
+    if noted is not None:
+        findings += _losses(connection, noted)
+    count, example = connection.execute(_NEWEST).fetchone()
+    if count:
+        what = f"{count} of the newest {MOST_LOOKED_AT} deliveries have no event, for example delivery {example}"
+        findings.append(Finding(what=what, hint=RESTORE))
+    return findings
+
+
+MOST_LOOKED_AT = 1000
+_NEWEST = (
+    f"SELECT count(*), min(d.id) FROM (SELECT id FROM deliveries ORDER BY id DESC LIMIT {MOST_LOOKED_AT}) d"  # noqa: S608 - a constant
+    " WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.id = d.id)"
+)
+
+
+def _damages(connection: sqlite3.Connection, pragma: str = "integrity_check") -> list[Finding]:
     """Return the findings of SQLite: pages, cells and the entries of indices."""
-    found = [line for (line,) in connection.execute(f"PRAGMA integrity_check({MOST_FINDINGS})")]
+    found = [line for (line,) in connection.execute(f"PRAGMA {pragma}({MOST_FINDINGS})")]
     if found == ["ok"]:
         return []
     only_indices = all(line.startswith(("row ", "wrong # of entries in index", "non-unique entry")) for line in found)

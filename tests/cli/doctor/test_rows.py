@@ -6,18 +6,23 @@ import errno
 from collections.abc import Iterable
 from pathlib import Path
 
+from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
 from harn.backup.backups import Problem as StoreProblem
 from harn.backup.backups import StoreReport
-from harn.cli.doctor import configuration, directory, installation, serving, stored
+from harn.cli.doctor import configuration, directory, installation, serving, stored, timed
 from harn.cli.doctor.model import CheckStatus, Row, diagnosis, failure, format_age, format_size, ok
 from harn.cli.doctor.subject import Serving
+from harn.clocks import rfc3339
 from harn.listener.endpoint import Bind
+from harn.listener.published_operations import PublishedInfo, PublishedList
 from harn.manifest.model import ReferenceSite, TriggerSpec
 from harn.model.problem import Problem
 from harn.orchestrator.operations import TriggerInfo
+from harn.schedules.cursor_operations import PollInfo
+from harn.schedules.operations import FiringInfo, ScheduleList
 
 OK, WARN, FAIL, SKIP = CheckStatus.OK, CheckStatus.WARN, CheckStatus.FAIL, CheckStatus.SKIP
 NOW = 1_800_000_000.0
@@ -48,6 +53,69 @@ class ModelTests(SynchronousTestCase):
         """Sizes and ages are written in a unit that suits them."""
         self.assertEqual([format_size(size) for size in (12, 1536, 3 * 1024**3)], ["12 bytes", "1.5 KiB", "3.0 GiB"])
         self.assertEqual([format_age(age) for age in (12, 600, 3 * 86400)], ["12 s", "10 min", "3 d"])
+
+
+class TimedTests(SynchronousTestCase):
+    """Schedules, polls, and what senders publish."""
+
+    def schedule(self, *polls: PollInfo, late: float = -60.0, missed: int = 0) -> ScheduleList:
+        """Return the answer of a server with one schedule, that is late by so many seconds."""
+        firing = FiringInfo(
+            trigger_id="night",
+            at=rfc3339(NOW - late),
+            local_at="",
+            tick_at="",
+            schedule="0 3 * * *",
+            timezone="UTC",
+            missed=missed,
+        )
+        return ScheduleList(firings=(firing,), more=False, polls=polls)
+
+    def rows(self, found: ScheduleList, *, is_running: bool = True) -> list[Row]:
+        """Return the findings."""
+        return list(timed.rows_of_schedules(found, NOW, is_running=is_running))
+
+    def test_schedules(self) -> None:
+        """What fires next is named; what is overdue or was missed is a warning; without a server nothing is overdue."""
+        self.assertEqual(statuses(self.rows(ScheduleList(firings=(), more=False))), [SKIP])
+        [fine] = self.rows(self.schedule())
+        self.assertEqual((fine.status, "night" in fine.detail), (OK, True))
+        [_, late] = self.rows(self.schedule(late=5 * 3600.0))
+        self.assertEqual((late.status, "5 h ago" in late.detail), (WARN, True))
+        self.assertEqual(statuses(self.rows(self.schedule(late=3600.0), is_running=False)), [OK])
+        [_, missed] = self.rows(self.schedule(missed=2))
+        self.assertEqual((missed.status, "catchup_mode" in missed.hint), (WARN, True))
+
+    def test_failing_poll(self) -> None:
+        """A poll whose last call failed is a warning with its error, and names the command for its cursor."""
+        poll = PollInfo(trigger_id="orders", cursor=7, failures=3, last_error="handler_error: KeyError: 'id'")
+        self.assertEqual(statuses(self.rows(self.schedule(PollInfo(trigger_id="fine", cursor=1)))), [OK])
+        [_, failing] = self.rows(self.schedule(poll))
+        self.assertEqual((failing.status, failing.label), (WARN, "poll:orders"))
+        self.assertIn("KeyError: 'id'", failing.detail)
+        self.assertIn("harn orchestrator cursor orders", failing.hint)
+
+    def test_published(self) -> None:
+        """A document that was never fetched, is old, or failed last is a warning; a fresh one is in order."""
+        for document, status, said in (
+            ({"age_seconds": 60.0}, OK, "fetched 60 s ago"),
+            ({}, WARN, "answered 503; the first fetch has not ended"),
+            (
+                {"error": "it answered 500"},
+                WARN,
+                "never fetched, so that requests are answered 503; the last fetch failed",
+            ),
+            (
+                {"age_seconds": 60.0, "error": "it answered 500"},
+                WARN,
+                "and in use; the last fetch failed: it answered 500",
+            ),
+            ({"age_seconds": 5 * 3600.0}, WARN, "fetched 5 h ago"),
+        ):
+            row = timed.row_of_document(PublishedInfo(name="github", url="https://api.github.com/meta", **document))
+            self.assertEqual((row.status, row.label), (status, "published:github"))
+            self.assertIn(said, row.detail)
+        self.assertEqual(statuses(timed.rows_of_published(PublishedList(documents=()))), [SKIP])
 
 
 class DirectoryTests(SynchronousTestCase):
@@ -126,6 +194,12 @@ class StoredTests(SynchronousTestCase):
         self.assertEqual((broken.status, broken.detail, broken.hint), (FAIL, "page 3", "restore"))
         self.assertEqual(statuses(stored.rows_of_event_log(self.report(), 2 * 1024**3)), [WARN])
         self.assertEqual(statuses(stored.rows_of_event_log(self.report(shrinks=False), 0)), [WARN])
+
+    def test_look_at_event_log(self) -> None:
+        """A report of a look counts nothing, and names the option that reads everything."""
+        [looked] = stored.rows_of_event_log(structs.replace(self.report(), whole=False, deliveries={}), 0)
+        self.assertEqual((looked.status, "doctor --deep" in looked.detail), (OK, True))
+        self.assertNotIn("deliveries", looked.detail)
 
     def test_clock(self) -> None:
         """A clock that was set back by more than signatures allow is a failure; by seconds, a warning."""

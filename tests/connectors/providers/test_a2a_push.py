@@ -12,6 +12,9 @@ from harn.connectors.interfaces import CREDENTIALS, NormalizedEvent
 from harn.connectors.providers.a2a_push import A2aPushPlugin
 from harn.errors import PayloadInvalid
 from harn.model.event import UNSIGNED
+from harn.model.exchange import InboundRequest
+from harn.testing.events import example, normalized, plugin_of, renewed, sample
+from harn.testing.signers import signed_request
 from harn.wire import digest_bytes
 from tests.connectors.declared import seen
 from tests.connectors.examples import binding, connector, request
@@ -62,6 +65,22 @@ class A2aPushTests(SynchronousTestCase):
             ({}, ("a2a.task.update", None, None, None, None)),
         ):
             self.assertEqual(self.payload(document), expected)
+
+    def test_example(self) -> None:
+        """An example is of any state of a task, with the agreed token where there is one, and an id of its own."""
+        plugin = plugin_of("a2a-push")
+        found = renewed(plugin, sample(plugin, "a2a.task.input-required"), "delivery-7")
+        request = InboundRequest(
+            method="POST", path="/", query="", headers=dict(found.headers), body=found.body, received_at=0.0
+        )
+        signed = signed_request(plugin, {"token": [b"agreed"]}, request, 0.0)
+        self.assertEqual(signed.headers["x-a2a-notification-token"], "agreed")
+        event = normalized(plugin, signed)
+        self.assertEqual((event.kind, event.dedupe_key), ("a2a.task.input-required", "delivery-7"))
+        self.assertEqual(example("a2a-push").kind, "a2a.task.completed")
+        self.assertRaises(ValueError, sample, plugin, "push")
+        settings = plugin.schema.check(SETTINGS)[0]
+        self.assertRaises(ValueError, signed_request, plugin, {}, request, 0.0, settings)
 
     def test_only_objects(self) -> None:
         """A notification is a JSON object; anything else is refused."""

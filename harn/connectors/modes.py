@@ -1,0 +1,79 @@
+"""
+Senders whose attributes are members of the body in one mode, and headers in another, with the data as the body.
+
+A message of the first mode is recognized by its content type; a content type of its own has several in one body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+from attrs import frozen
+
+from harn.connectors.bodies import media_type, word
+from harn.connectors.messages import Message
+
+
+@frozen(kw_only=True)
+class Modes:
+    """
+    The modes of one sender.
+
+    :ivar structured: the beginning of the content types whose body has the attributes; ``batch``: of a body of several.
+    :ivar prefix: of the header of each attribute, whose value is percent-encoded there.
+    """
+
+    structured: str
+    batch: str
+    prefix: str
+
+    def is_structured(self, headers: Mapping[str, str]) -> bool:
+        """Return whether the body has the attributes."""
+        return media_type(headers).startswith(self.structured)
+
+    def read(self, headers: Mapping[str, str], body: bytes) -> Message | tuple[Message, ...]:
+        """
+        Parse a request of any mode.
+
+        :raises PayloadInvalid: see `Message.of`, `Message.each_of` and `Message.any_of`.
+        """
+        if media_type(headers).startswith(self.batch):
+            return Message.each_of(headers, body)
+        return Message.of(headers, body) if self.is_structured(headers) else Message.any_of(headers, body)
+
+    def attribute(self, name: str) -> Attribute:
+        """Make a fact that reads an attribute."""
+        return Attribute(name, self)
+
+    def values(self, message: Message, names: tuple[str, ...]) -> dict[str, Any]:
+        """Return these attributes, and those of other names that are headers."""
+        found: dict[str, Any] = {}
+        if not self.is_structured(message.headers):
+            start = len(self.prefix)
+            found = {
+                name[start:]: unquote(value) for name, value in message.headers.items() if name.startswith(self.prefix)
+            }
+        return found | {name: word(self.attribute(name)(message)) for name in names}
+
+
+@frozen
+class Attribute:
+    """Reads an attribute, in the mode of the message."""
+
+    name: str
+    modes: Modes
+
+    def __call__(self, message: Message) -> Any:
+        """Return its value; None if absent."""
+        if self.modes.is_structured(message.headers):
+            return message.at(self.name)
+        return unquote(message.headers.get(self.modes.prefix + self.name, "")) or None
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write ``value`` where this reads it."""
+        if self.modes.is_structured(headers):
+            document[self.name] = value
+        else:
+            headers[self.modes.prefix + self.name] = quote(value)
