@@ -22,6 +22,7 @@ NAMES = (
     "fairness",
     "lists",
     "bulk",
+    "consoles",
 )
 PAIRED = "paired"
 """Runs one of them in two checkouts; not among those that run without a name."""

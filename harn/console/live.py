@@ -51,7 +51,11 @@ MOST_OF_SESSION = 4
 TURN = 1.0
 """Seconds between two looks at the open streams."""
 SHARE = 20.0
-"""A part is drawn again only after so many times the time that drawing it took."""
+"""A part is drawn again only after so many times the time that drawing it took; the first may have loaded templates."""
+MOST_DRAWINGS = 6
+"""Parts that are drawn in one turn, so that their cost does not rise with the number of streams; others wait for it."""
+LATE = 15.0
+"""Seconds after which the viewers of a part that is still being drawn are notified."""
 HEARTBEAT = 15.0
 """Seconds after which a stream without news gets a comment, so that proxies keep it open."""
 EVENTS = b"text/event-stream; charset=utf-8"
@@ -59,6 +63,7 @@ _UNBUFFERED = b"X-Accel-Buffering: no\r\n"  # nginx passes each piece on at once
 _BEGIN = b"retry: 3000\n\n"
 _COMMENT = b":\n\n"
 _OVER = b"event: over\ndata:\n\n"
+_LATE = b"event: stale\ndata: The server has not answered for %d s.\n\n" % LATE
 
 OF_DELIVERIES: tuple[type, ...] = (DeadLettered, DeadLettersEnded, Redriven)
 """Events that change what pages of deliveries show, beside those that `Traffic` counts."""
@@ -123,7 +128,8 @@ class LivePart:
     :ivar visit: that of its drawings, which belong to no session: a mark stands where the token of each viewer comes.
     :ivar event: the last drawing, as an event; empty before the first.
     :ivar counted: the events that had happened before it.
-    :ivar again_at: when it may be drawn again; ``old_at``: when it is, even if nothing happens (seconds of the clock).
+    :ivar began_at: when its last drawing began; ``again_at``: when it may be drawn again; ``old_at``: when it is, even
+        if nothing happens (seconds of the clock).
     """
 
     page: LivePage
@@ -131,6 +137,7 @@ class LivePart:
     viewers: list[Viewer] = field(factory=list)
     event: bytes = b""
     counted: int = -1
+    began_at: float = -inf
     again_at: float = -inf
     old_at: float = -inf
     is_drawing: bool = False
@@ -206,11 +213,14 @@ class Live:
         self._turning = None
         now = self._clock.seconds()
         for key, part in tuple(self._parts.items()):
+            if part.is_drawing and now >= part.began_at + LATE:
+                part.event = _LATE
             self._send(part)
             if not part.viewers:
                 del self._parts[key]
-            elif self._is_due(part, now):
-                Deferred.fromCoroutine(self._draw(part))
+        due = [part for part in self._parts.values() if self._is_due(part, now)]
+        for part in sorted(due, key=lambda part: part.began_at)[:MOST_DRAWINGS]:
+            Deferred.fromCoroutine(self._draw(part))
         if self._parts:
             self._turning = self._clock.callLater(TURN, self._turn)
 
@@ -226,7 +236,8 @@ class Live:
 
     async def _draw(self, part: LivePart) -> None:
         """Draw a part, and send it to its viewers if it differs from its last drawing."""
-        pace, began = part.page.pace, self._clock.seconds()
+        pace = part.page.pace
+        began = part.began_at = self._clock.seconds()
         part.is_drawing, part.counted = True, self._counted(part)
         try:
             answer = await part.page.page(self._desk, part.visit, **part.page.in_path)
@@ -238,7 +249,7 @@ class Live:
             event = _OVER if is_gone else framed(reason_of_failure(error).encode("utf-8", "replace"), b"stale")
         ended = self._clock.seconds()
         part.is_drawing = False
-        part.again_at = ended + max(pace.often, SHARE * (ended - began))
+        part.again_at = ended + max(pace.often, SHARE * (ended - began) if part.event else 0.0)
         part.old_at = ended + pace.seldom
         if event != part.event:
             part.event = event

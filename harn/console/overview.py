@@ -13,7 +13,8 @@ from harn.console.desk import Desk, Visit
 FRESH = 1.0
 """Seconds for which what was read is shown again."""
 SHARE = 20.0
-"""It is read again only after so many times the time that reading took: 5 % of the reactor's at most."""
+"""It is read again only after so many times the time that reading took: 5 % of the reactor's at most. The first reading
+does not count: it may have had to import modules."""
 
 
 @frozen(kw_only=True)
@@ -68,13 +69,13 @@ class Overviews:
 
     async def read(self, desk: Desk, visit: Visit, *, fresh: bool = False) -> Overview:
         """Return the overview; ``fresh``: whatever it costs, as after an action of the user."""
-        began = self.clock.seconds()
+        began, is_first = self.clock.seconds(), self._kept is None
         if self._kept is not None and began < self._again_at and not fresh:
             return self._kept
         inspected = await desk.named(visit, "inspect")
         self._kept = Overview(at=desk.wall.seconds(), inspected=inspected, rows=dict(rows_of(inspected.triggers)))
         ended = self.clock.seconds()
-        self._again_at = ended + max(FRESH, SHARE * (ended - began))
+        self._again_at = ended + max(FRESH, 0.0 if is_first else SHARE * (ended - began))
         return self._kept
 
 

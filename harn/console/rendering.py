@@ -6,6 +6,7 @@ Imports Jinja2 when the first page is drawn: a server whose console is not used 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -28,6 +29,8 @@ FOLDER = "templates"
 LONGEST_TEXT = 200_000
 """Characters of a text over several lines that a page shows."""
 _LOADING = Lock()
+_EXACT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+"""How results have times."""
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -105,18 +108,20 @@ def time(value: Any) -> Any:
 
     :param value: seconds, Unix, or RFC 3339 in UTC; None for a dash.
     """
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     if value is None or value is UNSET or value == "":
         return Markup('<span class="none">-</span>')
     exact = rfc3339(value) if isinstance(value, int | float) else str(value)
-    return Markup('<time datetime="{0}" title="{0} (UTC)">{1}</time>').format(
-        visible(exact), visible(to_seconds(exact))
-    )
+    shown_exact, shown_text = escape(visible(exact)), escape(visible(to_seconds(exact)))
+    # Both are escaped. `Markup.format` would do the same at five times the cost, for each row of a list.
+    return Markup(f'<time datetime="{shown_exact}" title="{shown_exact} (UTC)">{shown_text}</time>')  # noqa: S704
 
 
 def to_seconds(exact: str) -> str:
     """Return an RFC 3339 time to the second, as a page without the script shows it."""
+    if _EXACT.fullmatch(exact):
+        return f"{exact[:10]} {exact[11:19]}Z"
     try:
         return datetime.fromisoformat(exact).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     except ValueError:

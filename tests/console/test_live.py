@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 
 from harn.auth.credentials import Credentials
 from harn.auth.keys import NamedKey, digest_key, make_key
-from harn.console.live import HEARTBEAT, MOST_OF_SESSION, MOST_STREAMS, TURN, framed
+from harn.console.live import HEARTBEAT, LATE, MOST_DRAWINGS, MOST_OF_SESSION, MOST_STREAMS, TURN, framed
+from harn.console.overview import Overview, Overviews
 from harn.console.rendering import Renderer
 from harn.console.sessions import LIFETIME
 from harn.operations.model import Role
@@ -202,6 +204,38 @@ class BoundTests(LiveCase):
         self.assertEqual(last.get("/?stream=1").status, 503)
         viewers[7].wire.drop()
         self.view("/", last)
+
+    def test_cost_of_many(self) -> None:
+        """However many pages are open, so many are drawn a second, each in its turn."""
+        sessions = [self.world.signed_in() for _ in range(5)]
+        viewers = [self.view(f"/triggers?q={number}", sessions[number // 4]) for number in range(MOST_DRAWINGS * 3)]
+        self.turns(3)
+        self.drawn.clear()
+        self.take("d")
+        for number in range(1, 4):
+            self.turns()
+            self.assertEqual(self.drawn["triggers_part.html"], number * MOST_DRAWINGS)
+        self.assertEqual({len(viewer.events()) > 0 for viewer in viewers}, {True})
+
+    def test_late(self) -> None:
+        """While a part cannot be drawn for long its viewers are notified; they get it once it is drawn."""
+        viewer = self.view()
+        viewer.events()
+        waiting: Deferred[None] = Deferred()
+        draw = Overviews.read
+
+        async def late(overviews: Overviews, *given: Any, **more: Any) -> Overview:
+            await waiting
+            return await draw(overviews, *given, **more)
+
+        self.patch(Overviews, "read", late)
+        self.take("d")
+        self.turns(int(LATE) + 3)
+        found = [each for each in viewer.events() if each != ("", "")]
+        self.assertEqual(found, [("stale", "The server has not answered for 15 s.")])
+        waiting.callback(None)
+        self.turns()
+        self.assertIn("In flight", viewer.events()[-1][1])
 
     def test_slow_reader(self) -> None:
         """A client that does not read gets nothing until it does, then what is newest; after a minute it is cut off."""
