@@ -91,7 +91,7 @@ class HandshakeCaptured(Event, frozen=True, gc=False):
 
 
 class Backpressure(Event, frozen=True, gc=False):
-    """Something was held up for want of room: ``action`` (``admit``, ``reject``) by ``dimension`` (``ingest``)."""
+    """Something was delayed for lack of room: ``action`` (``admit``, ``reject``) by ``dimension`` (``ingest``)."""
 
     dimension: str
     action: str

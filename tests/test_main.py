@@ -64,7 +64,7 @@ class MainTests(SynchronousTestCase):
         )
 
     def test_early_signals(self) -> None:
-        """Signals that a server acts on do not end it before it can; any other command they end as ever."""
+        """Signals that a server acts on do not end it before it can; any other command they end as usual."""
         done = self.run_python(EARLY, "orchestrator", "serve", "--watch")
         self.assertEqual((done.returncode, done.stdout), (0, "alive\n"), done.stderr)
         self.assertLess(self.run_python(EARLY, "orchestrator", "fire", "serve").returncode, 0)

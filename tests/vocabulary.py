@@ -75,6 +75,10 @@ PHRASES: dict[str, str] = {
     r"owe[sd]?": "is due",
     r"made-up": "synthetic, forged",
     r"how far (?:\w+ ){1,3}(?:has|have) come": "its progress",
+    r"(?<!and\s)(?<!are\s)no more(?=[.,;:)]|$)": "no longer, stop",
+    r"for want of": "without, for lack of",
+    r"(?:can(?:not)?) be meant": "is not valid",
+    r"as ever": "as usual, as always",
     r"what serve[sd]": "the live generation, the last live generation",
 }
 """Regular expressions (white space stands for any; whole words, any case) and what to write instead."""

@@ -117,7 +117,7 @@ class Keeper:
     def _save_planned(self) -> None:
         self._timer = None
         saving = Deferred.fromCoroutine(self.save())
-        saving.addErrback(lambda failure: log.failure("keeping the state of alerts failed", failure))
+        saving.addErrback(lambda failure: log.failure("saving the state of alerts failed", failure))
 
     def _cancel(self) -> None:
         timer, self._timer = self._timer, None

@@ -359,7 +359,7 @@ class LatenessService(TimerService):
         try:
             found = await self._totals.backlogs(self._wall.seconds(), tuple(self._dispatcher.in_progress))
         except EventLogUnavailable as error:
-            log.debug("lateness cannot be looked for: {why}", why=str(error))
+            log.debug("late deliveries cannot be looked up: {why}", why=str(error))
             return
         now = self._wall.seconds()
         since = {each.trigger_id: each.oldest_ready for each in found.values() if each.oldest_ready is not None}

@@ -117,7 +117,7 @@ def change(
     is_named = bool(wanted.event_ids)
     if not (is_named or wanted.dry_run or yes) and not is_terminal():
         raise click.UsageError(
-            f"to {operation} what an expression or a filter selects takes --yes; see it before with --dry-run"
+            f"to {operation} deliveries that a filter selects, give --yes; preview them with --dry-run"
         )
     with ending_dry_run(wanted.dry_run):
         changes = find_changes(target)

@@ -345,7 +345,7 @@ def describe_settings(settings: Sequence[SettingChange]) -> Iterator[Line]:
 
 
 def describe_ramp(ramp: RampInfo | PlannedRamp) -> str:
-    """Return how two versions of a trigger share its deliveries, or that they do so no more."""
+    """Return how two versions of a trigger share its deliveries, or that they have stopped sharing them."""
     if isinstance(ramp, RampInfo) and ramp.state == "aborted":
         return f"{ramp.stable} serves, {ramp.fresh} no more ({ramp.why or 'aborted'}): edit the trigger to try again"
     said = f"{ramp.fresh} takes {ramp.percent:g} % of the new deliveries of {ramp.trigger_id}"

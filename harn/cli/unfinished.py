@@ -147,7 +147,7 @@ def snapshots(source: DrainSource, pause: Wait) -> Iterator[Sequence[Drain]]:
             if not has_answered or not may_come_back(error):
                 raise
             if not is_away:
-                warn(f"{error}; looking for it until it answers, or Ctrl-C")
+                warn(f"{error}; trying again until it answers, or Ctrl-C")
             is_away = True
         else:
             has_answered, is_away = True, False

@@ -174,7 +174,7 @@ class KeySet:
         return DocumentState(name=name, url=self._url, age=age, error=self._error)
 
     def close(self) -> None:
-        """Fetch no more."""
+        """Stop fetching."""
         if self._fetching is not None:
             self._fetching.cancel()
 

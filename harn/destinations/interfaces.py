@@ -83,7 +83,7 @@ class IDestinationPlugin(IPlugin):
         Check a handler of the manifest that names the scheme. Pure computation: looks at nothing outside.
 
         :return: its usual spelling; equal ones are one destination.
-        :raises ValueError: it cannot be meant; the message is ``must be ..., got ...; write ...``.
+        :raises ValueError: it is not valid; the message is ``must be ..., got ...; write ...``.
         """
 
     def destination(context: DestinationContext) -> IDestination:

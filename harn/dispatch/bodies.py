@@ -46,7 +46,7 @@ class RunningBodies:
             self.bytes += delivery.large
 
     def end(self, delivery: Delivery) -> None:
-        """Count a delivery no more, and hold its body no longer if that is large."""
+        """Stop counting a delivery, and release its body if that is large."""
         self.bytes -= delivery.size
         if delivery.large:
             self._large -= delivery.large

@@ -130,7 +130,7 @@ class PauseServer(Parameters, frozen=True, kw_only=True, rename={"duration": "fo
         except ValueError as wrong:
             raise ValueError(f"for: {wrong}") from wrong
         if not seconds:
-            raise ValueError(f"for: must be longer than nothing, got {self.duration!r}")
+            raise ValueError(f"for: must be greater than 0, got {self.duration!r}")
 
 
 class PauseTrigger(PauseServer, frozen=True, kw_only=True, rename={"duration": "for"}):

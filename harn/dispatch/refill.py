@@ -78,7 +78,7 @@ class Refill:
         self._is_held = False
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._open = False
 
     def _read(self, queue: Queue, limit: int) -> Deferred[None]:
@@ -118,7 +118,7 @@ class Refill:
         :param barred: how many were left out because they were being cancelled; the queue counts these on.
         """
         log.error(
-            "{count} deliveries of {trigger}@v{version} are not this server's any more",
+            "{count} deliveries of {trigger}@v{version} belong to another server now",
             count=queue.stored - barred,
             trigger=queue.share.trigger_id,
             version=queue.version,

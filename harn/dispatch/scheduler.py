@@ -109,7 +109,7 @@ class Scheduler:
     def unload(self, queue: Queue) -> list[Delivery]:
         """Leave the deliveries of a queue that have not begun to the store; return those that were in memory."""
         self.suspects.remove(queue)
-        self.enlist(queue.share)  # at its next turn it waits for room no more
+        self.enlist(queue.share)  # at its next turn it no longer waits for room
         return self._queues.unload(queue)
 
     def remove(self, delivery: Delivery) -> None:
@@ -125,7 +125,7 @@ class Scheduler:
         self.enlist(queue.share)
 
     def next(self) -> Delivery | None:
-        """Return the delivery to begin now, which its queue counts no more; None if there is none."""
+        """Return the delivery to begin now, removed from its queue; None if there is none."""
         if len(self.running) >= self.max_outstanding or (not self.turns and not self.suspects.concern):
             return None
         delivery = self._next() if self.suspects.concern else self._in_turn()
@@ -146,7 +146,7 @@ class Scheduler:
         self._bodies.begin(delivery)
 
     def ended(self, delivery: Delivery) -> None:
-        """Count it no more; what it kept from beginning takes turns again."""
+        """Stop counting it; deliveries that it kept from beginning take turns again."""
         share = delivery.queue.share
         del self.running[delivery.delivery_id]
         share.running -= 1

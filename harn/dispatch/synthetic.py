@@ -69,7 +69,7 @@ class SyntheticEvents:
 
     async def send(self, trigger_id: str, payload: Any, kind: str | None = None) -> Sent:
         """
-        Make an event up for a trigger, and wait until its delivery has ended, but not for ever.
+        Send a synthetic event to a trigger, and wait until its delivery has ended, for a limited time.
 
         :param payload: its body, any JSON value; None for the provider's example.
         :param kind: its kind; None for one that the trigger takes.

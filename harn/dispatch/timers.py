@@ -58,7 +58,7 @@ class Wakeups:
             self._timer.reset(seconds)
 
     def stop(self) -> None:
-        """Wake no more, and notice nothing more."""
+        """Stop waking and noticing."""
         self._stopped = True
         timer, self._timer = self._timer, None
         if timer is not None:

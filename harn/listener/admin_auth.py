@@ -29,7 +29,7 @@ def shielded(work: Awaitable[T]) -> Deferred[T]:
 
 def _log_late(failure: Failure) -> None:
     if not failure.check(Refused):
-        log.failure("work whose client had gone failed", failure)
+        log.failure("work for a disconnected client failed", failure)
 
 
 @frozen(kw_only=True)

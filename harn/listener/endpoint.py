@@ -178,7 +178,7 @@ def listen(
 
 def _make_readers(reactor: Any, bind: Bind) -> Readers | None:
     """
-    Make what reads a port's connections; None where there is no epoll.
+    Make the reader of a port's connections; None where there is no epoll.
 
     :raises ListenerUnusable: no descriptor is left for it.
     """

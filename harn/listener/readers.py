@@ -52,7 +52,7 @@ class Readers:
             self._reactor.addReader(self)
 
     def remove(self, connection: Any) -> None:
-        """Read a connection no more; it is not an error if it is not read."""
+        """Stop reading a connection; it is not an error if it is not read."""
         number = connection.fileno()
         if self._reading.get(number) is not connection:
             return

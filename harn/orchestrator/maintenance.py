@@ -77,7 +77,7 @@ def finish_start(server: Server, freezer: Freezer) -> None:
         server[Push].load()
 
     loading = server.in_thread(load)
-    loading.addErrback(lambda failure: log.failure("what later requests need cannot be loaded", failure))
+    loading.addErrback(lambda failure: log.failure("modules for later requests cannot be loaded", failure))
     loading.addCallback(lambda _: freezer.begin())
 
 

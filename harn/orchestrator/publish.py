@@ -213,7 +213,7 @@ class Publisher:
     def rollout_recorded(self, event: RolloutRecorded) -> None:
         """Append a record about a generation after its adoption, without waiting for it."""
         noting = Deferred.fromCoroutine(self._records.note(MANIFEST, event.kind, to_builtins(event.payload)))
-        noting.addErrback(lambda failure: log.failure("noting {kind} failed", failure, kind=event.kind))
+        noting.addErrback(lambda failure: log.failure("recording {kind} failed", failure, kind=event.kind))
 
     async def save_state(self) -> str | None:
         """Replace the state file; give what went wrong, or None."""

@@ -145,7 +145,7 @@ class RecoveryService:
             for binding in revived:
                 binding.release()  # of a trigger that is gone, the retries keep the newest only
             self._drains.begin(0, revived)
-            log.info("{count} unfinished deliveries go on", count=recovery.recovered)
+            log.info("{count} unfinished deliveries continue", count=recovery.recovered)
         return recovery.recovered
 
     async def _keep_begun(self, backlog: Iterable[Backlog], closed: set[tuple[str, int]]) -> Sequence[Backlog]:

@@ -158,7 +158,7 @@ class Orchestrator(Service):
         if self._new_process is not None:
             self._new_process.send_signal("HUP")
         elif self._terminal is not None and self._terminal.is_lost():
-            log.info("the terminal is gone, and with it this server, which ran in its foreground")
+            log.info("the terminal was closed, so this server, which ran in its foreground, shuts down")
             self.terminate()
         elif not self._is_ready or self._server is None or self._upgrading.is_running:
             self._hung_up = True
@@ -270,7 +270,7 @@ class Orchestrator(Service):
         url = open_port(server, self._launch.passed)
         server[ServerPort].pause()
         if self._launch.passed is not None:
-            log.info("listening on the socket that the service manager passed, whatever --bind says")
+            log.info("listening on the socket that the service manager passed; --bind is ignored")
         server[Publisher].take_state()
         await server[Coordinator].begin_serving()
         self._check_stopping()

@@ -85,7 +85,7 @@ async def note_start(server: Server, recovered: int) -> None:
     await note_life(server, "startup_stranded_envelopes", count=recovered)
     if not server[LiveCredentials].are_configured:
         log.warn(
-            "no credentials are configured: a2a-push routes answer 401, and so does the admin API, but to commands"
+            "no credentials are configured: a2a-push routes answer 401, as does the admin API, except to commands"
             " on this state directory; set HARN_ORCHESTRATOR_API_KEYS or HARN_ORCHESTRATOR_HMAC_SECRET",
             announce=True,
         )

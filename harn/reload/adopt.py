@@ -228,7 +228,7 @@ class Draining:
 
 
 def _not_moved(failure: Failure, key: str) -> None:
-    log.failure("moving {binding} on failed", failure, binding=key)
+    log.failure("moving the deliveries of {binding} failed", failure, binding=key)
 
 
 class Drains:

@@ -77,7 +77,7 @@ def read_manifest_text(data: bytes, digest: str) -> bytes:
     """
     text = unpack_manifest(data)
     if digest_bytes(text) != digest:
-        raise ValueError("the manifest's text is not what was put there")
+        raise ValueError("the manifest's text does not match its digest")
     return text
 
 
@@ -92,7 +92,7 @@ def read_kept_bundle(data: bytes, bundle_id: str) -> Bundle:
     except msgspec.MsgspecError as error:
         raise ValueError(f"the sources cannot be read: {error}") from error
     if bundle.bundle_id != bundle_id:
-        raise ValueError("the sources are not what was put there")
+        raise ValueError("the sources do not match their digest")
     return bundle
 
 

@@ -125,7 +125,7 @@ class Persister:
                 self._writes = {**writes, **self._writes}
                 return error
             except Exception as error:
-                log.failure("keeping {name} failed", name=name)
+                log.failure("saving {name} failed", name=name)
                 self._writes = {**{left: writes[left] for left in writes if left != name}, **self._writes}
                 return error
             del writes[name]

@@ -171,7 +171,7 @@ class Ramps:
         if not chosen:
             known = ", ".join(sorted(each.trigger_id for each in running)) or "none"
             what = "no trigger ramps" if trigger_id is None else f"trigger {trigger_id!r} does not ramp"
-            raise NothingPending(f"{what}; ramping are: {known}")
+            raise NothingPending(f"{what}; ramping triggers: {known}")
         return chosen
 
     def _begin(self, ramp: Ramp, policy: RolloutSpec | None, now: float) -> None:

@@ -203,7 +203,7 @@ class Rollouts:
             records = await Deferred.fromCoroutine(self.load()).addTimeout(PATIENCE, self._clock)
         except (EventLogUnavailable, TimeoutError) as error:
             why = str(error) or f"it took longer than {PATIENCE:g} s"
-            log.warn("rollouts cannot be read again, and go on as they were at the start: {why}", why=why)
+            log.warn("rollouts cannot be read again, and continue as at the start: {why}", why=why)
             return
         expected = self._expected
         for ramp in () if expected is None else expected.candidate.generation.ramps.values():

@@ -67,7 +67,7 @@ class Agenda:
         self._set_timer()
 
     def stop(self) -> None:
-        """Call the owner no more."""
+        """Stop calling the owner."""
         self._runs = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()

@@ -79,7 +79,7 @@ class Backlogs(Service):
         self._look()
 
     def stopService(self) -> Deferred[None] | None:
-        """Look no more; wait for what is under way."""
+        """Stop looking; wait for the look that is under way."""
         Service.stopService(self)
         if self._next is not None:
             self._next.cancel()

@@ -138,7 +138,7 @@ class TriggerTotals:
         try:
             await self._flush()
         except EventLogUnavailable as error:
-            log.warn("totals of triggers are added later: {error}", error=str(error))
+            log.warn("totals of triggers cannot be written yet: {error}", error=str(error))
         finally:
             self._lock.release()
 
@@ -162,7 +162,7 @@ class TriggerTotals:
                     await deferLater(self._clock, PAUSE)
             self._stored = await self._store.totals()
         except EventLogUnavailable as error:
-            log.warn("totals of triggers are read later: {error}", error=str(error))
+            log.warn("totals of triggers cannot be read yet: {error}", error=str(error))
             self._is_loading = False
 
     async def _flush(self) -> None:

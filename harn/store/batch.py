@@ -17,7 +17,7 @@ def log_waiter() -> None:
     from twisted.logger import Logger  # here, since commands read an event log and must start fast
 
     log = Logger(namespace="harn.store")
-    log.failure("what waited for a write failed; the other writes of its batch are not affected")
+    log.failure("a callback of a write failed; the other writes of its batch are not affected")
 
 
 class Unit:

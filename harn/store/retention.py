@@ -121,7 +121,7 @@ class RetentionService(TimerService):
                     await deferLater(self.clock, PAUSE)
             await self._shrink()
         except EventLogUnavailable as error:
-            log.warn("retention skips a turn: {error}", error=str(error))
+            log.warn("retention is skipped this time: {error}", error=str(error))
         except Exception:
             log.failure("retention failed, trying again in {interval} s", interval=self.step)
 

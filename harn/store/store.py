@@ -185,7 +185,7 @@ class DatabaseStore:
             executor = self._executor
             closing = gatherResults([executor.reader.close(), executor.notes.close()])
             closing.addBoth(lambda _: executor.writer.close())
-            closing.addErrback(lambda failure: log.failure("the store did not close as it should", failure))
+            closing.addErrback(lambda failure: log.failure("closing the store failed", failure))
             closing.addCallback(self._closed)
         return closed
 

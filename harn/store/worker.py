@@ -121,7 +121,7 @@ class ThreadWorker:
             try:
                 work()
             except BaseException:
-                log.failure("a store's thread goes on after an unexpected error")
+                log.failure("a store's thread continues after an unexpected error")
             # What has been done may hold megabytes; the loop waits without it.
             work = None
         self._reactor.callFromThread(self._join)

@@ -31,7 +31,7 @@ class DestinationCase:
     One destination to be tested.
 
     :ivar target: a handler that its plugin accepts, and that can be delivered to; None where the test cannot reach any.
-    :ivar wrong: handlers of its scheme that cannot be meant.
+    :ivar wrong: handlers of its scheme that are not valid.
     :ivar clock: what the destination gets for a reactor.
     :ivar settle: lets time pass until a Deferred has fired; by default it must have fired already.
     """
@@ -115,7 +115,7 @@ def make_destination_tests(make_case: Callable[[], DestinationCase]) -> type[Syn
             self.assertEqual(self.case.plugin.check(spelled), spelled)
 
         def test_wrong_targets(self) -> None:
-            """What cannot be meant is refused by a `ValueError`, which says what to write."""
+            """An invalid handler is refused by a `ValueError`, which says what to write."""
             for wrong in self.case.wrong:
                 error = self.assertRaises(ValueError, self.case.plugin.check, wrong)
                 self.assertIn("; ", str(error))

@@ -139,7 +139,7 @@ class Registry:
         """
         Adopt the bindings of a new generation, in one step that cannot fail.
 
-        :param replaced: live versions that are in it no more: they drain from now on (seconds, Unix).
+        :param replaced: live versions that are not in it: they drain from now on (seconds, Unix).
         :param ramps: by trigger id, all that run from now on; each one's fresh version is in ``active``.
         :param by_id: those in ``replaced`` by trigger id, of two of one trigger the later, where that is made already;
             the registry's own from now on.
@@ -155,7 +155,7 @@ class Registry:
         self.active = active
         self.ramps = dict(ramps)  # a copy: thousands may end one by one
         for binding in [each for drain in self._draining.values() for each in drain.values() if each.in_flight <= 0]:
-            self.check(binding)  # a trigger that came back needs its last version's waiting retries there no more
+            self.check(binding)  # a trigger that came back no longer needs its last version's waiting retries there
         drain_all(previous, self, now)
         if by_id is None:
             by_id = {binding.id: binding for binding in replaced}
@@ -223,7 +223,7 @@ class Registry:
         self._draining.setdefault(binding.id, {})[binding.version] = binding
 
     def _drop(self, binding: BindingVersion) -> bool:
-        """Keep it no more; return whether it was kept."""
+        """Remove it; return whether it was kept."""
         if self._replaced_last.get(binding.id) is binding:
             del self._replaced_last[binding.id]
             return True

@@ -189,7 +189,7 @@ class StartStop:
             self._over()
 
     def close(self) -> None:
-        """Call the owner no more, and drop the reference to it, which references this object."""
+        """Stop calling the owner, and drop the reference to it, which references this object."""
         self._stop_timer()
         self._owner = None
 

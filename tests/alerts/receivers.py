@@ -70,7 +70,7 @@ class HttpReceiver(Resource):
         return body
 
     def close(self) -> Any:
-        """Listen no more."""
+        """Stop listening."""
         return maybeDeferred(self._port.stopListening)
 
 
@@ -171,7 +171,7 @@ class MailReceiver:
         return protocol
 
     def close(self) -> Any:
-        """Listen no more."""
+        """Stop listening."""
         return maybeDeferred(self._port.stopListening)
 
 
@@ -206,5 +206,5 @@ class TcpReceiver:
         self.port: int = self._port.getHost().port
 
     def close(self) -> Any:
-        """Listen no more."""
+        """Stop listening."""
         return maybeDeferred(self._port.stopListening)

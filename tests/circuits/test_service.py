@@ -147,7 +147,7 @@ class RefusingTests(CircuitCase):
     """``open = "dead_letter"``."""
 
     def test_dead_letters(self) -> None:
-        """While it is open what comes becomes a dead letter that says why; the probe decides as ever."""
+        """While it is open what comes becomes a dead letter that says why; the probe decides as usual."""
         world = self.opened(open="dead_letter")
         world.take()
         self.assertEqual((world.calls, world.states()), ([], ["dead"] * 3))

@@ -279,7 +279,7 @@ class FireTests(CommandCase):
         self.assert_failed(self.harn("fire", "zz"), "unknown manifest binding 'zz'")
 
     def test_exits_by_what_the_handler_did(self) -> None:
-        """The exit status is 1 when the handler failed, with or without another attempt; all is printed as ever."""
+        """The exit status is 1 when the handler failed, with or without another attempt; all is printed as usual."""
         statuses = {"dispatched": 0, "waiting": 1, "dlq": 1, "pending": 0, "ignored": 0, "duplicate_dropped": 0}
         self.serve(*((200, {**self.FIRED, "status": status}) for status in statuses))
         for status, wanted in statuses.items():

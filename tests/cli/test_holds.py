@@ -51,7 +51,7 @@ class CommandTests(SynchronousTestCase):
             (pause, [], "name a TRIGGER"),
             (pause, ["gh", "--all"], "name a TRIGGER"),
             (pause, ["gh", "--for", "soon"], "for: must be a duration"),
-            (pause, ["gh", "--for", "0s"], "longer than nothing"),
+            (pause, ["gh", "--for", "0s"], "greater than 0"),
             (resume, ["gh", "--rate", "fast"], "rate: must be a rate"),
             (resume, ["--all", "--rate", "0/s"], "must be a rate"),
             (resume, ["--all", "--rate", "1e-310/h"], "must be a rate"),

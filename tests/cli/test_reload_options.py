@@ -44,7 +44,7 @@ class WishTests(CommandCase):
         self.assertEqual(server.seen[0].target, "/admin/reload?replay=1000&dry_run=true")
 
     def test_usage(self) -> None:
-        """What cannot be meant is wrong usage, and asks nothing of the server."""
+        """Invalid options are wrong usage, and nothing is requested of the server."""
         server = self.serve()
         for words in (
             ["reload", "--replay", "5"],

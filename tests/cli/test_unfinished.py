@@ -126,7 +126,7 @@ class WatchTests(SynchronousTestCase):
                 "nothing drains",
             ],
         )
-        away = "gone; looking for it until it answers, or Ctrl-C"
+        away = "gone; trying again until it answers, or Ctrl-C"
         self.assertEqual((self.warned, waits.seconds), ([away, away], [INTERVAL] * 9))
 
     def test_errors_that_nothing_waits_for(self) -> None:
@@ -194,7 +194,7 @@ class DrainsTests(CommandCase):
         self.assertEqual(watched.stdout.splitlines()[1:], ["- binding=gh@v1 drained", "nothing drains"])
         self.assertEqual(
             watched.stderr.splitlines(),
-            ["the server answered 503: starting; looking for it until it answers, or Ctrl-C"],
+            ["the server answered 503: starting; trying again until it answers, or Ctrl-C"],
         )
 
     def test_actions(self) -> None:

@@ -174,7 +174,7 @@ class CancelTests(SynchronousTestCase):
         self.assertEqual([item.reason for item in answer.items], ["it is done", "it is skipped (cancelled)"])
 
     def test_event_log_unavailable(self) -> None:
-        """What memory holds is cancelled as soon as that can be written, and runs no more."""
+        """A delivery in memory is cancelled as soon as that can be written, and no longer runs."""
         world = self.server.world
         for _ in range(3):
             world.take()

@@ -285,7 +285,7 @@ class Jobs(RuleBasedStateMachine):
         old.store.writer.release()
         old.turns(3)
         assert stopping.called
-        # It writes no more: the two stores have one connection, and would give the same numbers.
+        # It no longer writes: the two stores have one connection, and would give the same numbers.
         old.store.writer.held = old.store.reader.held = True
         self.server = old.next_server()
 

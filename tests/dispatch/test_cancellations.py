@@ -50,7 +50,7 @@ class CancellationTests(SynchronousTestCase):
             self.assertEqual(world.states(), ["skipped" if each == index else "done" for each in range(4)])
 
     def test_one_that_waits(self) -> None:
-        """A retry that waits for its time counts no more."""
+        """A retry that waits for its time is no longer counted."""
         world = self.world(1)
         world.call().raises(HandlerRaised("no"))
         self.assertTrue(self.successResultOf(self.cancel(world, 0)))

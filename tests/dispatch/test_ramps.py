@@ -120,7 +120,7 @@ class AcceptingTests(SynchronousTestCase):
         self.assertEqual((stats.filtered, stats.deduped, stats.accepted), (1, 1, 4))
 
     def test_key_that_cannot_be_evaluated(self) -> None:
-        """The provider's own key chooses then; on the stable version the event is a dead letter as ever."""
+        """The provider's own key chooses then; on the stable version the event is a dead letter as usual."""
         world = RampWorld({"dedupe_key": "abs(event.kind)"}, {})
         self.assertEqual(world.arrive_each([TO_STABLE[0], TO_FRESH[0]]), ["gh@v1", "gh@v2"])
         self.assertEqual((world.states(), world.dead_reasons()), (["dead", "ready"], {"filter_error": 1}))

@@ -125,7 +125,7 @@ class DestinationTests(ServerCase):
         self.wait_arrived("d1")
 
     def test_problems(self) -> None:
-        """A scheme that is not installed, one that is not built yet, and a target that cannot be meant are refused."""
+        """A scheme that is not installed, one that is not built yet, and an invalid target are refused."""
         cases = {
             "nowhere://x": "is not a destination of this installation",
             "worker://triage": "worker:// is not supported yet",

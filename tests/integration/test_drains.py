@@ -86,7 +86,7 @@ class SightTests(DrainCase):
         lines = listed.stdout.splitlines()
         self.assertEqual((lines[0], len(lines)), ("Drains:", 3))
         self.assertIn("binding=gh@v1", lines[1])
-        # What has been done counts no more: the next is the oldest.
+        # A delivery that is done is no longer counted: the next is the oldest.
         self.release("d0")
         self.wait_begun("d1")
         wait_until(lambda: self.drains(server)[0]["oldest_event"]["event_id"] == ids[1], "the next to be the oldest")

@@ -123,7 +123,7 @@ class StartTests(LastGoodCase):
         self.assert_version(self.serve("--last-good"), "d1", "one", "gh@v1")
 
     def test_nothing_that_can_serve(self) -> None:
-        """When the last good one cannot serve either, for want of a secret, the start fails and names both."""
+        """When the last good one cannot serve either, for lack of a secret, the start fails and names both."""
         secret = self.write("secret", "value\n")
         self.environ["HARN_SECRET_GITHUB_ROTATING_FILE"] = str(secret)
         self.write_manifest(trigger_text("gh", secret="rotating"))

@@ -164,7 +164,7 @@ class ReloadTests(AdminCase):
             self.assertEqual(self.reloader.asked[-1].source, label)
 
     def test_refused(self) -> None:
-        """What cannot be meant is 400 and reloads nothing."""
+        """An invalid request is 400 and reloads nothing."""
         for target, body in (
             ("/admin/reload", b'{"source":"signal"}'),
             ("/admin/reload", b'{"source":" file_watch "}'),

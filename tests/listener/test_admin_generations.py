@@ -37,7 +37,7 @@ class PlanTests(AdminCase):
         self.assertEqual((asked.revert_limit, asked.revert_for), (FailureLimit(rate=0.0, minimum=20), None))
 
     def test_refused(self) -> None:
-        """What cannot be meant, alone or together, is 400, says which option is wrong, and reloads nothing."""
+        """An invalid option, alone or with others, is 400, says which option is wrong, and reloads nothing."""
         for query, named in (
             ("replay=5", "dry_run"),
             ("dry_run=true&replay=0", "replay"),

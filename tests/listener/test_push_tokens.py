@@ -130,7 +130,7 @@ class TokenTests(AgentCase):
         self.assertEqual(self.post({**self.token(), "X-A2A-Notification-Token": "agreed"}).status, 200)
 
     def test_plain(self) -> None:
-        """Without either, harn's own credentials are asked for, as ever."""
+        """Without either, harn's own credentials are asked for, as usual."""
         self.agent({})
         self.assertEqual(self.connector.authentication, CREDENTIALS)
         self.assertEqual((self.post({}).status, self.post({"X-API-Key": KEY}).status), (401, 200))

@@ -198,7 +198,7 @@ class RoomTests(UnverifiedCase):
         self.assertEqual((unverified.total, unverified._shares, unverified._reading), (0, {}, {}))
 
     def test_head_that_ends(self) -> None:
-        """A head in pieces counts until it ends, and one that is refused no more."""
+        """A head in pieces counts until it ends, and one that is refused no longer counts."""
         self.world.configure()
         data = signed_post("/hooks/gh")
         wire = self.world.wire()

@@ -173,7 +173,7 @@ class VersionTests(CountingCase):
         self.assertEqual((counts.dispatched, counts.failed, counts.dead), (1, 1, 0))
 
     def test_redriven(self) -> None:
-        """Dead letters that are ready again count no more; those from before this server's start never did."""
+        """Dead letters that are ready again are no longer counted; those from before this server's start never did."""
         self.lifecycle.emit(DeadLettered("gh", "github", "gh@v1", "rejected", 2))
         self.lifecycle.emit(Redriven("gh", "gh@v1", 1))
         self.assertEqual(self.metrics.versions["gh@v1"].dead, 1)

@@ -52,7 +52,7 @@ class VersionNumbersTests(TestCase):
         )
 
     def test_numbers_of_what_is_adopted(self) -> None:
-        """They never go back, and those before stay as they were for whoever has them."""
+        """They only rise, and earlier ones stay the same for their holders."""
         known = LiveBinding(version=4, fingerprint="f", bundle_id="b")
         numbers = VersionNumbers({"a": known, "b": known, "c": known})
         given = (("a", 5), ("b", 3), ("d", 1))

@@ -139,7 +139,7 @@ class DrainOperationsTests(GenerationCase):
         self.failureResultOf(self.listing(operations), EventLogUnavailable)
 
     def test_what_ends_meanwhile(self) -> None:
-        """A version that ends while the store is asked is shown no more."""
+        """A version that ends while the store is asked is no longer shown."""
         operations = self.begun(fake("a", extra=FASTER), fake("b"), count=1)
         read, self.world.store.deliveries.oldest = self.world.store.deliveries.oldest, self._ends_first
         self.read = read

@@ -167,7 +167,7 @@ class CourseTests(RampCase):
         failure = self.failureResultOf(
             Deferred.fromCoroutine(self.world.rollouts.ramps.finish("b", "me")), NothingPending
         )
-        self.assertIn("ramping are: a", failure.getErrorMessage())
+        self.assertIn("ramping triggers: a", failure.getErrorMessage())
 
     def test_by_request(self) -> None:
         """A reload may ask for a share: it holds until the ramp is finished."""

@@ -205,7 +205,7 @@ class ReloadTests(SchedulesCase):
         self.assertEqual([row.version for row in world.store.rows()], [1, 2])
 
     def test_changed_added_removed(self) -> None:
-        """Another schedule counts from the reload on, as does a new one; a removed one fires no more."""
+        """Another schedule counts from the reload on, as does a new one; a removed one no longer fires."""
         world = self.world(cron(), cron("gone"))
         self.pass_by(world, 70)
         world.manifest(cron(schedule="30 * * * * *"), cron("new"))

@@ -87,7 +87,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(self.gauge("harn_dead_letters"), {"gh": 1.0, "idle": 0.0})
 
     def test_store_that_is_away(self) -> None:
-        """What was known stays, and the next look is as soon as ever."""
+        """What was known stays, and the next look comes as soon as usual."""
         self.accept(1)
         self.backlogs.startService()
         self.addCleanup(self.backlogs.stopService)

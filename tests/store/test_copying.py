@@ -26,11 +26,11 @@ ORIGIN = BackupOrigin(made_at=NOW, harn_version="1.2.3", host="here", digest_key
 LIMITED = """
 import resource, sys
 from harn.errors import BackupFailed
-from harn.store.backup import Origin
+from harn.store.backup import BackupOrigin
 from harn.store.sqlite.copying import back_up
 resource.setrlimit(resource.RLIMIT_FSIZE, (200000, resource.RLIM_INFINITY))
 try:
-    back_up(sys.argv[1], sys.argv[2], Origin(made_at=1.0, harn_version="", host=""), replaces=False)
+    back_up(sys.argv[1], sys.argv[2], BackupOrigin(made_at=1.0, harn_version="", host=""), replaces=False)
 except BackupFailed as error:
     print("failed:", error)
 """

@@ -200,7 +200,7 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(len(called), 1)
 
     def test_within_a_loop(self) -> None:
-        """In an async test, async and plain handlers run as ever, the latter with ``secret_sync``, too."""
+        """In an async test, async and plain handlers run as usual, the latter with ``secret_sync``, too."""
 
         async def handler(event: TriggerEvent) -> str:
             return event.kind

@@ -38,7 +38,7 @@ class RampingCase(SynchronousTestCase):
 
 class RunningTests(RampingCase):
     def test_both_are_live(self) -> None:
-        """Both are active, found by their numbers and listed once, and neither ends for want of a lease."""
+        """Both are active, found by their numbers and listed once, and neither ends for lack of a lease."""
         self.assertEqual((self.stable.state, self.fresh.state, self.ended), (ACTIVE, ACTIVE, []))
         self.assertEqual(list(self.registry), [self.fresh, self.other, self.stable])
         self.assertEqual(self.registry.versions("gh"), [self.stable, self.fresh])

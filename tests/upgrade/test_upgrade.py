@@ -265,7 +265,9 @@ class UpgradeTests(SynchronousTestCase):
             self.assert_went_on(*self.TOLD)
 
     def test_numbers_once_it_has_ended(self) -> None:
-        """Numbers are read again only when the new program gives no more; of one that does not end, at a reload."""
+        """
+        Numbers are read again only when the new program no longer gives any; of one that does not end, at a reload.
+        """
         for ends in (True, False):
             self.setUp()
             self.new.gone = Deferred()

@@ -206,7 +206,7 @@ class GuardTests(GuardCase):
         self.assertIn("install it as a package", self.refused("handlers:f").hint)
 
     def test_installed_below(self) -> None:
-        """What a virtual environment below the manifest holds is imported as ever."""
+        """What a virtual environment below the manifest holds is imported as usual."""
         self.write_path("env/pyvenv.cfg", "")
         self.write_path("env/lib/harn_yaml.py", "V = 2\n")
         self.write(handlers="import harn_yaml\ndef f(event): pass\n")

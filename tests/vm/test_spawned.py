@@ -55,7 +55,7 @@ class MultiprocessingTests(InterpreterCase):
     factory = staticmethod(lambda secrets: ChildInterpreters(reactor, secrets))
 
     def packages(self) -> Any:
-        """Return a bundle whose modules are on disk no more."""
+        """Return a bundle whose modules are no longer on disk."""
         files = {
             "handlers.py": HANDLERS,
             "shop/__init__.py": "",

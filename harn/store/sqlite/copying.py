@@ -294,7 +294,7 @@ class _Part:
             raise BackupRefused(f"another backup to {self._file} is under way; wait for it") from None
         head = os.pread(self.descriptor, 100, 0)
         if head.strip(b"\0") and not _begins_ours(head):  # the first page may not have been written so far
-            raise BackupRefused(f"{self.path} is in the way, and is not part of a backup; choose another name")
+            raise BackupRefused(f"{self.path} exists, and is not part of a backup; choose another name")
         os.fchmod(self.descriptor, 0o600)
         os.ftruncate(self.descriptor, 0)
 
@@ -363,8 +363,8 @@ def _check_name(file: str, replaces: bool, other: str) -> None:
     if not os.path.lexists(file):
         return
     if os.path.exists(file) and os.path.samefile(file, other):
-        raise BackupRefused(f"{file} is what is to be copied; choose another name")
+        raise BackupRefused(f"{file} is the event log itself; choose another name")
     if not replaces:
-        raise BackupRefused(f"{file} exists already; choose another name, or say --force to replace it")
+        raise BackupRefused(f"{file} exists already; choose another name, or give --force to replace it")
     if os.path.islink(file) or not os.path.isfile(file) or not is_ours(file):
         raise BackupRefused(f"{file} is not a backup, so that --force does not replace it; choose another name")

@@ -150,7 +150,7 @@ _STATES_OF = (
     "SELECT d.id, " + STATE + " FROM deliveries d"
     " WHERE d.id IN (SELECT value FROM json_each(?)) AND (d.owner = ? OR d.state >= 2)"
 )
-# Two steps in the index, whose order is that of states, then of ids: the first that is ready (or, for want of any,
+# Two steps in the index, whose order is that of states, then of ids: the first that is ready (or, if there is none,
 # that waits), and the first that waits.
 _FIRST_FROM = (
     "SELECT (SELECT id FROM deliveries INDEXED BY deliveries_unfinished WHERE state < 2"

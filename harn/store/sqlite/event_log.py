@@ -89,7 +89,7 @@ WITH RECURSIVE found (topic) AS (
 SELECT topic FROM found WHERE topic IS NOT NULL
 """
 _INSERT_RECORDS = "INSERT INTO log (number, topic, kind, occurred_at, headers, payload) VALUES "
-# Numbers rise with time, so that the oldest come first; a WHERE inside would read on to the end for want of any.
+# Numbers rise with time, so that the oldest come first; a WHERE inside would read on to the end where there are none.
 _OLD_RECORDS = (
     "DELETE FROM log WHERE number IN"
     " (SELECT number FROM (SELECT number, occurred_at FROM log ORDER BY number LIMIT ?) AS first WHERE occurred_at < ?)"
