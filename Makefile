@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make run    start the orchestrator on examples/quickstart; Ctrl-C ends it"
+	@echo "make run STORE=postgres   the same, with its events in a PostgreSQL that is started for it"
 	@echo "make test   run all tests"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation's site in site/"
@@ -18,8 +19,8 @@ help:
 	@echo "make twisted VERSION=lowest   run tests with another Twisted: lowest, latest or a number"
 	@echo "make clean  remove what the others made"
 
-run: $(VENV)/installed
-	@$(BIN)/python examples/quickstart/demo.py
+run: $(VENV)/installed$(if $(STORE),-demo-$(STORE))
+	@$(BIN)/python examples/quickstart/demo.py $(STORE)
 
 test: $(VENV)/installed-test
 	@$(BIN)/python -u $(TRIAL) --jobs=$(JOBS) --temp-directory=$(VENV)/trial tests

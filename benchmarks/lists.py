@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks.figures import Goals, Table, spread
 from harn.deliveries.selection import Scan, Selection
 from harn.model.delivery import State
-from harn.store.sqlite.connection import OfflineStore, open_readonly
-from harn.store.sqlite.lists import SQLiteDeliveryLists
+from harn.store.offline import OfflineStore
+from harn.store.sqlite.offline import open_readonly
 from harn.store.sqlite.schema import connect_writer
 from harn.testing.stores.kit import new_delivery
 
@@ -88,7 +88,7 @@ def read(store: OfflineStore, now: float, filters: Mapping[str, Any]) -> None:
     """Read a list, slice by slice, as the commands do."""
     scan = Scan(selection=Selection.of(now, **filters), limit=LIMIT, now=now)
     while scan.needs_more:
-        scan.add(store.ask(SQLiteDeliveryLists.part, *scan.request()))
+        scan.add(store.ask(store.lists.part(*scan.request())))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,8 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 times = [processor_time(listing) for _ in range(options.rounds)]
                 table.add(name, spread(times))
                 goals.at_most(f"{name} (ms)", 50, times, 1)
-            grouping = partial(store.ask, SQLiteDeliveryLists.dead_groups, None)
-            times = [processor_time(grouping) for _ in range(options.rounds)]
+            times = [processor_time(lambda: store.ask(store.lists.dead_groups(None))) for _ in range(options.rounds)]
             table.add("dead letters in groups", spread(times))
             goals.at_most("dead letters in groups (ms)", 200, times, 1)
     table.show()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from harn.observability.log_limits import LEVELS
 
@@ -162,9 +162,17 @@ STATE_DIR = Option(
     metavar="PATH",
     help="The directory of all durable state.",
 )
+STORE = Option(
+    name="store",
+    env="HARN_ORCHESTRATOR_STORE",
+    read=read_text,
+    metavar="URL",
+    help="postgresql://... to keep events there instead of in the state directory; wins over orchestrator.store.",
+)
 OPTIONS: tuple[Option, ...] = (
     MANIFEST,
     STATE_DIR,
+    STORE,
     Option(
         name="bind",
         aliases=("listen",),
@@ -289,6 +297,7 @@ class ServeOptions:
     messages.
 
     :ivar admin_bind: host and port, or the path of a UNIX socket; None where admin is on the address of triggers.
+    :ivar store: the URL of a PostgreSQL store, which may have a password in it; None leaves it to the manifest.
     :ivar shutdown_timeout: seconds, at least 1.
     :ivar drain_max_items: None leaves it to the manifest; so do ``drain_deadline`` (seconds), ``pump_max_outstanding``
         (at least 1) and ``log_level`` (`LEVELS`).
@@ -303,6 +312,7 @@ class ServeOptions:
     state_dir: str
     host: str
     port: int
+    store: str | None = field(default=None, repr=False)
     admin_bind: tuple[str, int] | str | None = None
     cert: str | None = None
     key: str | None = None
@@ -344,6 +354,7 @@ class ServeOptions:
             state_dir=absolute(base, values["state_dir"]),
             host=host,
             port=port,
+            store=values["store"],
             admin_bind=absolute(base, admin) if isinstance(admin, str) else admin,
             cert=None if cert is None else absolute(base, cert),
             key=None if key is None else absolute(base, key),

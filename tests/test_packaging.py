@@ -92,9 +92,15 @@ class DependencyTests(SynchronousTestCase):
         parsed = ConfigParser()
         parsed.read(SOURCE / "setup.cfg", encoding="utf-8")
         extras = parsed["options.extras_require"]
-        needed = (parsed["options"]["install_requires"], extras["keyring"], extras["mcp"], extras["otel"])
+        needed = (
+            parsed["options"]["install_requires"],
+            extras["keyring"],
+            extras["mcp"],
+            extras["otel"],
+            extras["postgres"],
+        )
         lines = [line for text in needed for line in text.split("\n")]
-        named = {re.split(r"[ <>=]", line.strip())[0].lower() for line in lines if line.strip()}
+        named = {re.split(r"[ \[<>=]", line.strip())[0].lower() for line in lines if line.strip()}
         owners = importlib.metadata.packages_distributions()
         imported = {name.split(".")[0] for _, path in modules() for _, name in imports(path)}
         foreign = imported - sys.stdlib_module_names - {"harn"}

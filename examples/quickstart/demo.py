@@ -2,6 +2,7 @@
 Serve this directory's manifest with demo credentials, and print commands to try it with.
 
 `make run` starts it; by hand: `python examples/quickstart/demo.py`. It needs harn installed in the Python that runs it.
+With `postgres` (`make run STORE=postgres`) events are kept in a PostgreSQL that is started for it, and gone afterwards.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).resolve().parent
 STATE_DIR = HERE.parent.parent / ".harn" / "quickstart"
@@ -28,11 +30,21 @@ DEMO_ENVIRONMENT = {
 }
 
 
-def main() -> int:
+def main(store: str = "") -> int:
+    """Serve until Ctrl-C, with a PostgreSQL of its own if ``store`` is ``postgres``; give the server's exit status."""
+    if store != "postgres":
+        return serve({**DEMO_ENVIRONMENT, **os.environ}, STATE_DIR)
+    from harn.testing.postgres import local_postgres
+
+    with local_postgres() as server, TemporaryDirectory(prefix="harn-quickstart-") as state_dir:
+        print(f"PostgreSQL listens: {server.url()}", flush=True)
+        return serve({**DEMO_ENVIRONMENT, **os.environ, "HARN_ORCHESTRATOR_STORE": server.url()}, Path(state_dir))
+
+
+def serve(environment: dict[str, str], state_dir: Path) -> int:
     """Serve until Ctrl-C; give the server's exit status."""
-    environment = {**DEMO_ENVIRONMENT, **os.environ}
     command = [sys.executable, "-m", "harn", "orchestrator", "serve"]
-    command += ["--config", str(HERE / "harn.toml"), "--state-dir", str(STATE_DIR)]
+    command += ["--config", str(HERE / "harn.toml"), "--state-dir", str(state_dir)]
     if not environment.get("HARN_ORCHESTRATOR_LISTEN"):
         command += ["--bind", f"127.0.0.1:{usual_or_any_port(8080)}"]
     # The terminal sends Ctrl-C to the server too, which then ends by itself: wait for it.
@@ -43,7 +55,7 @@ def main() -> int:
     for line in server.stderr:
         sys.stderr.write(line)
         if READY in line:
-            print_commands(line.partition(READY)[2].strip(), environment)
+            print_commands(line.partition(READY)[2].strip(), environment, state_dir)
     return server.wait()
 
 
@@ -58,7 +70,7 @@ def usual_or_any_port(port: int) -> int:
     return port
 
 
-def print_commands(url: str, environment: dict[str, str]) -> None:
+def print_commands(url: str, environment: dict[str, str], state_dir: Path) -> None:
     """Print the URL, a signed delivery and a synthetic event, each on one line."""
     secret = environment["HARN_SECRET_GITHUB_WEBHOOK_SECRET"].encode()
     signature = hmac.new(secret, DELIVERY.read_bytes(), hashlib.sha256).hexdigest()
@@ -73,7 +85,7 @@ def print_commands(url: str, environment: dict[str, str]) -> None:
         curl += ["-H", f"{name}: {value}"]
     curl += ["--data-binary", f"@{DELIVERY}"]
     harn = str(Path(sys.executable).with_name("harn"))
-    fire = [harn, "orchestrator", "fire", TRIGGER, "--state-dir", str(STATE_DIR)]
+    fire = [harn, "orchestrator", "fire", TRIGGER, "--state-dir", str(state_dir)]
     key = shlex.quote(environment["HARN_ORCHESTRATOR_API_KEYS"])
     print(f"\nThe orchestrator serves {HERE.name} at {url}\n")
     print("Send it a signed delivery:\n")
@@ -84,4 +96,4 @@ def print_commands(url: str, environment: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

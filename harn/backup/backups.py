@@ -269,7 +269,7 @@ class Backups(Service):
         :raises BackupFailed: it is not complete, or not sound.
         """
         if self._database is None:
-            raise BackupRefused("the event log of this server is not a file; use the tools of its database")
+            raise BackupRefused("the store of this server is a database elsewhere, not a file: back it up with pg_dump")
         if self._running is not None:
             raise BackupRefused("a backup is under way; wait for it")
         database, state_dir, now = self._database, self._state_dir, self._wall.seconds()

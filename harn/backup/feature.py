@@ -8,6 +8,7 @@ from harn.server import Server
 
 def install(server: Server) -> None:
     """Add the maker of backups, and its operation."""
-    backups = server.add(Backups(server.reactor, server.wall, server.store.location, server.options.state_dir))
+    database = server.store.location if server.store.backend == "sqlite" else None
+    backups = server.add(Backups(server.reactor, server.wall, database, server.options.state_dir))
     server.background.add(backups)
     server.operations.add(backups, *OPERATIONS)

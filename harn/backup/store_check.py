@@ -17,9 +17,9 @@ from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.checking import check_database, look_at_database, read_contents
 from harn.store.sqlite.connection import RESTORE_ADVICE as RESTORE
 from harn.store.sqlite.connection import check_schema, unreadable
-from harn.store.sqlite.generations import SQLiteGenerations
 from harn.store.sqlite.mark import HighWaterMark
 from harn.store.sqlite.migrations import SCHEMA_VERSION
+from harn.store.sqlite.offline import read_offline
 from harn.store.sqlite.schema import rebuild_indices
 
 STATE_FILE = "orchestrator-state.json"
@@ -59,7 +59,7 @@ def check_store(state_dir: str, *, whole: bool = True) -> StoreReport:
         findings = check_database(connection, noted)
         contents = None
         if not findings and version >= SCHEMA_VERSION:
-            findings += _damaged_content(connection)
+            findings += _damaged_content(path, connection)
         if not findings:
             contents = read_contents(connection)
         return _report(path, findings, connection, contents, version)
@@ -90,13 +90,14 @@ def _empty(path: str) -> Finding:
     return Finding(what=f"{path} is empty: none of our tables is in it", hint=f"{RESTORE}; {BEGIN_ANEW}")
 
 
-def _damaged_content(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _damaged_content(path: str, connection: sqlite3.Connection) -> Iterator[Finding]:
     """Yield the generations whose manifest or code is not what was put there."""
-    for record in SQLiteGenerations.history.query(None, connection, MOST_KEPT):  # type: ignore[arg-type]
+    store = read_offline(path, connection)
+    for record in store.ask(store.generations.history(MOST_KEPT)):
         if not record.manifest_digest:
             continue
-        text = SQLiteGenerations.manifest.query(None, connection, record.manifest_digest)  # type: ignore[arg-type]
-        data = SQLiteGenerations.bundle.query(None, connection, record.bundle_id)  # type: ignore[arg-type]
+        text = store.ask(store.generations.manifest(record.manifest_digest))
+        data = store.ask(store.generations.bundle(record.bundle_id))
         try:
             read_manifest_text(text or b"", record.manifest_digest)
             read_kept_bundle(data or b"", record.bundle_id)

@@ -18,7 +18,6 @@ from harn.cli.options import Command, parameters_from, with_json, with_parameter
 from harn.cli.output import CHANGES, PROBLEMS, ending_dry_run, print_error, warn
 from harn.cli.place import ServerTarget, note_unknown, recorded_triggers, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
-from harn.cli.sources import DATABASE
 from harn.deliveries.change_operations import (
     Cancelled,
     ChangedItem,
@@ -37,11 +36,9 @@ from harn.deliveries.change_operations import (
 )
 from harn.deliveries.job_operations import JobDetail, JobItem, ShowJob, show_job
 from harn.deliveries.selection import PAST
-from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import State
 from harn.operations.model import Operation
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
-from harn.store.lock import state_path
 
 if TYPE_CHECKING:
     from harn.store.lock import StateDirectoryLock
@@ -299,9 +296,6 @@ class StoreChanges:
         from harn.clocks import use_monotonic_time
         from harn.store.lock import StateDirectoryLock
 
-        path = os.path.join(self.state_dir, DATABASE)
-        if not os.path.exists(path):
-            raise StateDirectoryUnusable(f"there is no event log at {path}; has a server run on this state directory?")
         lock = StateDirectoryLock(self.state_dir)
         lock.acquire()
         use_monotonic_time(reactor)
@@ -314,17 +308,11 @@ class StoreChanges:
     async def _change(self, reactor: Any, lock: StateDirectoryLock, operation: str, wanted: ChangeMany) -> Done:
         from harn.clocks import WallClock
         from harn.deliveries.bulk import change_offline
-        from harn.store.sqlite.store import SQLiteStore
+        from harn.orchestrator.stores import make_offline_store
 
         wall = WallClock()
         triggers = recorded_triggers(self.state_dir)
-        store = SQLiteStore.at(
-            os.path.join(self.state_dir, DATABASE),
-            reactor,
-            wall=wall,
-            guard=lock,
-            evidence=(state_path(self.state_dir),),
-        )
+        store = make_offline_store(self.state_dir, reactor, os.environ, wall, lock)
         store.lists.nothing_runs = True
         await store.open()
         try:

@@ -67,6 +67,7 @@ ORCHESTRATOR: Mapping[str, CommandEntry] = {
     "keys": CommandEntry("harn.cli.keys:keys", REPAIR, "Make, list, revoke keys of the admin API"),
     "backup": CommandEntry("harn.cli.maintenance:backup", REPAIR, "Write a backup of a running server"),
     "restore": CommandEntry("harn.cli.maintenance:restore", REPAIR, "Make a state directory of a backup"),
+    "store": CommandEntry("harn.cli.store:store", REPAIR, "Migrate, show or copy the store"),
     "compact": CommandEntry("harn.cli.maintenance:compact", REPAIR, "Make the event log's file smaller"),
 }
 """Commands that run the orchestrator, or talk to one that runs."""

@@ -168,10 +168,9 @@ def stored_circuits(place: ServerLocation, now: float) -> CircuitList:
     :raises EventLogUnavailable: it cannot be read.
     """
     from harn.cli.sources import StoredGenerations, open_store
-    from harn.store.sqlite.generations import SQLiteCheckpoints
 
     with open_store(place.state_dir) as store:
-        records = read_circuits(store.ask(SQLiteCheckpoints.get, CIRCUITS))
+        records = read_circuits(store.ask(store.checkpoints.get(CIRCUITS)))
     manifest = StoredGenerations(state_dir=place.state_dir, manifest=place.manifest).newest_manifest()
     if manifest is None:  # it is damaged, or the plugins that are installed now do not accept it
         specs = {name: spec_of(record) for name, record in records.items()}

@@ -249,10 +249,9 @@ def stored_alerts(state_dir: str) -> AlertList:
     from harn.alerts.model import PREFIX, AlertRecord
     from harn.alerts.operations import AlertList, describe_record
     from harn.cli.sources import open_store
-    from harn.store.sqlite.generations import SQLiteCheckpoints
 
     with open_store(state_dir) as store:
-        kept = store.ask(SQLiteCheckpoints.beginning, PREFIX)
+        kept = store.ask(store.checkpoints.beginning(PREFIX))
     records = []
     for key, value in kept.items():
         try:

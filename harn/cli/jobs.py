@@ -96,10 +96,9 @@ def stored_jobs(state_dir: str, wanted: ListJobs) -> JobList:
     :raises EventLogUnavailable: it cannot be read.
     """
     from harn.cli.sources import open_store
-    from harn.store.sqlite.jobs import SQLiteJobs
 
     with open_store(state_dir) as store:
-        return JobList(jobs=tuple(map(describe_job, store.ask(SQLiteJobs.list, wanted.limit))))
+        return JobList(jobs=tuple(map(describe_job, store.ask(store.jobs.list(wanted.limit)))))
 
 
 def stored_job(state_dir: str, wanted: ShowJob) -> JobDetail:
@@ -109,13 +108,12 @@ def stored_job(state_dir: str, wanted: ShowJob) -> JobDetail:
     :raises RouteUnknown: there is none.
     """
     from harn.cli.sources import open_store
-    from harn.store.sqlite.jobs import SQLiteJobs
 
     with open_store(state_dir) as store:
-        job = store.ask(SQLiteJobs.get, wanted.job)
+        job = store.ask(store.jobs.get(wanted.job))
         if job is None:
             raise unknown_job(wanted.job)
-        return describe_items(job, store.ask(SQLiteJobs.items, wanted.job, wanted.after, wanted.limit), wanted.limit)
+        return describe_items(job, store.ask(store.jobs.items(wanted.job, wanted.after, wanted.limit)), wanted.limit)
 
 
 def rows_of(found: JobList) -> Rows:

@@ -115,10 +115,9 @@ def stored_keys(state_dir: str) -> KeyList:
     :raises StateDirectoryUnusable: there is no database, or it is not harn's.
     """
     from harn.cli.sources import open_store
-    from harn.store.sqlite.generations import SQLiteCheckpoints
 
     with open_store(state_dir) as store:
-        return describe_keys(read_keys(store.ask(SQLiteCheckpoints.get, KEYS)))
+        return describe_keys(read_keys(store.ask(store.checkpoints.get(KEYS))))
 
 
 def create_offline(state_dir: str, wanted: CreateKey, now: float) -> KeyCreated:
@@ -149,9 +148,6 @@ def change_offline(
     :param now: seconds, Unix.
     :raises StateDirectoryUnusable: a server holds it, or none has run on it.
     """
-    from harn.store.sqlite.generations import SQLiteCheckpoints
-    from harn.store.sqlite.offline import put_checkpoint
-
-    with changing(state_dir, operation, wanted, counts, now) as session:
-        found = read_keys(SQLiteCheckpoints.get.query(None, session.connection, KEYS))  # type: ignore[arg-type]
-        put_checkpoint(session, KEYS, to_builtins(tuple(change(found))) or None)
+    with changing(state_dir, operation, wanted, counts, now) as writer:
+        found = read_keys(writer.get_checkpoint(KEYS))
+        writer.put_checkpoint(KEYS, to_builtins(tuple(change(found))) or None)

@@ -26,6 +26,7 @@ from harn.cli.reload import describe_problems
 from harn.cli.rows import print_json
 from harn.errors import HarnError, StateDirectoryUnusable
 from harn.options import ServeOptions
+from harn.orchestrator.stores import refuse_postgres
 from harn.reload.excerpts import Excerpts
 from harn.reload.results import ProblemInfo
 
@@ -85,6 +86,7 @@ def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupIn
     from harn.backup.backups import check_place, database_of, describe, origin_now
     from harn.store.sqlite.copying import back_up
 
+    refuse_postgres(place.state_dir, os.environ, "a backup", "back it up with pg_dump")
     database = database_of(place.state_dir)
     if not os.path.exists(database):
         raise StateDirectoryUnusable(f"there is no event log at {database}; has a server run on this state directory?")
@@ -112,6 +114,7 @@ def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     from harn.store.sqlite.copying import examine
 
     place = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
+    refuse_postgres(place.state_dir, os.environ, "restore", "restore its database with pg_restore")
     path = os.path.abspath(file)
     with ending_dry_run(dry_run):
         copied = examine(path) if dry_run else restore_into(place.state_dir, path)
@@ -177,7 +180,9 @@ def compact(as_json: bool, **given: Any) -> None:
     """
     from harn.backup.store_check import compact as compact_store
 
-    before, after = compact_store(ServerLocation.of_options(given["config"], given["state_dir"], os.environ).state_dir)
+    place = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
+    refuse_postgres(place.state_dir, os.environ, "compact", "PostgreSQL vacuums its tables by itself")
+    before, after = compact_store(place.state_dir)
     if as_json:
         print_json({"bytes_before": before, "bytes_after": after})
     else:
@@ -202,9 +207,11 @@ def check(store: bool, no_secrets: bool, as_json: bool, **given: Any) -> None:
     if store:
         from harn.backup.store_check import check_store
 
-        sys.exit(
-            show_store(check_store(ServerLocation.of_options(None, given["state_dir"], os.environ).state_dir), as_json)
+        place = ServerLocation.of_options(None, given["state_dir"], os.environ)
+        refuse_postgres(
+            place.state_dir, os.environ, "check --store", "look at it with harn store status and pg_amcheck"
         )
+        sys.exit(show_store(check_store(place.state_dir), as_json))
     try:
         options = ServeOptions.from_values(given, os.environ)
     except ValueError as wrong:

@@ -12,7 +12,7 @@ from harn.operations.parameters import Parameters, given
 from harn.operations.registry import DONE, TOPIC, AuditRecord, new_record_id
 
 if TYPE_CHECKING:
-    from harn.store.sqlite.connection import Session
+    from harn.store.offline import OfflineWriter
 
 OFFLINE_ACTOR = "state-directory"
 """The actor of a change that is made while no server runs: whoever may write to the state directory."""
@@ -25,17 +25,16 @@ def changing(
     wanted: Parameters,
     counts: Mapping[str, int],
     now: float,
-) -> Iterator[Session]:
+) -> Iterator[OfflineWriter]:
     """
-    Make the writes of a session durable in one transaction with the audit record of an operation.
+    Make the writes of a command durable in one transaction with the audit record of an operation.
 
     :param counts: how much it changes. ``now``: seconds, Unix.
     :raises StateDirectoryUnusable: a server holds the directory, or none has run on it.
     :raises EventLogUnavailable: it cannot be written; nothing was.
     """
-    from harn.cli.sources import DATABASE
+    from harn.orchestrator.stores import write_offline
     from harn.store.lock import StateDirectoryLock
-    from harn.store.sqlite.offline import append_record, write_offline
 
     record = AuditRecord(
         id=new_record_id(now),
@@ -50,8 +49,8 @@ def changing(
     lock = StateDirectoryLock(state_dir)
     lock.acquire()
     try:
-        with write_offline(os.path.join(state_dir, DATABASE)) as session:
-            yield session
-            append_record(session, TOPIC, operation.recorded_as, record, now)
+        with write_offline(state_dir, os.environ) as writer:
+            yield writer
+            writer.append_record(TOPIC, operation.recorded_as, record, now)
     finally:
         lock.release()

@@ -173,13 +173,12 @@ def stored_schedule(place: ServerLocation, wanted: ListSchedule, now: float) -> 
     :raises RouteUnknown: the trigger has no schedule.
     """
     from harn.cli.sources import open_store
-    from harn.store.sqlite.generations import SQLiteCheckpoints
 
     records: Mapping[str, Any] = {}
     polled: Mapping[str, Any] = {}
     with suppress(StateDirectoryUnusable), open_store(place.state_dir) as store:
-        records = store.ask(SQLiteCheckpoints.beginning, PREFIX)
-        polled = store.ask(SQLiteCheckpoints.beginning, POLLS)
+        records = store.ask(store.checkpoints.beginning(PREFIX))
+        polled = store.ask(store.checkpoints.beginning(POLLS))
     specs = stored_manifest(place).triggers.values()
     timed = {each.id: timed_of(each.id, CronSettings.of(each.settings), now) for each in specs if each.kind == CRON}
     timed |= {each.id: timed_poll(each.id, PollSettings.of(each.settings), now) for each in specs if each.kind == POLL}
@@ -200,12 +199,13 @@ def stored_manifest(place: ServerLocation) -> Manifest:
     :raises ManifestInvalid: no server has run yet, and the manifest is wrong.
     """
     from harn.cli.sources import StoredGenerations
+    from harn.orchestrator.stores import has_store
 
     manifest: Manifest | None = None
     try:
         manifest = StoredGenerations(state_dir=place.state_dir, manifest=place.manifest).newest_manifest()
     except StateDirectoryUnusable:
-        if holds_store(place):
+        if has_store(place.state_dir, os.environ):
             raise
     return manifest or read_manifest_file(place)
 
@@ -219,10 +219,9 @@ def stored_poll(place: ServerLocation, trigger: str, now: float) -> PollInfo:
     :raises StateDirectoryUnusable: no server has run yet.
     """
     from harn.cli.sources import open_store
-    from harn.store.sqlite.generations import SQLiteCheckpoints
 
     with open_store(place.state_dir) as store:
-        value = store.ask(SQLiteCheckpoints.get, POLLS + trigger)
+        value = store.ask(store.checkpoints.get(POLLS + trigger))
     polls = [each.id for each in stored_manifest(place).triggers.values() if each.kind == POLL]
     if trigger not in polls:
         raise RouteUnknown(describe_unknown_poll(trigger, polls))
@@ -239,26 +238,16 @@ def set_stored(place: ServerLocation, wanted: SetCursor, now: float) -> CursorCh
     :raises StateDirectoryUnusable: a server holds the directory, or none has run on it.
     """
     from harn.cli.offline import changing
-    from harn.store.sqlite.generations import SQLiteCheckpoints
-    from harn.store.sqlite.offline import put_checkpoint
 
     cursor = encode_cursor(wanted.cursor)
     done = describe_change(wanted, stored_poll(place, wanted.trigger, now).cursor)
     if wanted.dry_run:
         return done
     name = POLLS + wanted.trigger
-    with changing(place.state_dir, set_cursor, wanted, {"set": int(done.changed)}, now) as session:
-        value = SQLiteCheckpoints.get.query(None, session.connection, name)  # type: ignore[arg-type]
-        before = CursorRecord.of(value, now)
-        put_checkpoint(session, name, CursorRecord(cursor=Raw(cursor), polled_at=before.polled_at).value())
+    with changing(place.state_dir, set_cursor, wanted, {"set": int(done.changed)}, now) as writer:
+        before = CursorRecord.of(writer.get_checkpoint(name), now)
+        writer.put_checkpoint(name, CursorRecord(cursor=Raw(cursor), polled_at=before.polled_at).value())
     return done
-
-
-def holds_store(place: ServerLocation) -> bool:
-    """Return whether a state directory has a database, whatever is wrong with it."""
-    from harn.cli.sources import DATABASE
-
-    return os.path.lexists(os.path.join(place.state_dir, DATABASE))
 
 
 def read_manifest_file(place: ServerLocation) -> Manifest:

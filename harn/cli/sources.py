@@ -52,6 +52,7 @@ from harn.manifest.model import Manifest
 from harn.model.display import NO_SECRETS
 from harn.model.event import Fixture, read_fixture
 from harn.orchestrator.operations import RecordInfo, describe_record
+from harn.orchestrator.stores import open_offline
 from harn.reload.archive import read_kept_bundle, read_manifest_text
 from harn.statistics.figures import Figures, StoredTotals
 from harn.store.deliveries import WholeDelivery, as_held
@@ -59,29 +60,20 @@ from harn.store.event_log import OURS, check_known
 from harn.store.event_log import Record as StoredRecord
 from harn.store.generations import GenerationRecord
 from harn.store.holds import CIRCUITS, PAUSES, Holds, RecordedHolds
-from harn.store.sqlite.connection import OfflineStore, open_readonly
-from harn.store.sqlite.event_log import SQLiteEventLog
-from harn.store.sqlite.generations import SQLiteCheckpoints, SQLiteGenerations
-from harn.store.sqlite.lists import SQLiteDeliveryLists
-from harn.store.sqlite.statistics import SQLiteTotals
+from harn.store.offline import OfflineStore
 from harn.vm.bundle import Bundle
 
 MOST_UNCOUNTED = 1_000_000
 """Deliveries of a crashed server that are counted at most: far more than it takes in the seconds that it can lose."""
 
-DATABASE = "events.sqlite"
-"""
-The database's name in a state directory; a copy of that in `harn.store.sqlite.store`, whose import takes twice as long.
-"""
-
 
 def open_store(state_dir: str) -> OfflineStore:
     """
-    Open the database of a state directory.
+    Open the store of a state directory.
 
     :raises StateDirectoryUnusable: there is none, it is not harn's, or it cannot be read.
     """
-    return open_readonly(os.path.join(state_dir, DATABASE))
+    return open_offline(state_dir, os.environ)
 
 
 @frozen
@@ -103,16 +95,16 @@ class StoredRecords:
         :raises RouteUnknown: there is no such topic.
         """
         with open_store(self.state_dir) as store:
-            page = plain(store.ask(SQLiteEventLog.read, topic, after, limit))
+            page = plain(store.ask(store.event_log.read(topic, after, limit)))
             if not page and topic not in OURS:
-                check_known(topic, store.ask(SQLiteEventLog.topics))
+                check_known(topic, store.ask(store.event_log.topics()))
             return page
 
     def newest(self, topic: str, count: int) -> Sequence[RecordInfo]:
         """Return the newest records, the oldest of them first; numbers may have gaps, so these may be fewer."""
         with open_store(self.state_dir) as store:
-            latest = store.ask(SQLiteEventLog.latest, topic)
-            return plain(store.ask(SQLiteEventLog.read, topic, max(0, latest - count), count))
+            latest = store.ask(store.event_log.latest(topic))
+            return plain(store.ask(store.event_log.read(topic, max(0, latest - count), count)))
 
 
 def plain(records: Iterable[StoredRecord]) -> tuple[RecordInfo, ...]:
@@ -139,16 +131,18 @@ class StoredFigures:
         """
         with open_store(self.state_dir) as store:
             return Figures(
-                totals=StoredTotals(store.ask(SQLiteTotals.totals), store.ask(SQLiteTotals.uncounted, MOST_UNCOUNTED)),
+                totals=StoredTotals(
+                    store.ask(store.totals.totals()), store.ask(store.totals.uncounted(MOST_UNCOUNTED))
+                ),
                 waiting=waiting_in(store, time.time()),
-                dead=store.ask(SQLiteTotals.dead),
-                backlogs=store.ask(SQLiteTotals.backlogs, time.time(), ()),
+                dead=store.ask(store.totals.dead()),
+                backlogs=store.ask(store.totals.backlogs(time.time(), ())),
             )
 
 
 def holds_of(store: OfflineStore, now: float) -> Holds:
     """Return the holds of the next server at a time (seconds, Unix), by the records of the last one."""
-    pauses, circuits = (store.ask(SQLiteCheckpoints.get, name) for name in (PAUSES, CIRCUITS))
+    pauses, circuits = (store.ask(store.checkpoints.get(name)) for name in (PAUSES, CIRCUITS))
     return RecordedHolds.of(pauses, circuits).holds(now)
 
 
@@ -157,7 +151,7 @@ def waiting_in(store: OfflineStore, now: float) -> Mapping[str, int]:
     holds = holds_of(store, now)
     return {
         each.trigger_id: each.waiting + (each.ready if holds.of(each.trigger_id) is not None else 0)
-        for each in store.ask(SQLiteTotals.unfinished)
+        for each in store.ask(store.totals.unfinished())
     }
 
 
@@ -182,7 +176,7 @@ class StoredGenerations:
     def history(self, wanted: ListGenerations) -> History:
         """Return the last ones, the newest first."""
         with self._open() as store:
-            return History(generations=describe_history(store.ask(SQLiteGenerations.history, wanted.limit), None))
+            return History(generations=describe_history(store.ask(store.generations.history(wanted.limit)), None))
 
     def show(self, wanted: ShowGeneration) -> Answered[GenerationContent]:
         """Return one with its content."""
@@ -227,7 +221,7 @@ def newest(store: OfflineStore) -> int:
 
     :raises GenerationUnknown: none did.
     """
-    found = store.ask(SQLiteGenerations.history, 1)
+    found = store.ask(store.generations.history(1))
     if not found:
         raise GenerationUnknown("no generation has served yet; start a server first")
     return found[0].number
@@ -239,13 +233,13 @@ def read_content(store: OfflineStore, number: int) -> Content:
 
     :raises GenerationUnknown: its content is not kept, or damaged.
     """
-    record = store.ask(SQLiteGenerations.generation, number)
+    record = store.ask(store.generations.generation(number))
     text = (
-        store.ask(SQLiteGenerations.manifest, record.manifest_digest)
+        store.ask(store.generations.manifest(record.manifest_digest))
         if record is not None and record.manifest_digest
         else None
     )
-    data = store.ask(SQLiteGenerations.bundle, record.bundle_id) if record is not None else None
+    data = store.ask(store.generations.bundle(record.bundle_id)) if record is not None else None
     if record is None or text is None or data is None:
         raise GenerationUnknown(f"the content of generation {number} is not kept; `history` lists those that served")
     try:
@@ -317,7 +311,7 @@ class StoredDeliveries:
             selection = wanted.selection(now).held(holds_of(store, now))
             scan = Scan(selection=selection, limit=wanted.limit, now=now, before=before)
             while scan.needs_more:
-                scan.add(store.ask(SQLiteDeliveryLists.part, *scan.request()))
+                scan.add(store.ask(store.lists.part(*scan.request())))
             return describe_list(scan)
 
     def show(self, wanted: ShowDelivery) -> Answered[DeliveryDetail]:
@@ -331,13 +325,13 @@ class StoredDeliveries:
 
     def _whole(self, wanted: ShowDelivery) -> WholeDelivery:
         with self._open() as store:
-            found = only(wanted.event_id, store.ask(SQLiteDeliveryLists.whole, wanted.event_id))
+            found = only(wanted.event_id, store.ask(store.lists.whole(wanted.event_id)))
             return evolve(found, delivery=as_held(found.delivery, holds_of(store, time.time())))
 
     def dead_letters(self, wanted: ListDeadLetters) -> Answered[DeadLetters]:
         """See `DeliverySource.dead_letters`."""
         with self._open() as store:
-            found = describe_dead(store.ask(SQLiteDeliveryLists.dead_groups, wanted.trigger or None))
+            found = describe_dead(store.ask(store.lists.dead_groups(wanted.trigger or None)))
         return Answered(found, to_builtins(found))
 
     def _open(self) -> OfflineStore:
@@ -352,7 +346,7 @@ def place_of(store: OfflineStore, before: str) -> int:
     """
     number = number_of(before)
     if number is None:
-        number = store.ask(SQLiteDeliveryLists.place, before)
+        number = store.ask(store.lists.place(before))
     if number is None:
         raise unknown(before)
     return number

@@ -46,8 +46,7 @@ from harn.statistics.operations import (
     show_activity,
     show_stats,
 )
-from harn.store.sqlite.connection import OfflineStore
-from harn.store.sqlite.statistics import SQLiteStatistics
+from harn.store.offline import OfflineStore
 
 
 class StatsRow(msgspec.Struct, frozen=True):
@@ -121,24 +120,24 @@ def stats_offline(place: ServerLocation, wanted: ShowStats) -> Stats:
     since = until - (wanted.window or WINDOW)
     with open_store(place.state_dir) as store:
         gathered = gather(store, since)
-        ended = Ended(store.ask(SQLiteStatistics.died, since), store.ask(SQLiteStatistics.refused, since))
-        handlers = store.ask(SQLiteStatistics.handlers, tuple(gathered.attempts))
+        ended = Ended(store.ask(store.statistics.died(since)), store.ask(store.statistics.refused(since)))
+        handlers = store.ask(store.statistics.handlers(tuple(gathered.attempts)))
     return describe_stats(wanted, until, gathered, handlers, ended, recorded_triggers(place.state_dir))
 
 
 def gather(store: OfflineStore, since: float) -> Gathered:
     """Read the attempts since then (seconds, Unix), or, where that takes too long, an even sample of them."""
     gathered = Gathered(
-        store.ask(SQLiteStatistics.attempts_since, since), store.ask(SQLiteStatistics.deliveries_since, since)
+        store.ask(store.statistics.attempts_since(since)), store.ask(store.statistics.deliveries_since(since))
     )
     began = time.monotonic()
     for part in gathered.parts():
         if part.share > 0.0 and time.monotonic() - began >= LONGEST:
             break
         if part.of_attempts:
-            gathered.add_attempts(part, *store.ask(SQLiteStatistics.attempts, part.span, since))
+            gathered.add_attempts(part, *store.ask(store.statistics.attempts(part.span, since)))
         else:
-            gathered.add_accepted(part, store.ask(SQLiteStatistics.accepted, part.span, since))
+            gathered.add_accepted(part, store.ask(store.statistics.accepted(part.span, since)))
     return gathered
 
 

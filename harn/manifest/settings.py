@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -16,6 +17,7 @@ from harn.observability.log_limits import DEFAULT, LEVELS
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
 _CONSOLE = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.ASCII)
+_STORE = re.compile(r"postgres(ql)?://", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", re.ASCII)
 _YEARS = 10 * 366 * 86400
 
@@ -36,6 +38,18 @@ def _fault_of_console(text: str) -> tuple[str, str] | None:
     if _CONSOLE.fullmatch(text):
         return None
     return f"must be the URL of the console, got {quote(text)}", 'write for example "https://harn.example.org/console"'
+
+
+def _fault_of_store(text: str) -> tuple[str, str] | None:
+    if not _STORE.match(text):
+        return "must be a URL that begins with postgresql://", 'write for example "postgresql://harn@db/harn"'
+    try:
+        has_password = urlsplit(text).password is not None
+    except ValueError:
+        return "must be a URL of PostgreSQL", 'write for example "postgresql://harn@db/harn"'
+    if has_password:
+        return "must have no password in it", "name the secret that has it: ...?password_secret=postgres/password"
+    return None
 
 
 def fault_of_glob(text: str) -> tuple[str, str] | None:
@@ -156,6 +170,11 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
         Text("The URL at which operators open the console, for links in alerts; none by default.", _fault_of_console),
     ] = None
     max_body_bytes: Annotated[int, Integer("The biggest request body, in bytes.", 1, 2**31)] = 10_485_760
+    store: Annotated[
+        str | None,
+        Text("postgresql://... to keep events there instead of in the state directory.", _fault_of_store),
+        RESTART,
+    ] = None
     recover: Annotated[
         str, Choice("What happens to unfinished deliveries after a restart.", ("auto", "manual")), RESTART
     ] = "auto"

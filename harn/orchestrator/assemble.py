@@ -7,7 +7,6 @@ Nothing starts here, no thread, child or socket: twistd forks after it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from secrets import token_bytes
@@ -30,6 +29,7 @@ from harn.observability.subscribers import Counting, log_deliveries
 from harn.options import ServeOptions
 from harn.orchestrator.features import features
 from harn.orchestrator.state_directory import read_or_make_key
+from harn.orchestrator.stores import home_of, make_store
 from harn.reload.build import SETTLE, Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import DEFAULT_TIMEOUT
@@ -39,13 +39,11 @@ from harn.reload.runs import Stages
 from harn.reload.targets import Resolution, Targets
 from harn.secrets.providers import SecretChain
 from harn.server import Install, Runtime, Server, SettingsChanged
-from harn.store.lock import StateDirectoryLock, state_path
-from harn.store.sqlite.store import SQLiteStore
+from harn.store.lock import StateDirectoryLock
 from harn.systemd import ServiceManager
 from harn.vm.interfaces import ISecrets
 from harn.vm.spare import Spare
 
-DATABASE = "events.sqlite"
 EVENT_LOG_AWAY = "event log away"
 
 
@@ -63,13 +61,8 @@ def make_server(
     :param spare: the spare interpreter, if it runs already.
     """
     wall, lifecycle = WallClock(), Lifecycle()
-    store = SQLiteStore.at(
-        os.path.join(options.state_dir, DATABASE),
-        reactor,
-        wall=wall,
-        guard=lock,
-        evidence=(state_path(options.state_dir),),
-    )
+    hash_key = read_or_make_key(options.state_dir)
+    store = make_store(options, reactor, environ, wall, lock, home_of(hash_key))
     interpreters = make_interpreters(options, reactor, environ, lifecycle, spare)
     server = Server(Runtime(reactor, wall), options, environ, lifecycle, store, interpreters)
     server.readiness.add(EVENT_LOG_AWAY, store.available)
@@ -77,7 +70,7 @@ def make_server(
     Counting(server.metrics, lifecycle)
     log_deliveries(lifecycle)
     follow_log_level(server, threshold)
-    server.add(make_surroundings(options, environ, read_or_make_key(options.state_dir)))
+    server.add(make_surroundings(options, environ, hash_key))
     return server
 
 

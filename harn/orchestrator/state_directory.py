@@ -33,7 +33,7 @@ log = Logger(namespace="harn")
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FILES = (
     *("events.sqlite", "events.sqlite-wal", "events.sqlite-shm", "events.sqlite.mark"),
-    *("lock", "orchestrator-state.json", "orchestrator-state.json.tmp", DIGEST_KEY, "token", "running-*"),
+    *("lock", "store", "orchestrator-state.json", "orchestrator-state.json.tmp", DIGEST_KEY, "token", "running-*"),
 )
 _LOGS = ("orchestrator.log", "orchestrator.log.*")
 LOGS = "logs"

@@ -250,8 +250,8 @@ class DiskWatch(TimerService):
 
     async def _look(self) -> None:
         path = self._server.store.location
-        if path is None:
-            return
+        if path is None or self._server.store.backend != "sqlite":
+            return  # it has no files here
         try:
             self.use = await self._server.in_thread(measure, path)
         except OSError as error:

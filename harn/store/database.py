@@ -36,12 +36,14 @@ class Session(Protocol):
 
     :ivar incarnation: the ``owner`` of accepted deliveries; 0 until this server is registered.
     :ivar numbers: counted here, rather than asked of the database for each row.
-    :ivar error: the class of all errors of the database's driver.
     """
 
-    error: type[Exception]
     incarnation: int
     numbers: Numbers
+
+    @property
+    def error(self) -> type[Exception]:
+        """The class of all errors of the database's driver."""
 
     def begin(self) -> None:
         """Begin a transaction as the only writer, with the right numbers."""
@@ -84,15 +86,19 @@ class Database(Protocol):
     Every method but `notes` is called in the writer's thread, `connect_reader` and `snapshot` in the reader's.
 
     :ivar location: a path or URL without credentials, or None; ``name``: the same for messages, always there.
-    :ivar error: the class of all errors of its driver.
+    :ivar patience: seconds of one batch after which it counts as away; None for one that cannot be without an error.
     :ivar is_exclusive: a lock that the caller holds keeps others off, but for one that takes over: a server whose
         heartbeat was not renewed since this one started is gone. Else it lives until its heartbeat lapses.
     """
 
     location: str | None
     name: str
-    error: type[Exception]
     is_exclusive: bool
+    patience: float | None
+
+    @property
+    def error(self) -> type[Exception]:
+        """The class of all errors of its driver."""
 
     def open(self) -> Session:
         """

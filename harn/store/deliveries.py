@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from harn.model import delivery as model
 from harn.model.delivery import (
@@ -333,6 +333,10 @@ class DeadGroup:
 
 class IDeliveryLists(Interface):
     """Reads deliveries for people. Nothing here is on the path of an event."""
+
+    nothing_runs: bool = Attribute(
+        "True for a command where no server runs: what ran when one was killed is shown as it is stored."
+    )
 
     def part(chosen: DeliveryFilter, before: int | None, rows: int, limit: int, events: bool) -> Deferred[Slice]:
         """

@@ -17,7 +17,7 @@ from harn.model.delivery import LARGE_BODY, RUNNING, Attempt, Settlement, Stored
 from harn.store.deliveries import Backlog, DeliveryFilter, ListedDelivery
 from harn.store.generations import BindingRecord, GenerationRecord
 from harn.store.jobs import Job, JobFilter, JobState
-from harn.store.statistics import TriggerTotal
+from harn.store.statistics import AttemptGroup, DoneGroup, TriggerBacklog, TriggerTotal
 
 READY, WAITING, DONE, DEAD = range(4)
 """``deliveries.state``. Statements name these numbers: a partial index is used only by a query that does, too."""
@@ -258,3 +258,50 @@ def total_of(row: Sequence[Any]) -> TriggerTotal:
     return TriggerTotal(
         trigger_id=trigger_id, accepted=accepted, refused=refused, last_success=success, last_failure=failure
     )
+
+
+COUNTED = "totals_counted"
+"""What ``standing`` keeps the highest id of a counted delivery under."""
+
+
+class HandlerOfSpec(msgspec.Struct):
+    """The part of a trigger's stored definition that names its handler."""
+
+    handler: str
+
+
+def attempt_groups(rows: Iterable[Sequence[Any]]) -> tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]:
+    """Read groups of attempts: whether it is one of deliveries that are done; trigger, version, outcome, and so on."""
+    ended: list[AttemptGroup] = []
+    done: list[DoneGroup] = []
+    for is_whole, trigger_id, version, outcome, seconds, count in rows:
+        if is_whole:
+            done.append(DoneGroup(trigger_id, version, seconds, count))
+        else:
+            ended.append(AttemptGroup(trigger_id, version, outcome, seconds, count))
+    return ended, done
+
+
+def backlogs_of(rows: Iterable[Sequence[Any]], now: float) -> dict[str, TriggerBacklog]:
+    """
+    Read the oldest deliveries of binding versions: trigger, the oldest that is ready, that waits, the next that is due.
+
+    :param now: seconds, Unix: what is due by then is ready.
+    """
+    found: dict[str, TriggerBacklog] = {}
+    for trigger_id, ready, waiting, due in rows:
+        of_others = found.get(trigger_id)
+        if of_others is not None:
+            ready = _earliest((ready, of_others.oldest_ready))
+            waiting = _earliest((waiting, of_others.oldest_waiting))
+        found[trigger_id] = TriggerBacklog(
+            trigger_id=trigger_id,
+            oldest_ready=_earliest((ready, due if due is not None and due <= now else None)),
+            oldest_waiting=waiting,
+            next_due=due,
+        )
+    return found
+
+
+def _earliest(times: Iterable[float | None]) -> float | None:
+    return min((each for each in times if each is not None), default=None)

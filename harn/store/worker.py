@@ -11,6 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -48,6 +49,9 @@ class Worker(Protocol):
 
     def soon(self, function: Work) -> None:
         """Call ``function`` at the end of the reactor's turn. Called in the reactor's thread."""
+
+    def later(self, seconds: float, function: Answer, *args: Any) -> IDelayedCall:
+        """Call ``function`` in the reactor's thread after so many seconds. Called there."""
 
     def stop(self) -> Deferred[None]:
         """Finish the work that was posted, then end; fire when that is done. Called once."""
@@ -107,6 +111,11 @@ class ThreadWorker:
     def soon(self, function: Work) -> None:
         """See `Worker.soon`."""
         self._reactor.callLater(0, function)
+
+    def later(self, seconds: float, function: Answer, *args: Any) -> IDelayedCall:
+        """See `Worker.later`."""
+        call: IDelayedCall = self._reactor.callLater(seconds, function, *args)
+        return call
 
     def stop(self) -> Deferred[None]:
         """See `Worker.stop`."""

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
@@ -34,6 +35,9 @@ class Writer:
     where the old one may be at fault. Once the database's files were removed or replaced beneath it, or the caller said
     `abandon`, nothing is written any more.
 
+    A database that can be away without an error, on a machine that was stopped for example, has a patience. A batch
+    that takes longer stays under way, since it may be written in the end; all else is refused until it has ended.
+
     :param worker: opens the database, and writes to it.
     :param wall: gives the time by which claims have expired.
     :ivar commits: how many batches were written.
@@ -54,6 +58,9 @@ class Writer:
         self._session: Session | None = None
         self._incarnation = 0
         self._gone = False
+        self._batches = 0
+        self._is_writing = self._is_stalled = False
+        self._watch: IDelayedCall | None = None
 
     def open(self, register: Callable[[Any], int]) -> Deferred[int]:
         """
@@ -95,6 +102,10 @@ class Writer:
             unit.error = closed if self._closed else self._away()
             unit.end()
             return
+        if self._is_stalled:
+            unit.error = self._stalled()
+            unit.end()
+            return
         self._pending.append(unit)
         self._bytes += unit.size
         if not self._busy:
@@ -117,6 +128,9 @@ class Writer:
     def close(self) -> Deferred[None]:
         """Refuse further units, write those that are here, end the thread. Called once, after `open`."""
         self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
         async def closing() -> None:
             if self._busy:
@@ -140,6 +154,10 @@ class Writer:
         self._bytes = sum([unit.size for unit in self._pending]) if self._pending else 0
         if units:
             now = self._wall.seconds()
+            self._batches += 1
+            self._is_writing = True
+            if self._watch is None and self._database.patience is not None and not self._closed:
+                self._watch = self._worker.later(self._database.patience, self._look, self._batches)
             self._worker.post(lambda: self._write(units, now))
         else:
             self._rest()
@@ -150,7 +168,25 @@ class Writer:
         if self._idle is not None:
             self._idle.callback(None)
 
+    def _look(self, batch: int) -> None:
+        """Look whether the batch that was under way then still is."""
+        self._watch = None
+        patience = self._database.patience
+        if not self._is_writing or patience is None or self._closed:
+            return
+        if self._batches != batch:
+            self._watch = self._worker.later(patience, self._look, self._batches)
+            return
+        self._is_stalled, self.available = True, False
+        units, self._pending, self._bytes = self._pending, [], 0
+        log.error("event log away: {reason}", reason=str(self._stalled()))
+        self._end(units, self._stalled())
+
+    def _stalled(self) -> EventLogUnavailable:
+        return EventLogUnavailable(f"the event log {self._database.name} gives no answer")
+
     def _landed(self, units: list[Unit], failure: EventLogUnavailable | None) -> None:
+        self._is_writing = self._is_stalled = False
         if failure is None:
             self.commits += 1
         elif isinstance(failure, EventLogGone):
@@ -158,17 +194,21 @@ class Writer:
         elif self.available:
             log.error("the event log cannot be written: {reason}", reason=str(failure))
         self.available = failure is None and not self._gone
+        self._end(units, failure)
+        if self._pending:
+            # After what else this turn brings, the answers' consequences included.
+            self._worker.soon(self._hand_over)
+        else:
+            self._rest()  # a single connection does not wait for a turn of the reactor
+
+    @staticmethod
+    def _end(units: list[Unit], failure: EventLogUnavailable | None) -> None:
         if failure is not None:
             for unit in units:
                 unit.error = type(failure)(str(failure))
         for _, group in groupby(units, type):
             together = list(group)
             together[0].end_all(together)
-        if self._pending:
-            # After what else this turn brings, the answers' consequences included.
-            self._worker.soon(self._hand_over)
-        else:
-            self._rest()  # a single connection does not wait for a turn of the reactor
 
     # In the writer's thread:
 

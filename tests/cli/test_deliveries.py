@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from harn.cli.deliveries import age, describe, groups_of, rows_of
 from harn.cli.main import cli
-from harn.cli.sources import DATABASE, read_list
+from harn.cli.sources import read_list
 from harn.cli.terminal import print_rows
 from harn.deliveries.describing import (
     AttemptInfo,
@@ -27,6 +27,7 @@ from harn.deliveries.describing import (
 from harn.deliveries.operations import ListDeliveries
 from harn.model.delivery import DEAD, WAITING, DeadLetter
 from harn.orchestrator.state_directory import replace_file
+from harn.orchestrator.stores import DATABASE
 from harn.store.jobs import JobFilter, NewJob
 from harn.store.lock import state_path
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore

@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.cli.generations import counts, describe, describe_diff, diff_lines, note_of
 from harn.cli.main import cli
 from harn.cli.output import Line
-from harn.cli.sources import DATABASE
 from harn.history.operations import GenerationDiff, describe_history, describe_recorded
+from harn.orchestrator.stores import DATABASE
 from harn.reload.results import GenerationSummary
 from harn.store.generations import GenerationRecord
 from harn.store.sqlite.store import SQLiteStore

@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from harn.circuits.circuit import KEPT_UNUSED
 from harn.cli.holds import describe_paused, describe_resumed, pause, resume
 from harn.cli.main import cli
-from harn.cli.sources import DATABASE
 from harn.clocks import rfc3339
 from harn.dispatch.operations import Paused, Resumed, parse_rate
+from harn.orchestrator.stores import DATABASE
 from harn.store.generations import GenerationRecord
 from harn.store.holds import CIRCUITS
 from harn.store.sqlite.store import SQLiteStore

@@ -11,8 +11,8 @@ from twisted.trial.unittest import TestCase
 
 from harn.auth.keys import KEYS, digest_key
 from harn.cli.main import cli
-from harn.cli.sources import DATABASE
 from harn.operations.registry import TOPIC
+from harn.orchestrator.stores import DATABASE
 from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.store import SQLiteStore
 

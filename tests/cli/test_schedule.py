@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from harn.cli.main import cli
-from harn.cli.sources import DATABASE
 from harn.operations.registry import TOPIC
+from harn.orchestrator.stores import DATABASE
 from harn.schedules.cursors import PREFIX
 from harn.store.lock import StateDirectoryLock
 from harn.store.sqlite.store import SQLiteStore

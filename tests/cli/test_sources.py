@@ -10,10 +10,11 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from harn.cli.main import cli
-from harn.cli.sources import DATABASE, StoredRecords
+from harn.cli.sources import StoredRecords
 from harn.orchestrator.publish import MANIFEST
 from harn.orchestrator.state_directory import replace_file
 from harn.orchestrator.status import LIFECYCLE
+from harn.orchestrator.stores import DATABASE
 from harn.store.event_log import OURS
 from harn.store.lock import state_path
 from harn.store.sqlite.store import DATABASE_FILE, SQLiteStore

@@ -10,8 +10,9 @@ from harn.model.delivery import DEAD, DONE, READY, SKIPPED, WAITING
 from harn.store.event_log import DEAD_LETTERS
 from harn.store.generations import BindingRecord, GenerationRecord
 from harn.store.sqlite import schema
-from harn.store.sqlite.connection import APPLICATION_ID, open_readonly
+from harn.store.sqlite.connection import APPLICATION_ID
 from harn.store.sqlite.migrations import OLDEST, SCHEMA_VERSION
+from harn.store.sqlite.offline import open_readonly
 from harn.store.sqlite.schema import connect_writer, migrate
 from harn.store.sqlite.store import SQLiteStore
 from harn.testing.stores.kit import NOW, accept_of, dead_letter, dedupe, generation_of, new_delivery

@@ -10,10 +10,7 @@ from attrs import evolve
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import WAITING
 from harn.store.event_log import INBOX
-from harn.store.sqlite.connection import open_readonly
-from harn.store.sqlite.deliveries import SQLiteDeliveries
-from harn.store.sqlite.event_log import SQLiteEventLog
-from harn.store.sqlite.generations import SQLiteGenerations
+from harn.store.sqlite.offline import open_readonly
 from harn.testing.stores.kit import NOW, attempt_of, generation_of
 from tests.store.sqlite_case import SQLiteTestCase
 
@@ -27,20 +24,20 @@ class OfflineTests(SQLiteTestCase):
     def check(self, path: str) -> None:
         with open_readonly(path) as offline:
             self.assertEqual(
-                [record.payload["event"]["id"] for record in offline.ask(SQLiteEventLog.read, INBOX, 0, 10)],
+                [record.payload["event"]["id"] for record in offline.ask(offline.event_log.read(INBOX, 0, 10))],
                 ["e1", "e2"],
             )
-            self.assertEqual([row.delivery_id for row in offline.ask(SQLiteDeliveries.find, "e2")], [2])
-            self.assertEqual(offline.ask(SQLiteEventLog.latest, "audit.test"), 1)
-            self.assertIn("audit.test", offline.ask(SQLiteEventLog.topics))
+            self.assertEqual([row.delivery_id for row in offline.ask(offline.deliveries.find("e2"))], [2])
+            self.assertEqual(offline.ask(offline.event_log.latest("audit.test")), 1)
+            self.assertIn("audit.test", offline.ask(offline.event_log.topics()))
             self.assertEqual(
-                [(entry.ready, entry.waiting) for entry in offline.ask(SQLiteDeliveries.backlog)], [(1, 1)]
+                [(entry.ready, entry.waiting) for entry in offline.ask(offline.deliveries.backlog())], [(1, 1)]
             )
             self.assertEqual(
                 (
-                    offline.ask(SQLiteGenerations.last),
-                    offline.ask(SQLiteGenerations.history, 5),
-                    offline.ask(SQLiteGenerations.latest_bindings),
+                    offline.ask(offline.generations.last()),
+                    offline.ask(offline.generations.history(5)),
+                    offline.ask(offline.generations.latest_bindings()),
                 ),
                 (None, [], {}),
             )
@@ -54,24 +51,24 @@ class OfflineTests(SQLiteTestCase):
         with open_readonly(self.path) as offline:
             adopted = evolve(generation, adopted_at=NOW)
             self.assertEqual(
-                (offline.ask(SQLiteGenerations.generation, 1), offline.ask(SQLiteGenerations.history, 5)),
+                (offline.ask(offline.generations.generation(1)), offline.ask(offline.generations.history(5))),
                 (adopted, [adopted]),
             )
             self.assertEqual(
-                (offline.ask(SQLiteGenerations.generation, 2), offline.ask(SQLiteGenerations.generation, 3)),
+                (offline.ask(offline.generations.generation(2)), offline.ask(offline.generations.generation(3))),
                 (None, None),
             )
             self.assertEqual(
                 (
-                    offline.ask(SQLiteGenerations.manifest, "sha256:m"),
-                    offline.ask(SQLiteGenerations.manifest, "sha256:no"),
+                    offline.ask(offline.generations.manifest("sha256:m")),
+                    offline.ask(offline.generations.manifest("sha256:no")),
                 ),
                 (b"text", None),
             )
             self.assertEqual(
                 (
-                    offline.ask(SQLiteGenerations.bundle, "sha256:b1"),
-                    offline.ask(SQLiteGenerations.bundle, "sha256:no"),
+                    offline.ask(offline.generations.bundle("sha256:b1")),
+                    offline.ask(offline.generations.bundle("sha256:no")),
                 ),
                 (b"bundle", None),
             )
@@ -119,8 +116,7 @@ class OfflineTests(SQLiteTestCase):
     def test_nothing_of_twisted_is_imported(self) -> None:
         """The command line reads an event log without paying for Twisted."""
         program = (
-            "import sys, harn.store.sqlite.connection, harn.store.sqlite.event_log, harn.store.sqlite.generations;"
-            " print(any(name.startswith('twisted') for name in sys.modules))"
+            "import sys, harn.store.sqlite.offline; print(any(name.startswith('twisted') for name in sys.modules))"
         )
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
         printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ)

@@ -33,6 +33,9 @@ class TurnWorker:
     def report(self, function: Callable[..., object], *args: Any) -> None:
         function(*args)
 
+    def later(self, seconds: float, function: Callable[..., object], *args: Any) -> Any:
+        raise NotImplementedError
+
     def stop(self) -> Deferred[None]:
         while self.posted:
             self.posted.pop(0)()

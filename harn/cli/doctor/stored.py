@@ -12,14 +12,15 @@ from harn.backup.backups import StoreReport
 from harn.backup.store_check import check_store
 from harn.cli.doctor.model import Row, failure, format_age, format_size, ok, skipped, warning
 from harn.cli.doctor.subject import Subject
-from harn.cli.sources import DATABASE, StoredDeliveries, StoredGenerations, open_store
+from harn.cli.sources import StoredDeliveries, StoredGenerations, open_store
 from harn.clocks import rfc3339
 from harn.deliveries.operations import ListDeliveries
 from harn.errors import HarnError, StateDirectoryUnusable
 from harn.history.operations import ListGenerations
 from harn.orchestrator.operations import InHand
+from harn.orchestrator.stores import has_store, offline_address
+from harn.store.postgres.schema import SCHEMA_VERSION as POSTGRES_SCHEMA
 from harn.store.sqlite.migrations import SCHEMA_VERSION
-from harn.store.sqlite.statistics import SQLiteTotals
 
 EVENT_LOG, CLOCK, DISPATCHER = "event log", "clock", "dispatcher"
 LARGE_WAL = 1024**3
@@ -27,6 +28,16 @@ LARGE_WAL = 1024**3
 
 def check_event_log(subject: Subject) -> Iterator[Row]:
     """Check the event log: what takes moments, or every page and row, as ``check --store`` does."""
+    try:
+        address = offline_address(subject.state_dir, subject.environ)
+        if address is not None:
+            with open_store(subject.state_dir) as store:
+                dead = sum(store.ask(store.totals.dead()).values())
+            yield ok(EVENT_LOG, f"{address.location}, schema {POSTGRES_SCHEMA}; {dead:,} dead letters")
+            return
+    except HarnError as error:
+        yield failure(EVENT_LOG, str(error), "`harn store status` shows more")
+        return
     try:
         report = check_store(subject.state_dir, whole=subject.is_deep)
     except StateDirectoryUnusable:
@@ -135,12 +146,12 @@ def check_dispatcher(subject: Subject) -> Iterator[Row]:
         in_hand = inspection.dispatcher
         dead = sum({each.id: each.dead for each in inspection.triggers}.values())  # versions show that of their trigger
         yield row_of_dispatcher(in_hand.in_flight, in_hand.queued, in_hand.waiting_retries, dead)
-    elif not os.path.exists(os.path.join(subject.state_dir, DATABASE)):
+    elif not has_store(subject.state_dir, subject.environ):
         yield skipped(DISPATCHER, "no server runs, and there is no event log")
     else:
         with open_store(subject.state_dir) as store:
-            unfinished = store.ask(SQLiteTotals.unfinished)
-            dead = sum(store.ask(SQLiteTotals.dead).values())
+            unfinished = store.ask(store.totals.unfinished())
+            dead = sum(store.ask(store.totals.dead()).values())
         ready, waiting = (sum(getattr(each, name) for each in unfinished) for name in ("ready", "waiting"))
         yield row_of_dispatcher(0, ready, waiting, dead)
 

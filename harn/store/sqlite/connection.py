@@ -1,28 +1,23 @@
 """
 Connections: those that read, with the check of a database's application id and schema version; and the writer's, with
 the numbers that it gives, and how it writes many rows in one statement.
-
-Commands read a state directory's event log with `open_readonly` when no server runs: plain calls, no lock, no thread,
-no reactor.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from harn.errors import EventLogUnavailable, StateDirectoryUnusable
+from harn.errors import StateDirectoryUnusable
 from harn.store.database import Numbers
 from harn.store.sqlite.migrations import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from harn.store.executor import reads
+    pass
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,20 +98,6 @@ def read_number(connection: sqlite3.Connection, name: str) -> int | None:
         return None
 
 
-def open_readonly(path: str) -> OfflineStore:
-    """
-    Open the event log at ``path``; a write-ahead log that a crash left is read, too, and is left as it is.
-
-    :raises StateDirectoryUnusable: there is none, it is another program's, or cannot be read; the message says which.
-    """
-    if not os.path.exists(path):
-        raise StateDirectoryUnusable(f"there is no event log at {path}; has a server run on this state directory?")
-    try:
-        return OfflineStore(path, connect_reader(path))
-    except sqlite3.Error as error:
-        raise StateDirectoryUnusable(unreadable(path, error)) from error
-
-
 def unreadable(path: str, error: Exception) -> str:
     """Return why ``path`` cannot be used, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -129,38 +110,6 @@ def unreadable(path: str, error: Exception) -> str:
     else:
         advice = "check that it and its directory can be read and written by this user"
     return f"the event log {path} cannot be used: {error}; {advice}"
-
-
-class OfflineStore:
-    """A store opened by `open_readonly`; also a context manager."""
-
-    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
-        self._path = path
-        self._connection = connection
-
-    def ask(self, operation: reads[Any, sqlite3.Connection, P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """
-        Run one reading method, for example ``SQLiteGenerations.history``, and return its result.
-
-        :raises EventLogUnavailable: the database cannot be read.
-        """
-        try:
-            with snapshot(self._connection) as connection:
-                return operation.query(None, connection, *args, **kwargs)
-        except sqlite3.Error as error:
-            raise EventLogUnavailable(f"the event log {self._path} cannot be read: {error}") from error
-
-    def close(self) -> None:
-        """Close the database."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 MOST_ROWS = 32

@@ -158,6 +158,7 @@ class DatabaseFile:
     """
 
     error: type[Exception] = sqlite3.Error
+    patience: float | None = None
 
     def __init__(
         self, path: str, *, synchronous: str = "FULL", busy_timeout: float = 5.0, evidence: Sequence[str] = ()

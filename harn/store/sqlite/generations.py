@@ -259,6 +259,7 @@ def _put_manifest(connection: sqlite3.Connection, generation: GenerationRecord, 
 
 _PUT = "INSERT INTO standing (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
+GET = "SELECT value FROM standing WHERE name = ?"
 _BEGINNING = "SELECT name, value FROM standing WHERE name >= ? AND name < ? ORDER BY name"
 
 
@@ -273,7 +274,7 @@ class SQLiteCheckpoints(CheckpointsHalf):
     @reads
     def get(self, connection: sqlite3.Connection, name: str) -> Any:
         """See `ICheckpoints.get`."""
-        row = connection.execute("SELECT value FROM standing WHERE name = ?", (name,)).fetchone()
+        row = connection.execute(GET, (name,)).fetchone()
         return None if row is None else msgspec.json.decode(row[0])
 
     @reads

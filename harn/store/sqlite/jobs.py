@@ -14,13 +14,15 @@ from zope.interface import implementer
 
 from harn.errors import StoreError
 from harn.model.delivery import State
-from harn.store.executor import Idea, reads, writes
+from harn.store.executor import reads, writes
 from harn.store.jobs import IJobs, ItemOutcome, Job, JobState, NewJob, PendingItem, ReplayOrder, Replays
+from harn.store.replays import JobsHalf
 from harn.store.rows import job_of
 from harn.store.sqlite import replays
 from harn.store.sqlite.connection import Session
 
 if TYPE_CHECKING:
+    from builtins import list as listing
     from collections.abc import Iterable
 
 TABLES = """
@@ -103,7 +105,7 @@ _TRIM_ITEMS = (
 
 
 @implementer(IJobs)
-class SQLiteJobs(Idea):
+class SQLiteJobs(JobsHalf):
     """`IJobs` on SQLite."""
 
     @writes
@@ -121,8 +123,8 @@ class SQLiteJobs(Idea):
         )
         job_id = int(session.connection.execute(_CREATE, values).lastrowid or 0)
         if delivery_ids is not None:
-            return add(session, job_id, delivery_ids, session.numbers.delivery + 1, is_last=True)
-        return found(session.connection, job_id)
+            return self._add(session, job_id, delivery_ids, session.numbers.delivery + 1, is_last=True)
+        return self._found(session, job_id)
 
     @reads
     def get(self, connection: sqlite3.Connection, job_id: int) -> Job | None:
@@ -142,7 +144,7 @@ class SQLiteJobs(Idea):
     @writes
     def select(self, session: Session, job_id: int, delivery_ids: Sequence[int], cursor: int, *, is_last: bool) -> Job:
         """See `IJobs.select`."""
-        return add(session, job_id, delivery_ids, cursor, is_last=is_last)
+        return self._add(session, job_id, delivery_ids, cursor, is_last=is_last)
 
     @reads
     def pending(self, connection: sqlite3.Connection, job_id: int, limit: int) -> Sequence[PendingItem]:
@@ -152,45 +154,6 @@ class SQLiteJobs(Idea):
             PendingItem(delivery_id=number, event_id=event_id, trigger_id=trigger_id, provider=provider)
             for number, event_id, trigger_id, provider in rows
         )
-
-    @writes
-    def replay(
-        self, session: Session, orders: Sequence[ReplayOrder], now: float, max_bytes: int, job_id: int | None = None
-    ) -> Replays:
-        """See `IJobs.replay`."""
-        if job_id is not None:
-            pending = still_pending(session, job_id, [order.delivery_id for order in orders])
-            orders = [order for order in orders if order.delivery_id in pending]
-        done = replays.replay(session, orders, now, max_bytes)
-        if job_id is not None:
-            note(session, job_id, done.outcomes)
-        return done
-
-    @writes
-    def discard(
-        self, session: Session, delivery_ids: Sequence[int], now: float, job_id: int | None = None
-    ) -> Sequence[ItemOutcome]:
-        """See `IJobs.discard`."""
-        if job_id is not None:
-            pending = still_pending(session, job_id, delivery_ids)
-            delivery_ids = [each for each in delivery_ids if each in pending]
-        outcomes = replays.discard(session, delivery_ids, now)
-        if job_id is not None:
-            note(session, job_id, outcomes)
-        return outcomes
-
-    @writes
-    def cancel(
-        self, session: Session, delivery_ids: Sequence[int], now: float, *, of_all: bool = False
-    ) -> Mapping[int, State]:
-        """See `IJobs.cancel`."""
-        return replays.cancel(session, delivery_ids, now, of_all=of_all)
-
-    @writes
-    def note(self, session: Session, job_id: int, outcomes: Sequence[ItemOutcome]) -> None:
-        """See `IJobs.note`."""
-        pending = still_pending(session, job_id, [each.delivery_id for each in outcomes])
-        note(session, job_id, [each for each in outcomes if each.delivery_id in pending])
 
     @writes
     def change(self, session: Session, job_id: int, state: JobState, now: float) -> Job | None:
@@ -207,56 +170,52 @@ class SQLiteJobs(Idea):
             for row in connection.execute(_ITEMS, (job_id, after, limit))
         )
 
+    def _replay(self, session: Session, orders: Sequence[ReplayOrder], now: float, max_bytes: int) -> Replays:
+        return replays.SQLiteReplaying().replay(session, orders, now, max_bytes)
 
-def found(connection: sqlite3.Connection, job_id: int) -> Job:
-    """
-    Return one job.
+    def _discard(self, session: Session, delivery_ids: Sequence[int], now: float) -> listing[ItemOutcome]:
+        return replays.discard(session, delivery_ids, now)
 
-    :raises StoreError: there is none.
-    """
-    row = connection.execute(_GET, (job_id,)).fetchone()
-    if row is None:
-        raise StoreError(f"there is no job {job_id}")
-    return job_of(row)
+    def _cancel(
+        self, session: Session, delivery_ids: Sequence[int], now: float, *, of_all: bool
+    ) -> Mapping[int, State]:
+        return replays.cancel(session, delivery_ids, now, of_all=of_all)
 
+    def _found(self, session: Session, job_id: int) -> Job:
+        row = session.connection.execute(_GET, (job_id,)).fetchone()
+        if row is None:
+            raise StoreError(f"there is no job {job_id}")
+        return job_of(row)
 
-def add(session: Session, job_id: int, delivery_ids: Iterable[int], cursor: int, *, is_last: bool) -> Job:
-    """See `IJobs.select`; what another server has added meanwhile is left as it is."""
-    before = found(session.connection, job_id)
-    if before.is_selected or before.state.has_ended or cursor > before.cursor:
-        return before
-    values = [value for delivery_id in delivery_ids if delivery_id < before.cursor for value in (job_id, delivery_id)]
-    added = session.execute_rows(_ADD, 2, values, " ON CONFLICT DO NOTHING") if values else 0
-    session.connection.execute(_COUNT, (cursor, is_last, added, job_id))
-    return found(session.connection, job_id)
+    def _add_items(self, session: Session, job_id: int, delivery_ids: Iterable[int]) -> int:
+        values = [value for delivery_id in delivery_ids for value in (job_id, delivery_id)]
+        return session.execute_rows(_ADD, 2, values, " ON CONFLICT DO NOTHING") if values else 0
 
+    def _note_selection(self, session: Session, job_id: int, cursor: int, is_last: bool, added: int) -> None:
+        session.connection.execute(_COUNT, (cursor, is_last, added, job_id))
 
-def still_pending(session: Session, job_id: int, delivery_ids: Sequence[int]) -> set[int]:
-    """Return which of these are items of a running job that it has not come to."""
-    which = msgspec.json.encode(delivery_ids).decode()
-    return {number for (number,) in session.connection.execute(_STILL_PENDING, (job_id, which))}
+    def _still_pending(self, session: Session, job_id: int, delivery_ids: Sequence[int]) -> set[int]:
+        which = msgspec.json.encode(delivery_ids).decode()
+        return {number for (number,) in session.connection.execute(_STILL_PENDING, (job_id, which))}
 
+    def _write_outcomes(self, session: Session, job_id: int, outcomes: Sequence[ItemOutcome]) -> None:
+        session.connection.executemany(
+            _NOTE,
+            [
+                (
+                    CHANGED if each.reason is None else SKIPPED,
+                    each.event_id,
+                    each.replayed_as,
+                    each.reason,
+                    job_id,
+                    each.delivery_id,
+                )
+                for each in outcomes
+            ],
+        )
 
-def note(session: Session, job_id: int, outcomes: Sequence[ItemOutcome]) -> None:
-    """Write the outcomes of pending items, and count them."""
-    if not outcomes:
-        return
-    session.connection.executemany(
-        _NOTE,
-        [
-            (
-                CHANGED if each.reason is None else SKIPPED,
-                each.event_id,
-                each.replayed_as,
-                each.reason,
-                job_id,
-                each.delivery_id,
-            )
-            for each in outcomes
-        ],
-    )
-    changed = sum(each.reason is None for each in outcomes)
-    session.connection.execute(_PROGRESS, (changed, len(outcomes) - changed, job_id))
+    def _count_outcomes(self, session: Session, job_id: int, changed: int, skipped: int) -> None:
+        session.connection.execute(_PROGRESS, (changed, skipped, job_id))
 
 
 def trim(session: Session, before: float, limit: int) -> int:

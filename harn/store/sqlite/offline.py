@@ -1,27 +1,109 @@
-"""Writing to the database of a state directory on which no server runs: plain calls, in one durable transaction."""
+"""The database of a state directory on which no server runs: read, or written in one durable transaction."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
 from harn.store.event_log import Payload, encode_record
+from harn.store.executor import Executor
 from harn.store.generations import encode_checkpoints
-from harn.store.sqlite.connection import Session, check_schema, unreadable
-from harn.store.sqlite.event_log import Append
-from harn.store.sqlite.generations import put_all
+from harn.store.offline import OfflineIdeas, OfflineStore
+from harn.store.sqlite.connection import Session, check_schema, connect_reader, snapshot, unreadable
+from harn.store.sqlite.deliveries import SQLiteDeliveries
+from harn.store.sqlite.event_log import Append, SQLiteEventLog
+from harn.store.sqlite.generations import GET, SQLiteCheckpoints, SQLiteGenerations, put_all
+from harn.store.sqlite.jobs import SQLiteJobs
+from harn.store.sqlite.lists import SQLiteDeliveryLists
 from harn.store.sqlite.migrations import SCHEMA_VERSION
+from harn.store.sqlite.statistics import SQLiteStatistics, SQLiteTotals
+
+
+class FileSource:
+    """See `harn.store.offline.Source`."""
+
+    error: type[Exception] = sqlite3.Error
+
+    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+        self.name = path
+        self._connection = connection
+
+    def snapshot(self) -> AbstractContextManager[sqlite3.Connection]:
+        """See `Source.snapshot`."""
+        if self._connection.in_transaction:  # its caller keeps it on one state
+            return nullcontext(self._connection)
+        return snapshot(self._connection)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._connection.close()
+
+
+def open_readonly(path: str) -> OfflineStore:
+    """
+    Open the event log at ``path``; a write-ahead log that a crash left is read, too, and is left as it is.
+
+    :raises StateDirectoryUnusable: there is none, it is another program's, or cannot be read; the message says which.
+    """
+    if not os.path.exists(path):
+        raise StateDirectoryUnusable(f"there is no event log at {path}; has a server run on this state directory?")
+    try:
+        return read_offline(path, connect_reader(path))
+    except sqlite3.Error as error:
+        raise StateDirectoryUnusable(unreadable(path, error)) from error
+
+
+def read_offline(path: str, connection: sqlite3.Connection) -> OfflineStore:
+    """Return a store that is read over a connection; ``path`` is for messages."""
+    return OfflineStore(FileSource(path, connection), _ideas)
+
+
+def _ideas(executor: Executor) -> OfflineIdeas:
+    return OfflineIdeas(
+        deliveries=SQLiteDeliveries(executor),
+        lists=SQLiteDeliveryLists(executor),
+        event_log=SQLiteEventLog(executor),
+        generations=SQLiteGenerations(executor),
+        checkpoints=SQLiteCheckpoints(executor),
+        jobs=SQLiteJobs(executor),
+        totals=SQLiteTotals(executor),
+        statistics=SQLiteStatistics(executor),
+    )
+
+
+class SQLiteOfflineWriter:
+    """See `harn.store.offline.OfflineWriter`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get_checkpoint(self, name: str) -> Any:
+        """See `OfflineWriter.get_checkpoint`."""
+        row = self._session.connection.execute(GET, (name,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0])
+
+    def put_checkpoint(self, name: str, value: Any) -> None:
+        """See `OfflineWriter.put_checkpoint`."""
+        put_all(self._session, encode_checkpoints({name: value}))
+
+    def append_record(
+        self, topic: str, kind: str, payload: Payload, now: float, headers: Mapping[str, str] = {}
+    ) -> None:
+        """See `OfflineWriter.append_record`."""
+        Append.write_all(self._session, [Append(topic, kind, *encode_record(payload, headers), now)], now)
 
 
 @contextmanager
-def write_offline(path: str) -> Iterator[Session]:
+def write_offline(path: str) -> Iterator[SQLiteOfflineWriter]:
     """
-    Run the writes of a session as one transaction; the caller holds the state directory's lock.
+    Run the writes of a command as one transaction; the caller holds the state directory's lock.
 
     :raises StateDirectoryUnusable: there is no database, it is not harn's, or its schema is another one.
     :raises EventLogUnavailable: it cannot be written; nothing was.
@@ -39,21 +121,9 @@ def write_offline(path: str) -> Iterator[Session]:
         connection.execute("PRAGMA synchronous = FULL")
         session = Session(connection, 0)
         session.begin()
-        yield session
+        yield SQLiteOfflineWriter(session)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise EventLogUnavailable(unreadable(path, error)) from error
     finally:
         connection.close()  # rolls back what was not committed
-
-
-def put_checkpoint(session: Session, name: str, value: Any) -> None:
-    """Keep a value under a name; None removes it."""
-    put_all(session, encode_checkpoints({name: value}))
-
-
-def append_record(
-    session: Session, topic: str, kind: str, payload: Payload, now: float, headers: Mapping[str, str] = {}
-) -> None:
-    """Append a record of a topic; ``now`` is seconds, Unix."""
-    Append.write_all(session, [Append(topic, kind, *encode_record(payload, headers), now)], now)

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from zope.interface import implementer
 
-from harn.store.executor import Idea, reads, writes
+from harn.store.executor import Idea, reads
 from harn.store.generations import encode_checkpoints
-from harn.store.rows import total_of
+from harn.store.halves import TotalsHalf
+from harn.store.rows import COUNTED, HandlerOfSpec, attempt_groups, backlogs_of, total_of
 from harn.store.sqlite.connection import Session
 from harn.store.sqlite.generations import put_all
 from harn.store.statistics import (
@@ -69,12 +70,6 @@ _REFUSED = "SELECT trigger_id, sum(count) FROM refusals WHERE minute >= ? GROUP 
 _SPEC = "SELECT spec FROM binding_versions WHERE trigger_id = ? AND version = ?"
 
 
-class _Spec(msgspec.Struct):
-    """The part of a trigger's stored definition that names its handler."""
-
-    handler: str
-
-
 @implementer(IStatistics)
 class SQLiteStatistics(Idea):
     """`IStatistics` on SQLite."""
@@ -94,15 +89,7 @@ class SQLiteStatistics(Idea):
         self, connection: sqlite3.Connection, span: IdRange, since: float
     ) -> tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]:
         """See `IStatistics.attempts`."""
-        ended: list[AttemptGroup] = []
-        done: list[DoneGroup] = []
-        rows = connection.execute(_ATTEMPTS, (span.first, span.last, since))
-        for is_whole, trigger_id, version, outcome, seconds, count in rows:
-            if is_whole:
-                done.append(DoneGroup(trigger_id, version, seconds, count))
-            else:
-                ended.append(AttemptGroup(trigger_id, version, outcome, seconds, count))
-        return ended, done
+        return attempt_groups(connection.execute(_ATTEMPTS, (span.first, span.last, since)))
 
     @reads
     def accepted(self, connection: sqlite3.Connection, span: IdRange, since: float) -> Sequence[AcceptedGroup]:
@@ -128,7 +115,7 @@ class SQLiteStatistics(Idea):
     ) -> Mapping[tuple[str, int], str]:
         """See `IStatistics.handlers`."""
         rows = ((version, connection.execute(_SPEC, version).fetchone()) for version in versions)
-        return {key: msgspec.json.decode(row[0], type=_Spec).handler for key, row in rows if row is not None}
+        return {key: msgspec.json.decode(row[0], type=HandlerOfSpec).handler for key, row in rows if row is not None}
 
 
 def _since(connection: sqlite3.Connection, table: str, column: str, since: float) -> IdRange:
@@ -170,9 +157,6 @@ CREATE TABLE refusals (
     PRIMARY KEY (minute, trigger_id, reason)
 ) WITHOUT ROWID;
 """
-
-_COUNTED = "totals_counted"
-"""What ``standing`` keeps the highest id of a counted delivery under."""
 
 _TOTALS = "SELECT trigger_id, accepted, refused, last_success, last_failure FROM trigger_totals"
 _INSERT_TOTALS = "INSERT INTO trigger_totals (trigger_id, accepted, refused, last_success, last_failure) VALUES "
@@ -238,35 +222,13 @@ _GONE = (
 
 
 @implementer(ITotals)
-class SQLiteTotals(Idea):
+class SQLiteTotals(TotalsHalf):
     """`ITotals` on SQLite."""
 
     @reads
     def totals(self, connection: sqlite3.Connection) -> Mapping[str, TriggerTotal]:
         """See `ITotals.totals`."""
         return {row[0]: total_of(row) for row in connection.execute(_TOTALS)}
-
-    @writes
-    def add(
-        self, session: Session, totals: Sequence[TriggerTotal], refused: Sequence[RefusedCount], counted: int
-    ) -> None:
-        """See `ITotals.add`."""
-        _add(session, totals)
-        values = [value for each in refused for value in (each.minute, each.trigger_id, each.reason, each.count)]
-        if values:
-            session.execute_rows(_INSERT_REFUSALS, 4, values, _ADD_REFUSALS)
-        if counted > read_counted(session.connection):
-            put_all(session, encode_checkpoints({_COUNTED: counted}))
-
-    @writes
-    def count_on(self, session: Session, until: int, limit: int) -> int:
-        """See `ITotals.count_on`."""
-        found = accepted_since(session.connection, read_counted(session.connection), until, limit)
-        if not found:
-            return 0
-        _add(session, [TriggerTotal(trigger_id=trigger_id, accepted=count) for trigger_id, count, _ in found])
-        put_all(session, encode_checkpoints({_COUNTED: max(last for _, _, last in found)}))
-        return sum(count for _, count, _ in found)
 
     @reads
     def highest(self, connection: sqlite3.Connection) -> int:
@@ -300,38 +262,36 @@ class SQLiteTotals(Idea):
         self, connection: sqlite3.Connection, now: float, running: Collection[int]
     ) -> Mapping[str, TriggerBacklog]:
         """See `ITotals.backlogs`."""
-        found: dict[str, TriggerBacklog] = {}
-        for trigger_id, ready, waiting, due in connection.execute(_BACKLOGS, (json.dumps(list(running)),)):
-            of_others = found.get(trigger_id)
-            if of_others is not None:
-                ready = _earliest((ready, of_others.oldest_ready))
-                waiting = _earliest((waiting, of_others.oldest_waiting))
-            found[trigger_id] = TriggerBacklog(
-                trigger_id=trigger_id,
-                oldest_ready=_earliest((ready, due if due is not None and due <= now else None)),
-                oldest_waiting=waiting,
-                next_due=due,
-            )
-        return found
+        return backlogs_of(connection.execute(_BACKLOGS, (json.dumps(list(running)),)), now)
 
     @reads
     def uncounted(self, connection: sqlite3.Connection, limit: int) -> Mapping[str, int]:
         """See `ITotals.uncounted`."""
-        found = accepted_since(connection, read_counted(connection), 2**63 - 1, limit)
+        found = self._accepted_since(connection, self._counted(connection), 2**63 - 1, limit)
         return {trigger_id: count for trigger_id, count, _ in found}
 
+    def _accepted_since(
+        self, connection: sqlite3.Connection, after: int, until: int, limit: int
+    ) -> Sequence[tuple[str, int, int]]:
+        return connection.execute(_ACCEPTED_SINCE, (after, until, limit)).fetchall()
 
-def accepted_since(
-    connection: sqlite3.Connection, after: int, until: int, limit: int
-) -> Sequence[tuple[str, int, int]]:
-    """Return trigger ids with the number and the highest id of their deliveries after one id, up to another."""
-    return connection.execute(_ACCEPTED_SINCE, (after, until, limit)).fetchall()
+    def _counted(self, connection: sqlite3.Connection) -> int:
+        row = connection.execute("SELECT value FROM standing WHERE name = ?", (COUNTED,)).fetchone()
+        return 0 if row is None else int(msgspec.json.decode(row[0]))
 
+    def _note_counted(self, session: Session, counted: int) -> None:
+        put_all(session, encode_checkpoints({COUNTED: counted}))
 
-def read_counted(connection: sqlite3.Connection) -> int:
-    """Return the highest id of a delivery that is in the totals."""
-    row = connection.execute("SELECT value FROM standing WHERE name = ?", (_COUNTED,)).fetchone()
-    return 0 if row is None else int(msgspec.json.decode(row[0]))
+    def _add(self, session: Session, totals: Sequence[TriggerTotal]) -> None:
+        values: list[Any] = []
+        for each in totals:
+            values += (each.trigger_id, each.accepted, each.refused, each.last_success, each.last_failure)
+        if values:
+            session.execute_rows(_INSERT_TOTALS, 5, values, _ADD_TOTALS)
+
+    def _add_refused(self, session: Session, refused: Sequence[RefusedCount]) -> None:
+        values = [value for each in refused for value in (each.minute, each.trigger_id, each.reason, each.count)]
+        session.execute_rows(_INSERT_REFUSALS, 4, values, _ADD_REFUSALS)
 
 
 def trim_refusals(connection: sqlite3.Connection, before: float, limit: int) -> int:
@@ -346,15 +306,3 @@ def trim_totals(connection: sqlite3.Connection, policy: RetentionPolicy, now: fl
     if not policy.triggers:
         return 0
     return connection.execute(_GONE, (json.dumps(policy.triggers), now - policy.events, limit)).rowcount
-
-
-def _add(session: Session, totals: Sequence[TriggerTotal]) -> None:
-    values: list[Any] = []
-    for each in totals:
-        values += (each.trigger_id, each.accepted, each.refused, each.last_success, each.last_failure)
-    if values:
-        session.execute_rows(_INSERT_TOTALS, 5, values, _ADD_TOTALS)
-
-
-def _earliest(times: Iterable[float | None]) -> float | None:
-    return min((each for each in times if each is not None), default=None)

@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import define
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 
 from harn.clocks import WallTime
 from harn.model.delivery import StoredDelivery
@@ -88,6 +89,10 @@ class PumpedWorker:
             self._turn.append(function)
         else:
             function()
+
+    def later(self, seconds: float, function: Answer, *args: Any) -> IDelayedCall:
+        """Refuse: time does not pass for this worker."""
+        raise NotImplementedError
 
     def stop(self) -> Deferred[None]:
         """See `Worker.stop`."""
@@ -245,6 +250,7 @@ class MemoryDatabase:
     location: str | None = None
     name = ":memory:"
     error: type[Exception] = sqlite3.Error
+    patience: float | None = None
 
     def __init__(self, *, is_exclusive: bool = True) -> None:
         self.is_exclusive = is_exclusive

@@ -1,0 +1,154 @@
+"""
+Reading a store while no server runs: plain calls, no thread, no reactor, and nothing of Twisted.
+
+The ideas of a dialect are those of a server. Their executor runs a read at once, and returns an `Answer` where that of
+a server returns a Deferred; `OfflineStore.ask` takes the result out of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+
+from attrs import frozen
+
+from harn.errors import EventLogUnavailable
+from harn.store.executor import Executor
+
+if TYPE_CHECKING:
+    from harn.store.deliveries import IDeliveries, IDeliveryLists
+    from harn.store.event_log import IEventLog, Payload
+    from harn.store.generations import ICheckpoints, IGenerations
+    from harn.store.jobs import IJobs
+    from harn.store.statistics import IStatistics, ITotals
+
+T = TypeVar("T")
+
+
+@frozen
+class Answer:
+    """The result of a read, in the place of a Deferred that has fired."""
+
+    value: Any
+
+
+class Source(Protocol):
+    """
+    An open connection that reads.
+
+    :ivar name: of the store, for messages; ``error``: the class of all errors of its driver.
+    """
+
+    name: str
+    error: type[Exception]
+
+    def snapshot(self) -> AbstractContextManager[Any]:
+        """Return a context that runs statements on one state of the database."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+@frozen(kw_only=True)
+class OfflineIdeas:
+    """The ideas that can be read while no server runs; see `harn.store.interfaces.IStore`."""
+
+    deliveries: IDeliveries
+    lists: IDeliveryLists
+    event_log: IEventLog
+    generations: IGenerations
+    checkpoints: ICheckpoints
+    jobs: IJobs
+    totals: ITotals
+    statistics: IStatistics
+
+
+class _OfflineReader:
+    """Runs reads at once; in the place of `harn.store.worker.Reader`."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def read(self, query: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
+        """
+        Run a read.
+
+        :raises EventLogUnavailable: the database cannot be read.
+        """
+        try:
+            with self._source.snapshot() as connection:
+                return Answer(query(connection, *args, **kwargs))
+        except self._source.error as error:
+            raise EventLogUnavailable(f"the event log {self._source.name} cannot be read: {error}") from error
+
+
+class _NothingRuns:
+    """In the place of notes of what runs: without a server nothing does."""
+
+    def read(self) -> Mapping[int, Collection[int]]:
+        """See `harn.store.running.RunningNotes.read`."""
+        return {}
+
+
+class _Now:
+    """The time of day."""
+
+    def seconds(self) -> float:
+        """Return it in seconds, Unix."""
+        return time.time()
+
+
+class OfflineStore:
+    """A store that is only read; also a context manager. Each idea is called as a server's, within `ask`."""
+
+    def __init__(self, source: Source, make: Callable[[Executor], OfflineIdeas]) -> None:
+        reader, notes, wall = cast(Any, _OfflineReader(source)), cast(Any, _NothingRuns()), cast(Any, _Now())
+        ideas = make(Executor(writer=cast(Any, None), reader=reader, notes=notes, wall=wall))
+        self._source = source
+        self.deliveries = ideas.deliveries
+        self.lists = ideas.lists
+        self.event_log = ideas.event_log
+        self.generations = ideas.generations
+        self.checkpoints = ideas.checkpoints
+        self.jobs = ideas.jobs
+        self.totals = ideas.totals
+        self.statistics = ideas.statistics
+
+    def ask(self, answer: Awaitable[T]) -> T:
+        """
+        Return the result of a read of this store's, for example ``store.ask(store.generations.history(5))``.
+
+        The read itself raises `EventLogUnavailable` when the database cannot be read.
+        """
+        result: T = cast(Any, answer).value
+        return result
+
+    def close(self) -> None:
+        """Close the database."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class OfflineWriter(Protocol):
+    """One transaction of a command, on a store that no server uses."""
+
+    def get_checkpoint(self, name: str) -> Any:
+        """Return the value under a name, or None."""
+
+    def put_checkpoint(self, name: str, value: Any) -> None:
+        """Keep a value under a name; None removes it."""
+
+    def append_record(
+        self, topic: str, kind: str, payload: Payload, now: float, headers: Mapping[str, str] = {}
+    ) -> None:
+        """Append a record of a topic; ``now`` is seconds, Unix."""

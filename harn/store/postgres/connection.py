@@ -1,0 +1,335 @@
+"""
+Connections to PostgreSQL: how one is opened, runs statements, and reads one state; and the writer's, with its numbers.
+
+This is the only module that uses psycopg, which the extra ``postgres`` brings.
+"""
+
+# Statements are put together from constants and numbers; a value is never part of their text.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from harn.errors import EventLogGone, StateDirectoryUnusable
+from harn.store.database import Numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONNECT_TIMEOUT = 5
+"""Seconds that a connection may take to be made."""
+LOCK_TIMEOUT = 5000
+"""Milliseconds that a write waits for another server's."""
+IDLE_TIMEOUT = 30_000
+"""Milliseconds after which PostgreSQL ends a transaction that does nothing: that of a server that was stopped."""
+_ALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A machine that is gone without a word is noticed within some 10 s."""
+_WRITERS, MIGRATIONS = 0x6861726E, 0x6861726D
+"""Classes of advisory locks; the second key is that of the schema."""
+
+_NUMBERS = "delivery_numbers", "attempt_numbers", "dead_numbers", "record_numbers"
+"""Sequences with the numbers given last; a step of one is seen at once, and leaves no old row behind."""
+SEQUENCES = "".join(f"CREATE SEQUENCE {name} MINVALUE 0 START 0;\n" for name in _NUMBERS)
+_READ_NUMBERS = "SELECT " + ", ".join(f"(SELECT last_value FROM {name})" for name in _NUMBERS)
+_TRIES = 0.2
+"""Seconds between two questions whether a transaction was committed."""
+
+
+@cache
+def driver() -> Any:
+    """
+    Return psycopg.
+
+    :raises StateDirectoryUnusable: it is not installed; says what to do.
+    """
+    try:
+        import psycopg
+    except ImportError as error:
+        raise StateDirectoryUnusable(
+            f"the store on PostgreSQL needs psycopg, which cannot be imported ({error});"
+            " install it with: pip install 'harn[postgres]'"
+        ) from error
+    return psycopg
+
+
+@cache
+def _adapters() -> Any:
+    """Return how values of Python are sent: always in one form each, so that a statement is prepared once."""
+    from psycopg.adapt import AdaptersMap, Dumper
+    from psycopg.pq import Format
+    from psycopg.types.array import ListBinaryDumper
+    from psycopg.types.numeric import Int8BinaryDumper
+
+    class TextDumper(Dumper):
+        """PostgreSQL has no text with NUL; what an event or an error brings is kept without it."""
+
+        format = Format.BINARY
+        oid = 25
+
+        def dump(self, obj: str) -> bytes:
+            """Encode a text."""
+            return obj.replace("\0", "\ufffd").encode() if "\0" in obj else obj.encode()
+
+    adapters = AdaptersMap(driver().adapters)
+    adapters.register_dumper(str, TextDumper)
+    adapters.register_dumper(int, Int8BinaryDumper)
+    adapters.register_dumper(list, ListBinaryDumper)
+    return adapters
+
+
+class PostgresConnection:
+    """One connection; each statement outside of a transaction is one of its own."""
+
+    def __init__(self, conninfo: str, password: str | None, schema: str) -> None:
+        """
+        Connect.
+
+        :raises psycopg.Error: it cannot be reached, or refuses us.
+        """
+        psycopg = driver()
+        given = {} if password is None else {"password": password}
+        self._connection = psycopg.connect(
+            conninfo,
+            autocommit=True,
+            cursor_factory=psycopg.RawCursor,
+            context=_adapters(),
+            **{"connect_timeout": CONNECT_TIMEOUT, "application_name": "harn", **_ALIVE, **given},
+        )
+        self.schema = schema
+        try:
+            self.run(
+                f"SET search_path = {quoted(schema)}; SET lock_timeout = {LOCK_TIMEOUT};"
+                f" SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT}; SET client_min_messages = warning;"
+                " SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC';"
+                " SELECT set_config('synchronous_commit', 'on', false)"
+                " WHERE current_setting('synchronous_commit') = 'off' AND current_setting('fsync') = 'on'"
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """Run one statement with its values (``$1`` and so on); return a cursor over its rows."""
+        return self._connection.execute(statement, values, binary=True)
+
+    def execute_once(self, statement: str, values: Sequence[Any] = ()) -> None:
+        """Run a statement that is not run again, with its values."""
+        self._connection.execute(statement, values or None, prepare=False)
+
+    def run(self, statements: str) -> Any:
+        """Run statements without values in one round trip; return the row of the last one that has rows, or None."""
+        cursor = self._connection.execute(statements, prepare=False)
+        row = None
+        while True:
+            if cursor.description is not None:
+                row = cursor.fetchone()
+            if not cursor.nextset():
+                return row
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is sound, and in no transaction."""
+        return bool(self._connection.info.transaction_status == driver().pq.TransactionStatus.IDLE)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the connection itself has failed."""
+        return bool(self._connection.closed or self._connection.broken)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PostgresConnection]:
+        """Run reads within one transaction, so that all of its statements see one state."""
+        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield self
+        finally:
+            if not self.is_broken:
+                self.run("ROLLBACK")
+
+    @contextmanager
+    def transaction(self) -> Iterator[PostgresConnection]:
+        """Run writes within one transaction."""
+        self.run("BEGIN")
+        try:
+            yield self
+            self.run("COMMIT")
+        finally:
+            if not self.is_broken and not self.is_idle:
+                self.run("ROLLBACK")
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def lock_key(schema: str) -> int:
+    """Return the second key of advisory locks: a number of 32 bits with a sign."""
+    return zlib.crc32(schema.encode()) - 2**31
+
+
+class PostgresSession:
+    """
+    The writer's connection; see `harn.store.database.Session`.
+
+    :param connect: makes the connection again, to find out whether a commit was made whose answer did not come.
+    :ivar is_closing: set by another thread: the answer is not waited for any longer.
+    """
+
+    def __init__(
+        self, connection: PostgresConnection, incarnation: int, connect: Callable[[], PostgresConnection]
+    ) -> None:
+        self.error: type[Exception] = driver().Error
+        self.connection = connection
+        self.incarnation = incarnation
+        self.is_closing = False
+        self.numbers = Numbers(delivery=0, attempt=0, dead=0, record=0)
+        self._connect = connect
+        self._transaction = ""
+        self._noted = self.numbers.copy()
+        self._begin = (
+            f"BEGIN; SELECT pg_advisory_xact_lock({_WRITERS}, {lock_key(connection.schema)}::integer);"
+            f" {_READ_NUMBERS}, pg_current_xact_id()::text"
+        )
+        self.read_numbers()
+
+    def begin(self) -> None:
+        """See `harn.store.database.Session.begin`."""
+        *numbers, self._transaction = self.connection.run(self._begin)
+        self.numbers = Numbers(*map(int, numbers))
+        self._noted = self.numbers.copy()
+
+    def commit(self) -> None:
+        """
+        See `harn.store.database.Session.commit`.
+
+        Where the connection fails before the answer, wait until it is known whether the transaction was committed.
+        """
+        try:
+            self.connection.run(f"{self._given()}COMMIT")
+        except self.error as error:
+            if not self.connection.is_broken or not self._was_committed():
+                raise
+            from twisted.logger import Logger  # here, since commands read a store and must start fast
+
+            log = Logger(namespace="harn.store")
+            log.warn("the event log committed what it did not answer: {error}", error=str(error).strip())
+
+    def _given(self) -> str:
+        """Return the statements that note the numbers which were given."""
+        now, before = self.numbers, self._noted
+        pairs = zip(
+            _NUMBERS,
+            (now.delivery, now.attempt, now.dead, now.record),
+            (before.delivery, before.attempt, before.dead, before.record),
+            strict=True,
+        )
+        steps = [f"setval('{name}', {number})" for name, number, noted in pairs if number != noted]
+        return f"SELECT {', '.join(steps)}; " if steps else ""
+
+    def _was_committed(self) -> bool:
+        while not self.is_closing:
+            try:
+                connection = self._connect()
+                try:
+                    values = (self._transaction,)
+                    (status,) = connection.execute("SELECT pg_xact_status($1::text::xid8)", values).fetchone()
+                except BaseException:
+                    connection.close()
+                    raise
+            except (self.error, StateDirectoryUnusable):
+                time.sleep(_TRIES)  # in the writer's thread, which has nothing else to do until this is known
+                continue
+            if status == "in progress":
+                connection.close()
+                time.sleep(_TRIES)
+                continue
+            with suppress(self.error):
+                self.connection.close()
+            self.connection = connection
+            return bool(status == "committed")
+        return False
+
+    def roll_back(self) -> None:
+        """See `harn.store.database.Session.roll_back`."""
+        if not self.connection.is_idle:
+            self.connection.run("ROLLBACK")
+
+    def begin_unit(self) -> None:
+        """See `harn.store.database.Session.begin_unit`."""
+        self.connection.run("SAVEPOINT unit")
+
+    def undo_unit(self) -> None:
+        """See `harn.store.database.Session.undo_unit`."""
+        self.connection.run("ROLLBACK TO unit")
+
+    def end_unit(self) -> None:
+        """See `harn.store.database.Session.end_unit`."""
+        self.connection.run("RELEASE unit")
+
+    def read_numbers(self) -> None:
+        """See `harn.store.database.Session.read_numbers`."""
+        self.numbers = Numbers(*map(int, self.connection.run(_READ_NUMBERS)))
+
+    def check_numbers(self, before: Numbers) -> None:
+        """
+        Check, after a connection was made again, that it leads to the same database.
+
+        :raises EventLogGone: numbers that it gave are not known there.
+        """
+        now = self.numbers
+        if now.delivery < before.delivery or now.record < before.record or now.attempt < before.attempt:
+            raise EventLogGone(
+                f"the database has lost what was on disk (deliveries end at {now.delivery} of {before.delivery}): an"
+                " older copy was put in its place while the server used it; nothing is accepted until a restart"
+            )
+
+    def settle_log(self) -> None:
+        """See `harn.store.database.Session.settle_log`: PostgreSQL does it by itself."""
+
+    def is_about_unit(self, error: Exception) -> bool:
+        """See `harn.store.database.Session.is_about_unit`."""
+        errors = driver().errors
+        if isinstance(error, errors.ProgrammingError):
+            return error.sqlstate is None  # a value that has no form in SQL
+        return isinstance(error, errors.IntegrityError | errors.DataError)
+
+    def is_sound_after(self, error: BaseException) -> bool:
+        """See `harn.store.database.Session.is_sound_after`."""
+        return self.connection.is_idle
+
+    def close(self) -> None:
+        """See `harn.store.database.Session.close`."""
+        self.connection.close()
+
+
+def unreachable(name: str, error: Exception) -> str:
+    """Return why a database cannot be used, and what to do."""
+    state = getattr(error, "sqlstate", None) or ""
+    said = " ".join(str(error).split())
+    if state.startswith("28"):
+        advice = "check the user and its password (PGPASSFILE, or password_secret= in the URL)"
+    elif state == "3D000":
+        advice = "make the database (createdb), or name another"
+    elif state == "42501":
+        advice = "let the database's owner run: harn store migrate; or grant the user the right to make schemas in it"
+    elif state.startswith("53"):
+        advice = "give PostgreSQL room: on its disk, or for more connections (max_connections)"
+    else:
+        advice = "start PostgreSQL, or check host, port and firewalls"
+    return f"the store {name} cannot be used: {said}; {advice}"

@@ -1,0 +1,137 @@
+"""A store on PostgreSQL that no server uses: read, or written in one durable transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import msgspec
+
+from harn.errors import EventLogUnavailable, StateDirectoryUnusable
+from harn.store.event_log import Payload, encode_record
+from harn.store.executor import Executor
+from harn.store.generations import encode_checkpoints
+from harn.store.offline import OfflineIdeas, OfflineStore
+from harn.store.postgres import recovery
+from harn.store.postgres.address import Address, Resolve
+from harn.store.postgres.connection import PostgresConnection, PostgresSession, driver, unreachable
+from harn.store.postgres.deliveries import PostgresDeliveries
+from harn.store.postgres.event_log import PostgresAppend, PostgresEventLog
+from harn.store.postgres.generations import GET, PostgresCheckpoints, PostgresGenerations, put_all
+from harn.store.postgres.jobs import PostgresJobs
+from harn.store.postgres.lists import PostgresDeliveryLists
+from harn.store.postgres.schema import check_schema, find_schema
+from harn.store.postgres.statistics import PostgresStatistics, PostgresTotals
+
+
+def connect(address: Address, resolve: Resolve) -> PostgresConnection:
+    """
+    Connect to a store.
+
+    :raises StateDirectoryUnusable: it cannot be reached, or refuses us; says what to do.
+    """
+    try:
+        return PostgresConnection(address.conninfo, address.resolved(resolve), address.schema)
+    except driver().Error as error:
+        raise StateDirectoryUnusable(unreachable(address.location, error)) from error
+
+
+def connect_checked(address: Address, resolve: Resolve) -> PostgresConnection:
+    """
+    Connect to a store whose tables this program can use.
+
+    :raises StateDirectoryUnusable: it cannot be reached, has no tables, or those of another version.
+    """
+    connection = connect(address, resolve)
+    try:
+        check_schema(find_schema(connection), address.location)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class DatabaseSource:
+    """See `harn.store.offline.Source`."""
+
+    def __init__(self, name: str, connection: PostgresConnection) -> None:
+        self.name = name
+        self.error: type[Exception] = driver().Error
+        self._connection = connection
+
+    def snapshot(self) -> AbstractContextManager[PostgresConnection]:
+        """See `Source.snapshot`."""
+        return self._connection.snapshot()
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._connection.close()
+
+
+def open_readonly(address: Address, resolve: Resolve) -> OfflineStore:
+    """
+    Open a store to read it.
+
+    :raises StateDirectoryUnusable: see `connect_checked`.
+    """
+    return OfflineStore(DatabaseSource(address.location, connect_checked(address, resolve)), _ideas)
+
+
+def _ideas(executor: Executor) -> OfflineIdeas:
+    return OfflineIdeas(
+        deliveries=PostgresDeliveries(executor),
+        lists=PostgresDeliveryLists(executor),
+        event_log=PostgresEventLog(executor),
+        generations=PostgresGenerations(executor),
+        checkpoints=PostgresCheckpoints(executor),
+        jobs=PostgresJobs(executor),
+        totals=PostgresTotals(executor),
+        statistics=PostgresStatistics(executor),
+    )
+
+
+class PostgresOfflineWriter:
+    """See `harn.store.offline.OfflineWriter`."""
+
+    def __init__(self, session: PostgresSession) -> None:
+        self._session = session
+
+    def get_checkpoint(self, name: str) -> Any:
+        """See `OfflineWriter.get_checkpoint`."""
+        row = self._session.connection.execute(GET, (name,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0])
+
+    def put_checkpoint(self, name: str, value: Any) -> None:
+        """See `OfflineWriter.put_checkpoint`."""
+        put_all(self._session, encode_checkpoints({name: value}))
+
+    def append_record(
+        self, topic: str, kind: str, payload: Payload, now: float, headers: Mapping[str, str] = {}
+    ) -> None:
+        """See `OfflineWriter.append_record`."""
+        PostgresAppend.write_all(
+            self._session, [PostgresAppend(topic, kind, *encode_record(payload, headers), now)], now
+        )
+
+
+@contextmanager
+def write_offline(address: Address, resolve: Resolve, home: str) -> Iterator[PostgresOfflineWriter]:
+    """
+    Run the writes of a command as one transaction; the caller holds the lock of the state directory ``home``.
+
+    :raises StateDirectoryUnusable: see `connect_checked`; or a server of another state directory uses the store.
+    :raises EventLogUnavailable: it cannot be written; nothing was.
+    """
+    connection = connect_checked(address, resolve)
+    try:
+        recovery.refuse_second(connection, home, time.time(), address.location)
+        session = PostgresSession(connection, 0, lambda: connect(address, resolve))
+        session.begin()
+        yield PostgresOfflineWriter(session)
+        session.commit()
+    except driver().Error as error:
+        raise EventLogUnavailable(unreachable(address.location, error)) from error
+    finally:
+        connection.close()  # rolls back what was not committed

@@ -1,0 +1,106 @@
+"""The store on PostgreSQL, put together from its ideas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from harn.clocks import WallTime
+from harn.store.interfaces import IStore
+from harn.store.postgres import recovery, retention
+from harn.store.postgres.address import Address, Resolve
+from harn.store.postgres.connection import PostgresSession, unreachable
+from harn.store.postgres.database import PostgresDatabase
+from harn.store.postgres.deliveries import PostgresDeliveries
+from harn.store.postgres.event_log import PostgresEventLog
+from harn.store.postgres.generations import PostgresCheckpoints, PostgresGenerations
+from harn.store.postgres.inbox import PostgresInbox
+from harn.store.postgres.jobs import PostgresJobs
+from harn.store.postgres.lists import PostgresDeliveryLists
+from harn.store.postgres.recovery import PostgresRecovery
+from harn.store.postgres.statistics import PostgresStatistics, PostgresTotals
+from harn.store.retention import RetentionPolicy
+from harn.store.store import Beat, DatabaseStore, Guard
+from harn.store.worker import ThreadWorkers, Workers
+
+
+class PostgresStatements:
+    """See `harn.store.store.Statements`."""
+
+    def register(self, session: PostgresSession, beat: Beat) -> int:
+        """See `Statements.register`."""
+        return recovery.register(session, beat)
+
+    def renew(self, session: PostgresSession, beat: Beat) -> None:
+        """See `Statements.renew`."""
+        recovery.renew(session, beat)
+
+    def last_seen(self, session: PostgresSession) -> Mapping[int, float]:
+        """See `Statements.last_seen`."""
+        return recovery.last_seen(session.connection)
+
+    def trim(self, session: PostgresSession, policy: RetentionPolicy, now: float, limit: int) -> int:
+        """See `Statements.trim`."""
+        return retention.trim(session, policy, now, limit)
+
+    def shrink(self, session: PostgresSession, pages: int) -> int:
+        """See `Statements.shrink`: PostgreSQL gives back what it can by itself."""
+        return 0
+
+    def unreadable(self, name: str, error: Exception) -> str:
+        """See `Statements.unreadable`."""
+        return unreachable(name, error)
+
+
+@implementer(IStore)
+class PostgresStore(DatabaseStore):
+    """A store in one schema of a PostgreSQL database; `at` makes one over a URL."""
+
+    backend = "postgresql"
+
+    def __init__(
+        self, database: PostgresDatabase, workers: Workers, wall: WallTime, guard: Guard | None = None
+    ) -> None:
+        super().__init__(database, PostgresStatements(), workers, wall, guard)
+        self._postgres = database
+        self.inbox = PostgresInbox(self._executor)
+        self.deliveries = PostgresDeliveries(self._executor)
+        self.lists = PostgresDeliveryLists(self._executor)
+        self.recovery = PostgresRecovery(self._executor)
+        self.event_log = PostgresEventLog(self._executor)
+        self.generations = PostgresGenerations(self._executor)
+        self.jobs = PostgresJobs(self._executor)
+        self.checkpoints = PostgresCheckpoints(self._executor)
+        self.totals = PostgresTotals(self._executor)
+        self.statistics = PostgresStatistics(self._executor)
+
+    @classmethod
+    def at(
+        cls,
+        address: Address,
+        reactor: Any,
+        directory: str,
+        resolve: Resolve,
+        *,
+        home: str,
+        evidence: Sequence[str] = (),
+        wall: WallTime | None = None,
+        guard: Guard | None = None,
+    ) -> PostgresStore:
+        """
+        Make a store over a database, with threads of its own.
+
+        :param reactor: see `harn.store.sqlite.store.SQLiteStore.at`; so are ``wall`` and ``guard``.
+        :param directory: see `PostgresDatabase`; so are ``resolve``, ``home`` and ``evidence``.
+        """
+        clock = wall or reactor
+        database = PostgresDatabase(address, directory, clock, resolve, home, evidence)
+        return cls(database, ThreadWorkers(reactor), clock, guard)
+
+    def close(self) -> Deferred[None]:
+        """See `IStore.close`."""
+        self._postgres.give_up_waiting()
+        return super().close()

@@ -1,0 +1,89 @@
+"""One PostgreSQL server for all tests of a process, and a store on an empty schema of it for each test."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+from unittest import SkipTest
+
+from harn.store.postgres.address import Address
+from harn.store.postgres.connection import PostgresConnection
+from harn.store.postgres.schema import migrate
+from harn.store.postgres.store import PostgresStore
+from harn.testing.postgres import URL_VARIABLE, LocalPostgres, NoPostgres
+from harn.testing.stores.kit import StoreTestCase
+
+_TABLES = "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = current_schema()"
+
+
+@cache
+def server() -> LocalPostgres | None:
+    """Start the server that these tests share; None where they are given one by its URL."""
+    if find_spec("psycopg") is None:
+        raise SkipTest("psycopg is not installed: pip install 'harn[postgres]'")
+    if os.environ.get(URL_VARIABLE):
+        return None
+    try:
+        found = LocalPostgres()
+        atexit.register(found.close)
+        found.start()
+    except NoPostgres as why:
+        raise SkipTest(f"no PostgreSQL: {why}; or name one with {URL_VARIABLE}") from None
+    return found
+
+
+def url(schema: str = "harn") -> str:
+    """Return the address of a schema of that server."""
+    try:
+        running = server()
+    except SkipTest as why:
+        server.cache_clear()
+        raise SkipTest(str(why)) from None
+    base = os.environ[URL_VARIABLE] if running is None else running.url()
+    return f"{base}{'&' if '?' in base else '?'}schema={schema}"
+
+
+def no_secret(reference: Any) -> bytes:
+    """Refuse to return a secret."""
+    raise AssertionError(f"no secret is asked for, got {reference}")
+
+
+@cache
+def connection(schema: str) -> PostgresConnection:
+    """Return a connection to a schema, which is made."""
+    address = Address.read(url(schema))
+    found = PostgresConnection(address.conninfo, address.resolved(no_secret), address.schema)
+    found.run(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+    migrate(found)
+    return found
+
+
+def emptied(schema: str) -> PostgresConnection:
+    """Return a connection to a schema of which all tables but its version are empty."""
+    found = connection(schema)
+    tables = found.run(_TABLES)[0].split(", ")
+    deletes = "; ".join(f"DELETE FROM {name}" for name in tables if name != "schema_version")
+    found.run(f"{deletes}; {_RESTART}")
+    return found
+
+
+_RESTART = "; ".join(
+    (
+        *(f"SELECT setval('{each}_numbers', 0, false)" for each in ("delivery", "attempt", "dead", "record")),
+        *(f"ALTER SEQUENCE {each} RESTART" for each in ("servers_incarnation_seq", "jobs_id_seq")),
+    )
+)
+
+
+def schema_of_process() -> str:
+    """Return the schema of this process's tests: several may run on one server."""
+    return f"harn_test_{os.getpid()}"
+
+
+def make_store(case: StoreTestCase, directory: str, clock: Any, home: str = "home", **given: Any) -> PostgresStore:
+    """Make a store on the schema of this process, as it is."""
+    address = Address.read(url(schema_of_process()))
+    return PostgresStore.at(address, clock, directory, no_secret, home=home, **given)

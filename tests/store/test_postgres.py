@@ -1,0 +1,251 @@
+"""The store on PostgreSQL while that cannot be used: at the start, while a server runs, and afterwards."""
+
+import contextlib
+import os
+import signal
+import time
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.errors import EventLogUnavailable, StateDirectoryUnusable, StoreError
+from harn.model.delivery import DEAD, DONE
+from harn.store.event_log import INBOX
+from harn.store.postgres import schema
+from harn.store.postgres.address import Address
+from harn.store.postgres.connection import PostgresSession
+from harn.store.postgres.offline import open_readonly, write_offline
+from harn.store.postgres.store import PostgresStore
+from harn.store.postgres.tools import migrate_store, read_status
+from harn.testing.stores.kit import NOW, StoreTestCase, accept_of, attempt_of, dead_letter, dedupe, new_delivery
+from tests import postgres
+
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'harn' AND pid <> pg_backend_pid()"
+
+
+class PostgresCase(StoreTestCase):
+    store: PostgresStore
+
+    def make_store(self) -> PostgresStore:
+        if not hasattr(self, "directory"):
+            self.schema = postgres.schema_of_process()
+            self.aside = postgres.emptied(self.schema)
+            self.directory = self.mktemp()
+            os.makedirs(self.directory)
+        return postgres.make_store(self, self.directory, self.clock)
+
+    def query(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        """Return the rows that another connection sees."""
+        return list(self.aside.execute(statement, values).fetchall())
+
+    def cut(self) -> None:
+        """End the connections of the store, as a restart of PostgreSQL does."""
+        self.aside.run(f"SELECT count(pg_terminate_backend(pid)) FROM ({BACKENDS}) AS backends")
+        while self.query(BACKENDS):
+            time.sleep(0.01)
+
+
+class AwayTests(PostgresCase):
+    def test_a_connection_that_was_cut(self) -> None:
+        """The batch that finds it out keeps nothing; the next one goes on by itself, with the right numbers."""
+        first = self.accept_one("e1")
+        self.cut()
+        with self.assertRaises(EventLogUnavailable):
+            self.accept_one("e2", claim=dedupe("k"))
+        self.assertFalse(self.store.available())
+        second = self.accept_one("e2", claim=dedupe("k"))
+        self.assertTrue(self.store.available())
+        self.assertEqual((first, second, self.state_of("e2")), (1, 2, ["ready"]))
+
+    def test_a_commit_without_an_answer_that_was_made(self) -> None:
+        """What PostgreSQL has committed counts, although the connection was lost before it said so."""
+        commit = PostgresSession.commit
+
+        def lost(session: PostgresSession) -> None:
+            commit(session)
+            with contextlib.suppress(session.error):
+                self.cut()
+                session.connection.run("SELECT 1")
+            commit(session)
+
+        self.patch(PostgresSession, "commit", lost)
+        accepting = self.store.inbox.accept(accept_of(new_delivery("e1")))
+        self.assertEqual(self.result_of(accepting), (1,))
+        self.patch(PostgresSession, "commit", commit)
+        self.assertEqual(self.state_of("e1"), ["ready"])
+        self.assertEqual(self.accept_one("e2"), 2)
+
+    def test_a_commit_that_was_not_made(self) -> None:
+        """Nothing is kept of a transaction whose connection was lost before its commit."""
+        commit = PostgresSession.commit
+
+        def lost(session: PostgresSession) -> None:
+            self.cut()
+            commit(session)
+
+        self.patch(PostgresSession, "commit", lost)
+        with self.assertRaises(EventLogUnavailable):
+            self.accept_one("e1")
+        self.patch(PostgresSession, "commit", commit)
+        self.assertEqual((self.accept_one("e2"), self.state_of("e1")), (1, []))
+
+    def test_one_that_gives_no_answer(self) -> None:
+        """While a batch hangs, all else is refused; it counts when it is written in the end."""
+        (backend,) = self.query(BACKENDS + " ORDER BY backend_start LIMIT 1")[0]
+        if postgres.server() is None:
+            return  # its processes are those of another machine
+        os.kill(int(str(backend)), signal.SIGSTOP)
+        try:
+            hanging = self.store.inbox.accept(accept_of(new_delivery("e1")))
+            self.clock.turn()
+            waiting = self.store.inbox.accept(accept_of(new_delivery("e2")))
+            self.clock.advance(3.0)
+            self.assertFalse(self.store.available())
+            for refused in (waiting, self.store.inbox.accept(accept_of(new_delivery("e3")))):
+                self.failureResultOf(refused, EventLogUnavailable)
+        finally:
+            os.kill(int(str(backend)), signal.SIGCONT)
+        self.assertEqual(self.result_of(hanging), (1,))
+        self.assertTrue(self.store.available())
+        self.assertEqual([self.state_of(each) for each in ("e1", "e2", "e3")], [["ready"], [], []])
+
+    def test_texts_that_postgresql_has_no_form_for(self) -> None:
+        """A NUL in an event or an error is replaced; keys with one stay apart."""
+        keys = ("a\0", "a", "a\ufffd")
+        ids = [self.accept_one(f"e\0{n}", kind="k\0", claim=dedupe(key)) for n, key in enumerate(keys)]
+        self.settle(ids[0], DEAD, dead=dead_letter("no\0"), attempt=attempt_of(outcome="failed", error="no\0"))
+        self.assertEqual(self.state_of("e\0" + "0"), [DEAD])
+        self.assertEqual(self.accept(new_delivery("again", claim=dedupe("a"))), (None,))
+
+    def test_a_unit_that_is_wrong(self) -> None:
+        """It fails alone."""
+        good = self.store.inbox.accept(accept_of(new_delivery("e1")))
+        bad = self.store.inbox.accept(accept_of(new_delivery("e2", version=1 << 40)))
+        with self.assertRaises(StoreError) as raised:
+            self.result_of(bad)
+        self.assertNotIsInstance(raised.exception, EventLogUnavailable)
+        self.assertEqual(self.result_of(good), (1,))
+
+
+class StartTests(PostgresCase):
+    def refused(self, store: PostgresStore) -> str:
+        with self.assertRaises(StateDirectoryUnusable) as raised:
+            self.result_of(store.open())
+        return str(raised.exception)
+
+    def test_a_second_server(self) -> None:
+        """One of another state directory is refused while the first lives; after its end it starts."""
+        self.result_of(self.store.heartbeat(NOW))
+        other = postgres.make_store(self, self.directory, self.clock, home="other")
+        self.assertIn("another server uses the store", self.refused(other))
+        self.result_of(self.store.close())
+        self.result_of(other.open())
+        self.result_of(other.close())
+
+    def test_one_that_crashed(self) -> None:
+        """One of another state directory starts once the heartbeat of the first has lapsed."""
+        self.clock.advance(15.0)
+        other = postgres.make_store(self, self.directory, self.clock, home="other")
+        self.result_of(other.open())
+        self.result_of(other.close())
+
+    def test_schemas(self) -> None:
+        """A newer schema is refused, unless it only adds; an older one until it was migrated."""
+        newer = schema.SCHEMA_VERSION + 1
+        for version, oldest, said in ((newer, newer, "newer harn"), (0, 0, "has no tables of harn's")):
+            with self.assertRaises(StateDirectoryUnusable) as raised:
+                schema.check_schema(schema.FoundSchema(version, oldest), "here")
+            self.assertIn(said, str(raised.exception))
+        schema.check_schema(schema.FoundSchema(newer, schema.SCHEMA_VERSION), "here")
+        self.patch(schema, "SCHEMA_VERSION", newer)
+        with self.assertRaises(StateDirectoryUnusable) as raised:
+            schema.check_schema(schema.FoundSchema(newer - 1, 1), "here")
+        self.assertIn("harn store migrate", str(raised.exception))
+
+    def test_a_step(self) -> None:
+        """A step runs once, and its version is written with it; one that fails leaves the version."""
+        self.addCleanup(self.aside.run, f"UPDATE schema_version SET version = {schema.SCHEMA_VERSION}")
+        self.addCleanup(self.aside.run, "DROP TABLE IF EXISTS further")
+        self.patch(schema, "SCHEMA_VERSION", 3)
+        self.patch(schema, "_STEPS", {2: "CREATE TABLE further (n integer)", 3: "CREATE TABLE further (n integer)"})
+        with self.assertRaises(self.aside_error()):
+            schema.migrate(self.aside)
+        self.assertEqual(schema.find_schema(self.aside).version, 2)
+        self.patch(schema, "_STEPS", {3: "INSERT INTO further VALUES (1)"})
+        self.assertEqual(schema.migrate(self.aside), (2, 3))
+        self.assertEqual(schema.migrate(self.aside), (3, 3))
+        self.assertEqual(self.query("SELECT n FROM further"), [(1,)])
+
+    def aside_error(self) -> type[Exception]:
+        """Return the class of PostgreSQL's errors."""
+        return PostgresSession(self.aside, 0, lambda: self.aside).error
+
+    def test_unreachable(self) -> None:
+        """The message says which store, why, and what to do; never a password."""
+        address = Address.read("postgresql://harn:geheim@127.0.0.1:1/harn")
+        store = PostgresStore.at(address, self.clock, self.directory, postgres.no_secret, home="home")
+        said = self.refused(store)
+        self.assertIn("postgresql://127.0.0.1:1/harn", said)
+        self.assertIn("start PostgreSQL", said)
+        self.assertNotIn("geheim", said)
+
+    def test_a_state_directory_with_another_store(self) -> None:
+        """Where a server has run, a store that none has used is refused: what is unfinished would be left."""
+        self.result_of(self.store.close())
+        postgres.emptied(self.schema)
+        path = os.path.join(self.directory, "events.sqlite")
+        open(path, "wb").close()
+        store = postgres.make_store(self, self.directory, self.clock, evidence=(path,))
+        self.assertIn("harn store copy", self.refused(store))
+
+    def test_offline(self) -> None:
+        """Commands read a store that no server uses, and write to it in one transaction."""
+        self.settle(self.accept_one("e1"), DONE, attempt=attempt_of(), result=b"1")
+        self.result_of(self.store.close())
+        address = Address.read(postgres.url(self.schema))
+        with write_offline(address, postgres.no_secret, "home") as writer:
+            writer.put_checkpoint("kept", [1])
+            writer.append_record("audit.test", "kind", {"n": 1}, NOW)
+            self.assertEqual(writer.get_checkpoint("kept"), [1])
+        with open_readonly(address, postgres.no_secret) as store:
+            records = store.ask(store.event_log.read(INBOX, 0, 10))
+            self.assertEqual([each.payload["event"]["id"] for each in records], ["e1"])
+            self.assertEqual(store.ask(store.event_log.latest("audit.test")), 1)
+            self.assertEqual(store.ask(store.checkpoints.get("kept")), [1])
+
+    def test_tools(self) -> None:
+        """The commands' tools show a store, and have nothing to migrate in a new one."""
+        self.accept_one("e1")
+        self.result_of(self.store.heartbeat(NOW))
+        address = Address.read(postgres.url(self.schema))
+        found = read_status(address, postgres.no_secret, NOW)
+        self.assertEqual((found.schema, found.deliveries, found.problem), (schema.SCHEMA_VERSION, {"ready": 1}, None))
+        self.assertEqual(len(found.servers), 1)
+        done = migrate_store(address, postgres.no_secret)
+        self.assertEqual((done.before, done.after), (schema.SCHEMA_VERSION, schema.SCHEMA_VERSION))
+        missing = read_status(Address.read(postgres.url("no_such_schema")), postgres.no_secret, NOW)
+        self.assertIn("has no tables", missing.problem or "")
+
+
+class AddressTests(SynchronousTestCase):
+    def test_read(self) -> None:
+        """Our words are taken out of what libpq gets; a password is in nothing that is shown."""
+        text = "postgresql://harn:p%40ss@db.example.org:5433/prod?sslmode=require&schema=blue"
+        address = Address.read(text)
+        self.assertEqual(address.conninfo, "postgresql://harn@db.example.org:5433/prod?sslmode=require")
+        self.assertEqual((address.schema, address.password), ("blue", "p@ss"))
+        self.assertEqual(address.location, "postgresql://db.example.org:5433/prod?schema=blue")
+        self.assertNotIn("ss@", repr(address) + address.text)
+        self.assertEqual(Address.read(address.text), Address.read(text.replace(":p%40ss", "")))
+
+    def test_secret(self) -> None:
+        """The password comes from the secret that the URL names."""
+        address = Address.read("postgresql://harn@db/harn?password_secret=postgres/password")
+        self.assertEqual(address.resolved(lambda reference: f"{reference.namespace}!".encode()), "postgres!")
+        self.assertNotIn("password_secret", address.conninfo)
+
+    def test_wrong(self) -> None:
+        """What is not a URL of PostgreSQL is refused without being quoted."""
+        for text in ("mysql://db/harn", "postgresql:///harn?password=geheim", "postgresql://db/x?schema="):
+            with self.assertRaises(ValueError) as raised:
+                Address.read(text)
+            self.assertNotIn("geheim", str(raised.exception))
