@@ -20,7 +20,7 @@ class CheckTests(SynchronousTestCase):
         result = CliRunner().invoke(cli, ["connector", "check", "harn.connectors.providers.slack"])
         self.assertEqual(result.exit_code, 0, result.output)
         self.assertRegex(
-            result.output, r"^slack \(harn\.connectors\.slack; webhook\): \d+ passed, 0 failed, \d+ skipped$"
+            result.output, r"^slack \(harn\.connectors\.providers\.slack; webhook\): \d+ passed, 0 failed, \d+ skipped$"
         )
 
     def test_json(self) -> None:

@@ -174,8 +174,8 @@ class ActionTests(BrowserCase):
         self.assertTrue(page.evaluate("window.isStill"))
         self.assertEqual([url for url in asked if "part=1" in url], [])
         self.assertLessEqual(sum("stream=1" in url for url in asked), 1)
-        page.goto("/console/deliveries")
-        self.assertIn(f"{server.url}/console/deliveries?stream=1", asked)
+        with page.expect_request(f"{server.url}/console/deliveries?stream=1", timeout=PATIENCE):
+            page.goto("/console/deliveries")
         self.assert_clean(server)
 
     def test_without_a_stream(self) -> None:
