@@ -190,21 +190,25 @@ def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) ->
         private_key=pair.private if pair and demo else None,
         kind=given["kind"],
         body=None if given["data"] is None else read_data(given["data"]),
-        headers={**own_credentials(plugin, spec, location), **dict(map(read_header, given["headers"]))},
+        headers={**own_credentials(plugin, spec), **dict(map(read_header, given["headers"]))},
     )
 
 
-def own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec, location: ServerLocation) -> Mapping[str, str]:
+def own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec) -> Mapping[str, str]:
     """Return the header with harn's own credentials, for a trigger that verifies nothing else; none for any other."""
-    from harn.auth.credentials import API_KEYS, read_token
+    from harn.auth.credentials import API_KEYS
+
+    key = os.environ.get(API_KEYS, "").partition(",")[0].strip()
+    return {"authorization": f"Bearer {key}"} if key and needs_own_credentials(plugin, spec) else {}
+
+
+def needs_own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec) -> bool:
+    """Return whether a trigger verifies nothing but harn's own credentials."""
     from harn.connectors.interfaces import CREDENTIALS
 
     settings = spec.settings or {}
-    if plugin.authentication != CREDENTIALS or spec.secrets or {"jwks_url", "inline_jwks"} & settings.keys():
-        return {}
-    token = read_token(location.state_dir)
-    key = os.environ.get(API_KEYS, "").partition(",")[0].strip() or (token.decode("ascii") if token else "")
-    return {"authorization": f"Bearer {key}"} if key else {}
+    verifies = spec.secrets or settings.get("jwks_url") or settings.get("inline_jwks")
+    return plugin.authentication == CREDENTIALS and not verifies
 
 
 def read_triggers(location: ServerLocation) -> LoadedManifest:
@@ -319,6 +323,8 @@ def explain(answer: SenderAnswer, sending: Sending, state_dir: str) -> str:
     if answer.status == 401 and sending.demo:
         named = ", ".join(sending.demo)
         return f"{said}; signed with the demo value in {state_dir}: set {named} to the value that the server has"
+    if answer.status == 401 and needs_own_credentials(sending.plugin, sending.spec):
+        return f"{said}; HARN_ORCHESTRATOR_API_KEYS of this shell must have a key of the server"
     if answer.status == 401:
         return f"{said}; the secret of this shell must be the server's"
     if answer.status == 404:

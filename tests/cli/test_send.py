@@ -81,6 +81,25 @@ class SendCase(SynchronousTestCase):
 class SendTests(SendCase):
     """Requests, and what is printed of their answers."""
 
+    def test_agents(self) -> None:
+        """A notification has an id and the agreed token, or an API key of this shell where nothing else is verified."""
+        agent = TRIGGER.format(id="{id}", provider="a2a-push", events="[]").replace('"webhook"', '"a2a-push"')
+        agent = agent.replace("signing_secret", "token")
+        plain = agent.replace('secrets = { token = "a2a-push/key" }', "")
+        self.write(agent.replace("{id}", "agent") + plain.replace("{id}", "plain"))
+        self.environ |= {"HARN_SECRET_A2A_PUSH_KEY": "agreed", "HARN_ORCHESTRATOR_API_KEYS": "k1,k2"}
+        server = self.serve((200, ACCEPTED), (200, ACCEPTED), (401, {"detail": "wrong key"}))
+        self.assertEqual(self.send("agent", "--kind", "a2a.task.working").exit_code, 0)
+        self.assertEqual(self.send("plain").exit_code, 0)
+        refused = self.send("plain")
+        self.assertIn("HARN_ORCHESTRATOR_API_KEYS of this shell must have a key of the server", refused.stderr)
+        first, second, _ = server.seen
+        self.assertEqual(first.headers["x-a2a-notification-token"], "agreed")
+        self.assertEqual(first.json()["statusUpdate"]["status"]["state"], "TASK_STATE_WORKING")
+        self.assertNotIn("authorization", first.headers)
+        self.assertEqual(second.headers["authorization"], "Bearer k1")
+        self.assertNotEqual(first.headers["x-a2a-delivery"], second.headers["x-a2a-delivery"])
+
     def test_signed(self) -> None:
         """A request goes to the trigger's path, verified with its secret; status and answer are printed."""
         server = self.serve((200, ACCEPTED))

@@ -106,7 +106,8 @@ def check_secrets(subject: Subject) -> Iterator[Row]:
     yield ok(PROVIDERS, f"{chain.describe()} (in {whose})")
     found = [] if subject.manifest is None else list(resolve_secrets(subject.manifest, chain))
     is_certain = subject.pid is None or subject.is_environ_of_server
-    yield from rows_of_secrets([each.name for each in chain.providers], found, is_certain=is_certain)
+    names = [each.name for each in chain.providers]
+    yield from rows_of_secrets(names, found, is_certain=is_certain, has_demo=subject.has_demo_values)
 
 
 def resolve_secrets(manifest: Manifest, chain: SecretChain) -> Iterator[ResolvedReference]:
@@ -121,12 +122,15 @@ def resolve_secrets(manifest: Manifest, chain: SecretChain) -> Iterator[Resolved
             yield ResolvedReference(reference=text, sites=sites, problem=str(error))
 
 
-def rows_of_secrets(chain: Sequence[str], found: Sequence[ResolvedReference], *, is_certain: bool) -> Iterator[Row]:
+def rows_of_secrets(
+    chain: Sequence[str], found: Sequence[ResolvedReference], *, is_certain: bool, has_demo: bool = False
+) -> Iterator[Row]:
     """
     Return the finding about references.
 
     :param chain: the names of the providers in use.
     :param is_certain: False where a server runs whose environment cannot be read: it may well have them.
+    :param has_demo: whether it has a demo value for each that is not set.
     """
     counts = Counter(each.provider for each in found)
     for name in KNOWN:
@@ -138,7 +142,10 @@ def rows_of_secrets(chain: Sequence[str], found: Sequence[ResolvedReference], *,
         if each.provider is None:
             said = f"{each.problem} (for {users_of(each.sites)})"
             hint = "set it in the server's environment, then reload: harn orchestrator reload"
-            if is_certain:
+            if has_demo:
+                hint = "harn dev has a demo value for it; harn serve does not start before it is set"
+                yield warning(f"secret:{each.reference}", said, hint)
+            elif is_certain:
                 yield failure(f"secret:{each.reference}", said, hint)
             else:
                 hint = "the server may have it: check again as the server's user, who can read its environment"

@@ -10,13 +10,14 @@ from __future__ import annotations
 import http.client
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
 from harn.cli.client import UNIX, UnixConnection, ask
+from harn.cli.demo_secret import read_demo_secret
 from harn.cli.place import ServerLocation, ServerTarget
 from harn.errors import HarnError, ManifestInvalid
 from harn.listener.published_operations import ListPublished, PublishedList, list_published
@@ -64,6 +65,7 @@ class Subject:
     Everything that checks read.
 
     :ivar environ: of the server, where ``is_environ_of_server``; else of this command.
+    :ivar has_demo_values: the server is ``harn dev``, which has a demo value for each secret that is not set.
     :ivar network: whether other machines may be asked.
     :ivar is_deep: whether the whole event log is read.
     :ivar now: seconds, Unix.
@@ -76,6 +78,7 @@ class Subject:
     location: ServerLocation
     environ: Mapping[str, str] = field(repr=False)
     is_environ_of_server: bool = False
+    has_demo_values: bool = False
     network: bool
     now: float
     is_deep: bool = False
@@ -109,6 +112,7 @@ def read_subject(
         location=location,
         environ=environ if served is None else served,
         is_environ_of_server=served is not None,
+        has_demo_values="dev" in arguments_of(pid or 0) and read_demo_secret(options.state_dir) is not None,
         network=network,
         now=now,
         is_deep=is_deep,
@@ -128,6 +132,15 @@ def environ_of(pid: int) -> Mapping[str, str] | None:
             return {name: value for name, _, value in pairs}
     except OSError:
         return None
+
+
+def arguments_of(pid: int) -> Sequence[str]:
+    """Return the command line of a process; empty where the system does not show it."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return [os.fsdecode(each) for each in file.read().split(b"\0")]
+    except OSError:
+        return []
 
 
 def read_checked(options: ServeOptions) -> tuple[Manifest | None, tuple[Problem, ...]]:

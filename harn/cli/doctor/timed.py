@@ -52,9 +52,10 @@ def rows_of_schedules(found: ScheduleList, now: float, *, is_running: bool) -> I
     count = f"{len(first)} trigger" if len(first) == 1 else f"{len(first)} triggers"
     said = f"{count}; next is {following.trigger_id} at {following.at}"
     yield ok(SCHEDULES, said if is_running else f"{said}, if a server ran")
+    failing = {each.trigger_id for each in found.polls if each.failures}  # these wait longer after each failure
     for each in first.values():
         late = now - (seconds_of(each.at) or now)
-        if is_running and late > OVERDUE:
+        if is_running and late > OVERDUE and each.trigger_id not in failing:
             hint = "look at the server's log for what keeps it busy, and at its event log"
             yield warning(f"schedule:{each.trigger_id}", f"was due {format_age(late)} ago ({each.at})", hint)
         if each.missed:

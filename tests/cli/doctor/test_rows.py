@@ -117,6 +117,13 @@ class TimedTests(SynchronousTestCase):
             self.assertIn(said, row.detail)
         self.assertEqual(statuses(timed.rows_of_published(PublishedList(documents=()))), [SKIP])
 
+    def test_failing_and_late(self) -> None:
+        """A poll that fails waits longer than its schedule says, which is not said a second time."""
+        failing = PollInfo(trigger_id="night", cursor=1, failures=9, last_error="handler_error: KeyError")
+        self.assertEqual(
+            [row.label for row in self.rows(self.schedule(failing, late=600.0))], ["schedules", "poll:night"]
+        )
+
 
 class DirectoryTests(SynchronousTestCase):
     """State directory, lock, disk, fsync, files."""
@@ -247,6 +254,8 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertIn("gh: secrets.signing_secret", rows["secret:github/b"].detail)
         unsure = list(configuration.rows_of_secrets(["env"], found, is_certain=False))
         self.assertEqual(unsure[-1].status, WARN)
+        demo = list(configuration.rows_of_secrets(["env"], found, is_certain=True, has_demo=True))
+        self.assertEqual((demo[-1].status, "harn dev has a demo value" in demo[-1].hint), (WARN, True))
 
     def test_credentials(self) -> None:
         """None are in order, since there is the token; what was trimmed is a warning."""
