@@ -16,9 +16,9 @@ from tests.dispatch.world import World, one_trigger
 BAD = RetrySpec(max=3)
 
 
-class TakeBackTests(SynchronousTestCase):
+class RedrivingTests(SynchronousTestCase):
     def failed(self, count: int = 3, *, queued: int = 0, **options: Any) -> World:
-        """Fail this many deliveries of a version for good, and leave others that it has not begun."""
+        """Make this many deliveries of a version dead letters, and leave others that it has not begun."""
         world = World(**{"max_outstanding": 1, **options})
         world.adopt(one_trigger(retry=BAD))
         for _ in range(count):
@@ -87,7 +87,7 @@ class TakeBackTests(SynchronousTestCase):
         self.assertEqual((world.counted().dead, world.ended), (1, ["gh@v1"]))
 
     def test_what_still_runs(self) -> None:
-        """Deliveries that fail on the bad version for good later are redriven then."""
+        """Deliveries that become dead letters on the bad version later are redriven then."""
         world = World()
         world.adopt(one_trigger(retry=RetrySpec(max=1)))
         world.take()
