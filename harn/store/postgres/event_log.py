@@ -87,7 +87,7 @@ _INSERT = (
     "INSERT INTO log (number, topic, kind, headers, payload, occurred_at) SELECT * FROM"
     " unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::float8[])"
 )
-# Numbers rise with time, so that the oldest come first; a WHERE inside would read on to the end for want of any.
+# Numbers rise with time, so that the oldest come first; a WHERE inside would read on to the end where there are none.
 _OLD_RECORDS = (
     "DELETE FROM log WHERE number IN (SELECT number FROM"
     " (SELECT number, occurred_at FROM log ORDER BY number LIMIT $1::bigint) AS first WHERE occurred_at < $2::float8)"
