@@ -7,6 +7,7 @@ refuses to run as root; there its processes are the user ``nobody``'s.
 
 from __future__ import annotations
 
+import ctypes  # noqa: F401 - the child needs it after it became another user, who may not read modules
 import os
 import pwd
 import shutil
@@ -17,8 +18,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from harn.processes import end_with_parent
 
 URL_VARIABLE = "HARN_TEST_POSTGRES_URL"
 """Names a server to test with, whose user may make databases; else one is started."""
@@ -92,8 +96,16 @@ class LocalPostgres:
         for setting in settings:
             command += ["-c", setting]
         with open(self._log, "ab") as log:
+            # Apart from a terminal, whose Ctrl-C is for the server that uses it; and it ends with this process.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory, **self._as_user()
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._directory,
+                start_new_session=True,
+                preexec_fn=partial(end_with_parent, signal.SIGQUIT),
+                **self._as_user(),
             )
         self._await_ready()
 
@@ -123,10 +135,14 @@ class LocalPostgres:
             os.chown(self._directory, nobody.pw_uid, nobody.pw_gid)
         command = [str(self._programs / "initdb"), "-D", self._data, "-U", USER, "--auth=trust", "--no-sync"]
         command += ["-E", "UTF8", "--locale=C", "--no-instructions"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self._directory, **self._as_user())
-        if done.returncode:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, cwd=self._directory, **self._as_user())
+            said = done.stderr or done.stdout if done.returncode else ""
+        except OSError as error:  # the user nobody may not read our files
+            said = str(error)
+        if said:
             shutil.rmtree(self._directory, ignore_errors=True)
-            raise NoPostgres(f"PostgreSQL's initdb failed: {(done.stderr or done.stdout).strip()[-500:]}")
+            raise NoPostgres(f"PostgreSQL's initdb failed: {said.strip()[-500:]}")
 
     def _as_user(self) -> dict[str, Any]:
         return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid} if self._is_root else {}

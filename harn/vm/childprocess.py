@@ -39,7 +39,13 @@ Seconds that a guard has to end everything: longer than its own `LAST_KILLS`; wi
 the stopping server waits for its interpreters.
 """
 
-_SECRETS = ("HARN_SECRET_", "HARN_ORCHESTRATOR_API_KEYS", "HARN_ORCHESTRATOR_HMAC_SECRET", "HARN_OTEL_HEADERS")
+_SECRETS = (
+    "HARN_SECRET_",
+    "HARN_ORCHESTRATOR_API_KEYS",
+    "HARN_ORCHESTRATOR_HMAC_SECRET",
+    "HARN_ORCHESTRATOR_STORE",
+    "HARN_OTEL_HEADERS",
+)
 """Prefixes of the names of variables with secrets."""
 _SUPERVISION = frozenset(
     ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")

@@ -243,27 +243,34 @@ class PostgresSession:
         return f"SELECT {', '.join(steps)}; " if steps else ""
 
     def _was_committed(self) -> bool:
+        """Return whether the transaction was committed; wait until PostgreSQL can say so."""
         while not self.is_closing:
-            try:
-                connection = self._connect()
-                try:
-                    values = (self._transaction,)
-                    (status,) = connection.execute("SELECT pg_xact_status($1::text::xid8)", values).fetchone()
-                except BaseException:
-                    connection.close()
-                    raise
-            except (self.error, StateDirectoryUnusable):
-                time.sleep(_TRIES)  # in the writer's thread, which has nothing else to do until this is known
-                continue
-            if status == "in progress":
-                connection.close()
-                time.sleep(_TRIES)
-                continue
+            status = self._status_of_commit()
+            if status in ("committed", "aborted"):
+                return status == "committed"
+            time.sleep(_TRIES)  # in the writer's thread, which has nothing else to do until this is known
+        return False
+
+    def _status_of_commit(self) -> str | None:
+        """Return PostgreSQL's status of the transaction, and go on over a new connection; None where it gives none."""
+        try:
+            connection = self._connect()
+        except StateDirectoryUnusable:
+            return None
+        status: str | None = None
+        try:
+            (found,) = connection.execute("SELECT pg_xact_status($1::text::xid8)", (self._transaction,)).fetchone()
+            status = found or "aborted"
+        except self.error:
+            # One that never had this transaction is a standby that lagged behind and took over.
+            status = None if connection.is_broken else "aborted"
+        if status in ("committed", "aborted"):
             with suppress(self.error):
                 self.connection.close()
             self.connection = connection
-            return bool(status == "committed")
-        return False
+        else:
+            connection.close()
+        return status
 
     def roll_back(self) -> None:
         """See `harn.store.database.Session.roll_back`."""
