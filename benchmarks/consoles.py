@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlencode, urlsplit
 
-from benchmarks.cores import LOAD, on_core
+from benchmarks.cores import LOAD, cpu_seconds, on_core
 from benchmarks.figures import Goals, Table, spread
 from benchmarks.load import Result, Running
 from benchmarks.subjects import Harn, harn_server
+from harn.console.overview import SHARE
 from harn.testing.server import API_KEY
 
 PAGES = ("/console/", "/console/deliveries", "/console/triggers/t0")
@@ -98,13 +99,15 @@ def load(subject: Harn, seconds: float) -> Result:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; return the number of goals missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks consoles", description=(__doc__ or "").splitlines()[1])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of the load; 0 for none")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--triggers", type=int, default=MANY)
+    parser.add_argument("--triggers", type=int, default=MANY, help="of the pages; 0 for none")
     options = parser.parse_args(arguments)
     goals = Goals()
-    compare_loads(options.rounds, options.seconds, goals)
-    time_pages(options.triggers, goals)
+    if options.rounds:
+        compare_loads(options.rounds, options.seconds, goals)
+    if options.triggers:
+        time_pages(options.triggers, goals)
     goals.show()
     return goals.missed
 
@@ -135,16 +138,19 @@ def compare_loads(rounds: int, seconds: float, goals: Goals) -> None:
 
 
 def time_pages(triggers: int, goals: Goals) -> None:
-    """Measure the pages of a server with many triggers, each time with its state read again."""
-    table = Table(f"Milliseconds of pages of {triggers:,} triggers", ("page", "median (least-most)"))
+    """Measure the pages of a server with many triggers, each time with its state read again, and its processor time."""
+    title = f"Milliseconds of pages of {triggers:,} triggers, their state read again"
+    table = Table(title, ("page", "until it has come", "processor time"))
     with harn_server(triggers=triggers) as subject:
         console = Console(subject)
         for path in ("/console/triggers", "/console/triggers?q=t99", "/console/", "/console/triggers/t0"):
-            took = []
-            for _ in range(6):
-                time.sleep(4.0)
+            took, used = list[float](), list[float]()
+            for _ in range(4):
+                time.sleep(2.0 + SHARE * max(took, default=100.0) / 1e3)  # so long is a reading shown again
+                before = cpu_seconds(subject.pid)
                 took.append(console.milliseconds(path))
-            table.add(path, spread(took[1:]))
+                used.append((cpu_seconds(subject.pid) - before) * 1e3)
+            table.add(path, spread(took[1:]), spread(used[1:]))
             if path == "/console/triggers":
                 goals.at_most(f"page of {triggers:,} triggers (ms)", MOST_MS, took[1:], 0)
     table.show()

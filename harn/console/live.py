@@ -15,7 +15,7 @@ from secrets import token_urlsafe
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -156,6 +156,7 @@ class Live:
         self._mark = token_urlsafe(SIZE)
         self._parts: dict[tuple[str, Role], LivePart] = {}
         self._turning: IDelayedCall | None = None
+        self._drawings: set[Deferred[None]] = set()
         for kind in OF_DELIVERIES:
             lifecycle.subscribe(kind, self._count_deliveries)
         for kind in OF_SERVER:
@@ -197,10 +198,12 @@ class Live:
             raise Saturated(f"there are {MOST_STREAMS} live pages, which is the limit of a server", retry_after=60)
 
     def close(self) -> None:
-        """End all streams."""
+        """End all streams, and what is being drawn for them: a stop does not wait for that."""
         if self._turning is not None:
             self._turning.cancel()
             self._turning = None
+        for drawing in tuple(self._drawings):
+            drawing.cancel()
         parts, self._parts = self._parts, {}
         for part in parts.values():
             for viewer in part.viewers:
@@ -220,9 +223,15 @@ class Live:
                 del self._parts[key]
         due = [part for part in self._parts.values() if self._is_due(part, now)]
         for part in sorted(due, key=lambda part: part.began_at)[:MOST_DRAWINGS]:
-            Deferred.fromCoroutine(self._draw(part))
+            self._begin_drawing(part)
         if self._parts:
             self._turning = self._clock.callLater(TURN, self._turn)
+
+    def _begin_drawing(self, part: LivePart) -> None:
+        drawing = Deferred.fromCoroutine(self._draw(part))
+        if not drawing.called:
+            self._drawings.add(drawing)
+            drawing.addBoth(lambda _: self._drawings.discard(drawing))
 
     def _is_due(self, part: LivePart, now: float) -> bool:
         if part.is_drawing or now < part.again_at:
@@ -242,6 +251,8 @@ class Live:
         try:
             answer = await part.page.page(self._desk, part.visit, **part.page.in_path)
             event = framed(answer.body) if answer.status == 200 else _OVER
+        except CancelledError:  # by `close`
+            return
         except Exception as error:
             if not isinstance(error, Refused | EventLogUnavailable):
                 log.failure("drawing {target} failed", target=part.page.target)
@@ -264,6 +275,8 @@ class Live:
                 token = viewer.session.csrf.encode("ascii")
                 if viewer.stream.send(event.replace(self._mark.encode("ascii"), token)):
                     viewer.seen, viewer.reached_at = event, now
+                if event is _OVER:
+                    viewer.stream.end()
             elif now >= viewer.reached_at + HEARTBEAT and viewer.stream.send(_COMMENT):
                 viewer.reached_at = now
 

@@ -319,6 +319,7 @@ class EndTests(LiveCase):
         self.assertIn("<dt>Generation</dt><dd>2</dd>", viewers["/reloads"].events()[-1][1])
         self.turns(5)
         self.assertEqual(viewers["/triggers/b"].events()[-1], OVER)
+        self.assertTrue(viewers["/triggers/b"].wire.closing)
 
     def test_stop(self) -> None:
         """A server that goes down ends its streams, and does not wait for them; it begins none."""
@@ -345,6 +346,18 @@ class EndTests(LiveCase):
         self.successResultOf(self.world.server.background.stopService())
         self.assertTrue(viewer.wire.closing)
         self.assertLessEqual(len(self.world.clock.getDelayedCalls()), before)
+
+    def test_close_while_drawing(self) -> None:
+        """What is being drawn when the server stops is given up, without an error and without waiting for it."""
+        self.world.server.background.startService()
+        viewer = self.view()
+        viewer.events()
+        self.patch(Overviews, "read", lambda *given, **more: Deferred())
+        self.take("d")
+        self.turns(2)
+        self.successResultOf(self.world.server.background.stopService())
+        self.assertTrue(viewer.wire.closing)
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_store_away(self) -> None:
         """While a part cannot be drawn its viewers get the reason; then it comes again."""

@@ -55,7 +55,7 @@ function setStale(why) {
   if (!note) return;
   const [reason, at] = note.querySelectorAll("span");
   if (why) {
-    reason.textContent = why;
+    reason.textContent = /[.!?]$/.test(why) ? why : why + ".";
     if (note.hidden) at.textContent = local(new Date());
   }
   note.hidden = !why;
@@ -104,7 +104,9 @@ async function ask(part) {
 
 // Follows a part by a stream while the page can be seen. Where the server refuses one, as it does when it has enough of
 // them, the part is asked for every few seconds, and a stream again after a while.
+// So it is where nothing comes on a stream at all, as behind a proxy that keeps answers until they end.
 const AGAIN = 30000;
+const SILENT = 10000;
 
 function follow(element) {
   const part = new Part(element);
@@ -112,12 +114,14 @@ function follow(element) {
   let source = null;
   let asking = null;
   let again = null;
+  let silent = null;
 
   const stop = () => {
     if (source) source.close();
     clearInterval(asking);
     clearTimeout(again);
-    source = asking = again = null;
+    clearTimeout(silent);
+    source = asking = again = silent = null;
   };
 
   const poll = () => {
@@ -131,8 +135,15 @@ function follow(element) {
     stop();
     if (document.hidden) return;
     source = new EventSource(addressOf(element, "stream"));
-    source.onmessage = (event) => part.show(event.data);
-    source.addEventListener("stale", (event) => setStale(event.data));
+    silent = setTimeout(poll, SILENT);
+    source.onmessage = (event) => {
+      clearTimeout(silent);
+      part.show(event.data);
+    };
+    source.addEventListener("stale", (event) => {
+      clearTimeout(silent);
+      setStale(event.data);
+    });
     source.addEventListener("over", () => { stop(); location.reload(); });
     source.onerror = () => {
       if (source && source.readyState === EventSource.CLOSED) poll();
