@@ -203,7 +203,7 @@ def own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec) -> Mapping[str,
 
 
 def needs_own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec) -> bool:
-    """Return whether a trigger verifies nothing but harn's own credentials."""
+    """Return whether a trigger verifies harn's own credentials only."""
     from harn.connectors.interfaces import CREDENTIALS
 
     settings = spec.settings or {}

@@ -149,7 +149,7 @@ class PublishedLists(Service):
     def stopService(self) -> None:
         """Fetch nothing more."""
         Service.stopService(self)
-        for known in self._known.values():
+        for known in (*self._known.values(), *self._warmed.values()):
             if known.timer is not None and known.timer.active():
                 known.timer.cancel()
             if known.running is not None:

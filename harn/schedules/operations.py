@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
-from attrs import frozen
+from attrs import evolve, frozen
 from msgspec import Meta, structs
 
 from harn.clocks import rfc3339
@@ -20,11 +20,14 @@ from harn.schedules.cursor_operations import PollInfo, describe_poll, set_cursor
 from harn.schedules.upcoming import Timed, upcoming
 
 if TYPE_CHECKING:
+    from harn.schedules.poll_entry import PollEntry
     from harn.schedules.polls import Polls
     from harn.schedules.service import Schedules
 
 MOST = 1000
 MOST_NAMED = 10
+EARLIER = 0.001
+"""Seconds by which a time is earlier than another one, so that the other one comes after it."""
 
 
 class ListSchedule(Parameters, frozen=True, kw_only=True):
@@ -69,7 +72,14 @@ class TimedTriggers:
     def timed(self) -> dict[str, Timed]:
         """Return the next tick of each."""
         found = {entry.trigger_id: entry.timed() for entry in self.schedules.entries.values()}
-        return found | {entry.trigger_id: entry.timed() for entry in self.polls.entries.values()}
+        return found | {entry.trigger_id: self._timed_poll(entry) for entry in self.polls.entries.values()}
+
+    def _timed_poll(self, entry: PollEntry) -> Timed:
+        """Return the next tick of a poll; after failures, the first one that is not before its next call."""
+        timed, at = entry.timed(), self.polls.next_of(entry.trigger_id)
+        if not entry.failures or at is None:
+            return timed
+        return evolve(timed, after=max(timed.after, at - entry.delay - EARLIER))
 
     def missed(self) -> dict[str, int]:
         """Return how many times each schedule passed over ticks that it had missed."""

@@ -147,8 +147,10 @@ class PublishedTests(PublishedCase):
     def test_stop(self) -> None:
         """Ending ends a fetch under way, and every timer."""
         self.publisher.held = True
+        (warming,) = self.lists.warm(["stripe"])
         self.lists.startService()
         self.lists.stopService()
+        self.assertTrue(warming.called)
         self.publisher.held = False
         self.assertEqual([call for call in self.world.clock.getDelayedCalls() if "PublishedLists" in str(call)], [])
         self.assertEqual(self.flushLoggedErrors(), [])

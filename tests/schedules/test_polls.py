@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.clocks import rfc3339
 from harn.connectors.providers.poll import PollSettings, read_polled
 from harn.errors import CallInterrupted, HandlerRaised, HandlerRetryAfter, PayloadInvalid, RouteUnknown
 from harn.model.event import TriggerEvent, decode_envelope
@@ -433,8 +434,11 @@ class CursorTests(PollsCase):
         shown = self.ask(world, show_cursor, trigger="p")
         self.assertEqual((shown.cursor, shown.failures), (1, 2))
         self.assertIn("KeyError: 'id'", shown.last_error)
-        (listed,) = self.ask(world, list_schedule).polls
-        self.assertEqual(listed, shown)
+        found = self.ask(world, list_schedule)
+        self.assertEqual(found.polls, (shown,))
+        at = self.polls.next_of("p")
+        assert at is not None
+        self.assertGreaterEqual(found.firings[0].at, rfc3339(at))
         self.stop(world)
         again = self.world(before=world)
         self.assertEqual(self.ask(again, show_cursor, trigger="p"), shown)

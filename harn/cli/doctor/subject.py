@@ -11,12 +11,13 @@ import http.client
 import os
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
+from msgspec import Struct
 
-from harn.cli.client import UNIX, UnixConnection, ask
+from harn.cli.client import UNIX, AdminClient, UnixConnection, ask
 from harn.cli.demo_secret import read_demo_secret
 from harn.cli.place import ServerLocation, ServerTarget
 from harn.errors import HarnError, ManifestInvalid
@@ -25,6 +26,8 @@ from harn.manifest.load import check_document
 from harn.manifest.model import Manifest
 from harn.manifest.source import read_manifest
 from harn.model.problem import Problem
+from harn.operations.model import Operation
+from harn.operations.parameters import Parameters
 from harn.options import ServeOptions
 from harn.orchestrator.operations import Inspection, NoParameters, inspect
 from harn.reload.build import installed_rules
@@ -33,6 +36,7 @@ from harn.reload.results import LiveGenerationInfo
 from harn.schedules.operations import ListSchedule, ScheduleList, list_schedule
 from harn.store.lock import holder, read_state
 
+R = TypeVar("R", bound=Struct)
 PATIENCE = 10.0
 """Seconds that each answer of a server may take."""
 MOST_FIRINGS = 1000
@@ -166,8 +170,6 @@ def ask_server(location: ServerLocation, environ: Mapping[str, str]) -> Serving:
         client = target.client()
         inspection = ask(client, inspect, NoParameters()).result
         generation = ask(client, show_live, ShowLive()).result
-        schedule = ask(client, list_schedule, ListSchedule(limit=MOST_FIRINGS)).result
-        published = ask(client, list_published, ListPublished()).result
     except (HarnError, OSError) as error:
         return Serving(url=url, readiness=None if url is None else read_readiness(url), problem=str(error))
     return Serving(
@@ -175,9 +177,17 @@ def ask_server(location: ServerLocation, environ: Mapping[str, str]) -> Serving:
         readiness=readiness,
         inspection=inspection,
         generation=generation,
-        schedule=schedule,
-        published=published,
+        schedule=answer_of(client, list_schedule, ListSchedule(limit=MOST_FIRINGS)),
+        published=answer_of(client, list_published, ListPublished()),
     )
+
+
+def answer_of(client: AdminClient, operation: Operation[Any, Any, R], wanted: Parameters) -> R | None:
+    """Return the result of an operation; None where the server, perhaps one of an earlier version, does not give it."""
+    try:
+        return ask(client, operation, wanted).result
+    except (HarnError, OSError):
+        return None
 
 
 def read_readiness(url: str) -> tuple[int, str] | None:
