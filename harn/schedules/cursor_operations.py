@@ -56,7 +56,7 @@ class CursorChange(Result, frozen=True, kw_only=True):
     dry_run: bool
 
 
-@operation("cursors.show", role=Role.READ, route=Get("/cursors/{trigger}"))
+@operation("cursors.show", role=Role.READ, route=Get("/cursors/{trigger}"), example={"trigger": "numbers"})
 async def show_cursor(triggers: TimedTriggers, caller: Caller, wanted: ShowCursor) -> PollInfo:
     """
     Show the cursor of a poll, and how its last calls went.
@@ -70,6 +70,7 @@ async def show_cursor(triggers: TimedTriggers, caller: Caller, wanted: ShowCurso
     "cursors.set",
     role=Role.OPERATE,
     route=Post("/cursors/{trigger}"),
+    example={"trigger": "numbers", "cursor": {"since": "2026-01-01"}, "dry_run": True},
     audit=lambda done: {"set": int(done.changed and not done.dry_run)},
 )
 async def set_cursor(triggers: TimedTriggers, caller: Caller, wanted: SetCursor) -> CursorChange:

@@ -24,6 +24,14 @@ EXAMPLE = (
 on = "dead_letter"
 to = "webhook"
 address = "http://127.0.0.1:9/"
+
+[[triggers]]
+id = "numbers"
+kind = "poll"
+provider = "poll"
+every = "1h"
+poll = "handlers:on_event"
+handler = "handlers:on_event"
 """
 )
 NEEDS_MORE = frozenset(
