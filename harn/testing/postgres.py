@@ -138,7 +138,7 @@ class LocalPostgres:
         try:
             done = subprocess.run(command, capture_output=True, text=True, cwd=self._directory, **self._as_user())
             said = done.stderr or done.stdout if done.returncode else ""
-        except OSError as error:  # the user nobody may not read our files
+        except OSError as error:  # another user may not read the files of this one
             said = str(error)
         if said:
             shutil.rmtree(self._directory, ignore_errors=True)
