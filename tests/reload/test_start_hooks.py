@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.reload.targets import CUT_OFF
+from harn.vm.interfaces import PendingImport
 from tests.reload.fakes import FakeInterpreter
 from tests.reload.world import HANDLERS, World, fake
 
@@ -92,9 +93,8 @@ class StartHookTests(SynchronousTestCase):
     def test_what_an_import_waits_for(self) -> None:
         """A stage that runs out of time says which module is being imported, where, and what to do."""
         self.successResultOf(self.world.start())
-        self.patch(
-            FakeInterpreter, "importing", lambda _: "module 'handlers' is still being imported, at handlers.py:3"
-        )
+        pending = PendingImport("module 'handlers' is still being imported", "handlers.py:3")
+        self.patch(FakeInterpreter, "importing", lambda _: pending)
         self.world.interpreters.on_resolve = Deferred
         self.world.write("handlers.py", HANDLERS + "# more\n")
         reloading = self.world.reload()
