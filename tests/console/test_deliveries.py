@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from random import Random
 from typing import Any
 
 from harn.connectors.interfaces import NormalizedEvent
@@ -11,8 +13,9 @@ from harn.console.forms import one_literal
 from harn.dispatch.decisions import Arrival
 from harn.errors import HandlerRejected
 from harn.model.display import REDACTED
+from harn.model.event_trace import Sampler, TraceContexts
 from tests.console.test_sign_in import ConsoleCase
-from tests.console.world import between
+from tests.console.world import ConsoleWorld, between
 
 HOSTILE = "<script>alert('x')</script>\"'&\u202e\x1b[31m"
 
@@ -140,6 +143,13 @@ class DetailTests(DeliveriesCase):
             self.assertIn(text, page)
         self.assertNotIn(">Cancel<", page)
         self.assertNotIn("data-refresh", page)
+
+    def test_trace(self) -> None:
+        """While traces are on, the page names the trace of OpenTelemetry: that of the sender's context."""
+        self.world = ConsoleWorld(Path(self.mktemp()), TraceContexts(Sampler(), Random(1)))
+        event_id = self.take(b"{}", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        page = self.world.signed_in().page(f"/deliveries/{event_id}")
+        self.assertIn("0af7651916cd43dd8448eb211c80319c", between(page, "OpenTelemetry trace", "</div>"))
 
     def test_actions(self) -> None:
         """Replay, discard and cancel are operations of the session's user; the outcome is shown once asked for."""

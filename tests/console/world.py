@@ -22,6 +22,7 @@ from harn.listener.endpoint import Bind
 from harn.listener.place import Place
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite, Places
+from harn.model.event_trace import TraceContexts
 from harn.operations.registry import TOPIC
 from harn.orchestrator import status
 from harn.orchestrator.publish import StateLines
@@ -48,9 +49,10 @@ class ConsoleWorld(World):
     :ivar credentials: those of the server; `LiveCredentials.replace` is what a reload does. ``ring``: its named keys.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, traces: TraceContexts | None = None) -> None:
         super().__init__(root)
         server = self.server
+        server.traces = traces
         self.site = HarnSite(self.clock, self.metrics, Places(public=Nobody(), credentials=Nobody()), wall=server.wall)
         server.add(self.site)
         server.add(ServerPort(server.reactor, Bind("127.0.0.1", 0), self.site))
