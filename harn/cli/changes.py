@@ -41,7 +41,8 @@ from harn.operations.model import Operation
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
 
 if TYPE_CHECKING:
-    from harn.store.lock import StateDirectoryLock
+    from harn.clocks import WallTime
+    from harn.store.interfaces import IStore
 
 MANY: Mapping[str, Operation[Any, ChangeMany, Any]] = {REPLAY: replay_many, CANCEL: cancel_many, DISCARD: discard_many}
 ONE: Mapping[str, Operation[Any, ChangeOne, Any]] = {REPLAY: replay_one, CANCEL: cancel_one, DISCARD: discard_one}
@@ -293,26 +294,27 @@ class StoreChanges:
         from twisted.internet.defer import Deferred
 
         from harn.cli.serve import run_until
-        from harn.clocks import use_monotonic_time
+        from harn.clocks import WallClock, use_monotonic_time
+        from harn.orchestrator.stores import make_offline_store
         from harn.store.lock import StateDirectoryLock
 
-        lock = StateDirectoryLock(self.state_dir)
+        lock, wall = StateDirectoryLock(self.state_dir), WallClock()
+        # Where there is none, that is the error, and no directory is made for the lock.
+        store = make_offline_store(self.state_dir, reactor, os.environ, wall, lock)
         lock.acquire()
         use_monotonic_time(reactor)
         try:
-            done = run_until(reactor, lambda: Deferred.fromCoroutine(self._change(reactor, lock, operation, wanted)))
+            done = run_until(
+                reactor, lambda: Deferred.fromCoroutine(self._change(reactor, wall, store, operation, wanted))
+            )
         finally:
             lock.release()
         return Answered(done, to_builtins(done))
 
-    async def _change(self, reactor: Any, lock: StateDirectoryLock, operation: str, wanted: ChangeMany) -> Done:
-        from harn.clocks import WallClock
+    async def _change(self, reactor: Any, wall: WallTime, store: IStore, operation: str, wanted: ChangeMany) -> Done:
         from harn.deliveries.bulk import change_offline
-        from harn.orchestrator.stores import make_offline_store
 
-        wall = WallClock()
         triggers = recorded_triggers(self.state_dir)
-        store = make_offline_store(self.state_dir, reactor, os.environ, wall, lock)
         store.lists.nothing_runs = True
         await store.open()
         try:
