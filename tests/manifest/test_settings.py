@@ -53,7 +53,7 @@ class OrchestratorTests(SynchronousTestCase):
         """Each setting of the model is in one list and in one only; what needs a restart is known by name."""
         self.assertEqual(LIVE_SETTINGS | RESTART_SETTINGS, struct_leaves(OrchestratorSettings()))
         self.assertEqual(LIVE_SETTINGS & RESTART_SETTINGS, frozenset())
-        self.assertEqual(RESTART_SETTINGS, {"recover"})
+        self.assertEqual(RESTART_SETTINGS, {"recover", "store"})
 
     def test_defaults(self) -> None:
         """Without the table, and without keys, the defaults of the model count."""

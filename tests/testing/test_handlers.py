@@ -270,7 +270,7 @@ class EventTests(SynchronousTestCase):
             (lambda: slack(body={"type": "url_verification", "challenge": "c"}), "makes no event"),
             (lambda: example("githb"), "did you mean"),
             (lambda: example("webhook", settings={"signature_scheme": "x"}), "settings: signature_scheme"),
-            (lambda: example("a2a-push"), "no example"),
+            (lambda: example("poll", settings={"every": "1m"}), "no example"),
         ):
             with self.assertRaisesRegex(ValueError, said):
                 call()

@@ -98,4 +98,4 @@ class SignersTests(SynchronousTestCase):
             signed_request(DISCORD, secrets, request, NOW)
         signed_request(DISCORD, secrets, request, NOW, None, ED25519_PRIVATE)
         with self.assertRaisesRegex(ValueError, "does not say how its sender signs"):
-            signed_request(builtin.a2a_push, {}, request, NOW)
+            signed_request(builtin.poll, {}, request, NOW)
