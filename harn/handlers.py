@@ -12,8 +12,8 @@ still serve, and so does a dry run, or a check.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from harn.model.event import TriggerEvent
 from harn.model.response import Response
@@ -144,30 +144,40 @@ class SecretMissing(LookupError):
     """No provider has the secret that `Context.secret` was called for; the message says why."""
 
 
+class AttemptServices(Protocol):
+    """The part of a running attempt that its `Context` uses."""
+
+    def log_record(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        """Log one record of this attempt."""
+
+    def fetch_secret(self, reference: str) -> Future[str]:
+        """Start to fetch a secret by its reference, from any thread; fails with `SecretMissing`."""
+
+
 class Log:
     """A small logger: each record carries the delivery's ids automatically, and the fields passed to it."""
 
-    __slots__ = ("_emit",)
+    __slots__ = ("_services",)
 
-    def __init__(self, emit: Callable[[str, str, dict[str, Any]], None]) -> None:
-        """Pass every record to ``emit`` as level, message and fields."""
-        self._emit = emit
+    def __init__(self, services: AttemptServices) -> None:
+        """Pass every record to the attempt."""
+        self._services = services
 
     def debug(self, message: object, **fields: Any) -> None:
         """Log at level ``debug``."""
-        self._emit("debug", str(message), fields)
+        self._services.log_record("debug", str(message), fields)
 
     def info(self, message: object, **fields: Any) -> None:
         """Log at level ``info``."""
-        self._emit("info", str(message), fields)
+        self._services.log_record("info", str(message), fields)
 
     def warning(self, message: object, **fields: Any) -> None:
         """Log at level ``warn``."""
-        self._emit("warn", str(message), fields)
+        self._services.log_record("warn", str(message), fields)
 
     def error(self, message: object, **fields: Any) -> None:
         """Log at level ``error``."""
-        self._emit("error", str(message), fields)
+        self._services.log_record("error", str(message), fields)
 
 
 class Context:
@@ -184,7 +194,7 @@ class Context:
         there is none, all of these are empty.
     """
 
-    __slots__ = ("_ask", "attempt", "binding", "deadline", "log", "replay_of", "trace", "trigger_id")
+    __slots__ = ("_services", "attempt", "binding", "deadline", "log", "replay_of", "trace", "trigger_id")
 
     def __init__(
         self,
@@ -194,22 +204,17 @@ class Context:
         attempt: int,
         deadline: float,
         replay_of: str | None,
-        log: Log,
-        ask: Callable[[str], Future[str]],
+        services: AttemptServices,
     ) -> None:
-        """
-        Describe an attempt.
-
-        :param ask: starts to fetch a secret by its reference, from any thread.
-        """
+        """Describe an attempt, whose ``services`` log and fetch secrets."""
         self.binding = binding
         self.trigger_id = trigger_id
         self.attempt = attempt
         self.deadline = deadline
         self.replay_of = replay_of
-        self.log = log
+        self.log = Log(services)
         self.trace: TraceContext = NO_TRACE
-        self._ask = ask
+        self._services = services
 
     async def secret(self, reference: str) -> str:
         """
@@ -220,7 +225,7 @@ class Context:
         """
         from asyncio import wrap_future
 
-        return await wrap_future(self._ask(reference))
+        return await wrap_future(self._services.fetch_secret(reference))
 
     def secret_sync(self, reference: str) -> str:
         """
@@ -233,7 +238,7 @@ class Context:
 
         if _get_running_loop() is not None:
             raise RuntimeError("context.secret_sync() would block the event loop; write: await context.secret(...)")
-        return self._ask(reference).result()
+        return self._services.fetch_secret(reference).result()
 
     def __repr__(self) -> str:
         return f"<Context {self.binding} attempt {self.attempt}>"

@@ -59,7 +59,7 @@ class Option:
         return self.metavar is None
 
 
-def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+def one_of(choices: tuple[str, ...]) -> Reader:
     """Make a reader that takes one of ``choices``."""
 
     def read(text: str) -> str:
@@ -116,7 +116,7 @@ def read_grace(text: str) -> float:
 
 def read_role(text: str) -> str:
     """Read the role; there is one so far."""
-    role = one_of(ROLES)(text)
+    role: str = one_of(ROLES)(text)
     if role == "multi-tenant":
         raise ValueError("multi-tenant is not supported yet; use single-tenant")
     return role

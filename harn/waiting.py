@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
-
-Delay = Callable[[int], float]
-"""Returns the seconds until the next call after so many that failed: 1 the first time."""
 
 
 class InThread(Protocol):
@@ -60,28 +56,23 @@ async def retry(
     clock: IReactorTime,
     work: Callable[[], Awaitable[T]],
     failures: type[Exception] | tuple[type[Exception], ...],
-    delay: Delay,
-    failed: Callable[[Exception], object] = lambda error: None,
+    *,
+    pause: float,
+    longest: float | None = None,
 ) -> T:
     """
     Return the result of ``work``, called again until it succeeds.
 
     :param failures: the errors after which it is called again; others are raised.
-    :param failed: called with each of these errors.
+    :param pause: seconds before the second call. With ``longest`` each further pause is twice as long, up to that.
     """
-    attempt = 0
     while True:
         try:
             return await work()
-        except failures as error:
-            attempt += 1
-            failed(error)
-        await deferLater(clock, delay(attempt))
-
-
-def backoff(first: float, longest: float) -> Delay:
-    """Return a ``delay`` for `retry`: ``first`` seconds, then twice as long each time, at most ``longest``."""
-    return backoffPolicy(first / 2.0, longest, factor=2.0, jitter=lambda: 0.0)
+        except failures:
+            pass
+        await deferLater(clock, pause)
+        pause = pause if longest is None else min(2.0 * pause, longest)
 
 
 def ask(question: Callable[[], Any]) -> Deferred[tuple[Any]]:

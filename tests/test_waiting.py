@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.waiting import backoff, retry, shield
+from harn.waiting import retry, shield
 
 
 class ShieldTests(SynchronousTestCase):
@@ -50,9 +50,10 @@ class RetryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.outcomes: list[Exception | str] = []
-        self.failed: list[Exception] = []
+        self.began: list[float] = []
 
     async def work(self) -> str:
+        self.began.append(self.clock.seconds())
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -60,23 +61,30 @@ class RetryTests(SynchronousTestCase):
 
     def retry(self, *outcomes: Exception | str) -> Deferred[str]:
         self.outcomes = list(outcomes)
-        return Deferred.fromCoroutine(retry(self.clock, self.work, OSError, backoff(2.0, 5.0), self.failed.append))
+        return Deferred.fromCoroutine(retry(self.clock, self.work, OSError, pause=2.0, longest=5.0))
 
     def test_until_it_succeeds(self) -> None:
-        """Each wait is twice as long as the previous one, up to a limit; each failure is reported."""
+        """Each wait is twice as long as the previous one, up to a limit."""
         working = self.retry(OSError("1"), OSError("2"), OSError("3"), OSError("4"), "done")
         for seconds in (2.0, 4.0, 5.0, 5.0):
             self.clock.advance(seconds - 0.01)
             self.assertNoResult(working)
             self.clock.advance(0.01)
         self.assertEqual(self.successResultOf(working), "done")
-        self.assertEqual([str(error) for error in self.failed], ["1", "2", "3", "4"])
+        self.assertEqual(self.began, [0.0, 2.0, 6.0, 11.0, 16.0])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_other_failures(self) -> None:
         """Any other error is raised at once."""
         self.failureResultOf(self.retry(ValueError("wrong")), ValueError)
-        self.assertEqual(self.failed, [])
+        self.assertEqual(self.began, [0.0])
+
+    def test_a_steady_pause(self) -> None:
+        """Without a longest one, all waits are the same."""
+        self.outcomes = [OSError("1"), OSError("2"), OSError("3"), "done"]
+        working = Deferred.fromCoroutine(retry(self.clock, self.work, OSError, pause=3.0))
+        self.clock.pump([3.0, 3.0, 3.0])
+        self.assertEqual((self.successResultOf(working), self.began), ("done", [0.0, 3.0, 6.0, 9.0]))
 
     def test_cancelled(self) -> None:
         """A wait that is cancelled leaves no timer."""

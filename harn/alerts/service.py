@@ -45,7 +45,7 @@ from harn.model.delivery import DeadLetter
 from harn.reload.interfaces import Adopted, ReloadEnded
 from harn.reload.report import ERROR, START, ReloadReport
 from harn.store.statistics import ITotals
-from harn.waiting import backoff, retry
+from harn.waiting import retry
 
 log = Logger(namespace="harn.alerts")
 
@@ -294,7 +294,7 @@ class AlertService(Service):
             log.failure("alerts cannot begin", failure)
 
     async def _load(self) -> None:
-        records = await retry(self._clock, self._keeper.load, EventLogUnavailable, backoff(1.0, 30.0))
+        records = await retry(self._clock, self._keeper.load, EventLogUnavailable, pause=1.0, longest=30.0)
         now = self._wall.seconds()
         for entry in self.board:
             record = records.pop(entry.rule.key, None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import to_builtins
@@ -27,8 +27,10 @@ from harn.cli.options import parameters_from, with_json, with_parameters, with_p
 from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.model.display import visible
-from harn.operations.model import Operation, Role
-from harn.operations.parameters import Parameters
+from harn.operations.model import Role
+
+if TYPE_CHECKING:
+    from harn.store.offline import OfflineWriter
 
 COLUMNS = (
     Column("Name", lambda key: key.name),
@@ -36,9 +38,6 @@ COLUMNS = (
     Column("Made at", lambda key: key.made_at),
     Column("Made by", lambda key: key.made_by, drop=1),
 )
-
-Change = Callable[[Sequence[NamedKey]], Sequence[NamedKey]]
-"""Returns from the keys that there are those that there are to be."""
 
 
 @click.group()
@@ -94,14 +93,8 @@ def revoke(target: ServerTarget, as_json: bool, **wanted: Any) -> None:
     parameters = parameters_from(revoke_key, wanted)
     client = target.client_if_any()
     if client is None:
-        change_offline(
-            target.location.state_dir,
-            revoke_key,
-            parameters,
-            lambda found: without_key(found, parameters.name),
-            {"revoked": 1},
-            time.time(),
-        )
+        with changing(target.location.state_dir, revoke_key, parameters, {"revoked": 1}, time.time()) as writer:
+            put_keys(writer, without_key(get_keys(writer), parameters.name))
         done = KeyRevoked(name=parameters.name)
     else:
         done = ask(client, revoke_key, parameters).result
@@ -130,24 +123,16 @@ def create_offline(state_dir: str, wanted: CreateKey, now: float) -> KeyCreated:
     """
     key, role = make_key(), Role(wanted.role)
     made = NamedKey(name=wanted.name, role=role, digest=digest_key(key), made_at=now, made_by=OFFLINE_ACTOR)
-    change_offline(state_dir, create_key, wanted, lambda found: with_key(found, made), {"created": 1}, now)
+    with changing(state_dir, create_key, wanted, {"created": 1}, now) as writer:
+        put_keys(writer, with_key(get_keys(writer), made))
     return KeyCreated(name=made.name, role=role.value, key=key)
 
 
-def change_offline(
-    state_dir: str,
-    operation: Operation[Any, Any, Any],
-    wanted: Parameters,
-    change: Change,
-    counts: Mapping[str, int],
-    now: float,
-) -> None:
-    """
-    Change the keys of a state directory on which no server runs, with the audit record of it, in one transaction.
+def get_keys(writer: OfflineWriter) -> Sequence[NamedKey]:
+    """Return the named keys of a state directory on which no server runs."""
+    return read_keys(writer.get_checkpoint(KEYS))
 
-    :param now: seconds, Unix.
-    :raises StateDirectoryUnusable: a server holds it, or none has run on it.
-    """
-    with changing(state_dir, operation, wanted, counts, now) as writer:
-        found = read_keys(writer.get_checkpoint(KEYS))
-        writer.put_checkpoint(KEYS, to_builtins(tuple(change(found))) or None)
+
+def put_keys(writer: OfflineWriter, keys: Sequence[NamedKey]) -> None:
+    """Replace them, within the writer's transaction."""
+    writer.put_checkpoint(KEYS, to_builtins(tuple(keys)) or None)

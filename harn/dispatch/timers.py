@@ -69,6 +69,10 @@ class Wakeups:
         self._lifecycle.emit(Woken())
 
 
+class _WriteFailed(Exception):
+    """A write is to be tried again."""
+
+
 class Writes:
     """Writes under way; `close` ends those that wait for another try."""
 
@@ -90,13 +94,17 @@ class Writes:
         if not self._open:
             return Deferred()
 
-        def failed(error: Exception) -> None:
-            if not self._open:
-                raise CancelledError from error  # by `close`, while it was being written: not to be tried again
-            if not isinstance(error, EventLogUnavailable):
-                log.failure("{what} failed, trying again", what=what)
+        async def attempt() -> T:
+            try:
+                return await write()
+            except Exception as error:
+                if not self._open:
+                    raise CancelledError from error  # by `close`, while it was being written: not to be tried again
+                if not isinstance(error, EventLogUnavailable):
+                    log.failure("{what} failed, trying again", what=what)
+                raise _WriteFailed from error
 
-        trying = Deferred.fromCoroutine(retry(self._clock, write, Exception, lambda attempt: INTERVAL, failed))
+        trying = Deferred.fromCoroutine(retry(self._clock, attempt, _WriteFailed, pause=INTERVAL))
         self._under_way.add(trying)
         written: Deferred[T] = Deferred()
         trying.addBoth(self._over, trying).addCallbacks(written.callback, _not_written, errbackArgs=(written,))

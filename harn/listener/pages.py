@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -28,14 +26,20 @@ class Page(Place):
     One page, rendered for each request.
 
     :param name: its path, for the metrics.
-    :param read: returns the answer.
     """
 
     answers_always = True
 
-    def __init__(self, name: str, read: Callable[[HarnRequest], Response]) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._read = read
+
+    def read(self, request: HarnRequest) -> Response:
+        """
+        Return the answer.
+
+        :raises Refused: the request is wrong.
+        """
+        raise NotImplementedError
 
     def endpoint(self, request: HarnRequest) -> str:
         """Return the page's path."""
@@ -52,7 +56,7 @@ class Page(Place):
     def serve(self, request: HarnRequest) -> None:
         """Answer with the page, or with the problem document of its failure."""
         try:
-            answer = self._read(request)
+            answer = self.read(request)
         except Refused as error:
             answer = request.problem(error)
         request.answer(answer)
@@ -69,7 +73,7 @@ class Exposition(Page):
     is_own = True
 
     def __init__(self, name: str, metrics: Metrics, in_thread: InThread) -> None:
-        super().__init__(name, lambda request: Response(200, metrics.render(), CONTENT_TYPE))
+        super().__init__(name)
         self._metrics = metrics
         self._in_thread = in_thread
 
@@ -94,25 +98,33 @@ class Exposition(Page):
         )
 
 
-def make_pages(
-    metrics: Metrics,
-    readiness: Readiness,
-    in_thread: InThread,
-) -> dict[str, Place]:
-    """
-    Make the pages, by path.
+class Health(Page):
+    """Answers while the process runs."""
 
-    :param in_thread: renders the metrics.
-    :param readiness: why the server should get no requests now (``starting``, ``draining``, ``event log away``,
-        ``interpreter down``).
-    """
-
-    def health(request: HarnRequest) -> Response:
+    def read(self, request: HarnRequest) -> Response:
+        """Return ``ok``."""
         return Response(200, b"ok", TEXT)
 
-    def ready(request: HarnRequest) -> Response:
+
+class Ready(Page):
+    """
+    Whether the server should get requests now, or why not (``starting``, ``draining``, ``event log away``, ...).
+
+    :param readiness: has the reasons.
+    """
+
+    def __init__(self, name: str, readiness: Readiness) -> None:
+        super().__init__(name)
+        self._readiness = readiness
+
+    def read(self, request: HarnRequest) -> Response:
+        """
+        Return ``ready``, or 503 with the reasons.
+
+        :raises PayloadInvalid: the ``generation`` that it asks for is not a number.
+        """
         wanted = request.query_options().get("generation")
-        reasons = readiness.reasons()
+        reasons = self._readiness.reasons()
         if request.site.quiescing and "draining" not in reasons:
             reasons.append("draining")
         if wanted is not None:
@@ -124,9 +136,16 @@ def make_pages(
             return problem(_NOT_READY, "; ".join(reasons), headers=b"Retry-After: 1\r\n", extra={"reasons": reasons})
         return Response(200, b"ready", TEXT, request.tree.header)
 
+
+def make_pages(metrics: Metrics, readiness: Readiness, in_thread: InThread) -> dict[str, Place]:
+    """
+    Make the pages, by path.
+
+    :param in_thread: renders the metrics.
+    """
     return {
-        "/health": Page("/health", health),
-        "/healthz": Page("/healthz", health),
-        "/readyz": Page("/readyz", ready),
+        "/health": Health("/health"),
+        "/healthz": Health("/healthz"),
+        "/readyz": Ready("/readyz", readiness),
         "/metrics": Exposition("/metrics", metrics, in_thread),
     }

@@ -52,6 +52,8 @@ MOST_SOURCES = 32
 """The number of reload sources counted by name: they are labels that callers choose."""
 
 GaugeValue = float | Mapping[tuple[str, ...], float]
+Read = Callable[[], GaugeValue]
+"""Returns the value of a gauge at a scrape; called on the reactor thread."""
 """The value of a gauge: one number, or a number for each tuple of label values."""
 
 
@@ -100,7 +102,7 @@ class Gauge:
 
     name: str
     documentation: str
-    read: Callable[[], GaugeValue]
+    read: Read
     labelnames: tuple[str, ...]
     only_rises: bool = False
 
@@ -246,9 +248,7 @@ class Metrics:
         if ok:
             self.last_success = at
 
-    def gauge(
-        self, name: str, documentation: str, read: Callable[[], GaugeValue], labelnames: Sequence[str] = ()
-    ) -> None:
+    def gauge(self, name: str, documentation: str, read: Read, labelnames: Sequence[str] = ()) -> None:
         """
         Register a gauge that shows the result of ``read`` at each scrape; replaces one of the same name.
 
@@ -256,7 +256,7 @@ class Metrics:
         """
         self.gauges[name] = Gauge(name=name, documentation=documentation, read=read, labelnames=tuple(labelnames))
 
-    def counter(self, name: str, documentation: str, read: Callable[[], GaugeValue]) -> None:
+    def counter(self, name: str, documentation: str, read: Read) -> None:
         """Register a counter as `gauge` registers a gauge; its series is ``<name>_total``."""
         self.gauges[name] = Gauge(name=name, documentation=documentation, read=read, labelnames=(), only_rises=True)
 

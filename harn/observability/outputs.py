@@ -18,8 +18,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias
 
-Item: TypeAlias = bytes | Callable[[], object]
-"""A record, or an action of the thread after the records before it are written."""
+Item: TypeAlias = bytes | threading.Event | None
+"""A record; or, after the records before it are written: an event to set, or None to reopen the file."""
 Items: TypeAlias = "SimpleQueue[Item]"
 
 LIMIT = 4 * 1024 * 1024
@@ -168,7 +168,7 @@ class Output:
     def reopen(self) -> None:
         """Make the thread reopen the file."""
         if self._process == os.getpid():
-            self._items.put(self._device.reopen)
+            self._items.put(None)
             self._start()
 
     def mark(self) -> threading.Event:
@@ -177,7 +177,7 @@ class Output:
         if self._process != os.getpid() or self._thread is None:
             written.set()
         else:
-            self._items.put(written.set)
+            self._items.put(written)
         return written
 
     def _take(self, data: bytes) -> None:
@@ -220,7 +220,7 @@ class Output:
                 time.sleep(PAUSE)
 
     def _work_off(self, items: Items, item: Item) -> None:
-        """Handle one item: an action, or a record with those that follow it."""
+        """Handle one item that is not a record, or a record with those that follow it."""
         batch: list[bytes] = []
         size = 0
         while isinstance(item, bytes):
@@ -236,8 +236,11 @@ class Output:
                 return
         if batch:
             self._write(batch)
-        with suppress(OSError):
-            item()
+        if item is None:
+            with suppress(OSError):
+                self._device.reopen()
+        else:
+            item.set()
 
     def _write(self, batch: list[bytes]) -> None:
         written = 0

@@ -8,7 +8,8 @@ fired once, whatever restarts, upgrades and steps of the clock happen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 from twisted.application.service import Service
@@ -93,14 +94,15 @@ class Schedules(Service):
         """Fire nothing more: the server ends, or another program has the schedules from now on."""
         self._agenda.stop()
 
+    async def _read_records(self) -> Mapping[str, Any]:
+        try:
+            return await self._checkpoints.beginning(PREFIX)
+        except EventLogUnavailable as error:
+            log.warn("the records of schedules cannot be read, trying again: {why}", why=str(error))
+            raise
+
     async def _load(self) -> None:
-        records = await retry(
-            self._clock,
-            lambda: self._checkpoints.beginning(PREFIX),
-            EventLogUnavailable,
-            lambda attempt: PAUSE,
-            lambda error: log.warn("the records of schedules cannot be read, trying again: {why}", why=str(error)),
-        )
+        records = await retry(self._clock, self._read_records, EventLogUnavailable, pause=PAUSE)
         self._is_loaded = True
         now = self._wall.seconds()
         since = now if self._since is None else self._since

@@ -11,7 +11,7 @@ of single bytes and their timing. `SocketClient` is for tests that need a socket
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -262,16 +262,17 @@ class SocketClient(Protocol):
         self.data = bytearray()
         self.lost: Deferred[None] = Deferred()
         self.reason: Failure | None = None
-        self._waiting: list[tuple[Callable[[bytes], bool], Deferred[bytes]]] = []
+        self._waiting: list[tuple[int, Deferred[list[WireAnswer]]]] = []
 
     def dataReceived(self, data: bytes) -> None:
         """Keep bytes, and fire the Deferreds that wait for them."""
         self.data += data
         for entry in list(self._waiting):
-            is_enough, waiting = entry
-            if is_enough(bytes(self.data)):
+            count, waiting = entry
+            answers = self._answers()
+            if len(answers) >= count:
                 self._waiting.remove(entry)
-                waiting.callback(bytes(self.data))
+                waiting.callback(answers)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fail the Deferreds that wait for bytes, and fire ``lost``."""
@@ -286,21 +287,18 @@ class SocketClient(Protocol):
         assert self.transport is not None
         self.transport.write(data)
 
-    def until(self, is_enough: Callable[[bytes], bool]) -> Deferred[bytes]:
-        """Fire with all bytes so far once they are enough; fails if the connection is lost before."""
-        if is_enough(bytes(self.data)):
-            return succeed(bytes(self.data))
-        waiting: Deferred[bytes] = Deferred()
-        self._waiting.append((is_enough, waiting))
+    def until_answers(self, count: int) -> Deferred[list[WireAnswer]]:
+        """Fire with the answers so far once there are ``count``; fails if the connection is lost before."""
+        answers = self._answers()
+        if len(answers) >= count:
+            return succeed(answers)
+        waiting: Deferred[list[WireAnswer]] = Deferred()
+        self._waiting.append((count, waiting))
         return waiting
 
-    def until_answers(self, count: int) -> Deferred[list[WireAnswer]]:
-        """Fire with the answers so far once there are ``count``."""
-
-        def is_enough(data: bytes) -> bool:
-            try:
-                return len(parse_answers(data)) >= count
-            except ValueError:
-                return False
-
-        return self.until(is_enough).addCallback(parse_answers)
+    def _answers(self) -> list[WireAnswer]:
+        """Return the answers so far; none while the last one is not complete."""
+        try:
+            return parse_answers(bytes(self.data))
+        except ValueError:
+            return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -40,29 +39,29 @@ class HeldPool:
 
     def __init__(self) -> None:
         self.held = False
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[Any, Any, tuple[Any, ...], dict[str, Any]]] = deque()
 
     def callInThreadWithCallback(self, done: Any, function: Any, *args: Any, **more: Any) -> None:
         """See `twisted.python.threadpool.ThreadPool`."""
-
-        def work() -> None:
-            try:
-                result = function(*args, **more)
-            except BaseException:
-                done(False, Failure())
-            else:
-                done(True, result)
-
         if self.held:
-            self._waiting.append(work)
+            self._waiting.append((done, function, args, more))
         else:
-            work()
+            self._run(done, function, args, more)
 
     def release(self) -> None:
         """Run every call that waits, and run further calls at once."""
         self.held = False
         while self._waiting:
-            self._waiting.popleft()()
+            self._run(*self._waiting.popleft())
+
+    @staticmethod
+    def _run(done: Any, function: Any, args: tuple[Any, ...], more: dict[str, Any]) -> None:
+        try:
+            result = function(*args, **more)
+        except BaseException:
+            done(False, Failure())
+        else:
+            done(True, result)
 
 
 class ThreadClock(Clock):

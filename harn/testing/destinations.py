@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -33,14 +33,12 @@ class DestinationCase:
     :ivar target: a handler that its plugin accepts, and that can be delivered to; None where the test cannot reach any.
     :ivar wrong: handlers of its scheme that are not valid.
     :ivar clock: what the destination gets for a reactor.
-    :ivar settle: lets time pass until a Deferred has fired; by default it must have fired already.
     """
 
     plugin: IDestinationPlugin
     target: str | None = None
     wrong: tuple[str, ...] = ()
     clock: Any = None
-    settle: Callable[[Deferred[Any]], None] = lambda waiting: None
 
 
 def example_delivery(target: str, event_id: str = "trigger_evt_1", body: bytes = b'{"n": 1}') -> OutgoingDelivery:
@@ -95,9 +93,7 @@ def make_destination_tests(make_case: Callable[[], DestinationCase]) -> type[Syn
             return self.case.plugin.destination(context)
 
         def result_of(self, question: Callable[[], Any]) -> Any:
-            waiting: Deferred[Any] = maybeDeferred(question)
-            self.case.settle(waiting)
-            return self.successResultOf(waiting)
+            return self.successResultOf(maybeDeferred(question))
 
         def test_interfaces(self) -> None:
             """The plugin and what it makes provide their interfaces, with the right signatures."""

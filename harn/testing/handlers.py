@@ -27,7 +27,7 @@ import msgspec
 from attrs import field, frozen
 
 from harn.errors import AttemptFailed, HandlerRetryAfter
-from harn.handlers import Context, Log, Reject, RetryAfter, SecretMissing, TriggerEvent
+from harn.handlers import Context, Reject, RetryAfter, SecretMissing, TriggerEvent
 from harn.model.event import read_fixture
 from harn.model.references import parse_function_reference
 from harn.model.trace import TRACESTATE, parse_traceparent, passed_on
@@ -89,6 +89,9 @@ __all__ = [
     "webhook",
     "zendesk",
 ]
+
+Function = str | Callable[..., Any]
+"""A function of the user's: itself, or its name ``module:function`` as in a manifest, imported as tests import it."""
 
 SUCCESS, SKIPPED = "success", "skipped"
 """Outcomes of an attempt that did not fail; others are ``failed``, ``timeout`` and ``denied``."""
@@ -157,10 +160,10 @@ class DeliveryContext:
 
 
 def run_handler(
-    handler: str | Callable[..., Any],
+    handler: Function,
     event: TriggerEvent,
     *,
-    when: str | Callable[..., Any] | None = None,
+    when: Function | None = None,
     attempt: int = 1,
     timeout: float = 30.0,
     secrets: Mapping[str, str] = {},
@@ -210,9 +213,29 @@ def _context(
         attempt=attempt,
         deadline=time.time() + timeout,
         replay_of=delivery.replay_of,
-        log=Log(lambda level, message, fields: log.append(LoggedRecord(level, message, fields))),
-        ask=lambda reference: _secret(secrets, reference),
+        services=_Services(secrets, log),
     )
+
+
+@frozen
+class _Services:
+    """See `harn.handlers.AttemptServices`: keeps what is logged, and returns the secrets of the test."""
+
+    secrets: Mapping[str, str]
+    log: list[LoggedRecord]
+
+    def log_record(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        """Keep a record."""
+        self.log.append(LoggedRecord(level, message, fields))
+
+    def fetch_secret(self, reference: str) -> Future[str]:
+        """Return one of the secrets."""
+        found: Future[str] = Future()
+        if reference in self.secrets:
+            found.set_result(self.secrets[reference])
+        else:
+            found.set_exception(SecretMissing(f"no secret {reference!r} was given to run_handler"))
+        return found
 
 
 class _Attempt:
@@ -327,7 +350,7 @@ def _outside_loops(call: Callable[[], Any]) -> Any:
         return pool.submit(call).result()
 
 
-def function_of(named: str | Callable[..., Any]) -> UserFunction:
+def function_of(named: Function) -> UserFunction:
     """
     Return a function, imported where it is given by its name in the form of a manifest.
 
@@ -366,12 +389,3 @@ def _usable(value: Any, name: str, file: str) -> UserFunction:
         return usable(value, name, file)
     except Unusable as wrong:
         raise ValueError(f"{wrong.message}; {wrong.hint}") from None
-
-
-def _secret(secrets: Mapping[str, str], reference: str) -> Future[str]:
-    found: Future[str] = Future()
-    if reference in secrets:
-        found.set_result(secrets[reference])
-    else:
-        found.set_exception(SecretMissing(f"no secret {reference!r} was given to run_handler"))
-    return found

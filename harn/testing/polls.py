@@ -11,7 +11,7 @@ Functions of a poll, called without a server as a server calls them; what they r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from harn.connectors.providers.poll import read_polled
 from harn.errors import PayloadInvalid
 from harn.handlers import TriggerEvent
 from harn.testing.events import polled_event
-from harn.testing.handlers import SUCCESS, HandlerRun, function_of, run_with_cursor
+from harn.testing.handlers import SUCCESS, Function, HandlerRun, function_of, run_with_cursor
 
 
 @frozen(kw_only=True)
@@ -42,7 +42,7 @@ class PollRun:
 
 
 def run_poll(
-    poll: str | Callable[..., Any],
+    poll: Function,
     cursor: Any = None,
     *,
     timeout: float = 30.0,

@@ -317,9 +317,14 @@ class OldProcess:
             task.addErrback(self._not_recovered)
 
     async def _keep_recovering(self, server: INewServer) -> None:
-        await retry(
-            self._reactor, lambda: self._recover(server), EventLogUnavailable, lambda _: RETRY_INTERVAL, _log_away
-        )
+        async def recover() -> int:
+            try:
+                return await self._recover(server)
+            except EventLogUnavailable as error:
+                _log_away(error)
+                raise
+
+        await retry(self._reactor, recover, EventLogUnavailable, pause=RETRY_INTERVAL)
 
     async def _recover(self, server: INewServer) -> int:
         incarnation = self._inheritance.incarnation

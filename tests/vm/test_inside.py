@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar, copy_context
 from email.utils import formatdate
 from types import SimpleNamespace
@@ -26,6 +27,16 @@ from harn.vm.frames import BLOCKED_BY_NO_CALL, Printed, Source
 from harn.vm.handler_output import Printing
 from harn.vm.imports import Scope
 from harn.vm.program import find_culprit
+
+
+class KeptRecords:
+    """Keeps what an attempt logs."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, str, Mapping[str, Any]]] = []
+
+    def log_record(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        self.records.append((level, message, fields))
 
 
 class HandlersTests(SynchronousTestCase):
@@ -65,8 +76,7 @@ class HandlersTests(SynchronousTestCase):
             attempt=1,
             deadline=0.0,
             replay_of=None,
-            log=Log(print),
-            ask=cast("Any", None),
+            services=cast("Any", None),
         )
 
         async def wrong() -> None:
@@ -76,14 +86,14 @@ class HandlersTests(SynchronousTestCase):
 
     def test_log(self) -> None:
         """Each method logs at its level, with its fields."""
-        said = []
-        log = Log(lambda *record: said.append(record))
+        kept = KeptRecords()
+        log = Log(cast("Any", kept))
         log.debug("a")
         log.info(1)
         log.warning("c", number=2)
         log.error("d")
         self.assertEqual(
-            said, [("debug", "a", {}), ("info", "1", {}), ("warn", "c", {"number": 2}), ("error", "d", {})]
+            kept.records, [("debug", "a", {}), ("info", "1", {}), ("warn", "c", {"number": 2}), ("error", "d", {})]
         )
 
 
@@ -92,13 +102,11 @@ class AllowanceTests(SynchronousTestCase):
 
     def test_burst_and_refill(self) -> None:
         """A burst passes, the rest is counted, and time brings more."""
-        now = [0.0]
-        allowance = OutputAllowance(lambda: now[0])
-        self.assertEqual(allowance.take(BURST), 0)
-        self.assertEqual([allowance.take(10), allowance.take(5)], [-1, -1])
-        now[0] = 10 / RATE
-        self.assertEqual(allowance.take(10), 15)
-        self.assertEqual(allowance.take(1), -1)
+        allowance = OutputAllowance(0.0)
+        self.assertEqual(allowance.take(BURST, 0.0), 0)
+        self.assertEqual([allowance.take(10, 0.0), allowance.take(5, 0.0)], [-1, -1])
+        self.assertEqual(allowance.take(10, 10 / RATE), 15)
+        self.assertEqual(allowance.take(1, 10 / RATE), -1)
 
 
 class PrintingTests(SynchronousTestCase):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harn.handlers import LONGEST_WAIT, Context, Log, Reject, RetryAfter, TriggerEvent
+from harn.handlers import LONGEST_WAIT, Context, Reject, RetryAfter, TriggerEvent
 from harn.model.event import decode_envelope
 from harn.model.response import Response
 from harn.model.trace import handler_trace
@@ -100,7 +100,7 @@ class RunningCall:
     """
     A call from its `Begin` to its one answer.
 
-    :ivar logged: number of characters it has logged.
+    :ivar session: has this call and others. ``logged``: number of characters this one has logged.
     :ivar partial: by stream, the line that it has not ended yet.
     :ivar programs: by number, the programs that it has started, and when; see `harn.vm.child.programs`.
     """
@@ -110,7 +110,6 @@ class RunningCall:
         "_cancelled",
         "_functions",
         "_in_predicate",
-        "_session",
         "_thread",
         "_touched",
         "context",
@@ -118,6 +117,7 @@ class RunningCall:
         "number",
         "partial",
         "programs",
+        "session",
         "task",
     )
 
@@ -132,7 +132,7 @@ class RunningCall:
         self.task: Task[None] | None = None
         self._begin = begin
         self._functions = handler, predicate
-        self._session = session
+        self.session = session
         self._thread: int | None = None
         self._touched = False
         self._cancelled = False
@@ -141,7 +141,7 @@ class RunningCall:
     def start(self) -> None:
         """Start to run, on the loop or on a thread; not to be called within a task."""
         handler, predicate = self._functions
-        session = self._session
+        session = self.session
         is_async = (handler is not None and handler.is_async) or (predicate is not None and predicate.is_async)
         if session.threads is None or is_async:
             task = session.first_steps.run(self._run_on_loop())
@@ -159,16 +159,11 @@ class RunningCall:
             interrupt(thread)
             if self._thread != thread:  # it has left this call meanwhile
                 withdraw_interrupt(thread)
-            self._session.end_programs(self)  # it may wait for one, which delays the interrupt
+            self.session.end_programs(self)  # it may wait for one, which delays the interrupt
         if self.task is not None:
             self.task.cancel()
         if not self._touched:  # a call that has not begun never will, and cannot answer itself
-            self._session.finish(self, self._timed_out())
-
-    @property
-    def session(self) -> ChildSession:
-        """The session that it is a call of."""
-        return self._session
+            self.session.finish(self, self._timed_out())
 
     def ended(self) -> None:
         """Hold nothing that holds this call: so it is freed now, and not by the collector."""
@@ -204,10 +199,10 @@ class RunningCall:
             end_copy(error)
             answer = self._failure(error)
         end_copy()
-        self._session.finish(self, answer)
+        self.session.finish(self, answer)
 
     async def _apply(self, function: UserFunction, event: TriggerEvent) -> Any:
-        if not function.is_async and self._session.threads is not None:
+        if not function.is_async and self.session.threads is not None:
             return await self._apply_in_thread(function, event)
         result = function.call(event, self._make_context(event)) if function.wants_context else function.call(event)
         return await result if hasattr(result, "__await__") else result
@@ -227,8 +222,8 @@ class RunningCall:
                 # StopIteration cannot pass through a future.
                 done.set_exception(RuntimeError(one_line(error)) if isinstance(error, StopIteration) else error)
 
-        if self._session.threads is not None and not self._session.threads.submit(self._thread_job(job)):
-            self._session.queued(self)
+        if self.session.threads is not None and not self.session.threads.submit(self._thread_job(job)):
+            self.session.queued(self)
         result = await wrap_future(done)
         return await result if hasattr(result, "__await__") else result
 
@@ -248,7 +243,7 @@ class RunningCall:
                 result = self._call_in_thread(handler, event)
                 end_copy()
                 if hasattr(result, "__await__"):  # a plain function that returned a coroutine
-                    self._session.call_soon(self._go_on, result)
+                    self.session.loop.call_soon_threadsafe(self._go_on, result)
                     return
                 encoded = encode_result(result)
             answer: Done | Failed = Done(self.number, encoded)
@@ -256,7 +251,7 @@ class RunningCall:
             end_copy(error)
             answer = self._failure(error)
         end_copy()
-        self._session.call_soon(self._session.finish, self, answer)
+        self.session.loop.call_soon_threadsafe(self.session.finish, self, answer)
 
     def _go_on(self, awaitable: Any) -> None:
         async def go_on() -> None:
@@ -267,9 +262,9 @@ class RunningCall:
                 end_copy(error)
                 answer = self._failure(error)
             end_copy()
-            self._session.finish(self, answer)
+            self.session.finish(self, answer)
 
-        self.task = self._session.loop.create_task(go_on())
+        self.task = self.session.loop.create_task(go_on())
         if self._cancelled:
             self.task.cancel()
 
@@ -281,7 +276,7 @@ class RunningCall:
                 return
             self._touched = True
             if was_queued:
-                self._session.call_soon(self._session.started, self)
+                self.session.loop.call_soon_threadsafe(self.session.started, self)
             context.run(run)
 
         return job
@@ -311,18 +306,19 @@ class RunningCall:
                 attempt=begin.attempt,
                 deadline=time.time() + begin.timeout,
                 replay_of=begin.replay_of,
-                log=Log(self._log),
-                ask=self._ask,
+                services=self,
             )
             if begin.envelope:
                 self.context.trace = handler_trace(begin.trace, event)
         return self.context
 
-    def _log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        self._session.log(self, level, message, fields)
+    def log_record(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        """See `harn.handlers.AttemptServices`."""
+        self.session.log(self, level, message, fields)
 
-    def _ask(self, reference: str) -> Future[str]:
-        return self._session.ask_secret(self, reference)
+    def fetch_secret(self, reference: str) -> Future[str]:
+        """See `harn.handlers.AttemptServices`."""
+        return self.session.ask_secret(self, reference)
 
     def _verdict(self, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -341,7 +337,7 @@ class RunningCall:
         number = self.number
         if isinstance(error, _ResultFailed):
             return Failed(number, error.kind, str(error))
-        trace = user_traceback(error, self._session.paths)
+        trace = user_traceback(error, self.session.paths)
         if self._in_predicate:
             return Failed(number, PREDICATE_RAISED, one_line(error), trace)
         if isinstance(error, Reject):

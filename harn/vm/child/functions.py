@@ -282,7 +282,7 @@ class ModuleHooks:
         if hasattr(result, "__await__"):
             await result
 
-    def _in_thread(self, threads: Threads, function: Callable[[], Any]) -> Future[Any]:
+    def _in_thread(self, threads: Threads, function: FunctionType) -> Future[Any]:
         done: Future[Any] = Future()
         context = copy_context()
 

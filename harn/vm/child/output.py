@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +31,19 @@ RATE = 128 * 1024
 class OutputAllowance:
     """The amount that may be printed now: ``BURST``, refilled at ``RATE``."""
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
-        self._now = now
+    def __init__(self, now: float) -> None:
+        """Begin; ``now``: seconds of any clock that never goes back."""
         self._left = float(BURST)
-        self._at = now()
+        self._at = now
         self._dropped = 0
 
-    def take(self, size: int) -> int:
+    def take(self, size: int, now: float) -> int:
         """
         Request to print ``size`` characters.
 
+        :param now: seconds of the same clock.
         :return: -1: refused; else accepted, and so many characters were dropped since the last accepted request.
         """
-        now = self._now()
         self._left = min(BURST, self._left + (now - self._at) * RATE)
         self._at = now
         if size > self._left:
@@ -92,7 +91,7 @@ class CallStream(io.RawIOBase):
             line = line.rstrip("\r")
             if not line:
                 continue
-            dropped = self._allowance.take(len(line))
+            dropped = self._allowance.take(len(line), monotonic())
             if dropped < 0:
                 continue
             if dropped:
@@ -103,7 +102,7 @@ class CallStream(io.RawIOBase):
 
 def capture_output(session: ChildSession) -> None:
     """Replace ``sys.stdout`` and ``sys.stderr``."""
-    allowance = OutputAllowance()
+    allowance = OutputAllowance(monotonic())
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         raw = CallStream(name, descriptor, session, allowance)
         # A raw stream serves where a buffered one is expected, as with python -u.

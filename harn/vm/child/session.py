@@ -7,7 +7,7 @@ One session serves one bundle, on one asyncio loop. Its owner transports the fra
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Task, _get_running_loop
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -69,7 +69,7 @@ class SessionOwner(Protocol):
 
 class ChildSession:
     """
-    The calls of one interpreter. Everything except `ask_secret`, `log` and `call_soon` belongs to the loop's thread.
+    The calls of one interpreter. Everything except `ask_secret` and `log` belongs to the loop's thread.
 
     :ivar threads: threads for plain functions; None: run them on the loop. ``first_steps``: makes tasks for the others.
     :ivar calls: the running calls, by number.
@@ -211,10 +211,6 @@ class ChildSession:
 
     # For any thread
 
-    def call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call ``function`` on the loop's thread."""
-        self.loop.call_soon_threadsafe(function, *arguments)
-
     def log(self, call: RunningCall | None, level: str, message: str, fields: Mapping[str, Any]) -> None:
         """Log for a call; fields without a JSON form are shown by their ``repr``."""
         try:
@@ -246,7 +242,7 @@ class ChildSession:
         if _get_running_loop() is self.loop:
             self._send(record)  # at once, so that it precedes the call's answer
         else:
-            self.call_soon(self._send, record)
+            self.loop.call_soon_threadsafe(self._send, record)
 
     def ask_secret(self, call: RunningCall, reference: str) -> Future[str]:
         """Request a secret from the server."""
@@ -254,7 +250,7 @@ class ChildSession:
         if is_copy():
             answered.set_exception(SecretMissing("a forked process cannot fetch a secret; fetch it before the fork"))
             return answered
-        self.call_soon(self._ask, call, str(reference), answered)
+        self.loop.call_soon_threadsafe(self._ask, call, str(reference), answered)
         return answered
 
     def _ask(self, call: RunningCall, reference: str, answered: Future[str]) -> None:
