@@ -6,6 +6,7 @@ The database as the writer and the reader of a store need it: connections, trans
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,16 +31,55 @@ class Numbers:
         return Numbers(self.delivery, self.attempt, self.dead, self.record)
 
 
+class Rows(Protocol):
+    """The result of a statement: its rows, in order."""
+
+    @property
+    def rowcount(self) -> int:
+        """The number of rows that were written."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection of a database's driver."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Rows:
+        """Run a statement with its values."""
+
+
+class Arrays(Protocol):
+    """The form in which a dialect gives many values to one statement."""
+
+    def of(self, values: Collection[Any]) -> Any:
+        """Return numbers or texts as one value of a statement."""
+
+    def pairs(self, versions: Collection[tuple[str, int]]) -> tuple[Any, ...]:
+        """Return binding versions (trigger id, number) as values of a statement, as many as the dialect needs."""
+
+
 class Session(Protocol):
     """
     One connection that writes, used in the writer's thread; the transaction around a unit is the caller's.
 
     :ivar incarnation: the ``owner`` of accepted deliveries; 0 until this server is registered.
     :ivar numbers: counted here, rather than asked of the database for each row.
+    :ivar arrays: see `Database`.
     """
 
+    arrays: Arrays
     incarnation: int
     numbers: Numbers
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, for statements."""
 
     @property
     def error(self) -> type[Exception]:
@@ -63,8 +103,14 @@ class Session(Protocol):
     def end_unit(self) -> None:
         """End the unit that `begin_unit` began."""
 
+    def write_rows(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement that writes a batch of rows, with the columns of each; return how many were written."""
+
     def read_numbers(self) -> None:
         """Read the latest numbers from the database, after a transaction that failed."""
+
+    def keep_numbers(self) -> None:
+        """Write the numbers down, before rows that had them are removed, or have others."""
 
     def settle_log(self) -> None:
         """See `harn.store.retention.IRetention.settle_log`; where that cannot be done now, do nothing."""
@@ -85,12 +131,14 @@ class Database(Protocol):
 
     Every method but `notes` is called in the writer's thread, `connect_reader` and `snapshot` in the reader's.
 
+    :ivar arrays: how many values are given to one statement.
     :ivar location: a path or URL without credentials, or None; ``name``: the same for messages, always there.
     :ivar patience: seconds of one batch after which it counts as away; None for one that cannot be without an error.
     :ivar is_exclusive: a lock that the caller holds keeps others off, but for one that takes over: a server whose
         heartbeat was not renewed since this one started is gone. Else it lives until its heartbeat lapses.
     """
 
+    arrays: Arrays
     location: str | None
     name: str
     is_exclusive: bool

@@ -16,6 +16,7 @@ from attrs import define
 
 from harn.clocks import WallTime
 from harn.store.batch import PlainUnit
+from harn.store.database import Arrays
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -36,6 +37,7 @@ class Executor:
     The workers shared by the ideas of one store; they are replaced each time the store is opened.
 
     :ivar wall: stamps rows, and decides what has expired.
+    :ivar arrays: how many values are given to one statement.
     :ivar incarnation: this server's number, 0 until it is registered.
     :ivar seen_at_start: when each server was alive last, as of our start (seconds, Unix, by incarnation); empty where
         other servers may live that have not renewed their heartbeat since.
@@ -45,6 +47,7 @@ class Executor:
     reader: Reader
     notes: RunningNotes
     wall: WallTime
+    arrays: Arrays
     incarnation: int = 0
     seen_at_start: Mapping[int, float] = {}
 

@@ -6,14 +6,20 @@ which are small JSON values by name.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from attrs import field, frozen
 from zope.interface import Interface
 
+from harn.errors import StoreError
+from harn.store.database import Connection, Session
+from harn.store.executor import Idea, reads, writes
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+
+    from harn.store.retention import RetentionPolicy
 
 _encoder = msgspec.json.Encoder()
 
@@ -139,3 +145,252 @@ class IGenerations(Interface):
 
     def bundle(bundle_id: str) -> Deferred[bytes | None]:
         """Return the encoded bundle, or None."""
+
+
+GENERATION_COLUMNS = (
+    "number, digest, bundle_id, source, actor, adopted_at, removed, manifest_digest, recalled, reason, summary"
+)
+"""What `generation_of` reads, in its order, and `generation_row` writes."""
+
+
+def generation_row(generation: GenerationRecord) -> tuple[Any, ...]:
+    """Return the columns of a generation, in order."""
+    return (
+        generation.number,
+        generation.digest,
+        generation.bundle_id,
+        generation.source,
+        generation.actor,
+        generation.adopted_at,
+        msgspec.json.encode(generation.removed),
+        generation.manifest_digest,
+        generation.recalled,
+        generation.reason,
+        msgspec.json.encode(generation.summary),
+    )
+
+
+def generation_of(row: Sequence[Any]) -> GenerationRecord:
+    """Read a generation, without its bindings."""
+    number, digest, bundle_id, source, actor, adopted_at, removed, manifest_digest, recalled, reason, summary = row
+    return GenerationRecord(
+        number=number,
+        digest=digest,
+        bundle_id=bundle_id,
+        source=source,
+        actor=actor,
+        adopted_at=adopted_at,
+        removed=msgspec.json.decode(removed, type=tuple[str, ...]),
+        manifest_digest=manifest_digest,
+        recalled=recalled,
+        reason=reason,
+        summary=msgspec.json.decode(summary, type=dict[str, Any]),
+    )
+
+
+def binding_of(row: Sequence[Any]) -> BindingRecord:
+    """Read a definition of a trigger: the columns of a `BindingRecord`, in order."""
+    return BindingRecord(
+        trigger_id=row[0], version=row[1], fingerprint=row[2], generation=row[3], bundle_id=row[4], spec=row[5]
+    )
+
+
+@frozen(kw_only=True)
+class GenerationStatements:
+    """
+    The statements of a dialect; the values of each are given here.
+
+    :ivar last: none; as `generation_of` reads it. ``generation``: number. ``history``: limit.
+    :ivar latest_bindings: none: trigger, version, fingerprint, bundle. ``bindings``: `Arrays.pairs`; as `binding_of`.
+    :ivar manifest: digest. ``has_manifest``: the same. ``bundle``: bundle id. ``has_bundle``: the same.
+    :ivar adopted_at: number. ``unreserve``: two statements, number.
+    :ivar insert: `generation_row`. ``insert_bindings``: rows of `BindingRecord`, its fields in order.
+    :ivar adopt: at (seconds, Unix), number.
+    :ivar insert_bundle: bundle id, data. ``insert_manifest``: digest, data.
+    :ivar floor: how many are kept. ``old_versions``: floor, further numbers, limit, `Arrays.pairs`.
+    :ivar old: the other tables: floor, further numbers, limit.
+    """
+
+    last: str
+    generation: str
+    history: str
+    latest_bindings: str
+    bindings: str
+    manifest: str
+    has_manifest: str
+    bundle: str
+    has_bundle: str
+    adopted_at: str
+    unreserve: tuple[str, ...]
+    insert: str
+    insert_bindings: str
+    adopt: str
+    insert_bundle: str
+    insert_manifest: str
+    floor: str
+    old_versions: str
+    old: tuple[str, ...]
+
+    def trim(self, session: Session, policy: RetentionPolicy, limit: int) -> int:
+        """Delete up to ``limit`` rows that no kept generation needs; return how many. Looks at every version."""
+        execute, arrays = session.connection.execute, session.arrays
+        # The newest that was adopted is the live one, or the last good one: it stays whatever the policy says.
+        (floor,) = execute(self.floor, (max(1, policy.generations),)).fetchone()
+        if floor is None:
+            return 0
+        further = arrays.of(policy.kept)
+        removed = execute(self.old_versions, (floor, further, limit, *arrays.pairs(policy.versions))).rowcount
+        for statement in self.old:
+            if removed < limit:
+                removed += execute(statement, (floor, further, limit - removed)).rowcount
+        return removed
+
+
+@frozen(kw_only=True)
+class StandingStatements:
+    """
+    The statements of a dialect about values by name; the values of each are given here.
+
+    :ivar put: name, value. ``remove``, ``get``: name. ``beginning``: from a name on, below another.
+    """
+
+    put: str
+    remove: str
+    get: str
+    beginning: str
+
+    def put_all(self, session: Session, encoded: Mapping[str, bytes | None]) -> None:
+        """Put values that `encode_checkpoints` made; None deletes."""
+        for name, value in encoded.items():
+            if value is None:
+                session.connection.execute(self.remove, (name,))
+            else:
+                session.connection.execute(self.put, (name, value))
+
+    def read(self, connection: Connection, name: str) -> Any:
+        """Return the value under a name, or None."""
+        row = connection.execute(self.get, (name,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0])
+
+
+class GenerationsHalf(Idea):
+    """`IGenerations` with the statements of ``sql``; checkpoints are put with those of ``standing``."""
+
+    sql: ClassVar[GenerationStatements]
+    standing: ClassVar[StandingStatements]
+
+    @reads
+    def last(self, connection: Connection) -> GenerationRecord | None:
+        """See `IGenerations.last`."""
+        return next(map(generation_of, connection.execute(self.sql.last)), None)
+
+    @reads
+    def latest_bindings(self, connection: Connection) -> Mapping[str, LiveBinding]:
+        """See `IGenerations.latest_bindings`."""
+        return {
+            trigger_id: LiveBinding(version=version, fingerprint=fingerprint, bundle_id=bundle_id)
+            for trigger_id, version, fingerprint, bundle_id in connection.execute(self.sql.latest_bindings)
+        }
+
+    @reads
+    def bindings(self, connection: Connection, keys: Collection[tuple[str, int]]) -> Sequence[BindingRecord]:
+        """See `IGenerations.bindings`."""
+        return list(map(binding_of, connection.execute(self.sql.bindings, self._executor.arrays.pairs(keys))))
+
+    @writes
+    def reserve(
+        self, session: Session, generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None = None
+    ) -> None:
+        """See `IGenerations.reserve`."""
+        execute, number = session.connection.execute, generation.number
+        found = execute(self.sql.adopted_at, (number,)).fetchone()
+        if found is not None:
+            if found[0] is not None:
+                raise StoreError(f"generation {number} was adopted before; its number is not given again")
+            for statement in self.sql.unreserve:
+                execute(statement, (number,))
+        execute(self.sql.insert, generation_row(generation))
+        rows = [
+            (row.trigger_id, row.version, row.fingerprint, row.generation, row.bundle_id, row.spec)
+            for row in generation.bindings
+        ]
+        if session.write_rows(self.sql.insert_bindings, rows) != len(rows):
+            raise StoreError(f"generation {number} brings a binding version whose number was given before")
+        self._put_content(session.connection, generation, bundle, manifest)
+
+    def _put_content(
+        self, connection: Connection, generation: GenerationRecord, bundle: bytes | None, manifest: bytes | None
+    ) -> None:
+        """
+        Keep the bundle and the manifest of a generation.
+
+        :raises StoreError: one was not handed over, and is not there; or the manifest has no digest.
+        """
+        bundle_id, digest = generation.bundle_id, generation.manifest_digest
+        if bundle is not None:
+            connection.execute(self.sql.insert_bundle, (bundle_id, bundle))
+        elif connection.execute(self.sql.has_bundle, (bundle_id,)).fetchone() is None:
+            raise StoreError(f"bundle {bundle_id} is not in the store, and was not handed over")
+        if manifest is not None:
+            if not digest:
+                raise StoreError(f"generation {generation.number} has a manifest, but no digest to keep it under")
+            connection.execute(self.sql.insert_manifest, (digest, manifest))
+        elif digest and connection.execute(self.sql.has_manifest, (digest,)).fetchone() is None:
+            raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
+
+    def adopted(self, number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
+        """See `IGenerations.adopted`; the values are encoded at once."""
+        return self._adopted(number, at, encode_checkpoints(checkpoints))
+
+    @writes
+    def _adopted(self, session: Session, number: int, at: float, encoded: Mapping[str, bytes | None]) -> None:
+        if not session.connection.execute(self.sql.adopt, (float(at), number)).rowcount:
+            raise StoreError(f"generation {number} was never reserved")
+        self.standing.put_all(session, encoded)
+
+    @reads
+    def generation(self, connection: Connection, number: int) -> GenerationRecord | None:
+        """See `IGenerations.generation`."""
+        return next(map(generation_of, connection.execute(self.sql.generation, (number,))), None)
+
+    @reads
+    def manifest(self, connection: Connection, digest: str) -> bytes | None:
+        """See `IGenerations.manifest`."""
+        row = connection.execute(self.sql.manifest, (digest,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    @reads
+    def history(self, connection: Connection, limit: int) -> Sequence[GenerationRecord]:
+        """See `IGenerations.history`."""
+        return list(map(generation_of, connection.execute(self.sql.history, (limit,))))
+
+    @reads
+    def bundle(self, connection: Connection, bundle_id: str) -> bytes | None:
+        """See `IGenerations.bundle`."""
+        row = connection.execute(self.sql.bundle, (bundle_id,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+
+class CheckpointsHalf(Idea):
+    """`ICheckpoints` with the statements of ``sql``."""
+
+    sql: ClassVar[StandingStatements]
+
+    def put(self, name: str, value: Any) -> Deferred[None]:
+        """See `ICheckpoints.put`; the value is encoded at once."""
+        return self._put(encode_checkpoints({name: value}))
+
+    @writes
+    def _put(self, session: Session, encoded: Mapping[str, bytes | None]) -> None:
+        self.sql.put_all(session, encoded)
+
+    @reads
+    def get(self, connection: Connection, name: str) -> Any:
+        """See `ICheckpoints.get`."""
+        return self.sql.read(connection, name)
+
+    @reads
+    def beginning(self, connection: Connection, prefix: str) -> Mapping[str, Any]:
+        """See `ICheckpoints.beginning`."""
+        rows = connection.execute(self.sql.beginning, (prefix, prefix + "\U0010ffff"))
+        return {name: msgspec.json.decode(value) for name, value in rows}

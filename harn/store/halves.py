@@ -15,9 +15,7 @@ from attrs import frozen
 from harn.errors import ClaimTaken
 from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
 from harn.store.batch import GroupedUnit, log_waiter
-from harn.store.event_log import Payload, check_appendable, encode_record
 from harn.store.executor import Idea, writes
-from harn.store.generations import encode_checkpoints
 from harn.store.inbox import Keepings, Kept
 from harn.store.statistics import RefusedCount, TriggerTotal
 
@@ -148,42 +146,6 @@ class DeliveriesHalf(Idea):
     def ended(self, *delivery_ids: int) -> None:
         """See `IDeliveries.ended`."""
         self._executor.notes.ended(*delivery_ids)
-
-
-class EventLogHalf(Idea):
-    """The part of `harn.store.event_log.IEventLog` that ``unit`` writes."""
-
-    unit: ClassVar[type[AppendUnit]]
-
-    def append(self, topic: str, kind: str, payload: Payload, headers: Mapping[str, str] = {}) -> Deferred[int]:
-        """See `IEventLog.append`."""
-        check_appendable(topic)
-        encoded = encode_record(payload, headers)
-        return self._executor.writer.write(self.unit(topic, kind, *encoded, self._executor.wall.seconds()))
-
-
-class GenerationsHalf(Idea):
-    """`harn.store.generations.IGenerations.adopted`, whose values are encoded at once."""
-
-    if TYPE_CHECKING:
-
-        def _adopted(self, number: int, at: float, encoded: Mapping[str, bytes | None]) -> Deferred[None]: ...
-
-    def adopted(self, number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
-        """See `IGenerations.adopted`."""
-        return self._adopted(number, at, encode_checkpoints(checkpoints))
-
-
-class CheckpointsHalf(Idea):
-    """`harn.store.generations.ICheckpoints.put`, whose value is encoded at once."""
-
-    if TYPE_CHECKING:
-
-        def _put(self, encoded: Mapping[str, bytes | None]) -> Deferred[None]: ...
-
-    def put(self, name: str, value: Any) -> Deferred[None]:
-        """See `ICheckpoints.put`."""
-        return self._put(encode_checkpoints({name: value}))
 
 
 class TotalsHalf(Idea):

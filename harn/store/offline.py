@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 from attrs import frozen
 
 from harn.errors import EventLogUnavailable
+from harn.store.database import Arrays, Session
+from harn.store.event_log import Payload, encode_record
 from harn.store.executor import Executor
+from harn.store.generations import StandingStatements, encode_checkpoints
+from harn.store.halves import AppendUnit
 
 if TYPE_CHECKING:
     from harn.store.deliveries import IDeliveries, IDeliveryLists
-    from harn.store.event_log import IEventLog, Payload
+    from harn.store.event_log import IEventLog
     from harn.store.generations import ICheckpoints, IGenerations
     from harn.store.jobs import IJobs
     from harn.store.statistics import IStatistics, ITotals
@@ -40,8 +44,10 @@ class Source(Protocol):
     An open connection that reads.
 
     :ivar name: of the store, for messages; ``error``: the class of all errors of its driver.
+    :ivar arrays: see `harn.store.database.Database`.
     """
 
+    arrays: Arrays
     name: str
     error: type[Exception]
 
@@ -106,7 +112,7 @@ class OfflineStore:
 
     def __init__(self, source: Source, make: Callable[[Executor], OfflineIdeas]) -> None:
         reader, notes, wall = cast(Any, _OfflineReader(source)), cast(Any, _NothingRuns()), cast(Any, _Now())
-        ideas = make(Executor(writer=cast(Any, None), reader=reader, notes=notes, wall=wall))
+        ideas = make(Executor(cast(Any, None), reader, notes, wall, source.arrays))
         self._source = source
         self.deliveries = ideas.deliveries
         self.lists = ideas.lists
@@ -139,16 +145,29 @@ class OfflineStore:
         self.close()
 
 
-class OfflineWriter(Protocol):
-    """One transaction of a command, on a store that no server uses."""
+class OfflineWriter:
+    """
+    One transaction of a command, on a store that no server uses.
+
+    :param appends: the unit with which the dialect appends a record.
+    """
+
+    def __init__(self, session: Session, standing: StandingStatements, appends: type[AppendUnit]) -> None:
+        self._session = session
+        self._standing = standing
+        self._appends = appends
 
     def get_checkpoint(self, name: str) -> Any:
         """Return the value under a name, or None."""
+        return self._standing.read(self._session.connection, name)
 
     def put_checkpoint(self, name: str, value: Any) -> None:
         """Keep a value under a name; None removes it."""
+        self._standing.put_all(self._session, encode_checkpoints({name: value}))
 
     def append_record(
         self, topic: str, kind: str, payload: Payload, now: float, headers: Mapping[str, str] = {}
     ) -> None:
         """Append a record of a topic; ``now`` is seconds, Unix."""
+        unit = self._appends(topic, kind, *encode_record(payload, headers), now)
+        self._appends.write_all(self._session, [unit], now)

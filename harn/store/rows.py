@@ -1,5 +1,5 @@
 """
-Rows of deliveries, attempts, generations, jobs and totals: their columns as every dialect writes and reads them.
+Rows of deliveries, attempts, jobs and totals: their columns as every dialect writes and reads them.
 
 A state of a delivery is two numbers in a row, ``state`` and ``ended_as``, of which the greater one is its name's.
 """
@@ -15,7 +15,6 @@ from attrs import evolve
 from harn.model import delivery as model
 from harn.model.delivery import LARGE_BODY, RUNNING, Attempt, Settlement, StoredDelivery
 from harn.store.deliveries import Backlog, DeliveryFilter, ListedDelivery
-from harn.store.generations import BindingRecord, GenerationRecord
 from harn.store.jobs import Job, JobFilter, JobState
 from harn.store.statistics import AttemptGroup, DoneGroup, TriggerBacklog, TriggerTotal
 
@@ -189,48 +188,6 @@ def is_chosen(delivery: ListedDelivery, chosen: DeliveryFilter) -> bool:
     """Return whether a row that is of the right trigger and kind is in the list."""
     is_of_state = not chosen.states or delivery.state in chosen.states
     return is_of_state and (chosen.since is None or delivery.received_at >= chosen.since)
-
-
-def generation_row(generation: GenerationRecord) -> tuple[Any, ...]:
-    """Return the columns of a generation, in order."""
-    return (
-        generation.number,
-        generation.digest,
-        generation.bundle_id,
-        generation.source,
-        generation.actor,
-        generation.adopted_at,
-        msgspec.json.encode(generation.removed),
-        generation.manifest_digest,
-        generation.recalled,
-        generation.reason,
-        msgspec.json.encode(generation.summary),
-    )
-
-
-def generation_of(row: Sequence[Any]) -> GenerationRecord:
-    """Read a generation, without its bindings."""
-    number, digest, bundle_id, source, actor, adopted_at, removed, manifest_digest, recalled, reason, summary = row
-    return GenerationRecord(
-        number=number,
-        digest=digest,
-        bundle_id=bundle_id,
-        source=source,
-        actor=actor,
-        adopted_at=adopted_at,
-        removed=msgspec.json.decode(removed, type=tuple[str, ...]),
-        manifest_digest=manifest_digest,
-        recalled=recalled,
-        reason=reason,
-        summary=msgspec.json.decode(summary, type=dict[str, Any]),
-    )
-
-
-def binding_of(row: Sequence[Any]) -> BindingRecord:
-    """Read a definition of a trigger: the columns of a `BindingRecord`, in order."""
-    return BindingRecord(
-        trigger_id=row[0], version=row[1], fingerprint=row[2], generation=row[3], bundle_id=row[4], spec=row[5]
-    )
 
 
 def job_of(row: Sequence[Any]) -> Job:

@@ -101,7 +101,7 @@ class DatabaseStore:
         self._guard = guard
         self._is_open = False
         self._closing: list[Deferred[None]] = []
-        self._executor = Executor(*self._new_workers(wall), wall)
+        self._executor = Executor(*self._new_workers(wall), wall, database.arrays)
 
     def _new_workers(self, wall: WallTime) -> tuple[Writer, Reader, RunningNotes]:
         return (

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harn.errors import EventLogGone, StateDirectoryUnusable
-from harn.store.database import Numbers
+from harn.store.database import Arrays, Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,6 +183,21 @@ def lock_key(schema: str) -> int:
     return zlib.crc32(schema.encode()) - 2**31
 
 
+class ListArrays:
+    """See `harn.store.database.Arrays`: PostgreSQL has arrays, which lists become."""
+
+    def of(self, values: Collection[Any]) -> list[Any]:
+        """See `Arrays.of`."""
+        return list(values)
+
+    def pairs(self, versions: Collection[tuple[str, int]]) -> tuple[Any, ...]:
+        """See `Arrays.pairs`: the trigger ids, and the numbers."""
+        return [trigger_id for trigger_id, _ in versions], [version for _, version in versions]
+
+
+ARRAYS = ListArrays()
+
+
 class PostgresSession:
     """
     The writer's connection; see `harn.store.database.Session`.
@@ -194,6 +209,7 @@ class PostgresSession:
     def __init__(
         self, connection: PostgresConnection, incarnation: int, connect: Callable[[], PostgresConnection]
     ) -> None:
+        self.arrays: Arrays = ARRAYS
         self.error: type[Exception] = driver().Error
         self.connection = connection
         self.incarnation = incarnation
@@ -288,6 +304,15 @@ class PostgresSession:
     def end_unit(self) -> None:
         """See `harn.store.database.Session.end_unit`."""
         self.connection.run("RELEASE unit")
+
+    def write_rows(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """See `harn.store.database.Session.write_rows`: each column is an array."""
+        if not rows:
+            return 0
+        return int(self.connection.execute(statement, [list(column) for column in zip(*rows, strict=True)]).rowcount)
+
+    def keep_numbers(self) -> None:
+        """See `harn.store.database.Session.keep_numbers`: sequences have them, which outlast the rows."""
 
     def read_numbers(self) -> None:
         """See `harn.store.database.Session.read_numbers`."""

@@ -11,11 +11,11 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import StateDirectoryUnusable
-from harn.store.database import Numbers
+from harn.store.database import Arrays, Numbers
 from harn.store.postgres import recovery
 from harn.store.postgres.address import Address, Resolve
-from harn.store.postgres.connection import PostgresConnection, PostgresSession, driver
-from harn.store.postgres.generations import GET
+from harn.store.postgres.connection import ARRAYS, PostgresConnection, PostgresSession, driver
+from harn.store.postgres.generations import STANDING
 from harn.store.postgres.offline import connect
 from harn.store.postgres.schema import check_schema, find_schema, migrate
 from harn.store.running import RunningNote, RunningNotes
@@ -41,6 +41,7 @@ class PostgresDatabase:
     :param evidence: paths of files that exist once a server has run on the state directory.
     """
 
+    arrays: Arrays = ARRAYS
     is_exclusive = True
     patience: float | None = PATIENCE
 
@@ -95,7 +96,7 @@ class PostgresDatabase:
 
         :raises StateDirectoryUnusable: a copy into it was cut off.
         """
-        if connection.execute(GET, (COPYING,)).fetchone() is not None:
+        if connection.execute(STANDING.get, (COPYING,)).fetchone() is not None:
             raise StateDirectoryUnusable(
                 f"a copy into the store {self.name} is not complete; run the same harn store copy again, which goes on"
             )

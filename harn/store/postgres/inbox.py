@@ -13,7 +13,7 @@ from harn.store.inbox import IInbox, Kept
 from harn.store.postgres import claims
 from harn.store.postgres.claims import Wanted
 from harn.store.postgres.connection import PostgresSession
-from harn.store.postgres.generations import put_all
+from harn.store.postgres.generations import STANDING
 from harn.store.postgres.settling import Death, columns, floats, mark_dead, mark_replayed
 
 _INSERT = (
@@ -98,7 +98,7 @@ def _write(session: PostgresSession, units: Sequence[PostgresAccept], refused: s
         session.connection.execute(_INSERT, (*values, floats(received), session.incarnation, replays))
     mark_dead(session, dead)
     if checkpoints:
-        put_all(session, checkpoints)
+        STANDING.put_all(session, checkpoints)
 
 
 def _link(

@@ -5,41 +5,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from zope.interface import implementer
 
 from harn.model.delivery import READY, RUNNING, WAITING, State
-from harn.store.deliveries import (
-    DeadGroup,
-    DeliveryFilter,
-    IDeliveryLists,
-    ListedDelivery,
-    Slice,
-    WholeDelivery,
-    as_held,
-    hidden_triggers,
-    stored_states,
-)
-from harn.store.executor import Idea, reads
-from harn.store.postgres.connection import PostgresConnection
+from harn.store.database import Connection
+from harn.store.deliveries import DeliveryFilter, IDeliveryLists, stored_states
+from harn.store.lists import ATTEMPT_COLUMNS, MOST_HELD, DeliveryListsHalf, ListStatements, listed_columns
 from harn.store.postgres.deliveries import STATE
-from harn.store.rows import NAMES, Running, attempt_of, is_chosen, listed
+from harn.store.rows import NAMES, Running
 
-MOST_BYTES = 16 << 20
-"""Bodies of one slice."""
-MOST_HELD = 100
-"""Triggers that are held, each by itself, whose ready deliveries are chosen one by one."""
-
-_COLUMNS = (
-    "d.id, d.event_id, d.trigger_id, d.version, d.provider, d.kind, " + STATE + ", d.owner, d.attempts,"
-    " coalesce(d.skip_reason, d.reason),"
-    " CASE WHEN d.reason IS NULL THEN (SELECT a.error_class FROM attempts a WHERE a.delivery_id = d.id"
-    " ORDER BY a.id DESC LIMIT 1) ELSE d.error_class END,"
-    " CASE WHEN d.reason IS NULL THEN (SELECT a.error FROM attempts a WHERE a.delivery_id = d.id"
-    " ORDER BY a.id DESC LIMIT 1) ELSE d.error END,"
-    " d.received_at, d.due_at, d.settled_at, d.died_at, d.replay_of, d.replayed_as"
+_COLUMNS = listed_columns(STATE)
+_WITH_EVENT = _COLUMNS + ", e.envelope, e.body"
+_EVENT = " JOIN events e ON e.id = d.id"
+_LISTED = (
+    "SELECT {} FROM deliveries d{} WHERE d.id = ANY ($1::bigint[])"
+    " AND d.trigger_id = coalesce($2::text, d.trigger_id) AND d.kind = coalesce($3::text, d.kind)"
+    " AND NOT (d.state = 0 AND d.trigger_id = ANY ($4::text[])) ORDER BY d.id DESC"
+)
+_GROUPS = (
+    "SELECT g.trigger_id, g.reason, g.error_class, g.count, g.first, g.last, d.event_id FROM"
+    " (SELECT trigger_id, reason, error_class, count(*), min(settled_at) AS first, max(settled_at) AS last,"
+    " max(id) AS newest FROM deliveries WHERE state = 3{} GROUP BY trigger_id, reason, error_class) AS g"
+    " JOIN deliveries d ON d.id = g.newest"
 )
 # The states are asked for by the expression of the index, which has all rows but those that are done.
 _CANDIDATES = "SELECT d.id FROM deliveries d WHERE d.id < $1::bigint AND d.id >= $2::bigint{} ORDER BY d.id DESC LIMIT "
@@ -49,113 +38,37 @@ _OF_STATES = " AND (" + STATE + " = ANY (${}::smallint[]){})"
 _OR_READY_OF = " OR (d.state = 0 AND d.trigger_id = ANY (${}::text[]))"
 _NOT_DONE = " AND (d.state <> 2 OR d.ended_as > 0)"
 _AMONG = " AND d.id = ANY (${}::bigint[])"
-_LISTED = (
-    "SELECT {} FROM deliveries d{} WHERE d.id = ANY ($1::bigint[])"
-    " AND NOT (d.state = 0 AND d.trigger_id = ANY ($2::text[])) ORDER BY d.id DESC"
-)
-_WITHOUT_EVENT = _LISTED.format(_COLUMNS, "")
-_WITH_EVENT = _LISTED.format(_COLUMNS + ", e.envelope, e.body", " JOIN events e ON e.id = d.id")
-_WHOLE = (
-    "SELECT " + _COLUMNS + ", e.envelope, e.body, d.result FROM deliveries d JOIN events e ON e.id = d.id"
-    " WHERE d.event_id = $1::text ORDER BY d.id"
-)
-_ATTEMPTS = (
-    "SELECT number, version, started_at, completed_at, outcome, error_class, error, traceback, output FROM attempts"
-    " WHERE delivery_id = $1::bigint ORDER BY id"
-)
-_PLACE = "SELECT min(id) FROM deliveries WHERE event_id = $1::text"
-_GROUPS = (
-    "SELECT trigger_id, reason, error_class, count(*), min(settled_at), max(settled_at), max(id)"
-    " FROM deliveries WHERE state = 3 AND ($1::text IS NULL OR trigger_id = $1::text)"
-    " GROUP BY trigger_id, reason, error_class"
-)
-_GROUPS_WITH_EXAMPLES = "SELECT g.*, d.event_id FROM (" + _GROUPS + ") AS g JOIN deliveries d ON d.id = g.max_id"
-_GROUPS_WITH_EXAMPLES = _GROUPS_WITH_EXAMPLES.replace("max(id)", "max(id) AS max_id")
-_ENDS = "SELECT min(id), max(id) FROM deliveries"
-_NEXT = "SELECT id, received_at FROM deliveries WHERE id >= $1::bigint ORDER BY id LIMIT 1"
 
 
 @implementer(IDeliveryLists)
-class PostgresDeliveryLists(Idea):
-    """
-    `IDeliveryLists` on PostgreSQL.
+class PostgresDeliveryLists(DeliveryListsHalf):
+    """`IDeliveryLists` on PostgreSQL."""
 
-    :ivar nothing_runs: no server uses the store: what ran when one was killed is ready, or waits, as it is stored.
-    """
+    sql = ListStatements(
+        listed=_LISTED.format(_COLUMNS, ""),
+        listed_with_event=_LISTED.format(_WITH_EVENT, _EVENT),
+        whole=(
+            "SELECT " + _WITH_EVENT + ", d.result FROM deliveries d JOIN events e ON e.id = d.id"
+            " WHERE d.event_id = $1::text ORDER BY d.id"
+        ),
+        attempts=(
+            "SELECT " + ATTEMPT_COLUMNS + ", traceback, output FROM attempts WHERE delivery_id = $1::bigint ORDER BY id"
+        ),
+        place="SELECT min(id) FROM deliveries WHERE event_id = $1::text",
+        groups=_GROUPS.format(""),
+        groups_of=_GROUPS.format(" AND trigger_id = $1::text"),
+        ends="SELECT (SELECT min(id) FROM deliveries), (SELECT max(id) FROM deliveries)",
+        next="SELECT id, received_at FROM deliveries WHERE id >= $1::bigint ORDER BY id LIMIT 1",
+    )
 
-    nothing_runs = False
-
-    @reads
-    def part(
-        self,
-        connection: PostgresConnection,
-        chosen: DeliveryFilter,
-        before: int | None,
-        rows: int,
-        limit: int,
-        events: bool,
-    ) -> Slice:
-        """See `IDeliveryLists.part`."""
-        running = self._running()
-        lowest = 0 if chosen.since is None else first_since(connection, chosen.since)
-        below = 1 << 62 if before is None else before
-        ids = _candidates(connection, chosen, running, below, lowest, rows)
-        found: list[ListedDelivery] = []
-        size, looked_at = 0, below
-        values = (ids, hidden_triggers(chosen))
-        for row in connection.execute(_WITH_EVENT if events else _WITHOUT_EVENT, values):
-            if len(found) == limit or size > MOST_BYTES:
-                return Slice(deliveries=tuple(found), before=looked_at)
-            looked_at = row[0]
-            delivery = as_held(listed(row, running), chosen.holds)
-            if is_chosen(delivery, chosen):
-                found.append(delivery)
-                size += len(delivery.body)
-        return Slice(deliveries=tuple(found), before=ids[-1] if len(ids) == rows else None)
-
-    @reads
-    def whole(self, connection: PostgresConnection, event_id: str) -> Sequence[WholeDelivery]:
-        """See `IDeliveryLists.whole`."""
-        running = self._running()
-        return [
-            WholeDelivery(
-                delivery=listed(row, running),
-                attempts=tuple(map(attempt_of, connection.execute(_ATTEMPTS, (row[0],)))),
-                result=row[20],
-            )
-            for row in connection.execute(_WHOLE, (event_id,)).fetchall()
-        ]
-
-    @reads
-    def place(self, connection: PostgresConnection, event_id: str) -> int | None:
-        """See `IDeliveryLists.place`."""
-        (number,) = connection.execute(_PLACE, (event_id,)).fetchone()
-        return None if number is None else int(number)
-
-    @reads
-    def dead_groups(self, connection: PostgresConnection, trigger: str | None) -> Sequence[DeadGroup]:
-        """See `IDeliveryLists.dead_groups`."""
-        groups = [
-            DeadGroup(
-                trigger_id=row[0],
-                reason=row[1],
-                error_class=row[2],
-                count=row[3],
-                first=row[4],
-                last=row[5],
-                example_id=row[7],
-            )
-            for row in connection.execute(_GROUPS_WITH_EXAMPLES, (trigger,))
-        ]
-        return sorted(groups, key=lambda group: group.last, reverse=True)
-
-    def _running(self) -> Running:
-        """Return the deliveries that run; none do where no server has the store open."""
-        return {} if self.nothing_runs else self._executor.notes.read()
+    def _candidates(
+        self, connection: Connection, chosen: DeliveryFilter, running: Running, below: int, lowest: int, most: int
+    ) -> list[int]:
+        return _candidates(connection, chosen, running, below, lowest, most)
 
 
 def _candidates(
-    connection: PostgresConnection, chosen: DeliveryFilter, running: Running, below: int, lowest: int, most: int
+    connection: Connection, chosen: DeliveryFilter, running: Running, below: int, lowest: int, most: int
 ) -> list[int]:
     """Return the ids of the next rows to look at, at most so many: each that is chosen is among them."""
     values: list[Any] = [below, lowest]
@@ -197,19 +110,3 @@ def _stored(chosen: DeliveryFilter) -> tuple[set[State], list[str]]:
     if len(holds.by_trigger) > MOST_HELD:
         return {*states, READY}, []
     return states, list(holds.by_trigger)
-
-
-def first_since(connection: PostgresConnection, since: float) -> int:
-    """Return the id of the first delivery accepted at ``since`` (seconds, Unix) or later, by halving the ids."""
-    low, high = connection.execute(_ENDS).fetchone()
-    if low is None:
-        return 0
-    high += 1
-    while low < high:
-        middle = (low + high) // 2
-        row = connection.execute(_NEXT, (middle,)).fetchone()
-        if row is None or row[1] >= since:
-            high = middle
-        else:
-            low = row[0] + 1
-    return int(low)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
-
-import msgspec
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.store.event_log import Payload, encode_record
+from harn.store.database import Arrays
 from harn.store.executor import Executor
-from harn.store.generations import encode_checkpoints
-from harn.store.offline import OfflineIdeas, OfflineStore
+from harn.store.offline import OfflineIdeas, OfflineStore, OfflineWriter
 from harn.store.postgres import recovery
 from harn.store.postgres.address import Address, Resolve
-from harn.store.postgres.connection import PostgresConnection, PostgresSession, driver, unreachable
+from harn.store.postgres.connection import ARRAYS, PostgresConnection, PostgresSession, driver, unreachable
 from harn.store.postgres.deliveries import PostgresDeliveries
 from harn.store.postgres.event_log import PostgresAppend, PostgresEventLog
-from harn.store.postgres.generations import GET, PostgresCheckpoints, PostgresGenerations, put_all
+from harn.store.postgres.generations import STANDING, PostgresCheckpoints, PostgresGenerations
 from harn.store.postgres.jobs import PostgresJobs
 from harn.store.postgres.lists import PostgresDeliveryLists
 from harn.store.postgres.schema import check_schema, find_schema
@@ -55,6 +51,8 @@ def connect_checked(address: Address, resolve: Resolve) -> PostgresConnection:
 
 class DatabaseSource:
     """See `harn.store.offline.Source`."""
+
+    arrays: Arrays = ARRAYS
 
     def __init__(self, name: str, connection: PostgresConnection) -> None:
         self.name = name
@@ -92,32 +90,8 @@ def _ideas(executor: Executor) -> OfflineIdeas:
     )
 
 
-class PostgresOfflineWriter:
-    """See `harn.store.offline.OfflineWriter`."""
-
-    def __init__(self, session: PostgresSession) -> None:
-        self._session = session
-
-    def get_checkpoint(self, name: str) -> Any:
-        """See `OfflineWriter.get_checkpoint`."""
-        row = self._session.connection.execute(GET, (name,)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0])
-
-    def put_checkpoint(self, name: str, value: Any) -> None:
-        """See `OfflineWriter.put_checkpoint`."""
-        put_all(self._session, encode_checkpoints({name: value}))
-
-    def append_record(
-        self, topic: str, kind: str, payload: Payload, now: float, headers: Mapping[str, str] = {}
-    ) -> None:
-        """See `OfflineWriter.append_record`."""
-        PostgresAppend.write_all(
-            self._session, [PostgresAppend(topic, kind, *encode_record(payload, headers), now)], now
-        )
-
-
 @contextmanager
-def write_offline(address: Address, resolve: Resolve, home: str) -> Iterator[PostgresOfflineWriter]:
+def write_offline(address: Address, resolve: Resolve, home: str) -> Iterator[OfflineWriter]:
     """
     Run the writes of a command as one transaction; the caller holds the lock of the state directory ``home``.
 
@@ -129,7 +103,7 @@ def write_offline(address: Address, resolve: Resolve, home: str) -> Iterator[Pos
         recovery.refuse_second(connection, home, time.time(), address.location)
         session = PostgresSession(connection, 0, lambda: connect(address, resolve))
         session.begin()
-        yield PostgresOfflineWriter(session)
+        yield OfflineWriter(session, STANDING, PostgresAppend)
         session.commit()
     except driver().Error as error:
         raise EventLogUnavailable(unreachable(address.location, error)) from error

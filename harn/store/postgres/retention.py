@@ -10,7 +10,7 @@ import msgspec
 
 from harn.store.postgres import claims, event_log, generations, jobs, recovery, statistics
 from harn.store.postgres.connection import PostgresSession
-from harn.store.postgres.generations import GET, put_all
+from harn.store.postgres.generations import STANDING
 from harn.store.retention import RetentionPolicy
 from harn.store.rows import DEAD, DONE
 
@@ -47,7 +47,7 @@ def trim(session: PostgresSession, policy: RetentionPolicy, now: float, limit: i
     """See `IRetention.trim`: the steps in order, until ``limit`` rows are removed."""
     removed = claims.trim(session, now, limit)
     if removed < limit:
-        removed += event_log.trim(session, now - policy.events, limit - removed)
+        removed += event_log.LOG.trim(session, now - policy.events, limit - removed)
     for state, kept in ((DONE, policy.events), (DEAD, policy.dead)):
         if removed < limit:
             removed += _remove_finished(session, state, now - kept, limit - removed, MOST_BYTES)
@@ -61,7 +61,7 @@ def trim(session: PostgresSession, policy: RetentionPolicy, now: float, limit: i
         removed += _remove_excess(session, policy.max_bytes, limit - removed)
     if not removed:
         # Once in a sweep, at its end: these look at every binding version and every trigger.
-        removed = generations.trim(session.connection, policy, limit)
+        removed = generations.GENERATIONS.trim(session, policy, limit)
         if removed < limit:
             removed += statistics.trim_totals(session.connection, policy, now, limit - removed)
     return removed
@@ -81,12 +81,12 @@ def _measure(session: PostgresSession) -> _Measured:
 
 
 def _noted(session: PostgresSession) -> _Measured | None:
-    row = session.connection.execute(GET, (_MEASURED,)).fetchone()
+    row = session.connection.execute(STANDING.get, (_MEASURED,)).fetchone()
     return None if row is None else msgspec.json.decode(row[0], type=_Measured)
 
 
 def _note(session: PostgresSession, measured: _Measured) -> None:
-    put_all(session, {_MEASURED: msgspec.json.encode(measured)})
+    STANDING.put_all(session, {_MEASURED: msgspec.json.encode(measured)})
 
 
 def _remove_finished(

@@ -15,7 +15,7 @@ from harn.store.executor import Idea, reads
 from harn.store.generations import encode_checkpoints
 from harn.store.halves import TotalsHalf
 from harn.store.postgres.connection import PostgresConnection, PostgresSession
-from harn.store.postgres.generations import put_all
+from harn.store.postgres.generations import STANDING
 from harn.store.rows import COUNTED, HandlerOfSpec, attempt_groups, backlogs_of, total_of
 from harn.store.statistics import (
     AcceptedGroup,
@@ -273,7 +273,7 @@ class PostgresTotals(TotalsHalf):
         return 0 if row is None else int(msgspec.json.decode(row[0]))
 
     def _note_counted(self, session: PostgresSession, counted: int) -> None:
-        put_all(session, encode_checkpoints({COUNTED: counted}))
+        STANDING.put_all(session, encode_checkpoints({COUNTED: counted}))
 
     def _add(self, session: PostgresSession, totals: Sequence[TriggerTotal]) -> None:
         if totals:

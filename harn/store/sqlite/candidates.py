@@ -19,6 +19,7 @@ from attrs import frozen
 from harn.model.delivery import DEAD, DISCARDED, READY, REPLAYED, RUNNING, WAITING, State
 from harn.store.deliveries import DeliveryFilter, stored_states
 from harn.store.holds import Holds
+from harn.store.lists import MOST_HELD
 from harn.store.rows import STATES, Running
 
 BLOCK = 1024
@@ -27,8 +28,6 @@ MOST_BLOCKS = 256
 """Blocks that one statement looks at."""
 PROBED = 2000
 """Rows up to which two indices are compared."""
-MOST_HELD = 100
-"""Triggers that are held, each by itself, of which ready deliveries are read one by one."""
 
 # `likely` keeps SQLite from looking an index up by the term that only allows its use, and from sorting then.
 _WITHIN = " AND id < ? AND id >= ? ORDER BY id DESC LIMIT ?"
@@ -67,8 +66,10 @@ _OWNERS = (
     " WHERE state = 0 AND owner > found.owner) FROM found WHERE found.owner IS NOT NULL)"
     " SELECT owner FROM found WHERE owner IS NOT NULL"
 )
-_NEXT = "SELECT id, received_at FROM deliveries WHERE id >= ? ORDER BY id LIMIT 1"
-_ENDS = "SELECT (SELECT min(id) FROM deliveries), (SELECT max(id) FROM deliveries)"
+NEXT = "SELECT id, received_at FROM deliveries WHERE id >= ? ORDER BY id LIMIT 1"
+"""An id or the next above it, and when that delivery came."""
+ENDS = "SELECT (SELECT min(id) FROM deliveries), (SELECT max(id) FROM deliveries)"
+"""The lowest and the highest id."""
 
 
 @frozen
@@ -97,7 +98,7 @@ class Blocks:
 
     def ids(self, connection: sqlite3.Connection, below: int, lowest: int, most: int) -> Iterator[int]:
         """Return ids as `Stream.ids` does: of a block, then of twice as many, and so on."""
-        first, last = connection.execute(_ENDS).fetchone()
+        first, last = connection.execute(ENDS).fetchone()
         if last is None:
             return
         block, end = min(below - 1, last) // BLOCK, max(lowest, first) // BLOCK
@@ -200,19 +201,3 @@ def _of_states(connection: sqlite3.Connection, states: Collection[State], holds:
         else:
             streams.append(Stream(_EXCEPTIONS, (number, ended_as)))
     return streams
-
-
-def first_since(connection: sqlite3.Connection, since: float) -> int:
-    """Return the id of the first delivery accepted at ``since`` (seconds, Unix) or later, by halving the ids."""
-    low, high = connection.execute(_ENDS).fetchone()
-    if low is None:
-        return 0
-    high += 1
-    while low < high:
-        middle = (low + high) // 2
-        row = connection.execute(_NEXT, (middle,)).fetchone()
-        if row is None or row[1] >= since:
-            high = middle
-        else:
-            low = row[0] + 1
-    return int(low)

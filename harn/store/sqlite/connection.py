@@ -5,19 +5,17 @@ the numbers that it gives, and how it writes many rows in one statement.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from harn.errors import StateDirectoryUnusable
-from harn.store.database import Numbers
+from harn.store.database import Arrays, Numbers
 from harn.store.sqlite.migrations import SCHEMA_VERSION
-
-if TYPE_CHECKING:
-    pass
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,10 +131,29 @@ SELECT name, max(highest) FROM (
 ) GROUP BY name
 """
 
+_KEEP_NUMBERS = (
+    "INSERT INTO numbers (name, highest) VALUES {} ON CONFLICT (name) DO UPDATE SET highest = excluded.highest"
+)
+
 _ABOUT_THE_UNIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _CONNECTION_IS_SOUND = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 _HAS_RELEASED = "SELECT 1 FROM claims WHERE expires_at < 0 LIMIT 1"
+
+
+class JsonArrays:
+    """See `harn.store.database.Arrays`: SQLite takes many values apart with ``json_each``."""
+
+    def of(self, values: Collection[Any]) -> str:
+        """See `Arrays.of`."""
+        return json.dumps(list(values))
+
+    def pairs(self, versions: Collection[tuple[str, int]]) -> tuple[Any, ...]:
+        """See `Arrays.pairs`: one array of arrays."""
+        return (json.dumps(list(versions)),)
+
+
+ARRAYS = JsonArrays()
 
 
 class Session:
@@ -153,6 +170,7 @@ class Session:
     error: type[Exception] = sqlite3.Error
 
     def __init__(self, connection: sqlite3.Connection, incarnation: int) -> None:
+        self.arrays: Arrays = ARRAYS
         self.connection = connection
         self.incarnation = incarnation
         self.numbers = Numbers(delivery=0, attempt=0, dead=0, record=0)
@@ -217,14 +235,22 @@ class Session:
         self.has_released = self.connection.execute(_HAS_RELEASED).fetchone() is not None
 
     def keep_numbers(self) -> None:
-        """Write the numbers down, before rows that had them are removed."""
+        """See `harn.store.database.Session.keep_numbers`."""
         numbers = self.numbers
-        self.execute_rows(
-            "INSERT INTO numbers (name, highest) VALUES ",
-            2,
-            ["delivery", numbers.delivery, "attempt", numbers.attempt, "dead", numbers.dead, "record", numbers.record],
-            " ON CONFLICT (name) DO UPDATE SET highest = excluded.highest",
+        rows = (
+            ("delivery", numbers.delivery),
+            ("attempt", numbers.attempt),
+            ("dead", numbers.dead),
+            ("record", numbers.record),
         )
+        self.write_rows(_KEEP_NUMBERS, rows)
+
+    def write_rows(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """See `harn.store.database.Session.write_rows`: the rows take the place of ``{}`` after ``VALUES``."""
+        if not rows:
+            return 0
+        head, _, tail = statement.partition("{}")
+        return self.execute_rows(head, len(rows[0]), [value for row in rows for value in row], tail)
 
     def execute_rows(
         self, head: str, width: int, values: Sequence[Any], tail: str = "", tail_values: Sequence[Any] = ()

@@ -15,8 +15,9 @@ from typing import Any
 from twisted.logger import Logger
 
 from harn.errors import EventLogGone, StateDirectoryUnusable
+from harn.store.database import Arrays
 from harn.store.running import RunningNote, RunningNotes
-from harn.store.sqlite.connection import Session, connect_reader, snapshot
+from harn.store.sqlite.connection import ARRAYS, Session, connect_reader, snapshot
 from harn.store.sqlite.mark import HighWaterMark
 from harn.store.sqlite.schema import EventLogMissing, close_untouched, connect_writer
 from harn.store.worker import Worker
@@ -157,6 +158,7 @@ class DatabaseFile:
         is an error, not a beginning.
     """
 
+    arrays: Arrays = ARRAYS
     error: type[Exception] = sqlite3.Error
     patience: float | None = None
 

@@ -5,35 +5,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
 from zope.interface import implementer
 
-from harn.model.delivery import DeadLetter
-from harn.store.event_log import (
-    ATTEMPTS,
-    DEAD_LETTERS,
-    INBOX,
-    OUTBOX,
-    IEventLog,
-    Record,
-    RecordedAttempt,
-    attempt_record,
-    dead_record,
-    envelope_record,
-    outbox_record,
-)
-from harn.store.executor import reads
-from harn.store.halves import AppendUnit, EventLogHalf
-from harn.store.rows import attempt_of, stored, up_to
+from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX, IEventLog
+from harn.store.halves import AppendUnit
+from harn.store.lists import ATTEMPT_COLUMNS
+from harn.store.records import EventLogHalf, LogStatements
 from harn.store.sqlite.connection import Session
 from harn.store.sqlite.deliveries import COLUMNS, FROM
-
-if TYPE_CHECKING:
-    pass
 
 TABLES = """
 CREATE TABLE log (
@@ -47,14 +29,6 @@ CREATE TABLE log (
 CREATE INDEX log_topic ON log (topic);
 """
 
-MOST_BYTES = 32 << 20
-"""Bodies of one `read`; what is more is for the next one."""
-
-_LOG = (
-    "SELECT number, kind, occurred_at, headers, payload FROM log WHERE topic = ? AND number > ? ORDER BY number LIMIT ?"
-)
-_ENVELOPES = "SELECT " + COLUMNS + FROM + "WHERE d.id > ? ORDER BY d.id LIMIT ?"
-_RESULT = "CASE WHEN a.outcome = 'success' THEN d.result END"
 _ATTEMPTS = (
     "SELECT a.id, d.event_id, d.trigger_id, d.provider, d.kind, d.replay_of, {},"
     " (SELECT json_extract(CAST(b.spec AS TEXT), '$.handler') FROM binding_versions b"
@@ -62,38 +36,40 @@ _ATTEMPTS = (
     " a.number, a.version, a.started_at, a.completed_at, a.outcome, a.error_class, a.error"
     " FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE a.id > ? ORDER BY a.id LIMIT ?"
 )
-_DEAD = (
-    "SELECT "
-    + COLUMNS
-    + ", d.dead_number, coalesce(d.died_at, d.settled_at), d.reason, d.error_class, d.error"
-    + FROM
-    + "WHERE d.dead_number > ? ORDER BY d.dead_number LIMIT ?"
+LOG = LogStatements(
+    log=(
+        "SELECT number, kind, occurred_at, headers, payload FROM log WHERE topic = ? AND number > ?"
+        " ORDER BY number LIMIT ?"
+    ),
+    envelopes="SELECT " + COLUMNS + FROM + "WHERE d.id > ? ORDER BY d.id LIMIT ?",
+    outbox=_ATTEMPTS.format("CASE WHEN a.outcome = 'success' THEN d.result END"),
+    attempts=_ATTEMPTS.format("NULL"),
+    dead=(
+        "SELECT " + COLUMNS + ", d.dead_number, coalesce(d.died_at, d.settled_at), d.reason, d.error_class, d.error"
+        "" + FROM + "WHERE d.dead_number > ? ORDER BY d.dead_number LIMIT ?"
+    ),
+    attempts_of="SELECT " + ATTEMPT_COLUMNS + " FROM attempts WHERE delivery_id = ? ORDER BY id",
+    latest={
+        INBOX: "SELECT max(id) FROM deliveries",
+        OUTBOX: "SELECT max(id) FROM attempts",
+        ATTEMPTS: "SELECT max(id) FROM attempts",
+        DEAD_LETTERS: "SELECT max(dead_number) FROM deliveries WHERE dead_number IS NOT NULL",
+    },
+    latest_of_log="SELECT max(number) FROM log WHERE topic = ?",
+    # One step in the index for each topic, where DISTINCT would read all of it.
+    topics=(
+        "WITH RECURSIVE found (topic) AS (SELECT min(topic) FROM log UNION ALL"
+        " SELECT (SELECT min(topic) FROM log WHERE topic > found.topic) FROM found WHERE found.topic IS NOT NULL)"
+        " SELECT topic FROM found WHERE topic IS NOT NULL"
+    ),
+    # Numbers rise with time, so that the oldest come first; a WHERE inside would read on to the end where there are
+    # none.
+    old=(
+        "DELETE FROM log WHERE number IN (SELECT number FROM"
+        " (SELECT number, occurred_at FROM log ORDER BY number LIMIT ?) AS first WHERE occurred_at < ?)"
+    ),
 )
-_ATTEMPTS_OF_ONE = (
-    "SELECT number, version, started_at, completed_at, outcome, error_class, error FROM attempts"
-    " WHERE delivery_id = ? ORDER BY id"
-)
-_LATEST = {
-    INBOX: "SELECT max(id) FROM deliveries",
-    OUTBOX: "SELECT max(id) FROM attempts",
-    ATTEMPTS: "SELECT max(id) FROM attempts",
-    DEAD_LETTERS: "SELECT max(dead_number) FROM deliveries WHERE dead_number IS NOT NULL",
-}
-# One step in the index for each topic, where DISTINCT would read all of it.
-_TOPICS = """
-WITH RECURSIVE found (topic) AS (
-    SELECT min(topic) FROM log
-    UNION ALL
-    SELECT (SELECT min(topic) FROM log WHERE topic > found.topic) FROM found WHERE found.topic IS NOT NULL
-)
-SELECT topic FROM found WHERE topic IS NOT NULL
-"""
 _INSERT_RECORDS = "INSERT INTO log (number, topic, kind, occurred_at, headers, payload) VALUES "
-# Numbers rise with time, so that the oldest come first; a WHERE inside would read on to the end where there are none.
-_OLD_RECORDS = (
-    "DELETE FROM log WHERE number IN"
-    " (SELECT number FROM (SELECT number, occurred_at FROM log ORDER BY number LIMIT ?) AS first WHERE occurred_at < ?)"
-)
 
 
 class Append(AppendUnit):
@@ -117,99 +93,5 @@ class Append(AppendUnit):
 class SQLiteEventLog(EventLogHalf):
     """`IEventLog` on SQLite."""
 
+    sql = LOG
     unit = Append
-
-    @reads
-    def read(self, connection: sqlite3.Connection, topic: str, after: int, limit: int) -> Sequence[Record]:
-        """See `IEventLog.read`."""
-        if topic == INBOX:
-            return _envelopes(connection, after, limit)
-        if topic == OUTBOX:
-            return _outbox(connection, after, limit)
-        if topic == ATTEMPTS:
-            return _attempt_records(connection, after, limit)
-        return _dead(connection, after, limit) if topic == DEAD_LETTERS else _log(connection, topic, after, limit)
-
-    @reads
-    def latest(self, connection: sqlite3.Connection, topic: str) -> int:
-        """See `IEventLog.latest`."""
-        return _latest(connection, topic)
-
-    @reads
-    def topics(self, connection: sqlite3.Connection) -> Sequence[str]:
-        """See `IEventLog.topics`."""
-        found = {topic for (topic,) in connection.execute(_TOPICS)}
-        return sorted(found.union(view for view in _LATEST if _latest(connection, view)))
-
-
-def trim(session: Session, before: float, limit: int) -> int:
-    """Delete old ones among the oldest ``limit`` records; return how many."""
-    return session.connection.execute(_OLD_RECORDS, (limit, before)).rowcount
-
-
-def _latest(connection: sqlite3.Connection, topic: str) -> int:
-    query = _LATEST.get(topic)
-    if query is not None:
-        (number,) = connection.execute(query).fetchone()
-    else:
-        (number,) = connection.execute("SELECT max(number) FROM log WHERE topic = ?", (topic,)).fetchone()
-    return number or 0
-
-
-def _log(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> list[Record]:
-    return [
-        Record(
-            number=number,
-            topic=topic,
-            kind=kind,
-            payload=msgspec.json.decode(payload),
-            headers=msgspec.json.decode(headers),
-            occurred_at=occurred_at,
-        )
-        for number, kind, occurred_at, headers, payload in connection.execute(_LOG, (topic, after, limit))
-    ]
-
-
-def _envelopes(connection: sqlite3.Connection, after: int, limit: int) -> list[Record]:
-    rows = up_to(map(stored, connection.execute(_ENVELOPES, (after, limit))), MOST_BYTES)
-    return list(map(envelope_record, rows))
-
-
-def _outbox(connection: sqlite3.Connection, after: int, limit: int) -> list[Record]:
-    return list(map(outbox_record, _attempts(connection, _RESULT, after, limit)))
-
-
-def _attempt_records(connection: sqlite3.Connection, after: int, limit: int) -> list[Record]:
-    return list(map(attempt_record, _attempts(connection, "NULL", after, limit)))
-
-
-def _attempts(connection: sqlite3.Connection, result: str, after: int, limit: int) -> list[RecordedAttempt]:
-    return [
-        RecordedAttempt(
-            number=row[0],
-            event_id=row[1],
-            trigger_id=row[2],
-            provider=row[3],
-            kind=row[4],
-            replay_of=row[5],
-            result=row[6],
-            handler=row[7],
-            attempt=attempt_of(row[8:]),
-        )
-        for row in connection.execute(_ATTEMPTS.format(result), (after, limit))
-    ]
-
-
-def _dead(connection: sqlite3.Connection, after: int, limit: int) -> list[Record]:
-    records: list[Record] = []
-    size = 0
-    for row in connection.execute(_DEAD, (after, limit)):
-        delivery = stored(row)
-        size += len(delivery.body)
-        if records and size > MOST_BYTES:
-            break
-        number, died_at, reason, error_class, error = row[-5:]
-        attempts = list(map(attempt_of, connection.execute(_ATTEMPTS_OF_ONE, (delivery.delivery_id,))))
-        dead = DeadLetter(reason=reason, error_class=error_class, error=error)
-        records.append(dead_record(number, delivery, dead, died_at, attempts))
-    return records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
@@ -12,11 +12,8 @@ from harn.store.halves import AcceptUnit, InboxHalf
 from harn.store.inbox import IInbox, Kept
 from harn.store.sqlite import claims
 from harn.store.sqlite.connection import LARGE, Session
-from harn.store.sqlite.generations import put_all
+from harn.store.sqlite.generations import STANDING
 from harn.store.sqlite.settling import Death, mark_dead, mark_replayed
-
-if TYPE_CHECKING:
-    pass
 
 _INSERT_EVENTS = "INSERT INTO events (id, envelope, body) VALUES "
 _INSERT_LARGE_EVENT = "INSERT INTO events (id, envelope, body) SELECT ?, ?, ? WHERE ?"
@@ -71,7 +68,7 @@ class Accept(AcceptUnit):
         _insert(session, events, large, deliveries)
         mark_dead(session, dead)
         if checkpoints:
-            put_all(session, checkpoints)
+            STANDING.put_all(session, checkpoints)
         _link(session, units, now)
 
 

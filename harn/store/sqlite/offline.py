@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.store.event_log import Payload, encode_record
+from harn.store.database import Arrays
 from harn.store.executor import Executor
-from harn.store.generations import encode_checkpoints
-from harn.store.offline import OfflineIdeas, OfflineStore
-from harn.store.sqlite.connection import Session, check_schema, connect_reader, snapshot, unreadable
+from harn.store.offline import OfflineIdeas, OfflineStore, OfflineWriter
+from harn.store.sqlite.connection import ARRAYS, Session, check_schema, connect_reader, snapshot, unreadable
 from harn.store.sqlite.deliveries import SQLiteDeliveries
 from harn.store.sqlite.event_log import Append, SQLiteEventLog
-from harn.store.sqlite.generations import GET, SQLiteCheckpoints, SQLiteGenerations, put_all
+from harn.store.sqlite.generations import STANDING, SQLiteCheckpoints, SQLiteGenerations
 from harn.store.sqlite.jobs import SQLiteJobs
 from harn.store.sqlite.lists import SQLiteDeliveryLists
 from harn.store.sqlite.migrations import SCHEMA_VERSION
@@ -29,6 +25,7 @@ from harn.store.sqlite.statistics import SQLiteStatistics, SQLiteTotals
 class FileSource:
     """See `harn.store.offline.Source`."""
 
+    arrays: Arrays = ARRAYS
     error: type[Exception] = sqlite3.Error
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
@@ -78,30 +75,8 @@ def _ideas(executor: Executor) -> OfflineIdeas:
     )
 
 
-class SQLiteOfflineWriter:
-    """See `harn.store.offline.OfflineWriter`."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def get_checkpoint(self, name: str) -> Any:
-        """See `OfflineWriter.get_checkpoint`."""
-        row = self._session.connection.execute(GET, (name,)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0])
-
-    def put_checkpoint(self, name: str, value: Any) -> None:
-        """See `OfflineWriter.put_checkpoint`."""
-        put_all(self._session, encode_checkpoints({name: value}))
-
-    def append_record(
-        self, topic: str, kind: str, payload: Payload, now: float, headers: Mapping[str, str] = {}
-    ) -> None:
-        """See `OfflineWriter.append_record`."""
-        Append.write_all(self._session, [Append(topic, kind, *encode_record(payload, headers), now)], now)
-
-
 @contextmanager
-def write_offline(path: str) -> Iterator[SQLiteOfflineWriter]:
+def write_offline(path: str) -> Iterator[OfflineWriter]:
     """
     Run the writes of a command as one transaction; the caller holds the state directory's lock.
 
@@ -121,7 +96,7 @@ def write_offline(path: str) -> Iterator[SQLiteOfflineWriter]:
         connection.execute("PRAGMA synchronous = FULL")
         session = Session(connection, 0)
         session.begin()
-        yield SQLiteOfflineWriter(session)
+        yield OfflineWriter(session, STANDING, Append)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise EventLogUnavailable(unreadable(path, error)) from error

@@ -36,7 +36,7 @@ def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> i
     removed = claims.trim(session, now, limit)
     session.keep_numbers()
     if removed < limit:
-        removed += event_log.trim(session, now - policy.events, limit - removed)
+        removed += event_log.LOG.trim(session, now - policy.events, limit - removed)
     for state, kept in ((DONE, policy.events), (DEAD, policy.dead)):
         if removed < limit:
             removed += _remove_finished(session, state, now - kept, limit - removed, MOST_BYTES)
@@ -50,7 +50,7 @@ def trim(session: Session, policy: RetentionPolicy, now: float, limit: int) -> i
         removed += _remove_excess(session, policy.max_bytes, limit - removed)
     if not removed:
         # Once in a sweep, at its end: these look at every binding version and every trigger.
-        removed = generations.trim(session.connection, policy, limit)
+        removed = generations.GENERATIONS.trim(session, policy, limit)
         if removed < limit:
             removed += statistics.trim_totals(session.connection, policy, now, limit - removed)
     return removed

@@ -22,7 +22,7 @@ from harn.store.generations import encode_checkpoints
 from harn.store.halves import TotalsHalf
 from harn.store.rows import COUNTED, HandlerOfSpec, attempt_groups, backlogs_of, total_of
 from harn.store.sqlite.connection import Session
-from harn.store.sqlite.generations import put_all
+from harn.store.sqlite.generations import STANDING
 from harn.store.statistics import (
     AcceptedGroup,
     AttemptGroup,
@@ -280,7 +280,7 @@ class SQLiteTotals(TotalsHalf):
         return 0 if row is None else int(msgspec.json.decode(row[0]))
 
     def _note_counted(self, session: Session, counted: int) -> None:
-        put_all(session, encode_checkpoints({COUNTED: counted}))
+        STANDING.put_all(session, encode_checkpoints({COUNTED: counted}))
 
     def _add(self, session: Session, totals: Sequence[TriggerTotal]) -> None:
         values: list[Any] = []

@@ -20,8 +20,9 @@ from twisted.internet.interfaces import IDelayedCall
 
 from harn.clocks import WallTime
 from harn.model.delivery import StoredDelivery
+from harn.store.database import Arrays
 from harn.store.rows import stored
-from harn.store.sqlite.connection import Session, snapshot
+from harn.store.sqlite.connection import ARRAYS, Session, snapshot
 from harn.store.sqlite.deliveries import COLUMNS, FROM
 from harn.store.sqlite.schema import SCHEMA
 from harn.store.sqlite.store import SQLiteStore
@@ -247,6 +248,7 @@ class MemoryDatabase:
     :param is_exclusive: see `Database`; False for tests of several servers that live at once.
     """
 
+    arrays: Arrays = ARRAYS
     location: str | None = None
     name = ":memory:"
     error: type[Exception] = sqlite3.Error
