@@ -241,6 +241,18 @@ class CircuitChanged(Event, frozen=True, gc=False):
     retry_at: float | None
 
 
+class PauseChanged(Event, frozen=True, gc=False):
+    """
+    An operator has paused a trigger, or ended its pause. A pause that ends by its time is not announced.
+
+    :ivar trigger_id: None for the whole server. ``until``: when it ends by itself (seconds, Unix); None: never.
+    """
+
+    trigger_id: str | None
+    is_paused: bool
+    until: float | None = None
+
+
 class InterpreterRestarted(Event, frozen=True, gc=False):
     """An interpreter's process died, or was killed, and is replaced."""
 

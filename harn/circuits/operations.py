@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class ListCircuits(Parameters, frozen=True, kw_only=True):
-    """No parameters."""
+    """Which circuits."""
+
+    open: Annotated[bool, Meta(description="Only those that are open or half-open.")] = False
 
 
 class CircuitInfo(Result, frozen=True, kw_only=True):
@@ -53,12 +55,13 @@ class CircuitClosed(Result, frozen=True, kw_only=True):
     was_open: bool
 
 
-@operation("circuits.list", role=Role.READ, route=Get("/circuits"))
+@operation("circuits.list", role=Role.READ, route=Get("/circuits"), example={"open": True})
 async def list_circuits(circuits: Circuits, caller: Caller, wanted: ListCircuits) -> CircuitList:
     """List the circuits of all triggers that have one, with their states."""
+    names = [each for each in circuits.names() if circuits.spec(each) is not None] if wanted.open else circuits
     return CircuitList(
         circuits=tuple(
-            describe(each, circuits.of(each), circuits.spec(each) or CircuitSpec()) for each in sorted(circuits)
+            describe(each, circuits.of(each), circuits.spec(each) or CircuitSpec()) for each in sorted(names)
         )
     )
 

@@ -43,6 +43,7 @@ ORCHESTRATOR: Mapping[str, CommandEntry] = {
     "drains": CommandEntry("harn.cli.unfinished:drains", CHANGE, "List old versions that still run; end them"),
     "pause": CommandEntry("harn.cli.holds:pause", CHANGE, "Keep what arrives, begin none of it"),
     "resume": CommandEntry("harn.cli.holds:resume", CHANGE, "Begin deliveries again after a pause"),
+    "pauses": CommandEntry("harn.cli.holds:pauses", CHANGE, "List what is paused, and until when"),
     "inspect": CommandEntry("harn.cli.inspect:inspect", LOOK, "Show the server and its triggers"),
     "top": CommandEntry("harn.cli.stats:top", LOOK, "Show rates and backlogs, live"),
     "stats": CommandEntry("harn.cli.stats:stats", LOOK, "Show rates and percentiles of a day"),

@@ -25,6 +25,7 @@ from harn.deliveries.describing import (
     TimelineEntry,
 )
 from harn.deliveries.operations import (
+    ListDeadLetters,
     ListDeliveries,
     list_dead_letters,
     list_deliveries,
@@ -82,23 +83,23 @@ def delivery(target: ServerTarget, as_json: bool, **given: Any) -> None:
 
 @click.command()
 @with_place
-@with_parameters(list_dead_letters)
+@with_parameters(list_dead_letters, without=("offset", "limit"))
 @click.option("--list", "one_by_one", is_flag=True, help="List them one by one, the newest first.")
 @click.option("-n", "--limit", type=WholeNumber(1), default=LIMIT, show_default=True, metavar="N", help="With --list.")
 @with_server
 @with_json
-def dlq(target: ServerTarget, one_by_one: bool, limit: int, as_json: bool, **given: Any) -> None:
+def dlq(target: ServerTarget, trigger: str | None, one_by_one: bool, limit: int, as_json: bool) -> None:
     """Show the dead letters, counted by trigger, reason and class of error."""
     if one_by_one:
-        show_list(target, ListDeliveries(state=DEAD.value, trigger=given["trigger"]), limit, as_json)
+        show_list(target, ListDeliveries(state=DEAD.value, trigger=trigger), limit, as_json)
         return
-    found = find_source(target).dead_letters(parameters_from(list_dead_letters, given))
+    found = find_source(target).dead_letters(ListDeadLetters(trigger=trigger))
     if as_json:
         print_json(found.document)
     else:
         draw(groups_of(found.result))
     if not found.result.groups:
-        note_unknown(target, given["trigger"])
+        note_unknown(target, trigger)
 
 
 def state_of(states: tuple[str, ...]) -> str | None:

@@ -35,7 +35,7 @@ from harn.operations.http import write_request
 from harn.reload.operations import ShowLive, show_live
 from harn.reload.operations import rollback as rollback_operation
 from harn.reload.results import GenerationSummary, ProbationInfo, RampInfo
-from harn.rollout.operations import ListRamps, RampOf, abort_ramps, confirm_generation, finish_ramps, list_ramps
+from harn.rollout.operations import RampOf, abort_ramps, confirm_generation, finish_ramps, list_ramps
 
 SIGNS = (("+", "added"), ("~", "modified"), ("-", "removed"))
 DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan", "#": "magenta"}
@@ -354,7 +354,7 @@ def ramp(target: ServerTarget, trigger: str | None, finish: bool, abort: bool, a
     if finish or abort:
         answered = ask(client, finish_ramps if finish else abort_ramps, RampOf(trigger=trigger))
     else:
-        answered = ask(client, list_ramps, ListRamps())
+        answered = ask(client, list_ramps, RampOf())
     is_shown = [finish or abort or trigger in (None, each.trigger_id) for each in answered.result.ramps]
     if trigger is not None and not any(is_shown):
         check_trigger(client, trigger)

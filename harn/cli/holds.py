@@ -1,5 +1,5 @@
 """
-``harn orchestrator pause``, ``resume`` and ``circuits``: what keeps accepted deliveries from beginning.
+``harn orchestrator pause``, ``resume``, ``pauses`` and ``circuits``: what keeps accepted deliveries from beginning.
 
 Triggers, or the whole server, that accept and begin nothing; circuits of destinations that fail.
 """
@@ -27,12 +27,16 @@ from harn.cli.options import option, with_json, with_place
 from harn.cli.place import ServerLocation, ServerTarget, with_server
 from harn.cli.rows import Column, Rows, draw, print_json
 from harn.dispatch.operations import (
+    ListPauses,
     Paused,
+    PauseList,
     PauseServer,
     PauseTrigger,
     Resumed,
     ResumeServer,
     ResumeTrigger,
+    describe_pauses,
+    list_pauses,
     pause_server,
     pause_trigger,
     resume_server,
@@ -41,12 +45,21 @@ from harn.dispatch.operations import (
 from harn.manifest.model import DEAD_LETTER, WAIT, CircuitSpec
 from harn.model.display import visible
 from harn.operations.parameters import Parameters
-from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
+from harn.store.holds import CIRCUITS, PAUSES, OpenRecord, held_now, read_circuits, read_pauses
 
 P = TypeVar("P", bound=Parameters)
 
+MOST_PAUSES = 1000
+"""Pauses that are listed."""
+
 _FOR = next(each for each in pause_server.fields if each.name == "duration")
 _RATE = next(each for each in resume_server.fields if each.name == "rate")
+PAUSE_COLUMNS = (
+    Column("Trigger", lambda pause: pause.trigger_id or "(the server)"),
+    Column("Since", lambda pause: pause.since, drop=2),
+    Column("Until", lambda pause: pause.until or "it is resumed"),
+    Column("By", lambda pause: pause.actor, drop=1),
+)
 CIRCUIT_COLUMNS = (
     Column("Trigger", lambda circuit: circuit.trigger_id),
     Column("State", lambda circuit: circuit.state, styles={"open": "red", "half_open": "yellow", "closed": "green"}),
@@ -129,6 +142,38 @@ def describe_resumed(done: Resumed) -> str:
     if done.paused:
         return f"{name}: still paused, with the whole server; `resume --all` ends that"
     return f"{name}: resumed" if done.was_paused else f"{name}: was not paused"
+
+
+@click.command()
+@with_place
+@with_server
+@with_json
+def pauses(target: ServerTarget, as_json: bool) -> None:
+    """List the pauses: since when, by whom, and until when."""
+    client = target.client_if_any()
+    wanted = ListPauses(limit=MOST_PAUSES)
+    found = stored_pauses(target.location, time.time()) if client is None else ask(client, list_pauses, wanted).result
+    if as_json:
+        print_json(to_builtins(found))
+        return
+    draw(Rows(title="Pauses:", columns=PAUSE_COLUMNS, rows=found.pauses, none="nothing is paused"))
+    if found.total > len(found.pauses):
+        click.echo(f"{found.total - len(found.pauses)} more are paused")
+
+
+def stored_pauses(place: ServerLocation, now: float) -> PauseList:
+    """
+    Return the pauses that the next server on a state directory begins with.
+
+    :param now: seconds, Unix.
+    :raises StateDirectoryUnusable: there is no database, or it is not harn's.
+    :raises EventLogUnavailable: it cannot be read.
+    """
+    from harn.cli.sources import open_store
+
+    with open_store(place.state_dir) as store:
+        kept = read_pauses(store.ask(store.checkpoints.get(PAUSES)))
+    return describe_pauses(held_now(kept, now), MOST_PAUSES)
 
 
 @click.command()

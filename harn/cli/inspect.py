@@ -24,7 +24,7 @@ from harn.cli.rows import STATE_STYLES, Column, Rows, draw, print_json, section
 from harn.clocks import rfc3339
 from harn.errors import HarnError
 from harn.model.display import visible
-from harn.orchestrator.operations import OUTBOX, RECENT, Inspection, NoParameters, TriggerInfo
+from harn.orchestrator.operations import OUTBOX, RECENT, Inspect, Inspection, TriggerInfo
 from harn.orchestrator.operations import inspect as inspect_operation
 from harn.statistics.figures import TriggerFigures
 from harn.store.lock import read_state
@@ -96,7 +96,7 @@ def inspect(target: ServerTarget, as_json: bool) -> None:
         found = inspect_offline(target.location)
         document = msgspec.to_builtins(found)
     else:
-        answered = ask(client, inspect_operation, NoParameters())
+        answered = ask(client, inspect_operation, Inspect())
         found, document = answered.result, answered.document
     if as_json:
         print_json(document)

@@ -331,7 +331,8 @@ class StoredDeliveries:
     def dead_letters(self, wanted: ListDeadLetters) -> Answered[DeadLetters]:
         """See `DeliverySource.dead_letters`."""
         with self._open() as store:
-            found = describe_dead(store.ask(store.lists.dead_groups(wanted.trigger or None)))
+            groups = store.ask(store.lists.dead_groups(wanted.trigger or None))
+            found = describe_dead(groups, wanted.offset, wanted.limit)
         return Answered(found, to_builtins(found))
 
     def _open(self) -> OfflineStore:

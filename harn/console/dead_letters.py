@@ -26,6 +26,8 @@ from harn.store.jobs import DISCARD, REPLAY
 
 DEAD_LETTERS = f"{ROOT}/dead-letters"
 MOST_JOBS = 10
+PER_PAGE = 100
+"""Groups."""
 MANY: dict[str, Operation[Any, ChangeMany, Any]] = {REPLAY: replay_many, DISCARD: discard_many}
 """What can be done with a group."""
 
@@ -64,10 +66,13 @@ def group_of(fields: Any) -> Group:
 
 
 async def show_groups(desk: Desk, visit: Visit) -> Response:
-    """Show the groups, and the newest jobs."""
+    """Show a page of the groups, and the newest jobs."""
     trigger = visit.query.get("trigger", "").strip()
-    found = await desk.run(visit, list_dead_letters, ListDeadLetters(trigger=trigger or None))
+    page = max(1, visit.number("page"))
+    wanted = ListDeadLetters(trigger=trigger or None, offset=(page - 1) * PER_PAGE, limit=PER_PAGE)
+    found = await desk.run(visit, list_dead_letters, wanted)
     jobs = (await desk.run(visit, list_jobs, ListJobs(limit=MOST_JOBS))).jobs
+    given = {"trigger": trigger} if trigger else {}
     return await desk.show(
         visit,
         "dead_letters_part.html" if visit.is_part else "dead_letters.html",
@@ -77,6 +82,10 @@ async def show_groups(desk: Desk, visit: Visit) -> Response:
         trigger=trigger,
         jobs=jobs,
         is_busy=any(job.state == "running" for job in jobs),
+        page=page,
+        pages=max(1, -(-found.matched // PER_PAGE)),
+        here=f"{DEAD_LETTERS}?{urlencode({**given, 'page': page})}",
+        link=lambda number: f"{DEAD_LETTERS}?{urlencode({**given, 'page': number})}",
     )
 
 

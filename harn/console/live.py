@@ -31,6 +31,7 @@ from harn.lifecycle import (
     DeadLettersEnded,
     InterpreterRestarted,
     Lifecycle,
+    PauseChanged,
     Redriven,
     VersionClosed,
     VersionEnded,
@@ -69,7 +70,7 @@ OF_DELIVERIES: tuple[type, ...] = (DeadLettered, DeadLettersEnded, Redriven)
 """Events that change what pages of deliveries show, beside those that `Traffic` counts."""
 OF_SERVER: tuple[type, ...] = (
     *(Adopted, ReloadEnded, PinEnded, ProbationEnded, RolloutRecorded),
-    *(VersionClosed, VersionEnded, CircuitChanged, InterpreterRestarted),
+    *(VersionClosed, VersionEnded, CircuitChanged, PauseChanged, InterpreterRestarted),
 )
 """Events that change what any page shows."""
 

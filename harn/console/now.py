@@ -12,13 +12,15 @@ from harn.console.overview import Overviews
 from harn.console.sessions import Outcome
 from harn.console.sign_in import ROOT
 from harn.console.traffic import Traffic
-from harn.dispatch.operations import ResumeServer, pause_server, resume_server
+from harn.dispatch.operations import ListPauses, ResumeServer, list_pauses, pause_server, resume_server
 from harn.errors import PayloadInvalid
 from harn.listener.problems import Response
 from harn.reload.operations import ListDrains, cancel_drain, list_drains, move_drain
 from harn.server import Readiness
 
 MOST_BUSY = 20
+MOST_HELD = 50
+"""Pauses, circuits and draining versions that are listed, of each so many."""
 NOW = f"{ROOT}/"
 
 
@@ -36,23 +38,20 @@ class NowPage:
 
     async def show(self, desk: Desk, visit: Visit) -> Response:
         """Show the current activity."""
-        overview = await self.overviews.read(desk, visit, fresh=visit.is_first_look)
-        circuits = (await desk.run(visit, list_circuits, ListCircuits())).circuits
-        drains = (await desk.run(visit, list_drains, ListDrains())).drains
-        rates = self.traffic.rates()
-        rows = overview.rows.values()
+        overview = await self.overviews.read(desk, visit, fresh=visit.is_first_look, busy=True, limit=MOST_BUSY)
+        rates, counts = self.traffic.rates(), overview.inspected.counts
         return await desk.show(
             visit,
             "now_part.html" if visit.is_part else "now.html",
             overview=overview,
             rates=rates,
             plot=plots.draw({"accepted": rates.accepted, "done": rates.done, "failed": rates.failed}),
-            busy=overview.busy(MOST_BUSY),
-            triggers=len(rows),
-            dead=sum(row.newest.dead for row in rows),
-            paused=[row.id for row in rows if row.newest.paused],
-            circuits=[each for each in circuits if each.state != "closed"],
-            drains=drains,
+            counts=counts,
+            more_busy=counts.matched - len(overview.rows),
+            paused=await desk.run(visit, list_pauses, ListPauses(limit=MOST_HELD)),
+            circuits=(await desk.run(visit, list_circuits, ListCircuits(open=True))).circuits,
+            drains=await desk.run(visit, list_drains, ListDrains(limit=MOST_HELD)),
+            most=MOST_HELD,
             not_ready=self.readiness.reasons(),
         )
 

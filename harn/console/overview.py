@@ -1,8 +1,9 @@
-"""The state of the server by trigger, read at most so often, however many browsers look at it."""
+"""The state of the server and of some of its triggers, read at most so often, however many browsers look at it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from attrs import define, field, frozen
@@ -15,6 +16,8 @@ FRESH = 1.0
 SHARE = 20.0
 """It is read again only after so many times the time that reading took: 5 % of the reactor's at most. The first reading
 does not count: it may have had to import modules."""
+MOST_KEPT = 32
+"""Readings that are kept, each of other triggers; above it, the one that was used longest ago is dropped."""
 
 
 @frozen(kw_only=True)
@@ -33,57 +36,66 @@ class TriggerRow:
         """Return the newest version, with the figures of the trigger."""
         return self.versions[0]
 
-    @property
-    def is_busy(self) -> bool:
-        """Return whether anything runs or waits, or it is held up."""
-        newest = self.newest
-        is_held = newest.paused or newest.circuit not in (None, "closed")
-        return bool(newest.running or newest.waiting or is_held or len(self.versions) > 1)
-
 
 @frozen(kw_only=True)
 class Overview:
     """
-    The result of the operation ``inspect``, with its triggers by id.
+    A result of the operation ``inspect``, with its triggers in their order.
 
-    :ivar at: seconds, Unix.
+    :ivar rows: those that were asked for.
     """
 
-    at: float
     inspected: Any = field(repr=False)
-    rows: Mapping[str, TriggerRow] = field(repr=False)
+    rows: tuple[TriggerRow, ...] = field(repr=False)
 
-    def busy(self, most: int) -> list[TriggerRow]:
-        """Return the triggers with most to do, at most so many."""
-        found = [row for row in self.rows.values() if row.is_busy]
-        return sorted(found, key=lambda row: (-row.newest.running - row.newest.waiting, row.id))[:most]
+
+@define
+class _Kept:
+    """A reading, and when it may be read again (seconds of the clock)."""
+
+    overview: Overview
+    again_at: float
+
+
+Wanted = tuple[tuple[str, Any], ...]
 
 
 @define(eq=False)
 class Overviews:
-    """Reads and keeps the overview."""
+    """Reads overviews, and keeps each for a moment."""
 
     clock: IReactorTime
-    _kept: Overview | None = field(default=None, init=False)
-    _again_at: float = field(default=0.0, init=False)
+    _kept: OrderedDict[Wanted, _Kept] = field(factory=OrderedDict, init=False)
+    _has_read: bool = field(default=False, init=False)
 
-    async def read(self, desk: Desk, visit: Visit, *, fresh: bool = False) -> Overview:
-        """Return the overview; ``fresh``: whatever it costs, as after an action of the user."""
-        began, is_first = self.clock.seconds(), self._kept is None
-        if self._kept is not None and began < self._again_at and not fresh:
-            return self._kept
-        inspected = await desk.named(visit, "inspect")
-        self._kept = Overview(at=desk.wall.seconds(), inspected=inspected, rows=dict(rows_of(inspected.triggers)))
-        ended = self.clock.seconds()
-        self._again_at = ended + max(FRESH, 0.0 if is_first else SHARE * (ended - began))
-        return self._kept
+    async def read(self, desk: Desk, visit: Visit, *, fresh: bool = False, **wanted: Any) -> Overview:
+        """
+        Return an overview.
+
+        :param fresh: read it whatever it costs, as after an action of the user.
+        :param wanted: parameters of ``inspect``: which triggers.
+        """
+        key, began = tuple(sorted(wanted.items())), self.clock.seconds()
+        kept = self._kept.get(key)
+        if kept is not None and began < kept.again_at and not fresh:
+            self._kept.move_to_end(key)
+            return kept.overview
+        inspected = await desk.named(visit, "inspect", recent=0, **wanted)
+        ended, is_first, self._has_read = self.clock.seconds(), not self._has_read, True
+        overview = Overview(inspected=inspected, rows=tuple(rows_of(inspected.triggers)))
+        again_at = ended + max(FRESH, 0.0 if is_first else SHARE * (ended - began))
+        self._kept[key] = _Kept(overview, again_at)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return overview
 
 
-def rows_of(versions: Any) -> Iterator[tuple[str, TriggerRow]]:
-    """Yield one row for each trigger, by id."""
+def rows_of(versions: Iterable[Any]) -> Iterator[TriggerRow]:
+    """Yield one row for each trigger, in the order of the first of its versions."""
     found: dict[str, list[Any]] = {}
     for each in versions:
         found.setdefault(each.id, []).append(each)
-    for trigger_id in sorted(found):
-        newest_first = sorted(found[trigger_id], key=lambda each: -each.version)
-        yield trigger_id, TriggerRow(id=trigger_id, versions=tuple(newest_first))
+    for trigger_id, own in found.items():
+        newest_first = sorted(own, key=lambda each: -each.version)
+        yield TriggerRow(id=trigger_id, versions=tuple(newest_first))

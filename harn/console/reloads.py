@@ -26,7 +26,7 @@ from harn.rollout.operations import RampOf, abort_ramps, confirm_generation, fin
 
 RELOADS = f"{ROOT}/reloads"
 TOPIC = "orchestrator.manifest"
-MOST_RECORDS = 50
+MOST_RECORDS = 20
 MOST_GENERATIONS = 20
 MOST_EXCERPTS = 50
 """Problems of one reload whose source is shown."""
@@ -42,17 +42,32 @@ class Entry:
     stages: list[plots.Bar]
 
 
+@frozen(kw_only=True)
+class History:
+    """
+    A page of the history.
+
+    :ivar before: the number of the record that it comes before; None for the newest. ``older``: that of the next page.
+    """
+
+    before: int | None
+    entries: list[Entry]
+    older: int | None
+
+
 async def show_list(desk: Desk, visit: Visit) -> Response:
-    """Show the live generation, the generations, and the newest records."""
+    """Show the live generation, the generations, and a page of the records, the newest first."""
     live = await desk.run(visit, show_live, ShowLive())
     generations = (await desk.run(visit, list_generations, ListGenerations(limit=MOST_GENERATIONS))).generations
+    history = await _history(desk, visit)
     return await desk.show(
         visit,
         "reloads_part.html" if visit.is_part else "reloads.html",
         live=live,
         excerpts=await desk.in_thread(excerpts_of, live, visit.outcome),
         generations=generations,
-        entries=[entry_of(record) for record in await _records(desk, visit)],
+        history=history,
+        here=RELOADS if history.before is None else f"{RELOADS}?before={history.before}",
     )
 
 
@@ -81,12 +96,16 @@ def _problems(live: LiveGenerationInfo, outcome: Outcome | None) -> Iterator[tup
             yield failed_reload.problems, datetime.fromisoformat(failed_reload.at).timestamp()
 
 
-async def _records(desk: Desk, visit: Visit) -> list[Any]:
-    """Return the newest records of reloads and rollouts, the newest first."""
-    latest = (await desk.named(visit, "events.read", topic=TOPIC, after=_NEWEST, limit=1)).latest
-    after = max(0, latest - MOST_RECORDS)
+async def _history(desk: Desk, visit: Visit) -> History:
+    """Return the records before the one of the query, else the newest; a record may name thousands of triggers."""
+    before = visit.number("before") or None
+    first = before
+    if first is None:
+        first = (await desk.named(visit, "events.read", topic=TOPIC, after=_NEWEST, limit=1)).latest + 1
+    after = max(0, first - 1 - MOST_RECORDS)
     read = await desk.named(visit, "events.read", topic=TOPIC, after=after, limit=MOST_RECORDS)
-    return list(reversed(read.records))
+    entries = [entry_of(record) for record in reversed(read.records) if record.number < first]
+    return History(before=before, entries=entries, older=after + 1 if after else None)
 
 
 def entry_of(record: Any) -> Entry:

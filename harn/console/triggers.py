@@ -10,7 +10,7 @@ from attrs import frozen
 
 from harn.console.desk import Desk, Visit, failed
 from harn.console.forms import parameters_in, read_json
-from harn.console.overview import Overviews
+from harn.console.overview import Overview, Overviews
 from harn.console.sessions import Outcome
 from harn.console.sign_in import ROOT
 from harn.dispatch.operations import fire, pause_trigger, resume_trigger
@@ -18,7 +18,7 @@ from harn.errors import NotPermitted, PayloadInvalid, Refused, RouteUnknown
 from harn.history.operations import GenerationContent, ModuleInfo, ShowGeneration, show_generation
 from harn.listener.problems import Response
 from harn.operations.model import Operation
-from harn.rollout.operations import ListRamps, list_ramps
+from harn.rollout.operations import RampOf, list_ramps
 
 TRIGGERS = f"{ROOT}/triggers"
 PER_PAGE = 100
@@ -74,21 +74,36 @@ class TriggerPages:
 
     async def show_list(self, desk: Desk, visit: Visit) -> Response:
         """Show the triggers whose id or provider has a text in it, by page."""
-        overview = await self.overviews.read(desk, visit)
-        sought = visit.query.get("q", "").strip()
-        rows = [row for row in overview.rows.values() if sought in row.id or sought in row.newest.provider]
-        page, pages = visit.number("page"), max(1, -(-len(rows) // PER_PAGE))
-        page = min(max(1, page), pages)
+        sought, is_busy = visit.query.get("q", "").strip(), bool(visit.query.get("busy"))
+        overview, page = await self._read_page(desk, visit, sought, is_busy=is_busy)
+        found = overview.inspected.counts.matched
+        given = {"q": sought, **({"busy": "true"} if is_busy else {})}
         return await desk.show(
             visit,
             "triggers_part.html" if visit.is_part else "triggers.html",
-            rows=rows[(page - 1) * PER_PAGE : page * PER_PAGE],
-            found=len(rows),
+            rows=overview.rows,
+            found=found,
             sought=sought,
+            is_busy=is_busy,
             page=page,
-            pages=pages,
-            here=f"{TRIGGERS}?{urlencode({'q': sought, 'page': page})}",
-            link=lambda number: f"{TRIGGERS}?{urlencode({'q': sought, 'page': number})}",
+            pages=pages_of(found),
+            here=f"{TRIGGERS}?{urlencode({**given, 'page': page})}",
+            link=lambda number: f"{TRIGGERS}?{urlencode({**given, 'page': number})}",
+        )
+
+    async def _read_page(self, desk: Desk, visit: Visit, sought: str, *, is_busy: bool) -> tuple[Overview, int]:
+        """Return the page of the query, or the last one where there are not so many; and its number."""
+        page = max(1, visit.number("page"))
+        overview = await self._read_from(desk, visit, page, sought, is_busy=is_busy)
+        last = pages_of(overview.inspected.counts.matched)
+        if page <= last:
+            return overview, page
+        return await self._read_from(desk, visit, last, sought, is_busy=is_busy), last
+
+    async def _read_from(self, desk: Desk, visit: Visit, page: int, sought: str, *, is_busy: bool) -> Overview:
+        offset = (page - 1) * PER_PAGE
+        return await self.overviews.read(
+            desk, visit, search=sought or None, busy=is_busy, offset=offset, limit=PER_PAGE
         )
 
     async def show_one(self, desk: Desk, visit: Visit, trigger_id: str) -> Response:
@@ -97,12 +112,11 @@ class TriggerPages:
 
         :raises RouteUnknown: there is none of this id.
         """
-        overview = await self.overviews.read(desk, visit, fresh=visit.is_first_look)
-        row = overview.rows.get(trigger_id)
-        if row is None:
+        overview = await self.overviews.read(desk, visit, fresh=visit.is_first_look, trigger=trigger_id)
+        if not overview.rows:
             raise RouteUnknown(f"there is no trigger {trigger_id!r}")
-        listed = (await desk.run(visit, list_ramps, ListRamps())).ramps
-        own = [each for each in listed if each.trigger_id == trigger_id]
+        row = overview.rows[0]
+        own = (await desk.run(visit, list_ramps, RampOf(trigger=trigger_id))).ramps
         if visit.is_part:
             return await desk.show(visit, "trigger_part.html", row=row, own_ramps=own)
         content = await _content(desk, visit, overview.inspected.snapshot.generation)
@@ -118,6 +132,11 @@ class TriggerPages:
             lines=lines,
             modules=[] if content is None or lines is None else modules_of(content, lines),
         )
+
+
+def pages_of(found: int) -> int:
+    """Return how many pages so many triggers take; at least one."""
+    return max(1, -(-found // PER_PAGE))
 
 
 async def _content(desk: Desk, visit: Visit, generation: int | None) -> GenerationContent | None:

@@ -6,7 +6,7 @@ What authorizes or signs is replaced in the event of a delivery, in headers and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -199,10 +199,15 @@ class DeadGroupInfo(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetters(Result, frozen=True, kw_only=True):
-    """Dead letters in groups; the group that was added to last comes first."""
+    """
+    Dead letters in groups; the group that was added to last comes first.
+
+    ``total`` counts all dead letters, and ``matched`` all groups, also those that are not listed.
+    """
 
     groups: tuple[DeadGroupInfo, ...]
     total: int
+    matched: int = 0
 
 
 def describe(delivery: ListedDelivery) -> DeliveryInfo:
@@ -243,8 +248,8 @@ def describe_list(scan: Scan) -> DeliveryList:
     )
 
 
-def describe_dead(groups: Iterable[DeadGroup]) -> DeadLetters:
-    """Return dead letters in groups."""
+def describe_dead(groups: Sequence[DeadGroup], offset: int = 0, limit: int | None = None) -> DeadLetters:
+    """Return dead letters in groups: after the first ``offset`` of them, at most ``limit``."""
     shown = tuple(
         DeadGroupInfo(
             trigger_id=group.trigger_id,
@@ -255,9 +260,9 @@ def describe_dead(groups: Iterable[DeadGroup]) -> DeadLetters:
             last=rfc3339(group.last),
             example_id=group.example_id,
         )
-        for group in groups
+        for group in groups[offset : None if limit is None else offset + limit]
     )
-    return DeadLetters(groups=shown, total=sum(group.count for group in shown))
+    return DeadLetters(groups=shown, total=sum(group.count for group in groups), matched=len(groups))
 
 
 def describe_whole(whole: WholeDelivery, known: SecretSet) -> DeliveryDetail:

@@ -141,9 +141,11 @@ class ShowDelivery(Parameters, frozen=True, kw_only=True):
 
 
 class ListDeadLetters(Parameters, frozen=True, kw_only=True):
-    """The trigger whose dead letters are counted."""
+    """The trigger whose dead letters are counted, and which groups of them are listed."""
 
     trigger: Annotated[str, shown_as("ID"), Meta(description="Of this trigger only.")] | None = None
+    offset: Annotated[int, Meta(ge=0, description="Pass over the first N groups.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=MOST_LISTED, description="At most N groups; else all.")] | None = None
 
 
 def number_of(before: str) -> int | None:
@@ -201,7 +203,7 @@ async def show_delivery(service: DeliveryService, caller: Caller, wanted: ShowDe
 @operation("dead_letters.list", role=Role.READ, route=Get("/dead-letters"), example={"trigger": "gh"})
 async def list_dead_letters(service: DeliveryService, caller: Caller, wanted: ListDeadLetters) -> DeadLetters:
     """Count the dead letters by trigger, reason and class of error."""
-    return describe_dead(await service.reader.lists.dead_groups(wanted.trigger or None))
+    return describe_dead(await service.reader.lists.dead_groups(wanted.trigger or None), wanted.offset, wanted.limit)
 
 
 # Fixtures

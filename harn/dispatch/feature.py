@@ -27,7 +27,7 @@ def install(server: Server, limits: DispatchLimits = DispatchLimits()) -> None: 
     registry = server.add(Registry(lifecycle))
     dispatcher = Dispatcher(server, registry, limits)
     server.add(dispatcher, Dispatcher, IVersionDeliveries)
-    pauses = server.add(Pauses(server.wall, server.store.checkpoints, registry, dispatcher))
+    pauses = server.add(Pauses(server.wall, server.store.checkpoints, registry, dispatcher, lifecycle))
     dispatcher.gates.add(pauses)
     server.operations.add(pauses, *operations.PAUSE_OPERATIONS)
     intake = server.add(Intake(server.reactor, server.store.inbox, dispatcher, lifecycle))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -10,8 +12,9 @@ from msgspec import UNSET, Meta, UnsetType
 from harn.clocks import rfc3339
 from harn.model.delivery import DEAD
 from harn.model.quantities import parse_duration
-from harn.operations.model import Caller, Post, Result, Role, operation
+from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import SECRET, Parameters, shown_as
+from harn.store.holds import ALL
 
 if TYPE_CHECKING:
     from harn.dispatch.pauses import Pauses
@@ -163,6 +166,28 @@ class ResumeTrigger(ResumeServer, frozen=True, kw_only=True):
     trigger: Annotated[str, Meta(description="The trigger's id.")]
 
 
+class ListPauses(Parameters, frozen=True, kw_only=True):
+    """The number to list."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most N pauses.")] = 100
+
+
+class PauseInfo(Result, frozen=True, kw_only=True):
+    """One pause; ``trigger_id`` is null for the whole server, ``until`` where only a resume ends it."""
+
+    trigger_id: str | None
+    since: str
+    until: str | None
+    actor: Annotated[str, Meta(description="The credential of the operator.")]
+
+
+class PauseList(Result, frozen=True, kw_only=True):
+    """The pauses that hold now: the server's, then those that end first; ``total`` counts all."""
+
+    pauses: tuple[PauseInfo, ...]
+    total: int
+
+
 class Paused(Result, frozen=True, kw_only=True):
     """A pause; ``trigger_id`` is null for the whole server, ``until`` where only a resume ends it."""
 
@@ -193,6 +218,26 @@ def parse_rate(text: str) -> float:
     if not LOWEST_RATE <= found < 1e6:
         raise ValueError(f'must be a rate, got {text!r}; write a number and /s, /m or /h, for example "10/s"')
     return found
+
+
+@operation("pauses.list", role=Role.READ, route=Get("/pauses"), example={"limit": 20})
+async def list_pauses(pauses: Pauses, caller: Caller, wanted: ListPauses) -> PauseList:
+    """List the pauses: since when, by whom, and until when."""
+    return describe_pauses(pauses.all(), wanted.limit)
+
+
+def describe_pauses(found: Mapping[str, Pause], limit: int) -> PauseList:
+    """Return pauses by trigger id, or `ALL`, in their order; at most ``limit`` of them."""
+    shown = tuple(
+        PauseInfo(
+            trigger_id=None if name == ALL else name,
+            since=rfc3339(pause.since),
+            until=shown_until(pause),
+            actor=pause.actor,
+        )
+        for name, pause in islice(found.items(), limit)
+    )
+    return PauseList(pauses=shown, total=len(found))
 
 
 @operation(
@@ -262,5 +307,5 @@ def shown_until(pause: Pause) -> str | None:
     return None if pause.until is None else rfc3339(pause.until)
 
 
-PAUSE_OPERATIONS = (pause_trigger, pause_server, resume_trigger, resume_server)
+PAUSE_OPERATIONS = (list_pauses, pause_trigger, pause_server, resume_trigger, resume_server)
 """Those of `Pauses`."""

@@ -17,9 +17,10 @@ from harn.clocks import WallTime
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.gates import Held, IGate
 from harn.errors import RouteUnknown
+from harn.lifecycle import Lifecycle, PauseChanged
 from harn.model.display import describe_unknown
 from harn.store.generations import ICheckpoints
-from harn.store.holds import ALL, PAUSED, PAUSES, Pause, read_pauses
+from harn.store.holds import ALL, PAUSED, PAUSES, Pause, held_now, read_pauses
 from harn.triggers.registry import Registry
 
 
@@ -27,11 +28,19 @@ from harn.triggers.registry import Registry
 class Pauses:
     """The pauses of a server."""
 
-    def __init__(self, wall: WallTime, checkpoints: ICheckpoints, registry: Registry, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        wall: WallTime,
+        checkpoints: ICheckpoints,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        lifecycle: Lifecycle,
+    ) -> None:
         self._wall = wall
         self._checkpoints = checkpoints
         self._registry = registry
         self._dispatcher = dispatcher
+        self._lifecycle = lifecycle
         self._pauses: Mapping[str, Pause] = {}
         self._lock = DeferredLock()
 
@@ -59,6 +68,10 @@ class Pauses:
         """See `IGate.names`: those that are paused themselves, and `ALL` where the whole server is."""
         now = self._wall.seconds()
         return frozenset(name for name, pause in self._pauses.items() if pause.holds(now))
+
+    def all(self) -> dict[str, Pause]:
+        """Return the pauses that hold now, by trigger id, or `ALL`; see `held_now`."""
+        return held_now(self._pauses, self._wall.seconds())
 
     @property
     def of_server(self) -> Pause | None:
@@ -124,6 +137,9 @@ class Pauses:
         if pause is None or rate is not None:
             self._dispatcher.pace(trigger_id, rate)
         self._dispatcher.gate_changed(trigger_id)
+        is_paused = pause is not None and pause.rate is None
+        until = pause.until if pause is not None and is_paused else None
+        self._lifecycle.emit(PauseChanged(trigger_id, is_paused, until))
 
     def _check(self, trigger_id: str | None) -> None:
         if trigger_id is None or trigger_id in self._registry.active or self._registry.versions(trigger_id):

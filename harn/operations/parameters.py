@@ -140,6 +140,11 @@ class FailureShare(Written):
         return share
 
 
+def number_of(written: Written | None) -> float | None:
+    """Return such a value as a plain number."""
+    return None if written is None else float(written)
+
+
 def schema_of_written(kind: type) -> dict[str, Any]:
     """
     Return the JSON schema of one of these types, a ``schema_hook`` of msgspec.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from harn.errors import EventLogUnavailable
 from harn.model.display import REDACTED, redact
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
-from harn.operations.parameters import Duration, Parameters
+from harn.operations.parameters import Duration, Parameters, shown_as
 from harn.store.event_log import HANDSHAKE_CAPTURED, OURS, check_known
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 OUTBOX = "trigger.outbox"
 RECENT = 20
-"""Attempts that an inspection shows."""
+"""Attempts that an inspection shows, unless it is asked for another number."""
 
 
 @frozen(kw_only=True)
@@ -50,6 +51,23 @@ class ServerService:
 
 class NoParameters(Parameters, frozen=True, kw_only=True):
     """No parameters."""
+
+
+class Inspect(Parameters, frozen=True, kw_only=True):
+    """Which triggers to show: all of them, in the order of the manifest, when nothing is given; else by their ids."""
+
+    trigger: Annotated[str, shown_as("ID"), Meta(description="Only this trigger.")] | None = None
+    search: Annotated[str, shown_as("TEXT"), Meta(description="With this text in their id or provider.")] | None = None
+    busy: Annotated[
+        bool,
+        Meta(
+            description="Only those of which something runs or waits, that are paused, whose circuit is not closed, or"
+            " that have several versions; those with most to do first."
+        ),
+    ] = False
+    offset: Annotated[int, Meta(ge=0, description="Pass over the first N triggers.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most N triggers; else all.")] | None = None
+    recent: Annotated[int, Meta(ge=0, le=100, description="The last N attempts.")] = RECENT
 
 
 class TriggerInfo(msgspec.Struct, frozen=True, gc=False):
@@ -155,10 +173,19 @@ class InHand(Result, frozen=True, kw_only=True):
     waiting_retries: int
 
 
+class InspectedCounts(Result, frozen=True, kw_only=True):
+    """Numbers of triggers, of those that were asked for, and of dead letters, also those of removed triggers."""
+
+    triggers: int
+    matched: int
+    dead: int
+
+
 class Inspection(Result, frozen=True, kw_only=True):
     """The state of a server; of one that does not run, without what is under way."""
 
     triggers: tuple[TriggerInfo, ...]
+    counts: InspectedCounts | UnsetType = UNSET
     connectors: tuple[str, ...]
     activations: tuple[Activation, ...]
     snapshot: Snapshot
@@ -239,18 +266,25 @@ async def list_bindings(server: ServerService, caller: Caller, wanted: NoParamet
     )
 
 
-@operation("inspect", role=Role.READ, route=Get("/inspect"))
-async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -> Inspection:
+@operation(
+    "inspect",
+    role=Role.READ,
+    route=Get("/inspect"),
+    example={"search": "gh", "limit": 20},
+)
+async def inspect(server: ServerService, caller: Caller, wanted: Inspect) -> Inspection:
     """Show the state of the server: triggers, connectors, what is under way, the last attempts."""
+    from harn.orchestrator.inspection import inspected
+
     with suppress(EventLogUnavailable):  # then it shows what was known a moment ago
         await server.backlogs.refresh()
     pinned = await server.coordinator.is_pinned()
-    document = server.status.snapshot().document()
-    head = document.head
-    newest = await server.store.event_log.latest(OUTBOX)
-    recent = await server.store.event_log.read(OUTBOX, max(0, newest - RECENT), RECENT)
+    recent = await _newest(server, wanted.recent)
+    found = inspected(server.status.snapshot(), wanted)
+    head = found.head
     return Inspection(
-        triggers=document.triggers,
+        triggers=found.triggers,
+        counts=found.counts,
         connectors=head.connectors,
         activations=head.activations,
         snapshot=Snapshot(
@@ -271,6 +305,15 @@ async def inspect(server: ServerService, caller: Caller, wanted: NoParameters) -
             for record in recent
         ),
     )
+
+
+async def _newest(server: ServerService, count: int) -> Sequence[Record]:
+    """Return the last records of attempts."""
+    if not count:
+        return ()
+    newest = await server.store.event_log.latest(OUTBOX)
+    records: Sequence[Record] = await server.store.event_log.read(OUTBOX, max(0, newest - count), count)
+    return records
 
 
 @operation(

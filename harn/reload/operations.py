@@ -19,8 +19,8 @@ from harn.operations.parameters import (
     Parameters,
     PartialShare,
     Period,
-    Written,
     in_header,
+    number_of,
     shown_as,
 )
 from harn.reload.report import PREVIOUS, REPORTED, ReloadRequest, status_of_report
@@ -202,15 +202,11 @@ def request_of(reloader: IReloader, caller: Caller, wanted: PlanReload, *, dry_r
         dry_run=dry_run,
         if_match=tag_wanted(wanted.if_match, reloader.etag),
         replay=wanted.replay or 0,
-        ramp=_number(wanted.ramp),
-        confirm_within=_number(wanted.confirm_within),
+        ramp=number_of(wanted.ramp),
+        confirm_within=number_of(wanted.confirm_within),
         revert_limit=None if rate is None else FailureLimit(rate=float(rate), minimum=minimum),
-        revert_for=_number(wanted.watch_for),
+        revert_for=number_of(wanted.watch_for),
     )
-
-
-def _number(written: Written | None) -> float | None:
-    return None if written is None else float(written)
 
 
 def label(source: str | None, default: str) -> str:
@@ -257,7 +253,9 @@ class DrainService:
 
 
 class ListDrains(Parameters, frozen=True, kw_only=True):
-    """No parameters."""
+    """The number to list."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most N versions; else all.")] | None = None
 
 
 class DrainOf(Parameters, frozen=True, kw_only=True):
@@ -294,9 +292,10 @@ class Drain(Result, frozen=True, kw_only=True):
 
 
 class DrainList(Result, frozen=True, kw_only=True):
-    """Every version that drains, the longest draining first."""
+    """Versions that drain, the longest draining first; ``total`` counts all."""
 
     drains: tuple[Drain, ...]
+    total: int
 
 
 class DrainCancelled(Result, frozen=True, kw_only=True):
@@ -314,20 +313,19 @@ class DrainMoved(Result, frozen=True, kw_only=True):
     to: str | None
 
 
-@operation("drains.list", role=Role.READ, route=Get("/drains"))
+@operation("drains.list", role=Role.READ, route=Get("/drains"), example={"limit": 20})
 async def list_drains(service: DrainService, caller: Caller, wanted: ListDrains) -> DrainList:
     """List the versions that drain."""
-    asked = [each.version for each in service.drains.describe()]
+    asked = [each.version for each in service.drains.describe()[: wanted.limit]]
     oldest = await service.store.oldest(asked) if asked else {}
     # Described again, at one moment: some may have ended while the store was read.
-    now = service.wall.seconds()
-    draining = service.drains.describe()
-    loads = service.dispatcher.workload([each.binding for each in draining])
+    now, draining = service.wall.seconds(), service.drains.describe()
+    loads = service.dispatcher.workload([each.binding for each in draining[: wanted.limit]])
     drains = (
         describe_draining(each, now, loads[each.binding], _waiting(service, each), oldest.get(each.version))
-        for each in draining
+        for each in draining[: wanted.limit]
     )
-    return DrainList(drains=tuple(drains))
+    return DrainList(drains=tuple(drains), total=len(draining))
 
 
 @operation(

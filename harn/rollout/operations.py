@@ -37,10 +37,6 @@ class Confirmed(Result, frozen=True, kw_only=True):
     status: str = "confirmed"
 
 
-class ListRamps(Parameters, frozen=True, kw_only=True):
-    """No parameters."""
-
-
 class RampOf(Parameters, frozen=True, kw_only=True):
     """Which ramp."""
 
@@ -72,10 +68,10 @@ async def confirm_generation(service: RolloutService, caller: Caller, wanted: Co
         rollouts.probations.release(active)
 
 
-@operation("ramps.list", role=Role.READ, route=Get("/ramps"))
-async def list_ramps(service: RolloutService, caller: Caller, wanted: ListRamps) -> RampList:
+@operation("ramps.list", role=Role.READ, route=Get("/ramps"), example={"trigger": "gh"})
+async def list_ramps(service: RolloutService, caller: Caller, wanted: RampOf) -> RampList:
     """List the triggers whose versions share their deliveries, and the ramps that were aborted."""
-    return RampList(ramps=tuple(service.rollouts.ramps.describe()))
+    return RampList(ramps=tuple(service.rollouts.ramps.describe(wanted.trigger)))
 
 
 @operation(

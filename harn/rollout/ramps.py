@@ -87,11 +87,11 @@ class Ramps:
         running = (each.record() for each in self._running.values())
         return (*(record for record in running if record.state != FINISHED), *self._aborted.values()) or None
 
-    def describe(self) -> list[RampInfo]:
-        """Return all of them in the form for people, in the order of trigger ids."""
-        shown = {trigger_id: record.info() for trigger_id, record in self._aborted.items()}
-        shown.update((trigger_id, running.info()) for trigger_id, running in self._running.items())
-        return [shown[trigger_id] for trigger_id in sorted(shown)]
+    def describe(self, trigger_id: str | None = None) -> list[RampInfo]:
+        """Return all of them, or that of one trigger, in the form for people, in the order of trigger ids."""
+        known: dict[str, RampRecord | ActiveRamp] = {**self._aborted, **self._running}
+        names = sorted(known) if trigger_id is None else [trigger_id] if trigger_id in known else []
+        return [known[name].info() for name in names]
 
     def needed(self) -> tuple[tuple[str, int], ...]:
         """Return the stable versions, by trigger id and number: the next server may have to revive them."""

@@ -126,6 +126,12 @@ def read_pauses(value: Any) -> dict[str, Pause]:
     return {name: Pause(**each) for name, each in (value or {}).items()}
 
 
+def held_now(pauses: Mapping[str, Pause], now: float) -> dict[str, Pause]:
+    """Return the pauses that hold at a time (seconds, Unix): that of `ALL` first, then those that end first."""
+    held = [(name, pause) for name, pause in pauses.items() if pause.holds(now)]
+    return dict(sorted(held, key=lambda each: (each[0] != ALL, each[1].ends, each[0])))
+
+
 def read_circuits(value: Any) -> dict[str, OpenRecord]:
     """Read the value of the record `CIRCUITS`."""
     return msgspec.convert(value or {}, dict[str, OpenRecord])

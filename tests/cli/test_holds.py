@@ -19,7 +19,7 @@ from harn.clocks import rfc3339
 from harn.dispatch.operations import Paused, Resumed, parse_rate
 from harn.orchestrator.stores import DATABASE
 from harn.store.generations import GenerationRecord
-from harn.store.holds import CIRCUITS
+from harn.store.holds import ALL, CIRCUITS, PAUSES
 from harn.store.sqlite.store import SQLiteStore
 from harn.vm.bundle import encode_bundle, make_bundle
 from harn.wire import digest_bytes
@@ -105,7 +105,10 @@ class CircuitTests(TestCase):
         return directory
 
     def circuits(self, directory: str, *words: str) -> Result:
-        words = ("orchestrator", "circuits", "--state-dir", directory, *words)
+        return self.run_on(directory, "circuits", *words)
+
+    def run_on(self, directory: str, command: str, *words: str) -> Result:
+        words = ("orchestrator", command, "--state-dir", directory, *words)
         return CliRunner().invoke(cli, words, prog_name="harn")
 
     async def test_circuits(self) -> None:
@@ -126,6 +129,26 @@ class CircuitTests(TestCase):
         closing = self.circuits(directory, "--close", "open")
         self.assertEqual((closing.exit_code, closing.stdout), (1, ""))
         self.assertIn("error: no server runs on", closing.stderr)
+
+    async def test_pauses(self) -> None:
+        """Without a server, the pauses are listed that the next one begins with; what has ended is left out."""
+        now = time.time()
+        directory = await self.write(now, zlib.compress(MANIFEST.encode()))
+        self.assertEqual(self.run_on(directory, "pauses").stdout, "Pauses:\n- none\n")
+        store = SQLiteStore.at(os.path.join(directory, DATABASE), reactor)
+        await store.open()
+        pauses = {
+            "closed": {"since": now - 9, "until": now + 90, "actor": "key:ana", "rate": None},
+            "long-ago": {"since": now - 9, "until": now - 1, "actor": "key:ana", "rate": None},
+            ALL: {"since": now - 9, "until": None, "actor": "token", "rate": None},
+        }
+        await store.checkpoints.put(PAUSES, pauses)
+        await store.close()
+        found = json.loads(self.run_on(directory, "pauses", "--json").stdout)
+        self.assertEqual(found["total"], 2)
+        self.assertEqual([each["trigger_id"] for each in found["pauses"]], [None, "closed"])
+        self.assertEqual([each["until"] for each in found["pauses"]], [None, rfc3339(now + 90)])
+        self.assertIn("- trigger_id=closed since=", self.run_on(directory, "pauses").stdout)
 
     async def test_manifest_is_damaged(self) -> None:
         """Without the generation's manifest the recorded circuits are listed, with the settings that they show."""

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from harn.connectors.interfaces import NormalizedEvent
+from harn.console import dead_letters
 from harn.console.deliveries import PER_PAGE
 from harn.console.forms import one_literal
 from harn.dispatch.decisions import Arrival
@@ -210,6 +211,21 @@ class DeadLetterTests(DeliveriesCase):
         found = [sum(each in browser.page(f"/deliveries?{link}") for each in ids) for link in links]
         self.assertEqual(sorted(found), [1, 3])
         self.assertIn("<strong>1</strong> dead letter in 1 group", browser.page("/dead-letters?trigger=b"))
+
+    def test_pages_of_groups(self) -> None:
+        """Of many groups a page shows so many, with the way to the others; what is done with all counts all."""
+        self.patch(dead_letters, "PER_PAGE", 1)
+        for trigger_id in ("a", "b"):
+            self.world.die(trigger_id, "d")
+            self.world.clock.advance(1)
+        browser = self.world.signed_in()
+        for number, (trigger_id, other) in enumerate((("b", "a"), ("a", "b")), 1):
+            page = browser.page(f"/dead-letters?page={number}")
+            self.assertIn("<strong>2</strong> dead letters in 2 groups", page)
+            self.assertIn(f"Page {number} of 2", page)
+            self.assertIn(f'<td><a href="/console/triggers/{trigger_id}">', page)
+            self.assertNotIn(f'<td><a href="/console/triggers/{other}">', page)
+        self.assertIn("There are not so many groups any more.", browser.page("/dead-letters?page=3"))
 
     def test_replay_of_a_group(self) -> None:
         """The question counts; the answer is a job, with the operation's audit record."""

@@ -131,6 +131,19 @@ class StreamTests(LiveCase):
             self.turns()
         self.assertEqual(self.drawn, {})
 
+    def test_pause(self) -> None:
+        """A pause is drawn at once, and so is its end."""
+        viewers = [self.view(path) for path in ("/", "/triggers/a")]
+        browser = self.world.signed_in()
+        for action, drawn in (("pause", True), ("resume", False)):
+            for viewer in viewers:
+                viewer.events()
+            self.turns(3)
+            browser.act(f"/triggers/a/{action}")
+            self.turns(2)
+            for viewer in viewers:
+                self.assertEqual('class="state paused"' in viewer.events()[-1][1], drawn)
+
     def test_nobody_looks(self) -> None:
         """Without an open page nothing is drawn, and no timer runs."""
         before = len(self.world.clock.getDelayedCalls())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.console import plots
-from harn.console.reloads import mark
+from harn.console.overview import MOST_KEPT
+from harn.console.reloads import MOST_RECORDS, TOPIC, mark
 from harn.console.traffic import BOUNDS, Traffic, percentile
 from harn.console.triggers import PER_PAGE, lines_of_trigger
 from harn.lifecycle import Accepted, AcceptedDelivery, Lifecycle
@@ -73,10 +75,16 @@ class NowTests(ConsoleCase):
     def test_pause(self) -> None:
         """The whole server can be paused and resumed."""
         browser = self.world.signed_in()
-        self.assertIn("Paused:", browser.follow(browser.act("/pause", **{"for": "1h"})))
+        page = browser.follow(browser.act("/pause", **{"for": "1h"}))
+        self.assertIn("Paused:", page)
+        self.assertIn("<strong>The whole server is paused</strong>, by key:", page)
+        self.assertNotIn("<h2>Held up</h2>", page)
+        browser.act("/triggers/a/pause")
+        self.assertIn(", until it is resumed, by key:", browser.page("/"))
+        browser.act("/triggers/a/resume")
         self.assertIn("must be a duration", browser.follow(browser.act("/pause", **{"for": "soon"})))
         self.assertIn("Resumed.", browser.follow(browser.act("/resume")))
-        self.assertEqual([each["operation"] for each in self.world.audited()[1:]], ["pause", "resume"])
+        self.assertEqual([each["operation"] for each in self.world.audited()[1:]][::3], ["pause", "resume"])
 
     def test_accepted_together(self) -> None:
         """Events that one write brought are counted each."""
@@ -90,7 +98,7 @@ class NowTests(ConsoleCase):
         self.assertEqual(traffic.rates().accepted_now, 1.0)
 
     def test_cost(self) -> None:
-        """However often pages are loaded, the state of all triggers is read once a second, and once after an action."""
+        """However often pages are loaded, each is read once a second, and once after an action."""
         browser = self.world.signed_in()
         read: list[ServerStatus] = []
         snapshot = ServerStatus.snapshot
@@ -102,11 +110,16 @@ class NowTests(ConsoleCase):
         self.patch(ServerStatus, "snapshot", counted)
         for path in ("/", "/?outcome=x", "/triggers/a?outcome=x", "/triggers?outcome=") * 3:
             browser.page(path)
-        self.assertEqual(len(read), 1)
+        self.assertEqual(len(read), 3)
         shown = browser.act("/triggers/a/pause").headers["location"].removeprefix("/console")
         for _ in range(3):
             self.assertIn('class="state paused"', browser.page(shown))
-        self.assertEqual(len(read), 2)
+        self.assertEqual(len(read), 4)
+        for number in range(2 * MOST_KEPT):
+            browser.page(f"/triggers?q={number}")
+        self.assertEqual(len(read), 4 + 2 * MOST_KEPT)
+        browser.page(f"/triggers?q={2 * MOST_KEPT - 1}")
+        self.assertEqual(len(read), 4 + 2 * MOST_KEPT)
 
 
 class TriggerTests(ConsoleCase):
@@ -133,6 +146,11 @@ class TriggerTests(ConsoleCase):
         )
         self.assertIn("page 2 of 2", browser.page(more.replace("&amp;", "&")))
         self.assertIn("page 2 of 2", browser.page("/triggers?q=t&page=999"))
+        self.assertIn("No trigger has anything to do", browser.page("/triggers?busy=true"))
+        self.assertIn("with something to do has “t”", browser.page("/triggers?busy=true&q=t"))
+        self.successResultOf(self.world.take("t007"))
+        self.world.clock.advance(2)
+        self.assertIn("1 trigger<", browser.page("/triggers?busy=true"))
 
     def test_one(self) -> None:
         """A trigger shows its versions, its lines of the manifest and the source of its handler."""
@@ -251,6 +269,34 @@ class ReloadTests(ConsoleCase):
         done = [(each["operation"], each["outcome"]) for each in self.world.audited()[1:]]
         expected = [("reload", "done"), ("ramps.finish", "done"), ("reload", "done"), ("ramps.abort", "done")]
         self.assertEqual(done, [*expected, ("ramps.finish", "failed")])
+
+    def test_history(self) -> None:
+        """The newest records are on the first page, and each page leads to the one before it."""
+        for number in range(MOST_RECORDS + 5):
+            payload = {"status": "ok", "source": f"deploy-{number:02}", "actor": "key:1", "summary": {"added": []}}
+            self.successResultOf(self.world.store.event_log.append(TOPIC, "reload_succeeded", payload))
+        browser = self.world.signed_in()
+        page = browser.page("/reloads")
+        shown = re.findall(r"deploy-(\d\d)", page)
+        self.assertEqual(shown, [f"{number:02}" for number in range(MOST_RECORDS + 4, 4, -1)])
+        self.assertNotIn(">Newest<", page)
+        older = browser.page(
+            between(page, '<a href="/console', '" rel="next">Older').rpartition('<a href="/console')[2]
+        )
+        self.assertEqual(re.findall(r"deploy-(\d\d)", older), ["04", "03", "02", "01", "00"])
+        self.assertIn(">Newest<", older)
+        self.assertNotIn(">Older reloads<", older)
+
+    def test_many(self) -> None:
+        """A plan and a difference of very many triggers name the first of them, and how many more there are."""
+        self.world.manifest(*(fake(f"t{number:03}") for number in range(120)))
+        browser = self.world.signed_in()
+        page = browser.follow(browser.act("/reloads/plan"))
+        self.assertIn('<li class="added">70 more</li>', page)
+        browser.act("/reloads/reload", force="true")
+        page = browser.page("/reloads/2")
+        self.assertIn("and 20 more", page)
+        self.assertIn("22 more triggers differ", page)
 
     def test_wrong(self) -> None:
         """A field that cannot be read, and a confirmation of nothing, are reported."""

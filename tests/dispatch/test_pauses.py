@@ -7,7 +7,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.dispatch.operations import describe_pauses
 from harn.errors import EventLogUnavailable, HandlerRaised, RouteUnknown
+from harn.lifecycle import PauseChanged
 from harn.manifest.model import RetrySpec
 from tests.dispatch.world import World, one_trigger
 from tests.triggers.examples import spec
@@ -162,6 +164,41 @@ class PauseTests(SynchronousTestCase):
         self.assertEqual(world.calls, [])
         self.successResultOf(world.dispatcher.move_on(old))
         self.assertEqual((world.states(), world.dead_reasons()), (["dead"], {"binding_removed": 1}))
+
+    def test_announced(self) -> None:
+        """Each pause and each resume is an event, with the time at which the pause ends; a refused one has no event."""
+        world = self.world()
+        seen: list[PauseChanged] = []
+        world.lifecycle.subscribe(PauseChanged, seen.append)
+        now = world.clock.seconds()
+        self.pause(world, None, 60.0)
+        self.pause(world)
+        self.resume(world, rate=5.0)
+        self.resume(world, None)
+        self.failureResultOf(Deferred.fromCoroutine(world.pauses.pause("nowhere", None, "me")), RouteUnknown)
+        self.assertEqual(
+            seen,
+            [
+                PauseChanged(None, True, now + 60.0),
+                PauseChanged("gh", True, None),
+                PauseChanged("gh", False),
+                PauseChanged(None, False),
+            ],
+        )
+
+    def test_listed(self) -> None:
+        """The server's pause is listed first, then those that end first; what has ended or only paces is not."""
+        world = self.world()
+        self.pause(world, "other", 600.0)
+        self.pause(world, "gh", 60.0)
+        self.pause(world, None)
+        found = describe_pauses(world.pauses.all(), 2)
+        self.assertEqual([each.trigger_id for each in found.pauses], [None, "gh"])
+        self.assertEqual((found.total, found.pauses[0].until, found.pauses[0].actor), (3, None, "me"))
+        self.resume(world, None)
+        self.resume(world, "other", 1.0)
+        world.clock.advance(61.0)
+        self.assertEqual(describe_pauses(world.pauses.all(), 2).total, 0)
 
     def test_unknown(self) -> None:
         """A trigger that is not there cannot be paused, nor resumed; the answer names those that are."""

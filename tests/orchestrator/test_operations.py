@@ -24,6 +24,7 @@ from harn.operations.model import Caller, Role
 from harn.operations.parameters import Duration
 from harn.orchestrator import recovery
 from harn.orchestrator.operations import (
+    Inspect,
     NoParameters,
     ReadEvents,
     Recover,
@@ -211,7 +212,7 @@ class OperationsTests(SynchronousTestCase):
             self.world.calls[0].returns()
             self.successResultOf(fired)
             self.world.clock.advance(1.0)
-        shown = self.successResultOf(asked(inspect, self.operations, NoParameters()))
+        shown = self.successResultOf(asked(inspect, self.operations, Inspect()))
         self.assertEqual((len(shown.recent_dispatches), shown.dispatcher.in_flight), (2, 0))
         page = self.successResultOf(
             asked(read_events, self.operations, ReadEvents(topic="trigger.outbox", after=1, limit=10))

@@ -27,7 +27,9 @@ class GatesTests(SynchronousTestCase):
         install_dispatch(self.new)
         install_circuits(self.new)
         install_keys(self.new)
-        old = Pauses(self.new.wall, self.new.store.checkpoints, self.new[Registry], self.new[Dispatcher])
+        old = Pauses(
+            self.new.wall, self.new.store.checkpoints, self.new[Registry], self.new[Dispatcher], self.new.lifecycle
+        )
         self.successResultOf(Deferred.fromCoroutine(old.pause(None, None, "me")))
         self.assertEqual(self.new[Pauses].names(), frozenset())
 

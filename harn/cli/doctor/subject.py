@@ -29,7 +29,7 @@ from harn.model.problem import Problem
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameters
 from harn.options import ServeOptions
-from harn.orchestrator.operations import Inspection, NoParameters, inspect
+from harn.orchestrator.operations import Inspect, Inspection, inspect
 from harn.reload.build import installed_rules
 from harn.reload.operations import ShowLive, show_live
 from harn.reload.results import LiveGenerationInfo
@@ -168,7 +168,7 @@ def ask_server(location: ServerLocation, environ: Mapping[str, str]) -> Serving:
         url = location.needed_url()
         readiness = read_readiness(url)
         client = target.client()
-        inspection = ask(client, inspect, NoParameters()).result
+        inspection = ask(client, inspect, Inspect()).result
         generation = ask(client, show_live, ShowLive()).result
     except (HarnError, OSError) as error:
         return Serving(url=url, readiness=None if url is None else read_readiness(url), problem=str(error))
