@@ -15,9 +15,8 @@ from attrs import frozen
 from harn.errors import ClaimTaken
 from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
 from harn.store.batch import GroupedUnit, log_waiter
-from harn.store.executor import Idea, writes
+from harn.store.executor import Idea
 from harn.store.inbox import Keepings, Kept
-from harn.store.statistics import RefusedCount, TriggerTotal
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -120,73 +119,6 @@ class InboxHalf(Idea):
 def _false_if_taken(failure: Failure) -> bool:
     failure.trap(ClaimTaken)
     return False
-
-
-class DeliveriesHalf(Idea):
-    """The part of `harn.store.deliveries.IDeliveries` that ``unit`` writes, and the notes of what runs."""
-
-    unit: ClassVar[type[SettleUnit]]
-
-    def settle(self, *settlements: Settlement) -> Deferred[None]:
-        """See `IDeliveries.settle`."""
-        return self._executor.writer.write(self.unit(settlements, self._executor.wall.seconds()))
-
-    def begins(self, delivery_id: int) -> Deferred[None]:
-        """See `IDeliveries.begins`."""
-        return self._executor.notes.begins(delivery_id)
-
-    def begins_at_once(self, delivery_id: int) -> None:
-        """See `IDeliveries.begins_at_once`."""
-        self._executor.notes.begins_at_once(delivery_id)
-
-    def note_now(self) -> None:
-        """See `IDeliveries.note_now`."""
-        self._executor.notes.note_now()
-
-    def ended(self, *delivery_ids: int) -> None:
-        """See `IDeliveries.ended`."""
-        self._executor.notes.ended(*delivery_ids)
-
-
-class TotalsHalf(Idea):
-    """
-    The part of `harn.store.statistics.ITotals` that adds to the totals.
-
-    A dialect's class brings the statements: the methods whose names begin with ``_``.
-    """
-
-    if TYPE_CHECKING:
-
-        def _accepted_since(
-            self, connection: Any, after: int, until: int, limit: int
-        ) -> Sequence[tuple[str, int, int]]: ...
-
-        def _counted(self, connection: Any) -> int: ...
-
-        def _note_counted(self, session: Any, counted: int) -> None: ...
-
-        def _add(self, session: Any, totals: Sequence[TriggerTotal]) -> None: ...
-
-        def _add_refused(self, session: Any, refused: Sequence[RefusedCount]) -> None: ...
-
-    @writes
-    def add(self, session: Any, totals: Sequence[TriggerTotal], refused: Sequence[RefusedCount], counted: int) -> None:
-        """See `ITotals.add`."""
-        self._add(session, totals)
-        if refused:
-            self._add_refused(session, refused)
-        if counted > self._counted(session.connection):
-            self._note_counted(session, counted)
-
-    @writes
-    def count_on(self, session: Any, until: int, limit: int) -> int:
-        """See `ITotals.count_on`."""
-        found = self._accepted_since(session.connection, self._counted(session.connection), until, limit)
-        if not found:
-            return 0
-        self._add(session, [TriggerTotal(trigger_id=trigger_id, accepted=count) for trigger_id, count, _ in found])
-        self._note_counted(session, max(last for _, _, last in found))
-        return sum(count for _, count, _ in found)
 
 
 @frozen

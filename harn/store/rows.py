@@ -1,5 +1,5 @@
 """
-Rows of deliveries, attempts, jobs and totals: their columns as every dialect writes and reads them.
+Rows of deliveries and attempts: their columns as every dialect writes and reads them.
 
 A state of a delivery is two numbers in a row, ``state`` and ``ended_as``, of which the greater one is its name's.
 """
@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from attrs import evolve
 
 from harn.model import delivery as model
 from harn.model.delivery import LARGE_BODY, RUNNING, Attempt, Settlement, StoredDelivery
 from harn.store.deliveries import Backlog, DeliveryFilter, ListedDelivery
-from harn.store.jobs import Job, JobFilter, JobState
-from harn.store.statistics import AttemptGroup, DoneGroup, TriggerBacklog, TriggerTotal
 
 READY, WAITING, DONE, DEAD = range(4)
 """``deliveries.state``. Statements name these numbers: a partial index is used only by a query that does, too."""
@@ -188,77 +185,3 @@ def is_chosen(delivery: ListedDelivery, chosen: DeliveryFilter) -> bool:
     """Return whether a row that is of the right trigger and kind is in the list."""
     is_of_state = not chosen.states or delivery.state in chosen.states
     return is_of_state and (chosen.since is None or delivery.received_at >= chosen.since)
-
-
-def job_of(row: Sequence[Any]) -> Job:
-    """Read a job: the columns of a `Job`, in order."""
-    return Job(
-        job_id=row[0],
-        operation=row[1],
-        actor=row[2],
-        filter=msgspec.json.decode(row[3], type=JobFilter),
-        rate=row[4],
-        state=JobState(row[5]),
-        created_at=row[6],
-        ended_at=row[7],
-        cursor=row[8],
-        is_selected=bool(row[9]),
-        matched=row[10],
-        changed=row[11],
-        skipped=row[12],
-    )
-
-
-def total_of(row: Sequence[Any]) -> TriggerTotal:
-    """Read the totals of a trigger."""
-    trigger_id, accepted, refused, success, failure = row
-    return TriggerTotal(
-        trigger_id=trigger_id, accepted=accepted, refused=refused, last_success=success, last_failure=failure
-    )
-
-
-COUNTED = "totals_counted"
-"""What ``standing`` keeps the highest id of a counted delivery under."""
-
-
-class HandlerOfSpec(msgspec.Struct):
-    """The part of a trigger's stored definition that names its handler."""
-
-    handler: str
-
-
-def attempt_groups(rows: Iterable[Sequence[Any]]) -> tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]:
-    """Read groups of attempts: whether it is one of deliveries that are done; trigger, version, outcome, and so on."""
-    ended: list[AttemptGroup] = []
-    done: list[DoneGroup] = []
-    for is_whole, trigger_id, version, outcome, seconds, count in rows:
-        if is_whole:
-            done.append(DoneGroup(trigger_id, version, seconds, count))
-        else:
-            ended.append(AttemptGroup(trigger_id, version, outcome, seconds, count))
-    return ended, done
-
-
-def backlogs_of(rows: Iterable[Sequence[Any]], now: float) -> dict[str, TriggerBacklog]:
-    """
-    Read the oldest deliveries of binding versions: trigger, the oldest that is ready, that waits, the next that is due.
-
-    :param now: seconds, Unix: what is due by then is ready.
-    """
-    found: dict[str, TriggerBacklog] = {}
-    for trigger_id, ready, waiting, due in rows:
-        of_others = found.get(trigger_id)
-        if of_others is not None:
-            ready = _earliest((ready, of_others.oldest_ready))
-            waiting = _earliest((waiting, of_others.oldest_waiting))
-        found[trigger_id] = TriggerBacklog(
-            trigger_id=trigger_id,
-            oldest_ready=_earliest((ready, due if due is not None and due <= now else None)),
-            oldest_waiting=waiting,
-            next_due=due,
-        )
-    return found
-
-
-def _earliest(times: Iterable[float | None]) -> float | None:
-    return min((each for each in times if each is not None), default=None)

@@ -47,10 +47,11 @@ _HAND_ON = (
     "UPDATE claims SET expires_at = abs(expires_at), delivery_id = $1::bigint"
     " WHERE delivery_id = $2::bigint AND expires_at < 0"
 )
-_EXPIRED = (
+EXPIRED = (
     "DELETE FROM claims WHERE ctid = ANY (ARRAY(SELECT ctid FROM claims"
     " WHERE expires_at BETWEEN -$1::float8 AND $1::float8 ORDER BY expires_at LIMIT $2::bigint))"
 )
+"""Delete claims whose time has come, released or not: now (seconds, Unix), limit."""
 
 Wanted: TypeAlias = tuple[Claim, int | None]
 """A claim, and the id of the delivery that is to hold it; None for one that stays until it expires."""
@@ -118,8 +119,3 @@ def release(session: PostgresSession, delivery_ids: Sequence[int]) -> None:
 def hand_on(session: PostgresSession, dead_id: int, delivery_id: int) -> None:
     """Move the claim that a dead letter released to another delivery, unless a third has taken it meanwhile."""
     session.connection.execute(_HAND_ON, (delivery_id, dead_id))
-
-
-def trim(session: PostgresSession, now: float, limit: int) -> int:
-    """Delete up to ``limit`` claims whose time has come, released or not; return how many."""
-    return int(session.connection.execute(_EXPIRED, (float(now), limit)).rowcount)

@@ -311,6 +311,10 @@ class PostgresSession:
             return 0
         return int(self.connection.execute(statement, [list(column) for column in zip(*rows, strict=True)]).rowcount)
 
+    def release_claims(self, statement: str, values: Sequence[Any]) -> None:
+        """See `harn.store.database.Session.release_claims`."""
+        self.connection.execute(statement, values)
+
     def keep_numbers(self) -> None:
         """See `harn.store.database.Session.keep_numbers`: sequences have them, which outlast the rows."""
 

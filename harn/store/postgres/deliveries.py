@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
 from zope.interface import implementer
 
-from harn.model.delivery import LARGE_BODY, RETRY_EXHAUSTED, DeadLetter, State, StoredDelivery
-from harn.store.deliveries import Backlog, DueDelivery, GivenUp, IDeliveries, RecentEvent, Unfinished, disposition
-from harn.store.executor import reads, writes
-from harn.store.halves import DeliveriesHalf
+from harn.model.delivery import LARGE_BODY
+from harn.store.deliveries import DueDelivery, IDeliveries
+from harn.store.executor import writes
 from harn.store.postgres import claims
-from harn.store.postgres.connection import PostgresConnection, PostgresSession
+from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.settling import PostgresSettle
-from harn.store.rows import DONE, NAMES, READY, SKIPPED, WAITING, count, light, stored, up_to
+from harn.store.rows import DONE, SKIPPED
+from harn.store.states import DeliveriesHalf, DeliveryStatements, GiveUpStatements
 
 TABLES = """
 -- An event's bytes, one row for each delivery, under its id. Never updated, while rows of `deliveries` are.
@@ -103,45 +103,18 @@ FROM = " FROM deliveries d JOIN events e ON e.id = d.id "
 _LIGHT = COLUMNS.replace(
     "e.body", f"CASE WHEN octet_length(e.body) > {LARGE_BODY} THEN ''::bytea ELSE e.body END, octet_length(e.body)"
 )
-_READY = (
-    "SELECT " + _LIGHT + FROM + "WHERE d.state < 2 AND d.trigger_id = $1::text AND d.version = $2::integer"
-    " AND d.state = 0 AND d.owner = $3::bigint AND d.id <> ALL ($4::bigint[]) ORDER BY d.id LIMIT $5::bigint"
-)
 # Rows that another server locks are another's to wake.
 _DUE = (
     "UPDATE deliveries d SET state = 0 FROM (SELECT id FROM deliveries WHERE state = 1 AND owner = $1::bigint"
     " AND due_at <= $2::float8 ORDER BY due_at, id LIMIT $3::bigint FOR UPDATE SKIP LOCKED) AS due"
     " WHERE d.id = due.id RETURNING d.id, d.trigger_id, d.version, d.due_at"
 )
-_NEXT_DUE = "SELECT min(due_at) FROM deliveries WHERE state = 1 AND owner = $1::bigint AND due_at > $2::float8"
-_FIND = "SELECT " + COLUMNS + FROM + "WHERE d.event_id = $1::text ORDER BY d.id"
 COUNTS = "count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1)"
 """Of a binding version: how many are ready, and how many wait; the end of a row for `count`."""
-BACKLOG = "SELECT trigger_id, version, " + COUNTS + " FROM deliveries WHERE state < 2 GROUP BY trigger_id, version"
-"""Counts every unfinished delivery, by binding version; rows for `count`."""
-_STATES_OF = (
-    "SELECT d.id, " + STATE + " FROM deliveries d"
-    " WHERE d.id = ANY ($1::bigint[]) AND (d.owner = $2::bigint OR d.state >= 2)"
-)
-_OLDEST = (
-    "SELECT " + WITHOUT_EVENT + " FROM deliveries d WHERE d.state < 2 AND d.trigger_id = $1::text"
-    " AND d.version = $2::integer ORDER BY d.id LIMIT 1"
-)
-# The innermost query ends after so many rows, of any trigger; further columns are read of the chosen ones alone.
-_RECENT = (
-    "SELECT d.event_id, d.trigger_id, d.version, d.kind, d.received_at, e.envelope, e.body, " + STATE + ", d.reason,"
-    " d.passed, (SELECT outcome FROM attempts a WHERE a.delivery_id = d.id ORDER BY a.id DESC LIMIT 1),"
-    " EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.id AND a.outcome = 'success')"
-    " FROM (SELECT id, row_number() OVER (PARTITION BY trigger_id ORDER BY id DESC) AS place"
-    " FROM (SELECT id, trigger_id FROM deliveries ORDER BY id DESC LIMIT $1::bigint) AS newest"
-    " WHERE trigger_id = ANY ($2::text[])) AS chosen"
-    " JOIN deliveries d ON d.id = chosen.id JOIN events e ON e.id = d.id WHERE place <= $3::bigint ORDER BY d.id DESC"
-)
 _UNFINISHED = (
     "state < 2 AND trigger_id = $1::text AND version {} $2::integer AND state <= $3::smallint"
     " AND attempts <= $4::bigint AND id <> ALL ($5::bigint[])"
 )
-_OF_VERSION, _OF_TRIGGER = _UNFINISHED.format("="), _UNFINISHED.format(">=")
 DEAD_LETTER_SOME = (
     "UPDATE deliveries d SET state = 3, due_at = NULL, settled_at = ${0}::float8,"
     " dead_number = ${1}::bigint + dying.place, reason = ${2}::text, error_class = ${3}::text, error = ${4}::text{5}"
@@ -150,33 +123,20 @@ DEAD_LETTER_SOME = (
 )
 """Make dead letters of what a condition chooses, whose values come first; it is filled in last."""
 RELEASE_SOME = claims.RELEASE.format("SELECT id FROM deliveries WHERE {}")
-_COUNT_SOME = "SELECT provider, " + COUNTS + " FROM deliveries WHERE {} GROUP BY provider"
-_BURY = {
-    which: (
-        _COUNT_SOME.format(which),
-        RELEASE_SOME.format(which),
-        DEAD_LETTER_SOME.format(6, 7, 8, 9, 10, "", which),
+
+
+def _giving_up(which: str) -> GiveUpStatements:
+    return GiveUpStatements(
+        count="SELECT provider, " + COUNTS + " FROM deliveries WHERE " + which + " GROUP BY provider",
+        release=RELEASE_SOME.format(which),
+        give_up=DEAD_LETTER_SOME.format(6, 7, 8, 9, 10, "", which),
     )
-    for which in (_OF_VERSION, _OF_TRIGGER)
-}
-_ANY = 1 << 62
-"""More attempts than a delivery can have."""
+
+
 _REDRIVEN = (
     "state >= 2 AND state = 3 AND settled_at >= $1::float8 AND trigger_id = $2::text AND version = $3::integer"
     " AND reason = $4::text"
 )
-_REDRIVE = (
-    "UPDATE deliveries SET state = 0, version = $5::integer, owner = $6::bigint, attempts = 0, passed = false,"
-    " due_at = NULL, settled_at = NULL, dead_number = NULL, reason = NULL, error_class = NULL, error = NULL"
-    " WHERE " + _REDRIVEN
-)
-_RETAKE_REDRIVEN = claims.RETAKE.format("SELECT id FROM deliveries WHERE " + _REDRIVEN)
-_UNFINISHED_ONE = "SELECT state, version FROM deliveries WHERE id = $1::bigint AND state < 2 AND owner = $2::bigint"
-_SKIP = (
-    f"UPDATE deliveries SET state = {DONE}, ended_as = {SKIPPED}, due_at = NULL, settled_at = $1::float8,"
-    " skip_reason = $2::text WHERE id = $3::bigint"
-)
-_ADVANCE_DUE = "UPDATE deliveries SET due_at = due_at - $1::float8 WHERE state = 1 AND owner = $2::bigint"
 
 
 @implementer(IDeliveries)
@@ -184,116 +144,54 @@ class PostgresDeliveries(DeliveriesHalf):
     """`IDeliveries` on PostgreSQL."""
 
     unit = PostgresSettle
-
-    @reads
-    def ready(
-        self,
-        connection: PostgresConnection,
-        trigger_id: str,
-        version: int,
-        excluding: Collection[int],
-        limit: int,
-        max_bytes: int,
-    ) -> Sequence[StoredDelivery]:
-        """See `IDeliveries.ready`."""
-        values = (trigger_id, version, self._executor.incarnation, list(excluding), limit)
-        return up_to(map(light, connection.execute(_READY, values)), max_bytes)
+    sql = DeliveryStatements(
+        ready=(
+            "SELECT " + _LIGHT + FROM + "WHERE d.state < 2 AND d.trigger_id = $1::text AND d.version = $2::integer"
+            " AND d.state = 0 AND d.owner = $3::bigint AND d.id <> ALL ($4::bigint[]) ORDER BY d.id LIMIT $5::bigint"
+        ),
+        next_due="SELECT min(due_at) FROM deliveries WHERE state = 1 AND owner = $1::bigint AND due_at > $2::float8",
+        find="SELECT " + COLUMNS + FROM + "WHERE d.event_id = $1::text ORDER BY d.id",
+        backlog="SELECT trigger_id, version, "
+        + COUNTS
+        + " FROM deliveries WHERE state < 2 GROUP BY trigger_id, version",
+        states=(
+            "SELECT d.id, " + STATE + " FROM deliveries d"
+            " WHERE d.id = ANY ($1::bigint[]) AND (d.owner = $2::bigint OR d.state >= 2)"
+        ),
+        oldest=(
+            "SELECT " + WITHOUT_EVENT + " FROM deliveries d WHERE d.state < 2 AND d.trigger_id = $1::text"
+            " AND d.version = $2::integer ORDER BY d.id LIMIT 1"
+        ),
+        # The innermost query ends after so many rows, of any trigger; further columns are of the chosen ones alone.
+        recent=(
+            "SELECT d.event_id, d.trigger_id, d.version, d.kind, d.received_at, e.envelope, e.body,"
+            " " + STATE + ", d.reason, d.passed,"
+            " (SELECT outcome FROM attempts a WHERE a.delivery_id = d.id ORDER BY a.id DESC LIMIT 1),"
+            " EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.id AND a.outcome = 'success')"
+            " FROM (SELECT id, row_number() OVER (PARTITION BY trigger_id ORDER BY id DESC) AS place"
+            " FROM (SELECT id, trigger_id FROM deliveries ORDER BY id DESC LIMIT $1::bigint) AS newest"
+            " WHERE trigger_id = ANY ($2::text[])) AS chosen"
+            " JOIN deliveries d ON d.id = chosen.id JOIN events e ON e.id = d.id WHERE place <= $3::bigint"
+            " ORDER BY d.id DESC"
+        ),
+        of_version=_giving_up(_UNFINISHED.format("=")),
+        of_trigger=_giving_up(_UNFINISHED.format(">=")),
+        unfinished="SELECT state, version FROM deliveries WHERE id = $1::bigint AND state < 2 AND owner = $2::bigint",
+        skip=(
+            f"UPDATE deliveries SET state = {DONE}, ended_as = {SKIPPED}, due_at = NULL, settled_at = $1::float8,"
+            " skip_reason = $2::text WHERE id = $3::bigint"
+        ),
+        redriven_claims=claims.RETAKE.format("SELECT id FROM deliveries WHERE " + _REDRIVEN),
+        redrive=(
+            "UPDATE deliveries SET state = 0, version = $5::integer, owner = $6::bigint, attempts = 0, passed = false,"
+            " due_at = NULL, settled_at = NULL, dead_number = NULL, reason = NULL, error_class = NULL, error = NULL"
+            " WHERE " + _REDRIVEN
+        ),
+        advance_due="UPDATE deliveries SET due_at = due_at - $1::float8 WHERE state = 1 AND owner = $2::bigint",
+    )
 
     @writes
     def due(self, session: PostgresSession, now: float, limit: int) -> Sequence[DueDelivery]:
         """See `IDeliveries.due`."""
         rows = session.connection.execute(_DUE, (session.incarnation, float(now), limit)).fetchall()
         return [DueDelivery(*row[:3]) for row in sorted(rows, key=lambda row: (row[3], row[0]))]
-
-    @reads
-    def next_due(self, connection: PostgresConnection, after: float = 0.0) -> float | None:
-        """See `IDeliveries.next_due`."""
-        (at,) = connection.execute(_NEXT_DUE, (self._executor.incarnation, float(after))).fetchone()
-        return None if at is None else float(at)
-
-    @reads
-    def find(self, connection: PostgresConnection, event_id: str) -> Sequence[StoredDelivery]:
-        """See `IDeliveries.find`."""
-        return list(map(stored, connection.execute(_FIND, (event_id,))))
-
-    @reads
-    def backlog(self, connection: PostgresConnection) -> Sequence[Backlog]:
-        """See `IDeliveries.backlog`."""
-        return list(map(count, connection.execute(BACKLOG)))
-
-    @reads
-    def oldest(
-        self, connection: PostgresConnection, versions: Collection[tuple[str, int]]
-    ) -> Mapping[tuple[str, int], StoredDelivery]:
-        """See `IDeliveries.oldest`."""
-        rows = ((version, connection.execute(_OLDEST, version).fetchone()) for version in versions)
-        return {version: stored(row) for version, row in rows if row is not None}
-
-    @reads
-    def recent(
-        self, connection: PostgresConnection, trigger_ids: Collection[str], limit: int, depth: int
-    ) -> Sequence[RecentEvent]:
-        """See `IDeliveries.recent`."""
-        return [
-            RecentEvent(
-                event_id=row[0],
-                trigger_id=row[1],
-                version=row[2],
-                kind=row[3],
-                received_at=row[4],
-                disposition=disposition(NAMES[row[7]], row[8], row[9], row[10], row[11]),
-                envelope=row[5],
-                body=row[6],
-            )
-            for row in connection.execute(_RECENT, (depth, list(trigger_ids), limit))
-        ]
-
-    @reads
-    def states(self, connection: PostgresConnection, delivery_ids: Collection[int]) -> Mapping[int, State]:
-        """See `IDeliveries.states`."""
-        rows = connection.execute(_STATES_OF, (list(delivery_ids), self._executor.incarnation))
-        return {delivery_id: NAMES[state] for delivery_id, state in rows}
-
-    @writes
-    def dead_letter(
-        self,
-        session: PostgresSession,
-        trigger_id: str,
-        version: int | None,
-        dead: DeadLetter,
-        excluding: Collection[int],
-        *,
-        waiting: bool = True,
-        tried: bool = True,
-    ) -> Sequence[GivenUp]:
-        """See `IDeliveries.dead_letter`."""
-        count, release, bury = _BURY[_OF_TRIGGER if version is None else _OF_VERSION]
-        which = (trigger_id, version or 0, WAITING if waiting else READY, _ANY if tried else 0, list(excluding))
-        execute = session.connection.execute
-        found = [GivenUp(*row) for row in execute(count, which)]
-        execute(release, which)
-        why = (dead.reason, dead.error_class, dead.error)
-        now = float(self._executor.wall.seconds())
-        session.numbers.dead += execute(bury, (*which, now, session.numbers.dead, *why)).rowcount
-        return found
-
-    @writes
-    def skip(self, session: PostgresSession, delivery_id: int, reason: str) -> Unfinished | None:
-        """See `IDeliveries.skip`."""
-        found = session.connection.execute(_UNFINISHED_ONE, (delivery_id, session.incarnation)).fetchone()
-        if found is None:
-            return None
-        session.connection.execute(_SKIP, (float(self._executor.wall.seconds()), reason, delivery_id))
-        return Unfinished(NAMES[found[0]], found[1])
-
-    @writes
-    def redrive(self, session: PostgresSession, trigger_id: str, version: int, to_version: int, since: float) -> int:
-        """See `IDeliveries.redrive`."""
-        which = (float(since), trigger_id, version, RETRY_EXHAUSTED)
-        session.connection.execute(_RETAKE_REDRIVEN, which)
-        return int(session.connection.execute(_REDRIVE, (*which, to_version, session.incarnation)).rowcount)
-
-    @writes
-    def advance_due(self, session: PostgresSession, seconds: float) -> None:
-        """See `IDeliveries.advance_due`."""
-        session.connection.execute(_ADVANCE_DUE, (float(seconds), session.incarnation))

@@ -5,23 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-import msgspec
 from zope.interface import implementer
 
-from harn.errors import StoreError
-from harn.model.delivery import State
-from harn.store.executor import reads, writes
-from harn.store.jobs import IJobs, ItemOutcome, Job, JobState, NewJob, PendingItem, ReplayOrder, Replays
-from harn.store.postgres import replays
-from harn.store.postgres.connection import PostgresConnection, PostgresSession
-from harn.store.replays import JobsHalf
-from harn.store.rows import job_of
-
-if TYPE_CHECKING:
-    from builtins import list as listing
+from harn.store.jobs import IJobs
+from harn.store.postgres.replays import PostgresReplaying
+from harn.store.replays import JOB_COLUMNS, JobsHalf, JobStatements
 
 TABLES = """
 -- What operators have a server do with many deliveries. `state`: `harn.store.jobs.JobState`. `cursor`: deliveries from
@@ -57,160 +45,63 @@ CREATE TABLE job_items (
 CREATE INDEX job_items_pending ON job_items (job_id, delivery_id) WHERE outcome = 0;
 """
 
-CHANGED, SKIPPED = 1, 2
-
-_COLUMNS = (
-    "id, operation, actor, filter, rate, state, created_at, ended_at, cursor, is_selected, matched, changed, skipped"
-)
-_GET = f"SELECT {_COLUMNS} FROM jobs WHERE id = $1::bigint"
-_LIST = f"SELECT {_COLUMNS} FROM jobs ORDER BY id DESC LIMIT $1::bigint"
-_UNFINISHED = f"SELECT {_COLUMNS} FROM jobs WHERE ended_at IS NULL ORDER BY id"
-_CREATE = (
-    "INSERT INTO jobs (operation, actor, filter, rate, state, created_at, cursor, is_selected)"
-    " VALUES ($1::text, $2::text, $3::bytea, $4::float8, 'running', $5::float8, $6::bigint, false)"
-    f" RETURNING {_COLUMNS}"
-)
-_ADD = "INSERT INTO job_items (job_id, delivery_id) SELECT $1::bigint, unnest($2::bigint[]) ON CONFLICT DO NOTHING"
-_COUNT = (
-    "UPDATE jobs SET cursor = $1::bigint, is_selected = $2::boolean, matched = matched + $3::bigint"
-    " WHERE id = $4::bigint AND ended_at IS NULL"
-)
-_PENDING = (
-    "SELECT i.delivery_id, coalesce(d.event_id, ''), coalesce(d.trigger_id, ''), coalesce(d.provider, '')"
-    " FROM job_items i LEFT JOIN deliveries d ON d.id = i.delivery_id WHERE i.job_id = $1::bigint AND i.outcome = 0"
-    " ORDER BY i.delivery_id LIMIT $2::bigint"
-)
-# Locked, so that two servers which came to the same slice take turns.
-_STILL_PENDING = (
-    "SELECT delivery_id FROM job_items WHERE job_id = $1::bigint AND outcome = 0 AND delivery_id = ANY ($2::bigint[])"
-    " AND EXISTS (SELECT 1 FROM jobs WHERE id = $1::bigint AND state = 'running') FOR UPDATE"
-)
-_NOTE = (
-    "UPDATE job_items i SET outcome = new.outcome, event_id = new.event_id, replayed_as = new.replayed_as,"
-    " reason = new.reason FROM unnest($2::bigint[], $3::smallint[], $4::text[], $5::text[], $6::text[])"
-    " AS new (delivery_id, outcome, event_id, replayed_as, reason)"
-    " WHERE i.job_id = $1::bigint AND i.delivery_id = new.delivery_id"
-)
-_PROGRESS = "UPDATE jobs SET changed = changed + $1::bigint, skipped = skipped + $2::bigint WHERE id = $3::bigint"
+_SELECT = "SELECT " + JOB_COLUMNS + " FROM jobs"
 _CHANGE = "UPDATE jobs SET state = $1::text, ended_at = $2::float8 WHERE id = $3::bigint AND ended_at IS NULL"
-_IS_COMPLETE = " AND is_selected AND matched = changed + skipped"
-_ITEMS = (
-    "SELECT delivery_id, event_id, replayed_as, reason FROM job_items WHERE job_id = $1::bigint AND outcome > 0"
-    " AND delivery_id > $2::bigint ORDER BY delivery_id LIMIT $3::bigint"
+
+JOBS = JobStatements(
+    create=(
+        "INSERT INTO jobs (operation, actor, filter, rate, state, created_at, cursor, is_selected)"
+        " VALUES ($1::text, $2::text, $3::bytea, $4::float8, 'running', $5::float8, $6::bigint, false)"
+        " RETURNING " + JOB_COLUMNS
+    ),
+    get=_SELECT + " WHERE id = $1::bigint",
+    list=_SELECT + " ORDER BY id DESC LIMIT $1::bigint",
+    unfinished=_SELECT + " WHERE ended_at IS NULL ORDER BY id",
+    add=(
+        "INSERT INTO job_items (job_id, delivery_id) SELECT * FROM unnest($1::bigint[], $2::bigint[])"
+        " ON CONFLICT DO NOTHING"
+    ),
+    note_selection=(
+        "UPDATE jobs SET cursor = $1::bigint, is_selected = $2::boolean, matched = matched + $3::bigint"
+        " WHERE id = $4::bigint AND ended_at IS NULL"
+    ),
+    pending=(
+        "SELECT i.delivery_id, coalesce(d.event_id, ''), coalesce(d.trigger_id, ''), coalesce(d.provider, '')"
+        " FROM job_items i LEFT JOIN deliveries d ON d.id = i.delivery_id"
+        " WHERE i.job_id = $1::bigint AND i.outcome = 0 ORDER BY i.delivery_id LIMIT $2::bigint"
+    ),
+    # Locked, so that two servers which came to the same slice take turns.
+    still_pending=(
+        "SELECT delivery_id FROM job_items WHERE job_id = $1::bigint AND outcome = 0"
+        " AND delivery_id = ANY ($2::bigint[])"
+        " AND EXISTS (SELECT 1 FROM jobs WHERE id = $1::bigint AND state = 'running') FOR UPDATE"
+    ),
+    note=(
+        "UPDATE job_items i SET outcome = new.outcome, event_id = new.event_id, replayed_as = new.replayed_as,"
+        " reason = new.reason"
+        " FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::text[], $6::text[])"
+        " AS new (job_id, delivery_id, outcome, event_id, replayed_as, reason)"
+        " WHERE i.job_id = new.job_id AND i.delivery_id = new.delivery_id"
+    ),
+    progress="UPDATE jobs SET changed = changed + $1::bigint, skipped = skipped + $2::bigint WHERE id = $3::bigint",
+    change=_CHANGE,
+    complete=_CHANGE + " AND is_selected AND matched = changed + skipped",
+    items=(
+        "SELECT delivery_id, event_id, replayed_as, reason FROM job_items WHERE job_id = $1::bigint AND outcome > 0"
+        " AND delivery_id > $2::bigint ORDER BY delivery_id LIMIT $3::bigint"
+    ),
+    old="SELECT id FROM jobs WHERE ended_at IS NOT NULL AND ended_at < $1::float8 ORDER BY ended_at LIMIT 1",
+    trim_items=(
+        "DELETE FROM job_items WHERE job_id = $1::bigint AND delivery_id IN"
+        " (SELECT delivery_id FROM job_items WHERE job_id = $1::bigint ORDER BY delivery_id LIMIT $2::bigint)"
+    ),
+    trim_job="DELETE FROM jobs WHERE id = $1::bigint",
 )
-_OLD = "SELECT id FROM jobs WHERE ended_at IS NOT NULL AND ended_at < $1::float8 ORDER BY ended_at LIMIT 1"
-_TRIM_ITEMS = (
-    "DELETE FROM job_items WHERE job_id = $1::bigint AND delivery_id IN"
-    " (SELECT delivery_id FROM job_items WHERE job_id = $1::bigint ORDER BY delivery_id LIMIT $2::bigint)"
-)
-_TRIM_JOB = "DELETE FROM jobs WHERE id = $1::bigint"
 
 
 @implementer(IJobs)
 class PostgresJobs(JobsHalf):
     """`IJobs` on PostgreSQL."""
 
-    @writes
-    def create(self, session: PostgresSession, new: NewJob, delivery_ids: Sequence[int] | None = None) -> Job:
-        """See `IJobs.create`."""
-        cursor = session.numbers.delivery + 1
-        values = (new.operation, new.actor, msgspec.json.encode(new.filter), *_times(new.rate, new.created_at), cursor)
-        job = job_of(session.connection.execute(_CREATE, values).fetchone())
-        return job if delivery_ids is None else self._add(session, job.job_id, delivery_ids, cursor, is_last=True)
-
-    @reads
-    def get(self, connection: PostgresConnection, job_id: int) -> Job | None:
-        """See `IJobs.get`."""
-        return next(map(job_of, connection.execute(_GET, (job_id,))), None)
-
-    @reads
-    def list(self, connection: PostgresConnection, limit: int) -> Sequence[Job]:
-        """See `IJobs.list`."""
-        return tuple(map(job_of, connection.execute(_LIST, (limit,))))
-
-    @reads
-    def unfinished(self, connection: PostgresConnection) -> Sequence[Job]:
-        """See `IJobs.unfinished`."""
-        return tuple(map(job_of, connection.execute(_UNFINISHED)))
-
-    @writes
-    def select(
-        self, session: PostgresSession, job_id: int, delivery_ids: Sequence[int], cursor: int, *, is_last: bool
-    ) -> Job:
-        """See `IJobs.select`."""
-        return self._add(session, job_id, delivery_ids, cursor, is_last=is_last)
-
-    @reads
-    def pending(self, connection: PostgresConnection, job_id: int, limit: int) -> Sequence[PendingItem]:
-        """See `IJobs.pending`."""
-        return tuple(
-            PendingItem(delivery_id=number, event_id=event_id, trigger_id=trigger_id, provider=provider)
-            for number, event_id, trigger_id, provider in connection.execute(_PENDING, (job_id, limit))
-        )
-
-    @writes
-    def change(self, session: PostgresSession, job_id: int, state: JobState, now: float) -> Job | None:
-        """See `IJobs.change`."""
-        statement = _CHANGE + (_IS_COMPLETE if state is JobState.DONE else "")
-        session.connection.execute(statement, (state.value, float(now) if state.has_ended else None, job_id))
-        return next(map(job_of, session.connection.execute(_GET, (job_id,))), None)
-
-    @reads
-    def items(self, connection: PostgresConnection, job_id: int, after: int, limit: int) -> Sequence[ItemOutcome]:
-        """See `IJobs.items`."""
-        return tuple(
-            ItemOutcome(delivery_id=row[0], event_id=row[1] or "", replayed_as=row[2], reason=row[3])
-            for row in connection.execute(_ITEMS, (job_id, after, limit))
-        )
-
-    def _replay(self, session: PostgresSession, orders: Sequence[ReplayOrder], now: float, max_bytes: int) -> Replays:
-        return replays.PostgresReplaying().replay(session, orders, now, max_bytes)
-
-    def _discard(self, session: PostgresSession, delivery_ids: Sequence[int], now: float) -> listing[ItemOutcome]:
-        return replays.discard(session, delivery_ids, now)
-
-    def _cancel(
-        self, session: PostgresSession, delivery_ids: Sequence[int], now: float, *, of_all: bool
-    ) -> Mapping[int, State]:
-        return replays.cancel(session, delivery_ids, now, of_all=of_all)
-
-    def _found(self, session: PostgresSession, job_id: int) -> Job:
-        row = session.connection.execute(_GET, (job_id,)).fetchone()
-        if row is None:
-            raise StoreError(f"there is no job {job_id}")
-        return job_of(row)
-
-    def _add_items(self, session: PostgresSession, job_id: int, delivery_ids: Iterable[int]) -> int:
-        return int(session.connection.execute(_ADD, (job_id, [*delivery_ids])).rowcount)
-
-    def _note_selection(self, session: PostgresSession, job_id: int, cursor: int, is_last: bool, added: int) -> None:
-        session.connection.execute(_COUNT, (cursor, is_last, added, job_id))
-
-    def _still_pending(self, session: PostgresSession, job_id: int, delivery_ids: Sequence[int]) -> set[int]:
-        return {number for (number,) in session.connection.execute(_STILL_PENDING, (job_id, [*delivery_ids]))}
-
-    def _write_outcomes(self, session: PostgresSession, job_id: int, outcomes: Sequence[ItemOutcome]) -> None:
-        values = (
-            [each.delivery_id for each in outcomes],
-            [CHANGED if each.reason is None else SKIPPED for each in outcomes],
-            [each.event_id for each in outcomes],
-            [each.replayed_as for each in outcomes],
-            [each.reason for each in outcomes],
-        )
-        session.connection.execute(_NOTE, (job_id, *values))
-
-    def _count_outcomes(self, session: PostgresSession, job_id: int, changed: int, skipped: int) -> None:
-        session.connection.execute(_PROGRESS, (changed, skipped, job_id))
-
-
-def _times(*values: float | None) -> tuple[float | None, ...]:
-    return tuple(None if value is None else float(value) for value in values)
-
-
-def trim(session: PostgresSession, before: float, limit: int) -> int:
-    """Delete up to ``limit`` items of the job that ended first, before then (seconds, Unix), and at last the job."""
-    row = session.connection.execute(_OLD, (float(before),)).fetchone()
-    if row is None:
-        return 0
-    removed = int(session.connection.execute(_TRIM_ITEMS, (row[0], limit)).rowcount)
-    return removed or int(session.connection.execute(_TRIM_JOB, row).rowcount)
+    sql = JOBS
+    replaying = PostgresReplaying()

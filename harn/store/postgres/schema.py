@@ -19,8 +19,6 @@ from harn.errors import StateDirectoryUnusable
 from harn.store.postgres import claims, deliveries, event_log, generations, jobs, recovery, statistics
 from harn.store.postgres.connection import MIGRATIONS, SEQUENCES, PostgresConnection, lock_key, quoted
 
-SCHEMA_VERSION = 1
-"""A new one needs a step in `_STEPS`, too."""
 OLDEST = 1
 """The oldest schema whose servers can write to a database of the newest: a step that does not only add raises it."""
 
@@ -46,6 +44,8 @@ SCHEMA = "".join(
 
 _STEPS: dict[int, str] = {}
 """For each version of the schema above 1, the statements that make it out of the previous one."""
+SCHEMA_VERSION = 1 + len(_STEPS)
+"""The version of `SCHEMA`: that of the last step."""
 
 _IS_THERE = "SELECT to_regclass($1) IS NOT NULL"
 

@@ -5,33 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-import msgspec
 from zope.interface import implementer
 
-from harn.store.executor import Idea, reads
-from harn.store.generations import encode_checkpoints
-from harn.store.halves import TotalsHalf
-from harn.store.postgres.connection import PostgresConnection, PostgresSession
+from harn.store.figures import StatisticsHalf, StatisticsStatements, TotalsHalf, TotalsStatements
 from harn.store.postgres.generations import STANDING
-from harn.store.rows import COUNTED, HandlerOfSpec, attempt_groups, backlogs_of, total_of
-from harn.store.statistics import (
-    AcceptedGroup,
-    AttemptGroup,
-    DoneGroup,
-    IdRange,
-    IStatistics,
-    ITotals,
-    RefusedCount,
-    TriggerBacklog,
-    TriggerTotal,
-    TriggerUnfinished,
-)
-
-if TYPE_CHECKING:
-    from harn.store.retention import RetentionPolicy
+from harn.store.statistics import IStatistics, ITotals
 
 TABLES = """
 -- What happened to each trigger, over all servers: `accepted` and `refused` are counts, the times seconds, Unix. The
@@ -54,8 +32,7 @@ CREATE TABLE refusals (
 );
 """
 
-_ENDS = "SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM {}"
-_PROBE = "SELECT id, {1} FROM {0} WHERE id >= $1::bigint ORDER BY id LIMIT 1"
+_ENDS = "SELECT coalesce((SELECT min(id) FROM {0}), 1), coalesce((SELECT max(id) FROM {0}), 0)"
 # Two digits, so that equal durations form groups.
 _ROUNDED = "to_char(greatest(0.0, {}), '9.9EEEE')::float8"
 _ATTEMPTS = (
@@ -79,12 +56,6 @@ _DIED = (
     " WHERE (state = 3 AND settled_at >= $1::float8)"
     " OR (state = 2 AND ended_as > 4 AND died_at >= $1::float8) GROUP BY trigger_id"
 )
-_REFUSED = "SELECT trigger_id, sum(count)::bigint FROM refusals WHERE minute >= $1::bigint GROUP BY trigger_id"
-_SPECS = (
-    "SELECT b.trigger_id, b.version, b.spec FROM unnest($1::text[], $2::integer[]) AS wanted (trigger_id, version)"
-    " JOIN binding_versions b ON b.trigger_id = wanted.trigger_id AND b.version = wanted.version"
-)
-_TOTALS = "SELECT trigger_id, accepted, refused, last_success, last_failure FROM trigger_totals"
 _ADD_TOTALS = (
     "INSERT INTO trigger_totals AS t (trigger_id, accepted, refused, last_success, last_failure)"
     " SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::float8[], $5::float8[])"
@@ -102,17 +73,11 @@ _ACCEPTED_SINCE = (
     "SELECT trigger_id, count(*), max(id) FROM (SELECT id, trigger_id FROM deliveries"
     " WHERE id > $1::bigint AND id <= $2::bigint ORDER BY id LIMIT $3::bigint) AS next GROUP BY trigger_id"
 )
-_HIGHEST = "SELECT coalesce(max(id), 0) FROM deliveries"
 _LATEST_ATTEMPTS = (
     "SELECT d.trigger_id, max(a.completed_at) FILTER (WHERE a.outcome = 'success'),"
     " max(a.completed_at) FILTER (WHERE a.outcome NOT IN ('success', 'skipped') AND a.error_class <> 'retry_after')"
     " FROM (SELECT delivery_id, outcome, error_class, completed_at FROM attempts ORDER BY id DESC LIMIT $1::bigint) a"
     " JOIN deliveries d ON d.id = a.delivery_id GROUP BY d.trigger_id"
-)
-_DEAD = "SELECT trigger_id, count(*) FROM deliveries WHERE state = 3 GROUP BY trigger_id"
-_COUNT_UNFINISHED = (
-    "SELECT trigger_id, count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1)"
-    " FROM deliveries WHERE state < 2 GROUP BY trigger_id"
 )
 _OLDEST = (
     "(SELECT {} FROM deliveries WHERE state < 2 AND trigger_id = t AND version = v AND state = {}"
@@ -131,7 +96,6 @@ _BACKLOGS = (
     " (SELECT due_at FROM deliveries WHERE state = 1 AND trigger_id = t AND id <> ALL ($1::bigint[])"
     " ORDER BY due_at LIMIT 1) FROM versions WHERE v IS NOT NULL"
 )
-_COUNTED = "SELECT value FROM standing WHERE name = $1::text"
 _OLD_REFUSALS = (
     "DELETE FROM refusals WHERE ctid = ANY (ARRAY(SELECT ctid FROM refusals WHERE minute < $1::bigint"
     " ORDER BY minute LIMIT $2::bigint))"
@@ -146,163 +110,48 @@ _GONE = (
     " AND NOT EXISTS (SELECT 1 FROM refusals r WHERE r.trigger_id = t.trigger_id) LIMIT $3::bigint)"
 )
 
+TOTALS = TotalsStatements(
+    totals="SELECT trigger_id, accepted, refused, last_success, last_failure FROM trigger_totals",
+    highest="SELECT coalesce(max(id), 0) FROM deliveries",
+    latest_attempts=_LATEST_ATTEMPTS,
+    dead="SELECT trigger_id, count(*) FROM deliveries WHERE state = 3 GROUP BY trigger_id",
+    unfinished=(
+        "SELECT trigger_id, count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1)"
+        " FROM deliveries WHERE state < 2 GROUP BY trigger_id"
+    ),
+    backlogs=_BACKLOGS,
+    accepted_since=_ACCEPTED_SINCE,
+    add=_ADD_TOTALS,
+    add_refused=_ADD_REFUSALS,
+    old_refused=_OLD_REFUSALS,
+    gone=_GONE,
+)
+
 
 @implementer(IStatistics)
-class PostgresStatistics(Idea):
+class PostgresStatistics(StatisticsHalf):
     """`IStatistics` on PostgreSQL."""
 
-    @reads
-    def attempts_since(self, connection: PostgresConnection, since: float) -> IdRange:
-        """See `IStatistics.attempts_since`."""
-        return _since(connection, "attempts", "completed_at", since)
-
-    @reads
-    def deliveries_since(self, connection: PostgresConnection, since: float) -> IdRange:
-        """See `IStatistics.deliveries_since`."""
-        return _since(connection, "deliveries", "received_at", since)
-
-    @reads
-    def attempts(
-        self, connection: PostgresConnection, span: IdRange, since: float
-    ) -> tuple[Sequence[AttemptGroup], Sequence[DoneGroup]]:
-        """See `IStatistics.attempts`."""
-        return attempt_groups(connection.execute(_ATTEMPTS, (span.first, span.last, float(since))))
-
-    @reads
-    def accepted(self, connection: PostgresConnection, span: IdRange, since: float) -> Sequence[AcceptedGroup]:
-        """See `IStatistics.accepted`."""
-        return [AcceptedGroup(*row) for row in connection.execute(_ACCEPTED, (span.first, span.last, float(since)))]
-
-    @reads
-    def died(self, connection: PostgresConnection, since: float) -> Mapping[str, int]:
-        """See `IStatistics.died`."""
-        return dict(connection.execute(_DIED, (float(since),)).fetchall())
-
-    @reads
-    def refused(self, connection: PostgresConnection, since: float) -> Mapping[str, int]:
-        """See `IStatistics.refused`."""
-        return dict(connection.execute(_REFUSED, (int(since // 60.0),)).fetchall())
-
-    @reads
-    def handlers(
-        self, connection: PostgresConnection, versions: Collection[tuple[str, int]]
-    ) -> Mapping[tuple[str, int], str]:
-        """See `IStatistics.handlers`."""
-        wanted = [trigger_id for trigger_id, _ in versions], [version for _, version in versions]
-        return {
-            (trigger_id, version): msgspec.json.decode(spec, type=HandlerOfSpec).handler
-            for trigger_id, version, spec in connection.execute(_SPECS, wanted)
-        }
-
-
-def _since(connection: PostgresConnection, table: str, column: str, since: float) -> IdRange:
-    """
-    Return the ids of the rows from the first whose time is ``since`` or later.
-
-    Ids rise with time but for the order within a moment, and for a clock that was set back: a row is left out only when
-    it has a lower id than one from before ``since``.
-    """
-    low, last = connection.execute(_ENDS.format(table)).fetchone()
-    probe, high = _PROBE.format(table, column), last + 1
-    while low < high:
-        middle = (low + high) // 2
-        row = connection.execute(probe, (middle,)).fetchone()
-        if row is None or row[1] >= since:
-            high = middle
-        else:
-            low = row[0] + 1
-    return IdRange(low, last)
+    sql = StatisticsStatements(
+        attempt_ends=_ENDS.format("attempts"),
+        delivery_ends=_ENDS.format("deliveries"),
+        next_attempt="SELECT id, completed_at FROM attempts WHERE id >= $1::bigint ORDER BY id LIMIT 1",
+        next_delivery="SELECT id, received_at FROM deliveries WHERE id >= $1::bigint ORDER BY id LIMIT 1",
+        attempts=_ATTEMPTS,
+        accepted=_ACCEPTED,
+        died=_DIED,
+        refused="SELECT trigger_id, sum(count)::bigint FROM refusals WHERE minute >= $1::bigint GROUP BY trigger_id",
+        specs=(
+            "SELECT b.trigger_id, b.version, b.spec"
+            " FROM unnest($1::text[], $2::integer[]) AS wanted (trigger_id, version)"
+            " JOIN binding_versions b ON b.trigger_id = wanted.trigger_id AND b.version = wanted.version"
+        ),
+    )
 
 
 @implementer(ITotals)
 class PostgresTotals(TotalsHalf):
     """`ITotals` on PostgreSQL."""
 
-    @reads
-    def totals(self, connection: PostgresConnection) -> Mapping[str, TriggerTotal]:
-        """See `ITotals.totals`."""
-        return {row[0]: total_of(row) for row in connection.execute(_TOTALS)}
-
-    @reads
-    def highest(self, connection: PostgresConnection) -> int:
-        """See `ITotals.highest`."""
-        return int(connection.execute(_HIGHEST).fetchone()[0])
-
-    @reads
-    def latest_attempts(self, connection: PostgresConnection, limit: int) -> Mapping[str, TriggerTotal]:
-        """See `ITotals.latest_attempts`."""
-        return {
-            trigger_id: TriggerTotal(trigger_id=trigger_id, last_success=success, last_failure=failure)
-            for trigger_id, success, failure in connection.execute(_LATEST_ATTEMPTS, (limit,))
-        }
-
-    @reads
-    def dead(self, connection: PostgresConnection) -> Mapping[str, int]:
-        """See `ITotals.dead`."""
-        return dict(connection.execute(_DEAD).fetchall())
-
-    @reads
-    def unfinished(self, connection: PostgresConnection) -> Sequence[TriggerUnfinished]:
-        """See `ITotals.unfinished`."""
-        return [
-            TriggerUnfinished(trigger_id=trigger_id, ready=ready, waiting=waiting)
-            for trigger_id, ready, waiting in connection.execute(_COUNT_UNFINISHED)
-        ]
-
-    @reads
-    def backlogs(
-        self, connection: PostgresConnection, now: float, running: Collection[int]
-    ) -> Mapping[str, TriggerBacklog]:
-        """See `ITotals.backlogs`."""
-        return backlogs_of(connection.execute(_BACKLOGS, (list(running),)), now)
-
-    @reads
-    def uncounted(self, connection: PostgresConnection, limit: int) -> Mapping[str, int]:
-        """See `ITotals.uncounted`."""
-        found = self._accepted_since(connection, self._counted(connection), 2**63 - 1, limit)
-        return {trigger_id: count for trigger_id, count, _ in found}
-
-    def _accepted_since(
-        self, connection: PostgresConnection, after: int, until: int, limit: int
-    ) -> Sequence[tuple[str, int, int]]:
-        rows: Sequence[tuple[str, int, int]] = connection.execute(_ACCEPTED_SINCE, (after, until, limit)).fetchall()
-        return rows
-
-    def _counted(self, connection: PostgresConnection) -> int:
-        row = connection.execute(_COUNTED, (COUNTED,)).fetchone()
-        return 0 if row is None else int(msgspec.json.decode(row[0]))
-
-    def _note_counted(self, session: PostgresSession, counted: int) -> None:
-        STANDING.put_all(session, encode_checkpoints({COUNTED: counted}))
-
-    def _add(self, session: PostgresSession, totals: Sequence[TriggerTotal]) -> None:
-        if totals:
-            values = (
-                [each.trigger_id for each in totals],
-                [each.accepted for each in totals],
-                [each.refused for each in totals],
-                [None if each.last_success is None else float(each.last_success) for each in totals],
-                [None if each.last_failure is None else float(each.last_failure) for each in totals],
-            )
-            session.connection.execute(_ADD_TOTALS, values)
-
-    def _add_refused(self, session: PostgresSession, refused: Sequence[RefusedCount]) -> None:
-        values = (
-            [each.minute for each in refused],
-            [each.trigger_id for each in refused],
-            [each.reason for each in refused],
-            [each.count for each in refused],
-        )
-        session.connection.execute(_ADD_REFUSALS, values)
-
-
-def trim_refusals(connection: PostgresConnection, before: float, limit: int) -> int:
-    """Remove up to ``limit`` rows about minutes that ended before then (seconds, Unix)."""
-    return int(connection.execute(_OLD_REFUSALS, (int(before // 60.0), limit)).rowcount)
-
-
-def trim_totals(connection: PostgresConnection, policy: RetentionPolicy, now: float, limit: int) -> int:
-    """Remove the totals of up to ``limit`` triggers that are not served and have no rows any more; return how many."""
-    if not policy.triggers:
-        return 0
-    return int(connection.execute(_GONE, (list(policy.triggers), now - policy.events, limit)).rowcount)
+    sql = TOTALS
+    standing = STANDING

@@ -44,7 +44,7 @@ class PostgresStatements:
 
     def trim(self, session: PostgresSession, policy: RetentionPolicy, now: float, limit: int) -> int:
         """See `Statements.trim`."""
-        return retention.trim(session, policy, now, limit)
+        return retention.PostgresTrimming().trim(session, policy, now, limit)
 
     def shrink(self, session: PostgresSession, pages: int) -> int:
         """See `Statements.shrink`: PostgreSQL gives back what it can by itself."""

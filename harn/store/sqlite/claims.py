@@ -48,10 +48,11 @@ _SUCCEEDED = (
 )
 _SETTLE_SUCCESSION = "UPDATE claims SET predecessor = NULL WHERE predecessor IS NOT NULL"
 _HAND_ON = "UPDATE claims SET expires_at = abs(expires_at), delivery_id = ? WHERE delivery_id = ? AND expires_at < 0"
-_EXPIRED = (
+EXPIRED = (
     "DELETE FROM claims WHERE (scope, key) IN"
-    " (SELECT scope, key FROM claims WHERE expires_at BETWEEN ? AND ? ORDER BY expires_at LIMIT ?)"
+    " (SELECT scope, key FROM claims WHERE expires_at BETWEEN -?1 AND ?1 ORDER BY expires_at LIMIT ?2)"
 )
+"""Delete claims whose time has come, released or not: now (seconds, Unix), limit."""
 
 
 @frozen
@@ -105,13 +106,7 @@ def take(session: Session, claim: Claim | None, now: float, delivery_id: int | N
 def release(session: Session, delivery_ids: Sequence[int]) -> None:
     """Release the claims of these deliveries, which are dead letters now."""
     if delivery_ids:
-        release_all(session, _RELEASE, (json.dumps(delivery_ids),))
-
-
-def release_all(session: Session, statement: str, values: Sequence[Any]) -> None:
-    """Run a statement made of `RELEASE`."""
-    session.connection.execute(statement, values)
-    session.has_released = True
+        session.release_claims(_RELEASE, (json.dumps(delivery_ids),))
 
 
 def hand_on(session: Session, dead_id: int, delivery_id: int) -> None:
@@ -127,8 +122,3 @@ def successions(session: Session) -> list[Succession]:
     if rows:
         session.connection.execute(_SETTLE_SUCCESSION)
     return [Succession(*row) for row in rows if row[2] is not None]
-
-
-def trim(session: Session, now: float, limit: int) -> int:
-    """Delete up to ``limit`` claims whose time has come, released or not; return how many."""
-    return session.connection.execute(_EXPIRED, (-now, now, limit)).rowcount

@@ -252,6 +252,11 @@ class Session:
         head, _, tail = statement.partition("{}")
         return self.execute_rows(head, len(rows[0]), [value for row in rows for value in row], tail)
 
+    def release_claims(self, statement: str, values: Sequence[Any]) -> None:
+        """See `harn.store.database.Session.release_claims`."""
+        self.connection.execute(statement, values)
+        self.has_released = True
+
     def execute_rows(
         self, head: str, width: int, values: Sequence[Any], tail: str = "", tail_values: Sequence[Any] = ()
     ) -> int:

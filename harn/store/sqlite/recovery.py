@@ -19,7 +19,6 @@ from harn.store.executor import reads, writes
 from harn.store.halves import Left, RecoveryHalf, TakenOver
 from harn.store.recovery import LAPSE, IRecovery, Recovery, recovery_limit
 from harn.store.rows import count, stored
-from harn.store.sqlite import claims
 from harn.store.sqlite.connection import Session
 from harn.store.sqlite.deliveries import (
     BACKLOG,
@@ -68,7 +67,7 @@ _COUNT_CRASH = (
 )
 _INCURABLE = _LEFT_BEHIND + " AND crashes >= ? AND " + _AMONG
 _RELEASE_INCURABLE = RELEASE_SOME.format(_INCURABLE)
-_DEAD_LETTER_INCURABLE = DEAD_LETTER_SOME.format(", owner = ?", _INCURABLE)
+_DEAD_LETTER_INCURABLE = DEAD_LETTER_SOME.format(*"?????", ", owner = ?", _INCURABLE)
 _BACKLOG_LEFT = (
     "SELECT trigger_id, version, "
     + COUNTS
@@ -178,7 +177,7 @@ def take_over(
     noted = json.dumps([number for ids in crashed.values() for number in ids])
     if counted and execute(_IS_INCURABLE, (limit, noted)).fetchone()[0]:
         incurable = (*which, limit, noted)
-        claims.release_all(session, _RELEASE_INCURABLE, incurable)
+        session.release_claims(_RELEASE_INCURABLE, incurable)
         values = (now, session.numbers.dead, why.reason, why.error_class, why.error, ours, *incurable)
         dead = execute(_DEAD_LETTER_INCURABLE, values).rowcount
         session.numbers.dead += dead

@@ -46,7 +46,7 @@ class SQLiteStatements:
 
     def trim(self, session: Session, policy: RetentionPolicy, now: float, limit: int) -> int:
         """See `Statements.trim`."""
-        return retention.trim(session, policy, now, limit)
+        return retention.SQLiteTrimming().trim(session, policy, now, limit)
 
     def shrink(self, session: Session, pages: int) -> int:
         """See `Statements.shrink`."""
