@@ -14,7 +14,13 @@ from msgspec import structs
 from zope.interface import implementer
 
 from harn.connectors.interfaces import Headers, IRequestScheme, IScheme
-from harn.connectors.signatures import StandardScheme, any_equal, decode_standard_secret, verify_standard
+from harn.connectors.signatures import (
+    StandardScheme,
+    any_equal,
+    as_sent,
+    decode_standard_secret,
+    verify_standard,
+)
 from harn.errors import SignatureMismatch, SignatureMissing
 from harn.model.exchange import InboundRequest
 
@@ -73,16 +79,22 @@ class TokenScheme:
 
     def sign_request(self, key: bytes, request: InboundRequest, now: float) -> InboundRequest:
         """See `IRequestScheme`."""
-        token = key.decode("utf-8", "replace")
         if self.header is not None:
-            value = f"Bearer {token}" if self.header.lower() == "authorization" else token
+            value = self.written(key)
             return structs.replace(request, headers={**request.headers, self.header.lower(): value})
-        query = "&".join(filter(None, (request.query, f"{self.query}={quote(token, safe='')}")))
+        query = "&".join(filter(None, (request.query, f"{self.query}={quote(key, safe='')}")))
         return structs.replace(request, query=query)
+
+    def written(self, key: bytes) -> str:
+        """Return the value of the header with a token: its bytes, as Latin-1."""
+        token = key.decode("latin-1")
+        return f"Bearer {token}" if self.header is not None and self.header.lower() == "authorization" else token
 
     def _in_header(self, headers: Headers) -> str | None:
         found = None if self.header is None else headers.get(self.header.lower())
-        return found[len(_BEARER) :].strip() if found and found[: len(_BEARER)].lower() == _BEARER else found
+        if found is None:
+            return None
+        return as_sent(found[len(_BEARER) :].strip() if found[: len(_BEARER)].lower() == _BEARER else found)
 
     def _in_query(self, query: str) -> str | None:
         if self.query is None or not query:
@@ -171,8 +183,7 @@ class SignedOrToken:
         if key.startswith(b"whsec_"):
             return self.standard.sign(_signing_keys([key])[0], body, now)
         assert self.token.header is not None
-        bearer = "Bearer " if self.token.header.lower() == "authorization" else ""
-        return {self.token.header: bearer + key.decode("utf-8", "replace")}
+        return {self.token.header: self.token.written(key)}
 
 
 def _signing_keys(keys: Sequence[bytes]) -> list[bytes]:

@@ -148,15 +148,15 @@ class Dotted:
 
 @frozen
 class First:
-    """Returns the first of several facts that is there, else a constant."""
+    """Returns the first of several facts that is a usable text, else a constant."""
 
     facts: tuple[Header | Member, ...]
     otherwise: str | None = None
 
     def __call__(self, message: Message) -> Any:
-        """Return the first that is there."""
+        """Return the first that is a text; what a body has there of another type, or too long, is passed over."""
         for fact in self.facts:
-            found = fact(message)
+            found = bodies.word(fact(message))
             if found is not None:
                 return found
         return self.otherwise
@@ -220,7 +220,7 @@ def dotted(first: Header | Member, second: Header | Member) -> Dotted:
 
 
 def first_of(*facts: Header | Member, otherwise: str | None = None) -> First:
-    """Make a fact that is the first of several that is there, else a constant."""
+    """Make a fact that is the first of several that is a usable text, else a constant."""
     return First(facts, otherwise)
 
 

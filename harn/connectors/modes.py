@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from attrs import frozen
+from msgspec import Raw
 
 from harn.connectors.bodies import media_type, word
 from harn.connectors.messages import Message
+from harn.errors import PayloadInvalid
 
 
 @frozen(kw_only=True)
@@ -23,11 +25,13 @@ class Modes:
 
     :ivar structured: the beginning of the content types whose body has the attributes; ``batch``: of a body of several.
     :ivar prefix: of the header of each attribute, whose value is percent-encoded there.
+    :ivar required: the attributes that each message must have, as texts.
     """
 
     structured: str
     batch: str
     prefix: str
+    required: tuple[str, ...] = ()
 
     def is_structured(self, headers: Mapping[str, str]) -> bool:
         """Return whether the body has the attributes."""
@@ -37,11 +41,25 @@ class Modes:
         """
         Parse a request of any mode.
 
-        :raises PayloadInvalid: see `Message.of`, `Message.each_of` and `Message.any_of`.
+        :raises PayloadInvalid: see `Message.of`, `Message.each_of` and `Message.any_of`; or a required attribute is
+            missing, empty, or no text.
         """
         if media_type(headers).startswith(self.batch):
-            return Message.each_of(headers, body)
-        return Message.of(headers, body) if self.is_structured(headers) else Message.any_of(headers, body)
+            messages = Message.each_of(headers, body)
+            for each in messages:
+                self._check(each)
+            return messages
+        message = Message.of(headers, body) if self.is_structured(headers) else Message.any_of(headers, body)
+        self._check(message)
+        return message
+
+    def _check(self, message: Message) -> None:
+        missing = [name for name in self.required if not _is_text(self.attribute(name)(message))]
+        if missing:
+            place = "the body" if self.is_structured(message.headers) else f"the headers ({self.prefix}...)"
+            raise PayloadInvalid(
+                f"{place} must have the attributes {', '.join(self.required)}; missing: {', '.join(missing)}"
+            )
 
     def attribute(self, name: str) -> Attribute:
         """Make a fact that reads an attribute."""
@@ -56,6 +74,11 @@ class Modes:
                 name[start:]: unquote(value) for name, value in message.headers.items() if name.startswith(self.prefix)
             }
         return found | {name: word(self.attribute(name)(message)) for name in names}
+
+
+def _is_text(value: Any) -> bool:
+    """Return whether an attribute is a text with something in it; a long one is its JSON."""
+    return bool(value) and (isinstance(value, str) or (isinstance(value, Raw) and bytes(memoryview(value)[:1]) == b'"'))
 
 
 @frozen

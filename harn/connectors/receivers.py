@@ -129,7 +129,7 @@ class SignedProvider:
     :ivar scheme: how the sender proves itself: a signature, or a credential.
     :ivar secrets: the secrets that it needs; several are joined by a colon to one key. With ``any_secret`` any of them
         is enough, and each value is a key.
-    :ivar expects_handshake: while no secret is set, the message that brings it is answered, and nothing else.
+    :ivar expects_handshake: while no secret is set, ``handshake`` answers what brings it, and nothing else; later none.
     :ivar tolerance: how far a signed time may be from now (seconds).
     :ivar read: parses a request.
     :ivar sent_at: when it was sent (seconds, Unix), where that is signed as a part of the body.
@@ -201,7 +201,7 @@ class SignedProvider:
 
 
 class Declaring(Protocol):
-    """The settings of a trigger whose provider is declared by them."""
+    """The settings of a trigger whose provider is declared by them; a method ``problems`` may check them together."""
 
     def declared(self) -> SignedProvider:
         """Return the declaration."""
@@ -236,7 +236,7 @@ class ConfiguredProvider:
     @property
     def schema(self) -> StructSchema[Any]:
         """Return the schema of that table."""
-        return StructSchema(self.settings)
+        return StructSchema(self.settings, check=getattr(self.settings, "problems", None))
 
     def declared(self, table: Any) -> SignedProvider:
         """Return the declaration for the checked table, given as plain values or as the struct."""
@@ -258,7 +258,8 @@ class SignedConnector(Receiver):
         self.scheme: Scheme = declared.scheme
         self.sent_at = declared.sent_at
         self._named = tuple(declared.headers.items())
-        self._is_plain = declared.sent_at is None and declared.handshake is declared.acknowledgement is nothing
+        self._handshake: Answering = nothing if declared.expects_handshake else declared.handshake
+        self._is_plain = declared.sent_at is None and self._handshake is declared.acknowledgement is nothing
         self.final_headers: bytes = declared.final
         self.credential_headers: tuple[str, ...] = getattr(declared.scheme, "credential_headers", ())
 
@@ -297,15 +298,14 @@ class SignedConnector(Receiver):
 
     def normalize(self, inbound: InboundRequest) -> Normalized:
         """Return the event, with the answer that its sender expects, or that answer alone."""
-        declared = self._declared
-        message = declared.read(inbound.headers, inbound.body)
+        message = (declared := self._declared).read(inbound.headers, inbound.body)
         if isinstance(message, tuple):
             return Events(tuple(self._event(each, each.body or b"") for each in message))
         if self._is_plain:  # no time in it, no answer but harn's own, as with most providers
             return Events((self._event(message, inbound.body),))
         if declared.sent_at is not None:
             self._check_sent(declared.sent_at(message), inbound.received_at)
-        if (answer := declared.handshake(message)) is not None:
+        if (answer := self._handshake(message)) is not None:
             return answer
         event = self._event(message, inbound.body)
         answer = declared.acknowledgement(message)

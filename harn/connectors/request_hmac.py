@@ -21,6 +21,9 @@ from harn.connectors.signatures import Encoding, HmacScheme, Part, any_equal
 from harn.errors import SignatureMissing
 from harn.model.exchange import InboundRequest
 
+FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+"""The name of a header (RFC 9110, section 5.6.2)."""
+_FIELD_NAME = re.compile(FIELD_NAME)
 _PIECE = re.compile(r"\{([^{}]*)\}")
 _NAMES = ("body", "timestamp", "method", "path", "query", "url")
 _HEADER = "header:"
@@ -29,6 +32,11 @@ _PORTS = {"https": "443", "http": "80"}
 Piece = bytes | str
 """Constant bytes, or the name of a part: one of `_NAMES`, or ``header:`` and a name in lower case."""
 KeyEncoding = Literal["text", "base64", "hex"]
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text can be the name of a header."""
+    return _FIELD_NAME.fullmatch(text) is not None
 
 
 def read_template(text: str) -> tuple[Piece, ...]:
@@ -40,7 +48,7 @@ def read_template(text: str) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     for number, piece in enumerate(_PIECE.split(text)):
         if number % 2:
-            if piece not in _NAMES and not (piece.startswith(_HEADER) and len(piece) > len(_HEADER)):
+            if piece not in _NAMES and not (piece.startswith(_HEADER) and is_token(piece.removeprefix(_HEADER))):
                 known = ", ".join(f"{{{name}}}" for name in (*_NAMES, "header:X-Name"))
                 raise ValueError(f"{{{piece}}} is not a part of a request; known: {known}")
             pieces.append(piece.lower())

@@ -34,6 +34,14 @@ def any_equal(expected: Iterable[bytes], given: Sequence[str]) -> bool:
     return found
 
 
+def as_sent(text: str) -> str:
+    """Return the value of a header, which is read as Latin-1, as its sender wrote it: in UTF-8 where it is that."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 class Part(Enum):
     """A part of the signed bytes that differs from request to request."""
 

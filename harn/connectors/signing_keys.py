@@ -15,24 +15,36 @@ Scheme = Any
 """An `harn.connectors.interfaces.IScheme`, or an `IRequestScheme`."""
 
 
+class SecretUnusable(StageFailed):
+    """
+    The value of a secret cannot be used by its provider; the message says why, and never quotes it.
+
+    :ivar key: of the trigger that names the secret, for example ``secrets.signing_secret[1]``.
+    """
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__("prepare", message)
+        self.key = key
+
+
 def keys_of(binding: ConnectorBinding, name: str, scheme: Scheme) -> tuple[bytes, ...]:
     """
     Return the keys that the values of the secret ``name`` are for a scheme.
 
-    :raises StageFailed: it has no value, or one is not usable; names the trigger and the position, never the value.
+    :raises SecretUnusable: it has no value, or one is not usable; names the trigger and the position, never the value.
     """
-    values = binding.secrets.get(name, ())
+    values, key = binding.secrets.get(name, ()), f"secrets.{name}"
     if not values:
-        raise StageFailed("prepare", f"trigger {binding.trigger_id}: the secret {name} has no value")
+        raise SecretUnusable(f"trigger {binding.trigger_id}: the secret {name} has no value", key)
     keys = []
     for number, value in enumerate(values, start=1):
         try:
             keys.append(scheme.key(value))
         except ValueError as error:
             place = name if len(values) == 1 else f"{name} (number {number} of {len(values)})"
-            raise StageFailed(
-                "prepare",
+            raise SecretUnusable(
                 f"trigger {binding.trigger_id}: the value of the secret {place} cannot be used: {error}",
+                key if len(values) == 1 else f"{key}[{number - 1}]",
             ) from None
     return tuple(keys)
 

@@ -162,12 +162,25 @@ def fixed_answer(
     """
     if not normalized.events:
         return usual  # a handshake, which the connector answers
+    return always_answer(members, reached) or usual
+
+
+def always_answer(members: Sequence[Route], reached: Collection[BindingVersion]) -> Answer | None:
+    """Return the answer that the ``respond`` of a trigger gives to each event, whatever happens to it; see above."""
     for member in members:
         own = [] if member.ramp is None else [version for version in reached if version.id == member.binding.id]
         respond = max(own, key=lambda version: version.version, default=member.binding).spec.respond
         if respond is not None and not respond.by_handler:
             return respond.status, respond.body.encode("utf-8"), _header_value(respond.content_type), b""
-    return usual
+    return None
+
+
+def duplicate_answer(members: Sequence[Route]) -> Answer:
+    """Return the answer to a request whose proof was used before: a duplicate for each trigger of its path."""
+    ids = [member.binding.id for member in members]
+    repeated = Taken((), 1, 0)
+    usual = usual_answer(repeated, Events(()), ids[0]) if len(ids) == 1 else shared_answer(ids, [repeated] * len(ids))
+    return always_answer(members, ()) or usual
 
 
 def handler_answer(ended: Ended, normalized: Events | Respond, usual: Answer) -> Answer:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harn.connectors.interfaces import VERIFIED_HERE, Events
-from harn.dispatch.intake import Taken
+from harn.connectors.interfaces import VERIFIED_HERE
 from harn.errors import ClaimTaken, Refused
 from harn.lifecycle import Dropped
-from harn.listener.answers import usual_answer
+from harn.listener.answers import duplicate_answer
 from harn.listener.ingest import Ingest
 from harn.listener.place import KleinPlace
 from harn.listener.request import HarnRequest
@@ -81,9 +80,11 @@ class Push(Ingest, KleinPlace):
     def _failed(self, error: BaseException, request: HarnRequest) -> None:
         """Answer with the problem document of an error; a token that was used before is a duplicate of its event."""
         if isinstance(error, ClaimTaken) and _verifies(request):
-            binding = request.route.binding  # type: ignore[union-attr]  # it has one
-            self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, duplicates=1))
-            request.send(*usual_answer(Taken((), 1, 0), Events(()), binding.id))
+            assert request.route is not None
+            members = request.route.members
+            for binding in (member.binding for member in members):
+                self._lifecycle.emit(Dropped(binding.id, binding.spec.provider, duplicates=1))
+            request.send(*duplicate_answer(members))
             return
         super()._failed(error, request)
 

@@ -63,7 +63,7 @@ class RespondField:
         read = {
             key: field.read(value[key], (*path, key), diagnostics)
             for key, field in _KEYS.items()
-            if value.get(key, "") != ""
+            if key in value and (key, value[key]) != ("body", "")  # the default
         }
         return RespondSpec(**{key: each for key, each in read.items() if each is not None})
 

@@ -43,11 +43,16 @@ class Response:
 
         :raises ValueError: the status is out of its range, or a header is malformed or set by the server itself.
         """
-        if isinstance(status, bool) or not isinstance(status, int) or not _LOWEST <= status <= _HIGHEST:
-            raise ValueError(f"Response: status must be an integer from {_LOWEST} to {_HIGHEST}, got {status!r}")
         self.status = status
         self.body = body
         self.headers = dict(headers or {})
+        self._check()
+
+    def _check(self) -> None:
+        """Raise `ValueError` if the status or a header cannot be sent; a handler may have changed them."""
+        status = self.status
+        if isinstance(status, bool) or not isinstance(status, int) or not _LOWEST <= status <= _HIGHEST:
+            raise ValueError(f"Response: status must be an integer from {_LOWEST} to {_HIGHEST}, got {status!r}")
         for name, value in self.headers.items():
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise ValueError(f"Response: a header's name must be a token of HTTP, got {name!r}")
@@ -75,7 +80,12 @@ class Response:
         return self.body.encode("utf-8") if isinstance(self.body, str) else msgspec.json.encode(self.body)
 
     def to_result(self) -> dict[str, Any]:
-        """Return the result, in JSON's types, that `read_response` reads."""
+        """
+        Return the result, in JSON's types, that `read_response` reads.
+
+        :raises ValueError: the status or a header cannot be sent.
+        """
+        self._check()
         body = {"body_base64": base64.b64encode(self.body).decode("ascii")} if isinstance(self.body, bytes) else {}
         return {RESULT_KEY: {"status": self.status, "headers": self.headers, **(body or {"body": self.body})}}
 
@@ -88,7 +98,8 @@ def read_response(result: bytes) -> Response | None:
     try:
         value = msgspec.json.decode(result)
         if value is None or not isinstance(value, dict) or set(value) != {RESULT_KEY}:
-            return None if value is None else Response(200, value, {"Content-Type": "application/json"})
+            # The JSON itself: a text, too.
+            return None if value is None else Response(200, result, {"Content-Type": "application/json"})
         given = value[RESULT_KEY]
         body = base64.b64decode(given["body_base64"]) if "body_base64" in given else given.get("body")
         return Response(given["status"], body, given.get("headers"))

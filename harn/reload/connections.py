@@ -34,6 +34,7 @@ from harn.connectors.interfaces import (
 )
 from harn.connectors.published import PublishedLists
 from harn.connectors.receivers import SignedConnector
+from harn.connectors.signing_keys import SecretUnusable
 from harn.errors import StageFailed
 from harn.manifest.model import TriggerSpec
 from harn.model.exchange import InboundRequest
@@ -172,17 +173,26 @@ class Connections:
         """
         Return a prepared connector for each of ``trigger_ids``, held once by ``stack``: shared or new.
 
-        :raises StageFailed: of stage ``prepare``: a connector refused; the problem names its trigger.
+        :raises StageFailed: of stage ``prepare``: connectors refused; each problem names its trigger.
         """
         found: dict[str, Shared[RunningConnector]] = {}
+        failed: list[StageFailed] = []
         for trigger_id in trigger_ids:
             spec = inputs.manifest.triggers[trigger_id]
             key = connector_key(spec, inputs.secret_hashes)
             shared = self.pool.acquire(key)
             if shared is None:
-                shared = await self._make(key, spec, inputs)
+                try:
+                    shared = await self._make(key, spec, inputs)
+                except StageFailed as error:
+                    failed.append(error)
+                    continue
             stack.callback(shared.release)
             found[trigger_id] = shared
+        if failed:
+            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+            problems = [problem for error in failed for problem in error.problems]
+            raise StageFailed("prepare", f"{failed[0]}{more}", problems) from failed[0]
         await self._warm(inputs, found.values())
         return found
 
@@ -257,7 +267,10 @@ class Connections:
         else:
             log.failure("connector of trigger {trigger} failed to {stage}", outcome, trigger=trigger_id, stage=stage)
             message = f"{type(error).__name__}: {error}"
-        problem = inputs.loaded.problem(trigger_id, "provider", f"its connector failed to {stage}: {message}", "")
+        key, said, hint = "provider", f"its connector failed to {stage}: {message}", ""
+        if isinstance(error, SecretUnusable):
+            key, said, hint = error.key, message, "give the secret another value, then reload"
+        problem = inputs.loaded.problem(trigger_id, key, said, hint)
         raise StageFailed(stage, f"connector of trigger {trigger_id!r} failed to {stage}: {message}", [problem])
 
     async def _close(self, running: RunningConnector) -> None:

@@ -39,7 +39,7 @@ from harn.errors import CredentialsRejected, PayloadInvalid, SignatureMissing, S
 from harn.model.exchange import InboundRequest
 from harn.reload.connections import RunningConnector
 from tests.connectors.declared import FORM, only, seen
-from tests.connectors.examples import NOW, connector
+from tests.connectors.examples import NOW, connector, request
 
 JSON = "application/json"
 WEBHOOK = WebhookPlugin()
@@ -198,9 +198,11 @@ class NotionTests(SynchronousTestCase):
                 sent.request(body, {"X-Notion-Signature": "sha256=" + hexed(b"", body)})
 
     def test_handshake_once_there_is_a_secret(self) -> None:
-        """With a secret an unsigned handshake is refused."""
+        """With a secret a handshake is refused, also one that is signed: none is expected."""
         with self.assertRaises(SignatureMissing):
             Sent(NOTION, b"s").request(self.HANDSHAKE, {})
+        with self.assertRaises(PayloadInvalid):
+            Sent(NOTION, b"s").request(self.HANDSHAKE, {"X-Notion-Signature": "sha256=" + hexed(b"s", self.HANDSHAKE)})
 
     def test_event(self) -> None:
         """An event is signed with the token."""
@@ -449,11 +451,21 @@ class CloudeventsTests(SynchronousTestCase):
         self.assertEqual(self.sent().request(b"[]", headers).events, ())
 
     def test_refused(self) -> None:
-        """Without the token, or without a type, it is refused."""
+        """Without the token, or without an attribute that every event has, it is refused, in each mode."""
         with self.assertRaises(CredentialsRejected):
             self.sent().event(b"{}", {"Authorization": "Bearer other"})
-        with self.assertRaises(PayloadInvalid):
-            self.sent().event(b"{}", self.BEARER)
+        for name in self.EVENT:
+            for value in (None, "", 7):
+                event = {**self.EVENT, name: value}
+                for body, kind in (
+                    (event, "application/cloudevents+json"),
+                    ([event], "application/cloudevents-batch+json"),
+                ):
+                    with self.assertRaisesRegex(PayloadInvalid, f"missing: {name}"):
+                        self.sent().request(json.dumps(body).encode(), {"content-type": kind, **self.BEARER})
+            headers = {f"ce-{other}": value for other, value in self.EVENT.items() if other != name}
+            with self.assertRaisesRegex(PayloadInvalid, f"missing: {name}"):
+                self.sent().event(b"{}", {**headers, **self.BEARER})
 
 
 class CredentialTests(SynchronousTestCase):
@@ -471,6 +483,27 @@ class CredentialTests(SynchronousTestCase):
             running = RunningConnector.of("t", sent.connector, Gate(), "public")
             self.assertEqual(running.credential_headers, names)
         self.assertEqual(BASIC.declared({}).scheme.credential_headers, ("authorization",))
+
+    def test_not_ascii(self) -> None:
+        """A token of other letters may be sent in UTF-8 or in Latin-1; as harn sends it, it is accepted."""
+        for token, sent in (("t\u00f6k", "t\u00f6k"), ("t\u00f6k", "t\u00c3\u00b6k"), ("\u4e16", "\u00e4\u00b8\u0096")):
+            connected = Sent(TOKEN, token.encode(), {}, name="token")
+            self.assertEqual(connected.event(b"{}", {"Authorization": f"Bearer {sent}"}).kind, "webhook")
+            made = connected.connector.prove(request(b"{}", {}), NOW)
+            self.assertEqual(connected.event(b"{}", made.headers).kind, "webhook")
+
+    def test_any_kind(self) -> None:
+        """A body of an unknown sender may have anything under the usual names of a kind."""
+        for document, kind in (
+            ({"type": 5, "event": "push"}, "push"),
+            ({"event": {"name": "x"}}, "webhook"),
+            ({"type": "", "event": None}, "webhook"),
+            ({"type": "x" * 300}, "webhook"),
+            ([1], "webhook"),
+        ):
+            body = json.dumps(document).encode()
+            event = Sent(TOKEN, b"t0k", {}, name="token").event(body, {"Authorization": "t0k"})
+            self.assertEqual(event.kind, kind)
 
     def test_any_form(self) -> None:
         """A form of any sender may have a field ``payload`` that is plain text."""
@@ -501,6 +534,8 @@ class StandardTests(SynchronousTestCase):
 
 class HmacTests(SynchronousTestCase):
     """The schemes of senders without a provider, said in a table."""
+
+    LISTED: Mapping[str, Any] = {"header": "X", "signed": "{timestamp}{body}", "timestamp_entry": "t"}
 
     def test_hubspot(self) -> None:
         """HubSpot, "Validating requests", version 3: method, URL, body and milliseconds, base64."""
@@ -566,9 +601,31 @@ class HmacTests(SynchronousTestCase):
             ({"header": "X", "signed": "{bdy}"}, "{bdy} is not a part"),
             ({"header": "X", "signed": "{body"}, "a brace stands alone"),
             ({"header": "X", "id": "X-Id"}, "header: or body:"),
+            ({"header": "X", "id": "body:a..b"}, "header: or body:"),
+            ({"header": "X", "kind": ""}, "must have from 1 to"),
+            ({"header": "X", "kind": "body:"}, "names no place"),
+            ({"header": "X", "kind": "header:X Y"}, "names no place"),
+            ({"header": "X", "kind": "two words"}, "white space"),
+            ({"header": "X", "kind": "issues.*"}, "must be one kind"),
+            ({"header": "X", "signed": "{header:X Y}{body}"}, "is not a part"),
+            ({"header": "X", "timestamp_tolerance_secs": 5}, "counts only where a time is signed"),
+            ({"header": "X", "timestamp_format": "rfc3339"}, "counts only where a time is signed"),
+            ({"header": "X", "signature_entry": "h1"}, "counts only with timestamp_entry"),
+            ({**self.LISTED, "separator": ","}, "counts only without timestamp_entry"),
+            ({**self.LISTED, "timestamp_entry": "v1"}, "must not be signature_entry"),
+            ({**self.LISTED, "timestamp_entry": ""}, ""),
+            ({**self.LISTED, "signature_entry": "a=b"}, ""),
+            ({"header": "X", "prefix": "\u00fc"}, ""),
+            ({"header": "X:Y"}, ""),
             ({"header": "X Y"}, ""),
             ({}, ""),
         ):
             value, problems = HMAC.schema.check(settings)
             self.assertIsNone(value)
             self.assertIn(said, problems[0].message)
+
+    def test_every_problem(self) -> None:
+        """Problems of several keys are found together, each at its key."""
+        wrong = {"header": "X", "signed": "{method}", "kind": "", "timestamp_header": "T", "timestamp_entry": "t"}
+        keys = [problem.key for problem in HMAC.schema.check(wrong)[1]]
+        self.assertEqual(keys, ["kind", "signed", "timestamp_entry", "signed"])

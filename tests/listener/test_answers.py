@@ -167,12 +167,21 @@ class HandlerAnswerTests(IngestCase):
         self.assertEqual((answer.status, answer.body, answer.headers["content-type"]), (500, b"<no/>", "text/xml"))
         self.assertEqual((answer.headers["x-why"], refused), ("caf\u00e9", []))
 
+    def test_changed_answer(self) -> None:
+        """An answer that a handler made impossible to send fails its attempt: no header can be split."""
+        for name, value in (("status", 99), ("headers", {"X-A": "a\r\nSet-Cookie: b"}), ("headers", {"Date": "now"})):
+            given = Response(200, "x")
+            setattr(given, name, value)
+            self.assertRaises(ValueError, given.to_result)
+
     def test_other_results(self) -> None:
         """Bytes and JSON have their content types; any other result is sent as JSON, and of none the usual answer."""
         for result, body, content_type in (
             (Response(200, b"\x00\xff").to_result(), b"\x00\xff", "application/octet-stream"),
             (Response(200, {"a": 1}).to_result(), b'{"a":1}', "application/json"),
             ({"text": "hi"}, b'{"text":"hi"}', "application/json"),
+            ("hi", b'"hi"', "application/json"),
+            (0, b"0", "application/json"),
             (None, None, "application/json"),
         ):
             self.setUp()

@@ -18,6 +18,7 @@ from harn.model.event import decode_envelope
 from harn.reload.connections import RunningConnector
 from harn.testing.clients import WireAnswer, request_bytes
 from harn.triggers.pool import KeyedPool
+from harn.triggers.routing import shared_route
 from tests.connectors.examples import NOW
 from tests.connectors.tokens import SETTINGS, Publisher, bearer, token
 from tests.listener.world import KEY, World
@@ -78,6 +79,19 @@ class TokenTests(AgentCase):
         self.assertEqual((again.status, again.json()), (200, {"status": "duplicate_dropped", "trigger_id": "agent"}))
         self.assertEqual(self.post(self.token(jti="j-2")).json()["status"], "accepted")
         self.assertEqual(len(self.world.store.rows()), 2)
+
+    def test_shared_path(self) -> None:
+        """On a path of several triggers a token that was used is a duplicate of each."""
+        other = self.world.trigger("other", "/a2a/agent", VERIFIED_HERE)
+        route = self.world.site.tree.routes["/a2a/agent"]
+        shared = shared_route((route, evolve(other.route, receiver=route.receiver)))
+        assert shared is not None
+        self.world.site.swap(self.world.site.build({"/a2a/agent": shared}), 3)
+        self.assertEqual(
+            [each["trigger_id"] for each in self.post(self.token()).json()["accepted"]], ["agent", "other"]
+        )
+        again = {"status": "duplicate_dropped", "accepted": [], "ignored": [], "duplicates": ["agent", "other"]}
+        self.assertEqual(self.post(self.token()).json(), again)
 
     def test_refused(self) -> None:
         """Only a right token is accepted, and not harn's own key."""

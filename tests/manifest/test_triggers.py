@@ -480,6 +480,12 @@ class TriggerTests(SynchronousTestCase):
             "respond.boddy: unknown key; known: status, body, content_type",
             "respond.status: must be from 200 to 299, got 500",
         )
+        self.check(one(respond='{ body = "" }'))
+        self.check(
+            one(respond='{ status = "", content_type = "" }'),
+            "respond.status: must be a whole number, got a string; write digits alone, without quotes",
+            "respond.content_type: is empty",
+        )
         self.check(
             one(respond='"handler"', respond_within='"31s"'),
             'respond_within: must be at most 30s, got "31s"; write "30s" or less',

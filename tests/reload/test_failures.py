@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 
+from harn.connectors.signing_keys import SecretUnusable
 from harn.errors import PreconditionFailed, StageFailed
 from harn.reload.report import ReloadReport
 from tests.reload.case import CoordinatorCase
@@ -131,6 +132,24 @@ class FailureTests(CoordinatorCase):
                     self.assertEqual(len(report.problems), 1)
                     self.assertEqual(len(self.flushLoggedErrors(kind)), 1)
         self.recovers()
+
+    def test_every_connector_that_fails(self) -> None:
+        """Each connector that cannot be prepared is a problem, at the secret where its value is the reason."""
+        self.world.environ["HARN_SECRET_FAKE_T"] = "x"
+        secrets = 'secrets = { token = ["fake/t"] }\n'
+        self.world.manifest(fake("a"), fake("b"), fake("c", extra=secrets), fake("d", extra=secrets))
+
+        def refuse() -> None:
+            raise SecretUnusable("it must be base64", "secrets.token[0]")
+
+        self.world.plugin.script = {"prepare": refuse}
+        report = self.fails("prepare")
+        self.assertIn("(and 1 more)", report.error)
+        self.assertEqual(
+            [(problem.where, problem.message) for problem in report.problems],
+            [(f"triggers[{at}] ({name}): secrets.token[0]", "it must be base64") for at, name in ((2, "c"), (3, "d"))],
+        )
+        self.assertEqual(self.world.plugin.life.count("c close"), 1)
 
     def test_connector_that_closes_badly(self) -> None:
         """What a candidate's connector raises when it is closed changes nothing about the failure."""

@@ -34,7 +34,7 @@ from harn.connectors.jwt_verifier import JwtVerifier, bearer_token
 from harn.connectors.messages import Example
 from harn.connectors.receivers import Receiver
 from harn.connectors.schedule import seconds_of
-from harn.connectors.signatures import any_equal
+from harn.connectors.signatures import any_equal, as_sent
 from harn.connectors.signing_keys import prove
 from harn.errors import SignatureMismatch, SignatureMissing
 from harn.manifest.interfaces import SettingProblem
@@ -273,7 +273,7 @@ class A2aPushConnector(Receiver):
 
 
 def _given_token(headers: Mapping[str, str]) -> str | None:
-    return next((headers[name] for name in TOKEN_HEADERS if name in headers), None)
+    return next((as_sent(headers[name]) for name in TOKEN_HEADERS if name in headers), None)
 
 
 def _kind(notification: Document, lifted: Mapping[str, Sequence[str]]) -> str:

@@ -5,21 +5,30 @@ header or in the query of the URL, or that sends a user and a password (HTTP's B
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from harn.auth.credentials import TOLERANCE
+from harn.connectors.bodies import LONGEST_WORD, word
 from harn.connectors.credentials import BasicScheme, TokenScheme
 from harn.connectors.messages import First, Header, Member, first_of, header, member
 from harn.connectors.receivers import ConfiguredProvider, Example, Message, SignedProvider
-from harn.connectors.request_hmac import KeyEncoding, RequestHmac, read_template
+from harn.connectors.request_hmac import FIELD_NAME, KeyEncoding, RequestHmac, is_token, read_template
 from harn.connectors.signatures import Encoding, TimeFormat
+from harn.manifest.interfaces import SettingProblem
+from harn.manifest.vocabulary import fault_of_event
 
 _HEADER, _BODY = "header:", "body:"
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern="^[!-~]+$")]
-"""The name of a header or of a parameter of the query."""
+"""The name of a parameter of the query."""
+HeaderName = Annotated[str, Meta(min_length=1, max_length=200, pattern=f"^{FIELD_NAME}$")]
+Printable = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$")]
+"""Text in a header: of ASCII."""
+EntryName = Annotated[str, Meta(min_length=1, max_length=200, pattern="^[!-+.-<>-~-]+$")]
+"""The name of an entry in a header's list: without ``=`` and commas."""
 
 
 class FactPlaces(Struct, frozen=True, kw_only=True):
@@ -40,9 +49,18 @@ class FactPlaces(Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
-    def __post_init__(self) -> None:
+    def problems(self) -> Sequence[SettingProblem]:
+        """Return the problems of the values."""
+        found = []
+        if self.kind is not None and fact_of(self.kind) is None and (fault := _fault_of_kind(self.kind)) is not None:
+            found.append(SettingProblem(key="kind", message=fault[0], hint=fault[1]))
         if self.id is not None and fact_of(self.id) is None:
-            raise ValueError(f'id must begin with header: or body:, got "{self.id[:40]}"')
+            found.append(
+                SettingProblem(
+                    key="id", message=f'must begin with header: or body:, got "{self.id[:40]}"', hint=_PLACES
+                )
+            )
+        return found
 
     def kind_fact(self) -> First:
         """Return the fact that is the kind."""
@@ -57,19 +75,35 @@ class FactPlaces(Struct, frozen=True, kw_only=True):
         return member("id") if found is None else found
 
 
+_PLACES = "write for example header:X-Event, or body:event.type"
+
+
 def fact_of(place: str) -> Header | Member | None:
     """Return the fact of a place; None where the text is not a place."""
-    if place.startswith(_HEADER) and len(place) > len(_HEADER):
+    if place.startswith(_HEADER) and is_token(place.removeprefix(_HEADER)):
         return header(place.removeprefix(_HEADER))
-    if place.startswith(_BODY) and len(place) > len(_BODY):
-        return member(*place.removeprefix(_BODY).split("."))
-    return None
+    steps = place.removeprefix(_BODY).split(".")
+    return member(*steps) if place.startswith(_BODY) and all(steps) else None
+
+
+def _fault_of_kind(text: str) -> tuple[str, str] | None:
+    """Return the fault of a kind that is the same for all events, and a hint."""
+    if text.startswith((_HEADER, _BODY)):
+        return f'names no place, got "{text[:40]}"', _PLACES
+    if not word(text):
+        return f"must have from 1 to {LONGEST_WORD} characters, got {len(text)}", ""
+    if "*" in text:
+        return f'must be one kind, got "{text[:40]}"', "patterns of kinds are for match.events"
+    return fault_of_event(text)
+
+
+_TIMED = "sign {timestamp}, and say where it is, or remove it"
 
 
 class HmacSettings(FactPlaces, frozen=True, kw_only=True):
     """``[triggers.hmac]``."""
 
-    header: Annotated[Name, Meta(description="The header with the signature, for example `X-Signature`.")]
+    header: Annotated[HeaderName, Meta(description="The header with the signature, for example `X-Signature`.")]
     signed: Annotated[
         str,
         Meta(
@@ -79,31 +113,71 @@ class HmacSettings(FactPlaces, frozen=True, kw_only=True):
     ] = "{body}"
     algorithm: Literal["sha256", "sha1", "sha384", "sha512"] = "sha256"
     encoding: Literal["hex", "base64", "base64url"] = "hex"
-    prefix: Annotated[str, Meta(description="Text before the digest, for example `sha256=`.")] = ""
-    separator: Annotated[str, Meta(description="Text between several signatures in the header, for example `,`.")] = ""
-    timestamp_header: Annotated[Name | None, Meta(description="The header with the time that is signed.")] = None
+    prefix: Annotated[Printable, Meta(description="Text before the digest, for example `sha256=`.")] = ""
+    separator: Annotated[
+        Printable, Meta(description="Text between several signatures in the header, for example `,`.")
+    ] = ""
+    timestamp_header: Annotated[HeaderName | None, Meta(description="The header with the time that is signed.")] = None
     timestamp_entry: Annotated[
-        str | None,
+        EntryName | None,
         Meta(description="For a header that is a list as `t=1,v1=ab`: the name of the time's entry, here `t`."),
     ] = None
-    signature_entry: Annotated[str, Meta(description="And the name of the signature's.")] = "v1"
+    signature_entry: Annotated[EntryName, Meta(description="And the name of the signature's.")] = "v1"
     timestamp_format: Literal["seconds", "milliseconds", "rfc3339"] = "seconds"
     timestamp_tolerance_secs: Annotated[
         int, Meta(ge=0, description="How far the signed time may be from now, in seconds either way.")
     ] = TOLERANCE
     key_encoding: Annotated[KeyEncoding, Meta(description="How the key is written in the secret.")] = "text"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        pieces = read_template(self.signed)
+    def problems(self) -> Sequence[SettingProblem]:
+        """Return the problems of the values."""
+        return [*super().problems(), *self._problems_of_signed(), *self._problems_of_unused()]
+
+    def _problems_of_signed(self) -> Iterator[SettingProblem]:
+        try:
+            pieces = read_template(self.signed)
+        except ValueError as error:
+            yield SettingProblem(key="signed", message=str(error))
+            return
         if "body" not in pieces:
-            raise ValueError("signed must have {body}, or any body would be accepted with a signature that was seen")
+            said = "must have {body}, or any body would be accepted with a signature that was seen"
+            yield SettingProblem(key="signed", message=said)
         if self.timestamp_header is not None and self.timestamp_entry is not None:
-            raise ValueError("timestamp_header and timestamp_entry are both given: keep one of them")
-        timed = self.timestamp_header is not None or self.timestamp_entry is not None
-        if timed is not ("timestamp" in pieces):
+            yield SettingProblem(
+                key="timestamp_entry", message="is given, and so is timestamp_header", hint="keep one of them"
+            )
+        if self.is_timed and "timestamp" not in pieces:
+            yield SettingProblem(key="signed", message="must have {timestamp}, or no time is verified")
+        elif "timestamp" in pieces and not self.is_timed:
             said = "has {timestamp}, so timestamp_header or timestamp_entry must say where it is"
-            raise ValueError(f"signed {said}" if not timed else "signed must have {timestamp}, or no time is verified")
+            yield SettingProblem(key="signed", message=said)
+
+    def _problems_of_unused(self) -> Iterator[SettingProblem]:
+        """Yield a problem for each key that changes nothing: whoever wrote it relies on it."""
+        if not self.is_timed:
+            if self.timestamp_tolerance_secs != TOLERANCE:
+                yield SettingProblem(
+                    key="timestamp_tolerance_secs", message="counts only where a time is signed", hint=_TIMED
+                )
+            if self.timestamp_format != "seconds":
+                yield SettingProblem(key="timestamp_format", message="counts only where a time is signed", hint=_TIMED)
+        if self.timestamp_entry is None:
+            if self.signature_entry != "v1":
+                hint = "name the entry of the time, or remove it"
+                yield SettingProblem(key="signature_entry", message="counts only with timestamp_entry", hint=hint)
+            return
+        if self.timestamp_entry == self.signature_entry:
+            yield SettingProblem(
+                key="timestamp_entry", message=f'must not be signature_entry, got "{self.timestamp_entry}" twice'
+            )
+        if self.separator:
+            hint = "the entries of a list stand between commas; remove it"
+            yield SettingProblem(key="separator", message="counts only without timestamp_entry", hint=hint)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the table says where a signed time is."""
+        return self.timestamp_header is not None or self.timestamp_entry is not None
 
     def declared(self) -> SignedProvider:
         """Return the declaration."""
@@ -170,7 +244,7 @@ class TokenSettings(FactPlaces, frozen=True, kw_only=True):
     """``[triggers.token]``."""
 
     header: Annotated[
-        Name | None,
+        HeaderName | None,
         Meta(
             description="The header with the token, with or without `Bearer` before it; default: `Authorization`,"
             " unless `query` is given.",

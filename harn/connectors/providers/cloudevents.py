@@ -13,7 +13,12 @@ from harn.connectors.receivers import Example, Message, Path, SignedProvider
 SIGNATURE = SignedOrToken(name="cloudevents", token=TokenScheme(header="Authorization"))
 """Source: CloudEvents, "HTTP Protocol Binding" 1.0.2, and "HTTP 1.1 Web Hooks", which has a bearer token."""
 
-MODES = Modes(structured="application/cloudevents", batch="application/cloudevents-batch", prefix="ce-")
+MODES = Modes(
+    structured="application/cloudevents",
+    batch="application/cloudevents-batch",
+    prefix="ce-",
+    required=("specversion", "id", "source", "type"),
+)
 _NAMES = ("specversion", "id", "source", "type", "subject", "time", "dataschema", "datacontenttype")
 _OURS = ("provider", "raw", "data")
 
