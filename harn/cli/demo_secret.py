@@ -1,6 +1,9 @@
 """
 The demo value of secrets that are not set: random, in the state directory, for ``harn dev`` and ``harn send`` alone.
 
+Where no credentials of the admin API are set either, it is a key of that, so that routes that verify nothing else take
+a request.
+
 It is a key of Standard Webhooks, which every scheme that signs by an HMAC takes. For a sender that signs with a private
 key, whose secret is the public one, a pair is derived from it.
 """
@@ -16,11 +19,14 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
+from harn.auth.credentials import API_KEYS, HMAC_SECRET
+
 if TYPE_CHECKING:
     from harn.connectors.interfaces import IConnectorPlugin
 
 NAME = "dev-secret"
 _PREFIX = "HARN_SECRET_"
+_CREDENTIALS = (API_KEYS, f"{API_KEYS}_FILE", HMAC_SECRET, f"{HMAC_SECRET}_FILE")
 _SETTINGS = ("HARN_SECRET_PROVIDERS", "HARN_SECRET_NAMESPACE")
 
 
@@ -104,10 +110,10 @@ def derive_public_keys(plugins: Mapping[str, IConnectorPlugin], value: str) -> M
 
 class DemoEnvironment(Mapping[str, str]):
     """
-    An environment in which every secret has a value: its own, or the demo value.
+    An environment in which every secret has a value, its own or the demo value, and so have the keys of the admin API.
 
     :param public_keys: the values of secrets that are public keys; see `derive_public_keys`.
-    :ivar filled: the variables that were read and had none.
+    :ivar filled: the variables of secrets that were read and had none.
     """
 
     def __init__(self, environ: Mapping[str, str], value: str, public_keys: Mapping[str, str] | None = None) -> None:
@@ -117,6 +123,8 @@ class DemoEnvironment(Mapping[str, str]):
         self._public_keys = public_keys or {}
 
     def __getitem__(self, name: str) -> str:
+        if name == API_KEYS and not any(map(self._environ.get, _CREDENTIALS)):
+            return self._value
         found = self._environ.get(name)
         if found is not None:
             return found

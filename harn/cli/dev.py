@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harn.auth.credentials import token_path
 from harn.cli.demo_secret import DemoEnvironment, derive_public_keys, make_demo_secret
 from harn.cli.options import with_flags
 from harn.cli.output import print_error
 from harn.errors import HarnError
-from harn.options import MANIFEST, OPTIONS, STATE_DIR, ServeOptions
+from harn.options import MANIFEST, OPTIONS, STATE_DIR, ServeOptions, absolute
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -99,7 +101,7 @@ class Stream:
         """Print the events of a server from now on, and read keys where there is a terminal."""
         self._reactor = server.reactor
         self.subscribe(server.lifecycle)
-        if sys.stdin is not None and sys.stdin.isatty():
+        if has_keys():
             keys = Terminal(self._reactor, self.press)
             self._reactor.callWhenRunning(keys.open)
             self._reactor.addSystemEventTrigger("during", "shutdown", keys.close)
@@ -137,7 +139,9 @@ class Stream:
         from twisted.internet.threads import deferToThreadPool
 
         address = f"{self._url}/console/"
-        show(f"{address}  sign in with: cat {os.path.join(self._options.state_dir, 'token')}", "bold")
+        show(f"{address}  sign in with: cat {shlex.quote(token_path(self._options.state_dir))}", "bold")
+        if not has_desktop(os.environ):
+            return
         opening = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), webbrowser.open, address)
         opening.addErrback(lambda failure: print_error(f"no browser can be opened: {failure.value}"))
 
@@ -190,13 +194,8 @@ class Stream:
     def _welcome(self) -> None:
         if self._environ.filled:
             show(f"demo values for secrets that are not set: {', '.join(sorted(self._environ.filled))}", "yellow")
-        keys = (
-            "r sends the last delivery again, o opens the console, q ends; "
-            if sys.stdin is not None and sys.stdin.isatty()
-            else ""
-        )
-        named = f" -s {self._options.state_dir}" if os.getcwd() not in self._options.state_dir else ""
-        show(f"{keys}in a second terminal: {self._trial}{named}", "bold")
+        keys = "r sends the last delivery again, o opens the console, q ends; " if has_keys() else ""
+        show(f"{keys}in a second terminal: {self._trial}{place_of(self._options.state_dir)}", "bold")
 
     def _send_again(self, event_id: str) -> None:
         """Replay a delivery, by the admin API as any command does: what it says is said here."""
@@ -215,6 +214,29 @@ class Stream:
 def trial_of(spec: TriggerSpec) -> str:
     """Return the command with which a trigger is tried: one without a route gets no requests."""
     return f"harn {'send' if spec.path else 'fire'} {spec.id}"
+
+
+def has_keys() -> bool:
+    """Return whether keys can be read: a program in the background of a terminal is stopped when it tries."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:  # it is not the terminal of this session
+        return False
+
+
+def has_desktop(environ: Mapping[str, str]) -> bool:
+    """Return whether a browser opens in a window of its own: one for text would take the terminal."""
+    return sys.platform == "darwin" or any(map(environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+
+
+def place_of(state_dir: str) -> str:
+    """Return the option with which a command in this folder finds the state directory; empty where it needs none."""
+    here = os.getcwd()
+    if state_dir == absolute(here, str(STATE_DIR.default)):
+        return ""
+    return f" -s {shlex.quote(os.path.relpath(state_dir) if state_dir.startswith(f'{here}/') else state_dir)}"
 
 
 def source_of(problems: list[ProblemInfo], excerpts: Excerpts) -> list[str]:
@@ -262,24 +284,37 @@ class Terminal:
         self._reactor = reactor
         self._press = press
         self._before: list[Any] | None = None
+        self._continued: Any = None
 
     def open(self) -> None:
         """Read keys without waiting for the end of a line."""
         import termios
-        import tty
 
         self._before = termios.tcgetattr(self.fileno())
-        tty.setcbreak(self.fileno())
-        self._reactor.addReader(self)
+        self._continued = signal.signal(signal.SIGCONT, lambda *_: self.resume())
+        self.resume()
+
+    def resume(self) -> None:
+        """Called when the process goes on after Ctrl-Z, too: its shell has changed the terminal meanwhile."""
+        import tty
+
+        if has_keys():
+            tty.setcbreak(self.fileno())
+            self._reactor.addReader(self)
+        else:
+            self._reactor.removeReader(self)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         import termios
 
-        if self._before is not None:
-            self._reactor.removeReader(self)
+        if self._before is None:
+            return
+        signal.signal(signal.SIGCONT, self._continued)
+        self._reactor.removeReader(self)
+        if has_keys():
             termios.tcsetattr(self.fileno(), termios.TCSADRAIN, self._before)
-            self._before = None
+        self._before = None
 
     def fileno(self) -> int:
         """Return standard input."""

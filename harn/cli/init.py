@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,13 +49,16 @@ def init(directory: str, sender: str | None, name: str | None, handler: str) -> 
 
     catalog = Catalog.discover()
     plugins = catalog.plugins
+    function = read_handler(handler, directory)
     asks = is_terminal()
-    if sender is None:
-        sender = click.prompt(f"Sender ({', '.join(known_senders(plugins))})", default=USUAL_SENDER) if asks else ""
-    plugin = find_sender(plugins, sender or USUAL_SENDER)
-    if name is None:
-        name = click.prompt("Name of the trigger", default=plugin.provider) if asks else plugin.provider
-    starter = Starter(plugin, check_name(name), read_handler(handler))
+    if sender is None and asks:
+        question = f"Sender ({', '.join(known_senders(plugins))})"
+        plugin = click.prompt(question, default=USUAL_SENDER, value_proc=lambda typed: find_sender(plugins, typed))
+    else:
+        plugin = find_sender(plugins, USUAL_SENDER if sender is None else sender)
+    if name is None and asks:
+        name = click.prompt("Name of the trigger", default=plugin.provider, value_proc=check_name)
+    starter = Starter(plugin, check_name(plugin.provider if name is None else name), function)
     files = starter.files(json.dumps(manifest_json_schema(catalog.providers), indent=1) + "\n")
     write_files(Path(directory), files)
     show_next(directory, sorted(files), starter)
@@ -96,20 +101,28 @@ def check_name(name: str) -> str:
     return name
 
 
-def read_handler(handler: str) -> FunctionReference:
+def read_handler(handler: str, directory: str) -> FunctionReference:
     """
     Read ``module:function``.
 
+    :param directory: in which the module is to be.
     :raises click.UsageError: it is something else, or its module is one that is there already.
     """
     try:
         function = parse_function_reference(handler)
     except ValueError as wrong:
-        raise click.UsageError(f"--handler: {wrong}") from None
+        raise click.UsageError(f"--handler {wrong}") from None
     first = function.module.partition(".")[0]
-    if first in TAKEN or first in sys.stdlib_module_names:
+    if first in TAKEN or first in sys.stdlib_module_names or is_installed(first, directory):
         raise click.UsageError(f"--handler must be in a module of its own, got {first!r}, which {handler_clash(first)}")
     return function
+
+
+def is_installed(module: str, directory: str) -> bool:
+    """Return whether a module of this name can be imported from elsewhere than ``directory`` or this folder."""
+    here = {os.path.realpath(path) for path in ("", directory)}
+    elsewhere = [path for path in sys.path if os.path.realpath(path) not in here]
+    return PathFinder.find_spec(module, elsewhere) is not None
 
 
 def handler_clash(module: str) -> str:
@@ -121,7 +134,7 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
     """
     Write the files, all or none.
 
-    :raises click.UsageError: some of them are there.
+    :raises CannotBegin: some of them are there.
     :raises OSError: one cannot be written.
     """
     there = [name for name in sorted(files) if os.path.lexists(directory / name)]
@@ -131,16 +144,21 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
             f"{where} has {', '.join(there)} already, and nothing was written; name an empty folder: harn init DIR"
         )
     written: list[Path] = []
+    made: list[Path] = []
     try:
         for name, text in files.items():
             path = directory / name
+            made += [folder for folder in reversed(path.parents) if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "x", encoding="utf-8") as file:
                 written.append(path)
                 file.write(text)
-    except OSError:
+    except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
+        for folder in reversed(made):
+            with suppress(OSError):  # it was not made after all, or another program has put a file there
+                folder.rmdir()
         raise
 
 

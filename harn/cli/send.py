@@ -16,6 +16,7 @@ import click
 import msgspec
 from attrs import field, frozen
 
+from harn.auth.credentials import API_KEYS, Credentials, authorization
 from harn.cli.client import ServerUnreachable, fault_of_url
 from harn.cli.completion import complete_triggers
 from harn.cli.demo_secret import derive_demo_pair, read_demo_secret
@@ -89,6 +90,7 @@ class Sending:
 
     :ivar demo: the names of secrets that have the demo value.
     :ivar private_key: of a sender that signs with one, where the public key is the demo value's.
+    :ivar credentials: harn's own, for a trigger that verifies nothing else; empty for any other.
     """
 
     plugin: IConnectorPlugin
@@ -96,6 +98,7 @@ class Sending:
     secrets: Mapping[str, Sequence[bytes]] = field(repr=False)
     demo: tuple[str, ...]
     private_key: bytes | None = field(repr=False)
+    credentials: Credentials = field(repr=False)
     kind: str | None
     body: bytes | None
     headers: Mapping[str, str]
@@ -128,7 +131,8 @@ class Sending:
                 received_at=now,
             )
             checked = None if plugin.schema is None else plugin.schema.check(settings or {})[0]
-            return signed_request(plugin, self.secrets, request, now, checked, self.private_key, self.spec.id)
+            signed = signed_request(plugin, self.secrets, request, now, checked, self.private_key, self.spec.id)
+            return with_credentials(self.credentials, signed, now)
         except (ValueError, StageFailed) as wrong:
             raise CannotSend(str(wrong)) from None
 
@@ -182,24 +186,44 @@ def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) ->
     demo_value = read_demo_secret(location.state_dir)
     pair = None if demo_value is None else derive_demo_pair(plugin, demo_value)
     secrets, demo = read_secrets(spec, pair.public if pair else demo_value)
+    credentials, is_demo = own_credentials(plugin, spec, demo_value)
     return Sending(
         plugin=plugin,
         spec=spec,
         secrets=secrets,
-        demo=demo,
+        demo=(*demo, API_KEYS) if is_demo else demo,
         private_key=pair.private if pair and demo else None,
+        credentials=credentials,
         kind=given["kind"],
         body=None if given["data"] is None else read_data(given["data"]),
-        headers={**own_credentials(plugin, spec), **dict(map(read_header, given["headers"]))},
+        headers=dict(map(read_header, given["headers"])),
     )
 
 
-def own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec) -> Mapping[str, str]:
-    """Return the header with harn's own credentials, for a trigger that verifies nothing else; none for any other."""
-    from harn.auth.credentials import API_KEYS
+def own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec, demo: str | None) -> tuple[Credentials, bool]:
+    """
+    Return harn's own credentials for a trigger that verifies nothing else, and whether they are the demo value.
 
-    key = os.environ.get(API_KEYS, "").partition(",")[0].strip()
-    return {"authorization": f"Bearer {key}"} if key and needs_own_credentials(plugin, spec) else {}
+    :param demo: the demo value; None if no ``harn dev`` has served on the state directory.
+    :raises SecretUnavailable: a file of credentials cannot be read.
+    """
+    if not needs_own_credentials(plugin, spec):
+        return Credentials(), False
+    found = Credentials.from_environment(os.environ)
+    if found.configured or demo is None:
+        return found, False
+    return Credentials(keys=(demo.encode(),)), True
+
+
+def with_credentials(credentials: Credentials, request: InboundRequest, now: float) -> InboundRequest:
+    """Return a request that shows credentials, unless there are none, or it has others; ``now``: seconds, Unix."""
+    if not credentials.configured or "authorization" in request.headers:
+        return request
+    if not credentials.keys:  # a signature is accepted once: the same body in the same second needs another
+        request = msgspec.structs.replace(request, query=f"request_id={uuid.uuid4()}")
+    target = request.path + (f"?{request.query}" if request.query else "")
+    shown = authorization(credentials, request.method, target, request.body, now)
+    return msgspec.structs.replace(request, headers={**request.headers, "authorization": shown})
 
 
 def needs_own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec) -> bool:
@@ -325,6 +349,8 @@ def explain(answer: SenderAnswer, sending: Sending, state_dir: str) -> str:
         return f"{said}; signed with the demo value in {state_dir}: set {named} to the value that the server has"
     if answer.status == 401 and needs_own_credentials(sending.plugin, sending.spec):
         return f"{said}; HARN_ORCHESTRATOR_API_KEYS of this shell must have a key of the server"
+    if answer.status == 401 and not sending.secrets:
+        return f"{said}; trigger {sending.spec.id} has no secrets in the manifest to sign with"
     if answer.status == 401:
         return f"{said}; the secret of this shell must be the server's"
     if answer.status == 404:

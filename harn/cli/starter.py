@@ -245,10 +245,15 @@ class Starter:
             data=self._data_file,
         )
 
+    @property
+    def _is_brought(self) -> bool:
+        """Return whether the sender brings the secret itself, to a trigger that has none yet."""
+        return bool(getattr(self.plugin, "expects_handshake", False))
+
     def _secrets(self) -> dict[str, SecretReference]:
         """Return the secrets that the trigger names, by their names."""
         plugin = self.plugin
-        one_of = tuple(getattr(plugin, "one_of_secrets", ()))
+        one_of = plugin.optional_secrets if self._is_brought else tuple(getattr(plugin, "one_of_secrets", ()))
         names = (*plugin.required_secrets, *one_of[:1], *self.way.secrets)
         return {name: SecretReference(plugin.provider, name.replace("_", "-")) for name in names}
 
@@ -268,6 +273,12 @@ class Starter:
         ]
         secrets = self._secrets()
         if secrets:
+            if self._is_brought:
+                provider = self.plugin.provider
+                lines += [
+                    f"# {provider} brings the secret itself, with a request that only a trigger without one takes: for",
+                    f"# that, take the next line out; harn events connectors.{provider}.webhook.handshake shows it.",
+                ]
             named = ", ".join(f"{key} = {_toml(str(reference))}" for key, reference in secrets.items())
             lines.append(f"secrets = {{ {named} }} # values come from the environment: see .env.example")
         settings, table = getattr(self.plugin, "example_settings", None), self.plugin.table

@@ -163,9 +163,10 @@ def _read_secrets(loaded: LoadedManifest, environ: Mapping[str, str], problems: 
     """Resolve every secret that the manifest names, each once."""
     manifest = loaded.manifest
     specs = manifest.triggers.values()
-    texts = {text for spec in specs for named in spec.secrets.values() for text in named}
-    texts.update(text for spec in specs if spec.handler_secrets for text in spec.handler_secrets)
-    texts.update(each.reference for each in alert_secrets(manifest))
+    # In the order of the manifest, in which problems are reported.
+    texts = dict.fromkeys(text for spec in specs for named in spec.secrets.values() for text in named)
+    texts |= dict.fromkeys(text for spec in specs if spec.handler_secrets for text in spec.handler_secrets)
+    texts |= dict.fromkeys(each.reference for each in alert_secrets(manifest))
     try:
         chain = SecretChain.from_environment(environ)
         resolved, wrong = chain.resolve_many(map(parse_secret_reference, texts))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import pty
+import signal
 import socket
+import termios
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.demo_secret import DemoEnvironment
-from harn.cli.dev import Stream, source_of, trial_of, usual_address
+from harn.cli.dev import Stream, Terminal, place_of, source_of, trial_of, usual_address
 from harn.cli.main import cli
 from harn.lifecycle import Lifecycle, ServerStarted, Settled
 from harn.model.delivery import DONE, WAITING, Attempt, Settlement
@@ -120,13 +123,29 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(trial_of(spec("gh", path="/triggers/gh")), "harn send gh")
         self.assertEqual(trial_of(spec("night", kind="cron", provider="cron", path="")), "harn fire night")
 
+    def test_place(self) -> None:
+        """The command names the state directory where one in this folder would not find it."""
+        for path, said in (
+            (".harn/orchestrator", ""),
+            ("state", " -s state"),
+            ("a b", " -s 'a b'"),
+            ("/srv/harn", " -s /srv/harn"),
+            (f"{os.getcwd()}-2", f" -s {os.getcwd()}-2"),
+        ):
+            self.assertEqual(place_of(os.path.join(os.getcwd(), path)), said)
+
     def test_key_of_the_console(self) -> None:
-        """The key opens the console of the running server, and prints its address and where the token is."""
+        """The key prints the address of the console and where the token is, and opens it where there is a desktop."""
         server = KitServer(ThreadClock())
         with patch("sys.stdin", None), redirect_stdout(StringIO()) as out, patch("webbrowser.open") as opened:
             self.stream.install(server)
             server.lifecycle.emit(ServerStarted("http://127.0.0.1:8081", 1))
-            self.stream.press("o")
+            with patch("harn.cli.dev.has_desktop", lambda environ: False):
+                self.stream.press("o")
+            opened.assert_not_called()
+            self.assertIn("http://127.0.0.1:8081/console/", out.getvalue())
+            with patch("harn.cli.dev.has_desktop", lambda environ: True):
+                self.stream.press("o")
         opened.assert_called_once_with("http://127.0.0.1:8081/console/")
         self.assertIn("http://127.0.0.1:8081/console/", out.getvalue())
         self.assertIn("/token", out.getvalue())
@@ -145,3 +164,40 @@ class StreamTests(SynchronousTestCase):
             source_of([problem, again, wrong, ProblemInfo(file="x", message="no line")], Excerpts(None)),
             [f"{path}:", *excerpt, f"{other}:", "    1 | x = (", "      | ^^^^^"],
         )
+
+
+class TerminalTests(SynchronousTestCase):
+    """The keys."""
+
+    def test_after_it_was_stopped(self) -> None:
+        """After Ctrl-Z keys are read as before, in the background none; at the end the terminal is as it was."""
+        main, own = pty.openpty()
+        self.addCleanup(os.close, main)
+        self.addCleanup(os.close, own)
+        pressed: list[str] = []
+        readers: set[Terminal] = set()
+        reactor = Mock(addReader=readers.add, removeReader=readers.discard)
+        terminal = Terminal(reactor, pressed.append)
+
+        def reads_lines() -> bool:
+            return bool(termios.tcgetattr(own)[3] & termios.ICANON)
+
+        usual = termios.tcgetattr(own)
+        with patch.object(Terminal, "fileno", lambda terminal: own), patch("harn.cli.dev.has_keys") as has_keys:
+            has_keys.return_value = True
+            terminal.open()
+            self.addCleanup(terminal.close)
+            self.assertEqual((reads_lines(), readers), (False, {terminal}))
+            termios.tcsetattr(own, termios.TCSANOW, usual)
+            continued = signal.getsignal(signal.SIGCONT)
+            assert callable(continued)
+            continued(signal.SIGCONT, None)
+            self.assertFalse(reads_lines())
+            os.write(main, b"r")
+            terminal.doRead()
+            has_keys.return_value = False
+            continued(signal.SIGCONT, None)
+            self.assertEqual((pressed, readers), (["r"], set()))
+            has_keys.return_value = True
+            terminal.close()
+        self.assertEqual((reads_lines(), signal.getsignal(signal.SIGCONT)), (True, signal.SIG_DFL))

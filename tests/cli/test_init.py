@@ -52,6 +52,7 @@ class InitTests(SynchronousTestCase):
             (spec,) = loaded.manifest.triggers.values()
             self.assertEqual((spec.id, spec.provider, spec.handler), (sender, sender, "handlers:on_event"))
             variables = (self.folder / ".env.example").read_text()
+            self.assertTrue(spec.secrets or sender in ("cron", "poll"), sender)
             for reference in (text for texts in spec.secrets.values() for text in texts):
                 name = reference.upper().replace("/", "_").replace("-", "_")
                 self.assertIn(f"\nHARN_SECRET_{name}=\n", variables)
@@ -113,6 +114,10 @@ class InitTests(SynchronousTestCase):
         result = self.init("--handler", "rules.gh:opened")
         self.assertEqual(result.exit_code, 1, result.output)
         self.assertEqual(os.listdir(self.folder), ["rules"])
+        self.folder = self.folder / "new" / "shop"
+        with patch("builtins.open", side_effect=OSError(28, "No space left on device")):
+            self.assertIn("No space left on device", self.init().stderr)
+        self.assertFalse(self.folder.parent.exists())
 
     def test_asks_on_a_terminal(self) -> None:
         """On a terminal sender and name are asked for; Enter takes what is usual; the end of input writes nothing."""
@@ -120,6 +125,12 @@ class InitTests(SynchronousTestCase):
             self.assertEqual(self.init(typed="stripe\npayments\n").exit_code, 0)
             trigger = tomllib.loads((self.folder / "harn.toml").read_text())["triggers"][0]
             self.assertEqual((trigger["id"], trigger["provider"]), ("payments", "stripe"))
+            self.folder = Path(self.mktemp())
+            again = self.init(typed="strip\nstripe\na/b\npay\n")
+            self.assertEqual(again.exit_code, 0)
+            self.assertIn("did you mean 'stripe'?", again.output)
+            self.assertIn("letters, digits, - and _ only", again.output)
+            self.assertIn('id = "pay"', (self.folder / "harn.toml").read_text())
             self.folder = Path(self.mktemp())
             self.assertEqual(self.init(typed="\n\n").exit_code, 0)
             self.assertIn('id = "github"', (self.folder / "harn.toml").read_text())
@@ -139,6 +150,8 @@ class InitTests(SynchronousTestCase):
             (("--handler", "test_handlers:on_event"), "has the tests of the handlers"),
             (("--handler", "harn.rules:on_event"), "would hide an installed one"),
             (("--handler", "json:on_event"), "would hide an installed one"),
+            (("--handler", "twisted.rules:on_event"), "would hide an installed one"),
+            (("--handler", "handlers:class"), "--handler must be a Python function"),
         ):
             result = self.init(*arguments)
             self.assertEqual((result.exit_code, result.stdout), (2, ""), arguments)

@@ -12,6 +12,8 @@ from typing import Any
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.auth.authenticator import Authenticator
+from harn.auth.credentials import Credentials
 from harn.cli.demo_secret import DemoEnvironment, derive_public_keys, make_demo_secret, read_demo_secret
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
@@ -99,6 +101,25 @@ class SendTests(SendCase):
         self.assertNotIn("authorization", first.headers)
         self.assertEqual(second.headers["authorization"], "Bearer k1")
         self.assertNotEqual(first.headers["x-a2a-delivery"], second.headers["x-a2a-delivery"])
+
+    def test_own_credentials(self) -> None:
+        """A trigger that verifies nothing else gets the demo value as a key, or a signature, each one another."""
+        plain = TRIGGER.format(id="plain", provider="a2a-push", events="[]").replace('"webhook"', '"a2a-push"')
+        self.write(plain.replace('secrets = { signing_secret = "a2a-push/key" }', ""))
+        value = make_demo_secret(self.state_dir)
+        server = self.serve((200, ACCEPTED), (401, {"detail": "wrong key"}), (200, ACCEPTED), (200, ACCEPTED))
+        self.assertEqual(self.send("plain").exit_code, 0)
+        self.assertEqual(server.seen[0].headers["authorization"], f"Bearer {value}")
+        demo = DemoEnvironment({"HARN_ORCHESTRATOR_API_KEYS": ""}, value)
+        self.assertEqual(Credentials.from_environment(demo).keys, (value.encode(),))
+        self.assertIn("signed with the demo value", self.send("plain").stderr)
+        self.environ["HARN_ORCHESTRATOR_HMAC_SECRET"] = "h"
+        self.assertEqual(self.send("plain", "--count", "2", "-d", "{}").exit_code, 0)
+        signed = {seen.headers["authorization"] for seen in server.seen[2:]}
+        self.assertEqual((len(signed), all(each.startswith("HMAC-SHA256 ") for each in signed)), (2, True))
+        authenticator = Authenticator(Credentials(hmac_secret=b"h"))
+        for seen in server.seen[2:]:
+            authenticator.authenticate("POST", seen.target, seen.headers, seen.body, time.time())
 
     def test_signed(self) -> None:
         """A request goes to the trigger's path, verified with its secret; status and answer are printed."""
@@ -235,6 +256,9 @@ class DemoTests(SendCase):
         """Only secrets without a value, and without a file, are filled in; those are recorded."""
         environ = DemoEnvironment({"HARN_SECRET_A_B": "own", "HARN_SECRET_C_D_FILE": "/f", "HOME": "/h"}, "demo")
         self.assertEqual((environ["HARN_SECRET_A_B"], environ.get("HARN_SECRET_X_Y")), ("own", "demo"))
+        for name in ("API_KEYS", "API_KEYS_FILE", "HMAC_SECRET", "HMAC_SECRET_FILE"):
+            own = {f"HARN_ORCHESTRATOR_{name}": "own"}
+            self.assertNotEqual(DemoEnvironment(own, "demo").get("HARN_ORCHESTRATOR_API_KEYS"), "demo", name)
         others = ("HARN_SECRET_C_D", "HARN_SECRET_X_Y_FILE", "HARN_SECRET_PROVIDERS", "HARN_SECRET_NAMESPACE", "PATH")
         for name in others:
             self.assertIsNone(environ.get(name), name)
