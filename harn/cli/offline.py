@@ -33,7 +33,7 @@ def changing(
     :raises StateDirectoryUnusable: a server holds the directory, or none has run on it.
     :raises EventLogUnavailable: it cannot be written; nothing was.
     """
-    from harn.orchestrator.stores import write_offline
+    from harn.orchestrator.stores import check_has_store, write_offline
     from harn.store.lock import StateDirectoryLock
 
     record = AuditRecord(
@@ -46,6 +46,7 @@ def changing(
         outcome=DONE,
         counts=dict(counts),
     )
+    check_has_store(state_dir, os.environ)
     lock = StateDirectoryLock(state_dir)
     lock.acquire()
     try:

@@ -170,9 +170,7 @@ def make_offline_store(
     address = offline_address(state_dir, environ)
     if address is not None:
         return _make_postgres_store(address, state_dir, reactor, environ, wall, guard, _home_in(state_dir))
-    path = os.path.join(state_dir, DATABASE)
-    if not os.path.exists(path):
-        raise StateDirectoryUnusable(f"there is no event log at {path}; has a server run on this state directory?")
+    check_has_store(state_dir, environ)
     return make_sqlite_store(state_dir, reactor, wall, guard)
 
 
@@ -238,6 +236,17 @@ def has_store(state_dir: str, environ: Mapping[str, str]) -> bool:
     """Return whether a state directory has a store, in it or elsewhere, without a look at that."""
     named = environ.get(STORE.env) or os.path.lexists(os.path.join(state_dir, NOTE))
     return bool(named) or os.path.lexists(os.path.join(state_dir, DATABASE))
+
+
+def check_has_store(state_dir: str, environ: Mapping[str, str]) -> None:
+    """
+    Refuse a state directory without a store, before its lock is taken, which would make the directory.
+
+    :raises StateDirectoryUnusable: it has none.
+    """
+    if not has_store(state_dir, environ):
+        path = os.path.join(state_dir, DATABASE)
+        raise StateDirectoryUnusable(f"there is no event log at {path}; has a server run on this state directory?")
 
 
 def open_offline(state_dir: str, environ: Mapping[str, str]) -> OfflineStore:

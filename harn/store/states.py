@@ -28,7 +28,7 @@ class GiveUpStatements:
 
     Values of all: trigger, version, highest state, most attempts, ids that are left out.
 
-    :ivar count: as `GivenUp` has it. ``release``: their claims.
+    :ivar count: selects the fields of `GivenUp`. ``release``: their claims.
     :ivar give_up: with further values: at (seconds, Unix), the last number of a dead letter, reason, class and text of
         the error.
     """

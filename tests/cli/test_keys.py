@@ -59,6 +59,7 @@ class KeysTests(TestCase):
         """A name that is taken or unknown, a wrong role, a held directory, one without a store: nothing is done."""
         missing = self.keys("create", "ci", "--role", "read")
         self.assertEqual((missing.exit_code, "there is no event log" in missing.output), (1, True), missing.output)
+        self.assertEqual(os.listdir(self.directory), [])
         await (await self.opened()).close()
         self.keys("create", "ci", "--role", "read")
         for words, status, said in (
