@@ -107,7 +107,7 @@ class Subject:
         credentials = LiveCredentials(None)
         credentials.replace(Credentials())
         admission = Admission(self.clock, dispatcher=server[Dispatcher])
-        ingest = Ingest(self.clock, server[Intake], admission, server.lifecycle, server.in_thread, credentials)
+        ingest = Ingest(self.clock, server[Intake], admission, server.lifecycle, server.threads, credentials)
         self.site = HarnSite(self.clock, server.metrics, Places(public=ingest, credentials=ingest), wall=server.wall)
         self.site.doStart()
         self.site.swap(self.site.build({PATH: self._route(dedupe_key)}), 1)

@@ -15,7 +15,6 @@ from attrs import field, frozen
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -30,6 +29,7 @@ from harn.options import ServeOptions
 from harn.store.event_log import IEventLog, Payload
 from harn.store.interfaces import IStore
 from harn.vm.interfaces import IInterpreters
+from harn.waiting import ReactorThreads
 
 log = Logger(namespace="harn")
 
@@ -81,6 +81,7 @@ class Server:
     :ivar store: where everything durable is.
     :ivar interpreters: where handlers run.
     :ivar reactor: of the `Runtime`; so are ``wall`` and ``random``.
+    :ivar threads: for calls that take long.
     :ivar lifecycle: the events that features emit and subscribe to.
     :ivar records: writes records of the server's own topics.
     :ivar operations: what operators can ask of this server.
@@ -110,6 +111,7 @@ class Server:
         self.interpreters = interpreters
         self.wall = runtime.wall
         self.random = runtime.random
+        self.threads = ReactorThreads(reactor)
         self.lifecycle = lifecycle
         self.records = RecordWriter(reactor, store.event_log)
         self.operations = Operations(Audit(wall=self.wall, records=self))
@@ -148,11 +150,6 @@ class Server:
         """Put the settings of a new generation in force."""
         self.settings = settings
         self.lifecycle.emit(SettingsChanged(settings))
-
-    def in_thread(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]:
-        """Call ``function`` off the reactor thread."""
-        called: Deferred[T] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *arguments)
-        return called
 
     async def note(self, topic: str, kind: str, payload: Payload) -> str | None:
         """See `RecordWriter.note`."""

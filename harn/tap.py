@@ -13,7 +13,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python import usage
 
 from harn.observability.logfile import RotatingFile
-from harn.observability.logs import TextSink, add_logging, process_sinks, writer
+from harn.observability.logs import LogWriter, TextSink, add_logging, process_sinks
 from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.observability.records import as_twistd
 from harn.options import OPTIONS, ServeOptions
@@ -132,11 +132,11 @@ def twistd_log(given: Mapping[str, Any], stdout: TextSink | None) -> ILogObserve
     if given.get("logger") or given.get("syslog"):
         return None
     if name == "-":  # which twistd refuses for a daemon
-        return None if stdout is None or not given.get("nodaemon") else writer(as_twistd, [stdout])
+        return None if stdout is None or not given.get("nodaemon") else LogWriter(as_twistd, [stdout])
     # As twistd itself does: keep every full file.
     file = RotatingFile(os.path.abspath(name), TWISTD_LARGEST, keep=None, mode=0o666)
     file.open()
-    return writer(as_twistd, [outputs.open("twistd", file)])
+    return LogWriter(as_twistd, [outputs.open("twistd", file)])
 
 
 def exit_as(service: Orchestrator) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
 
-class InThread(Protocol):
-    """Calls a function off the reactor thread. The Deferred of its result fires on the reactor thread."""
+class ReactorThreads:
+    """The threads of a reactor's pool."""
 
-    def __call__(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]:
-        """Call ``function`` with the arguments."""
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def call(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]:
+        """Call a function off the reactor thread; the Deferred of its result fires on the reactor thread."""
+        called: Deferred[T] = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
+        return called
 
 
 def shield(work: Awaitable[T], failed_late: Callable[[Failure], object]) -> Deferred[T]:

@@ -27,8 +27,7 @@ LONGEST_PAUSE = 0.05
 STILL_PRIVATE = frozenset(
     (
         *("connectors/providers/test_stripe.py", "listener/test_connection_limit.py", "listener/test_endpoint.py"),
-        *("listener/test_ingest.py", "listener/test_tls.py", "listener/test_unverified.py"),
-        *("orchestrator/test_service.py", "orchestrator/test_state_directory.py"),
+        *("listener/test_tls.py", "listener/test_unverified.py", "orchestrator/test_service.py"),
         *("reload/invariants.py", "reload/machine.py", "reload/test_probation.py", "reload/watched.py"),
         *("store/test_files.py", "store/test_group_commit.py", "store/test_lock.py", "store/test_mark.py"),
         *("store/test_plans.py", "store/test_running.py", "store/test_trouble.py", "store/test_two_writers.py"),

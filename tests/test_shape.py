@@ -1,4 +1,4 @@
-"""The size of functions and constructors, as limits for the source of every module; test_layers.py limits modules."""
+"""The size of functions and of their lists of parameters, as limits for every module; test_layers.py limits modules."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LONGEST_FUNCTION = 39
 MOST_PARAMETERS = 7
 
 LONG_FUNCTIONS: frozenset[str] = frozenset(())
-WIDE_CONSTRUCTORS: frozenset[str] = frozenset(())
+WIDE_FUNCTIONS: frozenset[str] = frozenset(("harn.store.postgres.store.PostgresStore.at",))
 """
 What is over a limit today. These lists only shrink: who brings one of these under its limit removes its line, and a new
-function or constructor is not added.
+function is not added.
 """
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -45,15 +45,16 @@ def body_lines(function: Function) -> int:
 
 
 def parameters(function: Function) -> int:
-    """Return how many parameters a function has beside its first, ``self``."""
+    """Return how many parameters a function has beside ``self`` or ``cls``."""
     found = function.args
-    named = len(found.posonlyargs) + len(found.args) + len(found.kwonlyargs)
-    return named - 1 + (found.vararg is not None) + (found.kwarg is not None)
+    names = [each.arg for each in (*found.posonlyargs, *found.args)]
+    own = names[:1] in (["self"], ["cls"])
+    return len(names) - own + len(found.kwonlyargs) + (found.vararg is not None) + (found.kwarg is not None)
 
 
 def is_wide(function: Function) -> bool:
-    """Return whether the function is a constructor with too many parameters."""
-    return function.name == "__init__" and parameters(function) > MOST_PARAMETERS
+    """Return whether the function has too many parameters."""
+    return parameters(function) > MOST_PARAMETERS
 
 
 def is_long(function: Function) -> bool:
@@ -72,7 +73,7 @@ def over(limit: Callable[[Function], bool]) -> set[str]:
 
 
 class ShapeTests(SynchronousTestCase):
-    """Functions under 40 lines, constructors of at most 7 parameters."""
+    """Functions under 40 lines, with at most 7 parameters."""
 
     def assert_only(self, found: set[str], allowed: frozenset[str]) -> None:
         """Fail with what is over its limit and not listed, and with what is listed and need not be."""
@@ -83,9 +84,9 @@ class ShapeTests(SynchronousTestCase):
         """A function's body has fewer than 40 lines."""
         self.assert_only(over(is_long), LONG_FUNCTIONS)
 
-    def test_constructors(self) -> None:
-        """A constructor that takes more than 7 things does more than one."""
-        self.assert_only(over(is_wide), WIDE_CONSTRUCTORS)
+    def test_parameters(self) -> None:
+        """A function that takes more than 7 things, a constructor above all, does more than one."""
+        self.assert_only(over(is_wide), WIDE_FUNCTIONS)
 
     def test_the_limits_can_be_broken(self) -> None:
         """One line or parameter too many is found; docstrings, nested classes and ``self`` are not counted."""
@@ -94,10 +95,11 @@ class ShapeTests(SynchronousTestCase):
         source = f'def long():\n    """Two\n    lines."""\n{lines}\n'
         source += f"class C:\n  def __init__(self, {names}): ...\n"
         source += f"class D:\n  def __init__(self, {names}, *, more): ...\n"
+        source += f"def fits({names}): ...\ndef wide({names}, *more): ...\n"
         source += "def factory():\n    class E:\n" + lines.replace("    ", "        ") + "\n    return E\n"
         found = dict(functions(ast.parse(source), "m"))
         self.assertEqual([name for name in found if is_long(found[name])], ["m.long"])
-        self.assertEqual([name for name in found if is_wide(found[name])], ["m.D.__init__"])
+        self.assertEqual([name for name in found if is_wide(found[name])], ["m.D.__init__", "m.wide"])
         self.assertEqual(body_lines(found["m.factory"]), 1)
 
     def test_every_module_is_read(self) -> None:

@@ -28,7 +28,7 @@ def install_senders(server: Server) -> None:
     """Add the senders of messages."""
     reactor, wall = server.reactor, server.wall
     http = HttpSender(reactor, wall)
-    mail = MailSender(reactor, wall, server.in_thread, socket.gethostname())
+    mail = MailSender(reactor, wall, server.threads, socket.gethostname())
     server.add(Senders({SLACK: http, WEBHOOK: http, EMAIL: mail}))
 
 

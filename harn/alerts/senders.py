@@ -27,7 +27,7 @@ from harn.connectors.signatures import StandardScheme
 from harn.errors import AlertNotSent
 from harn.manifest.alerts import SLACK, SmtpSettings
 from harn.model.display import visible
-from harn.waiting import InThread, limited
+from harn.waiting import ReactorThreads, limited
 
 if TYPE_CHECKING:
     from treq.client import HTTPClient
@@ -222,14 +222,14 @@ class MailSender:
     """
     Sends each message by mail, over the mail server of the manifest.
 
-    :param in_thread: calls a function off the reactor thread.
+    :param threads: calls a function off the reactor thread.
     :param host: this machine's name.
     """
 
-    def __init__(self, reactor: Any, wall: WallTime, in_thread: InThread, host: str) -> None:
+    def __init__(self, reactor: Any, wall: WallTime, threads: ReactorThreads, host: str) -> None:
         self._reactor = reactor
         self._wall = wall
-        self._in_thread = in_thread
+        self._threads = threads
         self._host = host
 
     async def send(self, target: AlertTarget, message: AlertMessage) -> None:
@@ -237,7 +237,7 @@ class MailSender:
         smtp, now = target.smtp, self._wall.seconds()
         assert smtp is not None
         try:
-            mailing: Any = await limited(self._in_thread(import_module, MAILING), MAIL_TIMEOUT, self._reactor)
+            mailing: Any = await limited(self._threads.call(import_module, MAILING), MAIL_TIMEOUT, self._reactor)
             mail = mailing.write_mail(message, smtp.sender, target.address, self._host, now)
             await mailing.send(self._reactor, smtp, target.password, target.address, mail, MAIL_TIMEOUT)
         except TimeoutError:

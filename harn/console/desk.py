@@ -20,7 +20,7 @@ from harn.listener.problems import Response
 from harn.operations.model import Caller, Operation, Reply, Role
 from harn.operations.parameters import Parameters
 from harn.operations.registry import Operations
-from harn.waiting import InThread
+from harn.waiting import ReactorThreads
 
 P = TypeVar("P", bound=Parameters)
 R = TypeVar("R", bound=Struct)
@@ -84,7 +84,7 @@ class Desk:
     operations: Operations
     renderer: Renderer
     wall: WallTime
-    in_thread: InThread
+    threads: ReactorThreads
 
     async def reply(self, visit: Visit, operation: Operation[Any, P, R], wanted: P) -> Reply[R]:
         """
@@ -121,7 +121,7 @@ class Desk:
             "now": self.wall.seconds(),
             "version": harn.__version__,
         }
-        return page(await self.in_thread(self.renderer.render, template, {**common, **values}), status)
+        return page(await self.threads.call(self.renderer.render, template, {**common, **values}), status)
 
     def done(self, visit: Visit, location: str, outcome: Outcome) -> Response:
         """Send the browser to a page that shows the outcome of its action."""

@@ -78,7 +78,7 @@ class Reception:
             "has_keys": self.door.credentials.are_configured,
             "version": harn.__version__,
         }
-        body = await self.desk.in_thread(self.desk.renderer.render, "login.html", values)
+        body = await self.desk.threads.call(self.desk.renderer.render, "login.html", values)
         return page(body, status, headers)
 
     # Errors

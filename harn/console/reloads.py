@@ -64,7 +64,7 @@ async def show_list(desk: Desk, visit: Visit) -> Response:
         visit,
         "reloads_part.html" if visit.is_part else "reloads.html",
         live=live,
-        excerpts=await desk.in_thread(excerpts_of, live, visit.outcome),
+        excerpts=await desk.threads.call(excerpts_of, live, visit.outcome),
         generations=generations,
         history=history,
         here=RELOADS if history.before is None else f"{RELOADS}?before={history.before}",

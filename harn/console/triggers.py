@@ -122,7 +122,7 @@ class TriggerPages:
         content = await _content(desk, visit, overview.inspected.snapshot.generation)
         lines = None
         if content is not None:
-            lines = await desk.in_thread(lines_of_trigger, content.manifest, trigger_id)
+            lines = await desk.threads.call(lines_of_trigger, content.manifest, trigger_id)
         return await desk.show(
             visit,
             "trigger.html",

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from msgspec import to_builtins
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 
 from harn.clocks import WallTime
 from harn.deliveries.change_operations import ChangeMany, Done, answer
@@ -31,6 +29,7 @@ from harn.store.deliveries import ListedDelivery
 from harn.store.holds import CIRCUITS, PAUSES, RecordedHolds
 from harn.store.interfaces import IStore
 from harn.store.jobs import REPLAY, IJobs, ItemOutcome, Job, NewJob, PendingItem, ReplayOrder
+from harn.waiting import ReactorThreads
 
 if TYPE_CHECKING:
     from harn.deliveries.change_operations import ChangeMany, ChangeOne
@@ -237,11 +236,8 @@ async def change_offline(
     """
     versions = {each: live.version for each, live in (await store.generations.latest_bindings()).items()}
 
-    def in_thread(function: Any, /, *arguments: Any) -> Deferred[Any]:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)
-
     gates = RecordedHolds.of(await store.checkpoints.get(PAUSES), await store.checkpoints.get(CIRCUITS))
-    reader = DeliveryReader(clock=reactor, wall=wall, lists=store.lists, gates=gates, in_thread=in_thread)
+    reader = DeliveryReader(clock=reactor, wall=wall, lists=store.lists, gates=gates, threads=ReactorThreads(reactor))
     live = {each: version for each, version in versions.items() if each in triggers}
     replayer = OfflineReplayer(wall=wall, store=store.jobs, versions=live)
     changer = Changer(

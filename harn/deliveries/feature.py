@@ -24,7 +24,7 @@ def install(server: Server) -> None:
             wall=server.wall,
             lists=server.store.lists,
             gates=server[Dispatcher].gates,
-            in_thread=server.in_thread,
+            threads=server.threads,
         )
     )
     service = DeliveryService(reader=reader, coordinator=server[Coordinator], traces=server.traces)

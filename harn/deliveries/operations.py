@@ -193,7 +193,7 @@ async def show_delivery(service: DeliveryService, caller: Caller, wanted: ShowDe
     :raises DeliveryUnknown: no delivery of this event is kept.
     """
     whole = await service.reader.whole(wanted.event_id)
-    shown: DeliveryDetail = await service.reader.in_thread(describe_whole, whole, service.known)
+    shown: DeliveryDetail = await service.reader.threads.call(describe_whole, whole, service.known)
     if service.traces is None:
         return shown
     trace = service.traces.of_event(whole.delivery.envelope, whole.delivery.event_id)
@@ -321,7 +321,7 @@ async def export_fixture(service: DeliveryService, caller: Caller, wanted: ShowD
     :raises DeliveryUnknown: no delivery of this event is kept.
     """
     whole = await service.reader.whole(wanted.event_id)
-    fixture: Fixture = await service.reader.in_thread(fixture_of, whole.delivery, service.known)
+    fixture: Fixture = await service.reader.threads.call(fixture_of, whole.delivery, service.known)
     return Exported(fixture=fixture_document(fixture))
 
 

@@ -31,7 +31,7 @@ from harn.triggers.matching import is_truthy
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from harn.waiting import InThread
+    from harn.waiting import ReactorThreads
 
 
 EVENT = "event"
@@ -300,7 +300,7 @@ class DeliveryReader:
     wall: WallTime
     lists: IDeliveryLists
     gates: HoldSource
-    in_thread: InThread
+    threads: ReactorThreads
 
     async def scan(self, selection: Selection, limit: int, before: int | None = None, longest: float = LONGEST) -> Scan:
         """
@@ -318,7 +318,7 @@ class DeliveryReader:
             if selection.where is None:
                 scan.add(part)
             else:
-                await self.in_thread(scan.add, part)
+                await self.threads.call(scan.add, part)
             if self.clock.seconds() - began >= longest:
                 break
         return scan

@@ -15,8 +15,8 @@ from harn.triggers.registry import Registry
 
 def install_planner(server: Server) -> None:
     """Add the planner of dry runs; the reload feature needs it."""
-    replayer = RuleReplayer(server.store.deliveries, server.in_thread)
-    server.add(Planner(server[Registry], server[IVersionDeliveries], replayer, server.in_thread), IPlanner)
+    replayer = RuleReplayer(server.store.deliveries, server.threads)
+    server.add(Planner(server[Registry], server[IVersionDeliveries], replayer, server.threads), IPlanner)
 
 
 def install(server: Server) -> None:
@@ -26,6 +26,6 @@ def install(server: Server) -> None:
         coordinator=server[Coordinator],
         rules=server[Builder].rules(),
         manifest=server.options.manifest,
-        in_thread=server.in_thread,
+        threads=server.threads,
     )
     server.operations.add(service, *OPERATIONS)

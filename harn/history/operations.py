@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harn.reload.archive import ArchivedContent
     from harn.reload.coordinator import Coordinator
     from harn.store.generations import GenerationRecord, IGenerations
-    from harn.waiting import InThread
+    from harn.waiting import ReactorThreads
 
 
 class GenerationInfo(Result, frozen=True, kw_only=True):
@@ -174,7 +174,7 @@ class HistoryService:
     coordinator: Coordinator
     rules: PluginRules
     manifest: str
-    in_thread: InThread
+    threads: ReactorThreads
 
 
 class ListGenerations(Parameters, frozen=True, kw_only=True):
@@ -220,7 +220,7 @@ async def show_generation(service: HistoryService, caller: Caller, wanted: ShowG
     """
     content = await service.coordinator.archive.content(wanted.generation)
     text, live = content.manifest.decode("utf-8", "replace"), service.coordinator.generation
-    found: GenerationContent = await service.in_thread(
+    found: GenerationContent = await service.threads.call(
         lambda: describe_recorded(content.record, text, content.bundle, live, sources=wanted.sources)
     )
     return found
@@ -237,7 +237,7 @@ async def diff_generations(service: HistoryService, caller: Caller, wanted: Diff
 
     new = service.coordinator.generation if wanted.new is None else wanted.new
     before, after = [await service.coordinator.archive.content(number) for number in (wanted.old, new)]
-    found: GenerationDiff = await service.in_thread(
+    found: GenerationDiff = await service.threads.call(
         lambda: generation_diff(_recorded(service, before), _recorded(service, after))
     )
     return found

@@ -50,7 +50,7 @@ from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.reconcile import Plan, would_remove_most
 from harn.triggers.registry import Registry
 from harn.vm.bundle import Bundle, changed_modules, make_bundle
-from harn.waiting import InThread
+from harn.waiting import ReactorThreads
 
 _OF_CONNECTOR = frozenset(("kind", "provider", "path", "match"))
 """Keys, and tables, that a connector is made of, beside the provider's own table and the secrets."""
@@ -190,12 +190,12 @@ class Planner:
     """Makes the details of dry runs."""
 
     def __init__(
-        self, registry: Registry, deliveries: IVersionDeliveries, replayer: RuleReplayer, in_thread: InThread
+        self, registry: Registry, deliveries: IVersionDeliveries, replayer: RuleReplayer, threads: ReactorThreads
     ) -> None:
         self._registry = registry
         self._deliveries = deliveries
         self._replayer = replayer
-        self._in_thread = in_thread
+        self._threads = threads
 
     async def describe(self, dry_run: DryRun) -> ReloadPlan:
         """Return the plan of a dry run's report."""
@@ -210,7 +210,7 @@ class Planner:
             started_with=dry_run.started_with,
             ramps=tuple(self._ramps(dry_run)),
         )
-        found: ReloadPlan = await self._in_thread(describe_plan, planned)
+        found: ReloadPlan = await self._threads.call(describe_plan, planned)
         if live is None or prepared.inputs.digest != live.digest or dry_run.request.force:
             probation = describe_terms(dry_run.request, prepared.inputs.manifest.orchestrator.reload)
             found = structs.replace(found, probation=probation or UNSET)

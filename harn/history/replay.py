@@ -25,7 +25,7 @@ from harn.triggers.binding import Definition
 from harn.triggers.matching import FilterFailed, Ignored, Rules
 from harn.vm.calls import run_call
 from harn.vm.interfaces import Call, IInterpreter
-from harn.waiting import InThread
+from harn.waiting import ReactorThreads
 
 NO_MATCH, FILTERED, PREDICATE_ERROR = "no_match", "filtered", "predicate_error"
 
@@ -54,12 +54,12 @@ class RuleReplayer:
     """
     Replays recorded events.
 
-    :param in_thread: runs the rules in a thread, since bodies may be big.
+    :param threads: runs the rules in a thread, since bodies may be big.
     """
 
-    def __init__(self, store: IDeliveries, in_thread: InThread) -> None:
+    def __init__(self, store: IDeliveries, threads: ReactorThreads) -> None:
         self._store = store
-        self._in_thread = in_thread
+        self._threads = threads
 
     async def replay(
         self,
@@ -101,7 +101,7 @@ class RuleReplayer:
         treated: dict[int, Disposition] = {}
         calls: dict[int, Call] = {}
         for start in range(0, len(events), _IN_ONE_GO):
-            decided = await self._in_thread(decide, rules, events[start : start + _IN_ONE_GO])
+            decided = await self._threads.call(decide, rules, events[start : start + _IN_ONE_GO])
             for place, verdict in enumerate(decided, start):
                 spec = specs[events[place].trigger_id]
                 if verdict is None and spec.when is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import brotli
 
@@ -11,6 +11,7 @@ from harn.errors import BodyTooLarge, MediaTypeUnsupported, PayloadInvalid
 
 ACCEPTED = "gzip, deflate, br"
 """The value of ``Accept-Encoding``."""
+_CODINGS = frozenset(("gzip", "x-gzip", "deflate", "br"))
 
 _MOST_CODINGS = 4
 _MOST_MEMBERS = 1000
@@ -41,7 +42,7 @@ def decode(body: bytes, codings: tuple[str, ...], limit: int) -> bytes:
     :raises BodyTooLarge: it becomes larger than ``limit``.
     :raises PayloadInvalid: it is not encoded as declared, or incomplete.
     """
-    unknown = [name for name in codings if name not in _DECODERS]
+    unknown = [name for name in codings if name not in _CODINGS]
     if unknown:
         raise MediaTypeUnsupported(f"Content-Encoding must be of {ACCEPTED}, got {unknown[0][:40]!r}")
     if len(codings) > _MOST_CODINGS:
@@ -49,8 +50,15 @@ def decode(body: bytes, codings: tuple[str, ...], limit: int) -> bytes:
     if not body:
         return body
     for name in reversed(codings):
-        body = _bounded(_DECODERS[name](body), name, limit)
+        body = _bounded(_pieces(name, body), name, limit)
     return body
+
+
+def _pieces(coding: str, body: bytes) -> Iterator[bytes]:
+    """Decode one of `_CODINGS`."""
+    if coding == "br":
+        return _brotli(body)
+    return _deflate(body) if coding == "deflate" else _inflate(body, _GZIP, members=_MOST_MEMBERS)
 
 
 def _bounded(pieces: Iterator[bytes], name: str, limit: int) -> bytes:
@@ -92,10 +100,6 @@ def _deflate(body: bytes) -> Iterator[bytes]:
     return _inflate(body, _ZLIB if has_header else _RAW)
 
 
-def _gunzip(body: bytes) -> Iterator[bytes]:
-    return _inflate(body, _GZIP, members=_MOST_MEMBERS)
-
-
 def _brotli(body: bytes) -> Iterator[bytes]:
     """Decode brotli; trailing data is an error of the decoder's own."""
     decoder = brotli.Decompressor()
@@ -105,11 +109,3 @@ def _brotli(body: bytes) -> Iterator[bytes]:
             yield decoder.process(b"", output_buffer_limit=_PIECE)
     if not decoder.is_finished():
         raise PayloadInvalid("the body ends before its Content-Encoding does; part of it is missing")
-
-
-_DECODERS: Mapping[str, Callable[[bytes], Iterator[bytes]]] = {
-    "gzip": _gunzip,
-    "x-gzip": _gunzip,
-    "deflate": _deflate,
-    "br": _brotli,
-}

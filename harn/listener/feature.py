@@ -50,8 +50,8 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     credentials = server.add(LiveCredentials(token, server[KeyRing]))
     dispatcher, intake = server[Dispatcher], server[Intake]
     admission = server.add(Admission(server.reactor, **admission_defaults(server.environ), dispatcher=dispatcher))
-    edge = (server.reactor, intake, admission, server.lifecycle, server.in_thread, credentials)
-    pages = make_pages(server.metrics, server.readiness, server.in_thread)
+    edge = (server.reactor, intake, admission, server.lifecycle, server.threads, credentials)
+    pages = make_pages(server.metrics, server.readiness, server.threads)
     public, push = (Ingest(*edge), Push(*edge)) if server.traces is None else (TracedIngest(*edge), TracedPush(*edge))
     places = Places(public=public, credentials=server.add(push, Push), pages=pages)
     site = HarnSite(server.reactor, server.metrics, places, wall=server.wall)

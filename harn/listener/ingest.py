@@ -34,7 +34,7 @@ from harn.model.display import without
 from harn.model.exchange import InboundRequest
 from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Route
-from harn.waiting import InThread
+from harn.waiting import ReactorThreads
 
 _PASSING = (RateExceeded, Saturated, ShuttingDown, BodyTimedOut, NotFetched)  # it may be accepted later
 _FIRST_ERROR, _LAST_ERROR = 400, 599
@@ -49,7 +49,7 @@ class Ingest(Place):
     """
     The resource of every public route.
 
-    :param in_thread: examines bodies above `harn.listener.phases.Limits.threaded_body`.
+    :param threads: examines bodies above `harn.listener.phases.Limits.threaded_body`.
     :param credentials: of the live generation, which are redacted before an event is stored.
     """
 
@@ -62,14 +62,14 @@ class Ingest(Place):
         intake: Intake,
         admission: Admission,
         lifecycle: Lifecycle,
-        in_thread: InThread,
+        threads: ReactorThreads,
         credentials: LiveCredentials,
     ) -> None:
         self._clock = clock
         self._intake = intake
         self._admission = admission
         self._lifecycle = lifecycle
-        self._in_thread = in_thread
+        self._threads = threads
         self._examining = DeferredSemaphore(EXAMINED_AT_ONCE)
         self._credentials = credentials
         self._answers = Answers()
@@ -205,7 +205,7 @@ class Ingest(Place):
             self._failed(error, request)
             return
         limit = request.site.max_body_bytes
-        examining = self._examining.run(self._in_thread, _examine_coded, route, inbound, arrival, limit)
+        examining = self._examining.run(self._threads.call, _examine_coded, route, inbound, arrival, limit)
         examining.addCallbacks(
             lambda examined: self._examined(examined, request),
             lambda failure: self._failed(failure.value, request),

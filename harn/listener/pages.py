@@ -12,7 +12,7 @@ from harn.listener.request import HarnRequest
 from harn.observability.metrics import CONTENT_TYPE, Metrics
 from harn.operations.statuses import Status
 from harn.server import Readiness
-from harn.waiting import InThread
+from harn.waiting import ReactorThreads
 
 log = Logger(namespace="harn.listener")
 
@@ -66,16 +66,16 @@ class Exposition(Page):
     """
     The metrics, rendered in a thread: those of ten thousand triggers take seconds.
 
-    :param in_thread: renders them.
+    :param threads: renders them.
     """
 
     outlives_client = True
     is_own = True
 
-    def __init__(self, name: str, metrics: Metrics, in_thread: InThread) -> None:
+    def __init__(self, name: str, metrics: Metrics, threads: ReactorThreads) -> None:
         super().__init__(name)
         self._metrics = metrics
-        self._in_thread = in_thread
+        self._threads = threads
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
         """
@@ -93,7 +93,7 @@ class Exposition(Page):
             log.failure("rendering the metrics failed", failure)
             request.answer(request.problem(failure.value or HarnError("unknown")))
 
-        self._in_thread(self._metrics.scrape().render).addCallbacks(
+        self._threads.call(self._metrics.scrape().render).addCallbacks(
             lambda text: request.answer(Response(200, text, CONTENT_TYPE)), failed
         )
 
@@ -137,15 +137,15 @@ class Ready(Page):
         return Response(200, b"ready", TEXT, request.tree.header)
 
 
-def make_pages(metrics: Metrics, readiness: Readiness, in_thread: InThread) -> dict[str, Place]:
+def make_pages(metrics: Metrics, readiness: Readiness, threads: ReactorThreads) -> dict[str, Place]:
     """
     Make the pages, by path.
 
-    :param in_thread: renders the metrics.
+    :param threads: renders the metrics.
     """
     return {
         "/health": Health("/health"),
         "/healthz": Health("/healthz"),
         "/readyz": Ready("/readyz", readiness),
-        "/metrics": Exposition("/metrics", metrics, in_thread),
+        "/metrics": Exposition("/metrics", metrics, threads),
     }

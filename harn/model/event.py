@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs
@@ -117,8 +117,8 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
 
 
-encode_envelope: Callable[[Envelope], bytes] = _encoder.encode
-"""Encodes for the store and for the interpreter (JSON). The encoder's own method, since every event passes here."""
+encode_envelope = _encoder.encode
+"""Encodes an `Envelope` for the store and for the interpreter (JSON): the encoder's own method, for every event."""
 
 
 def decode_envelope(data: bytes) -> Envelope:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import accumulate
 
@@ -102,7 +102,11 @@ def http_families(metrics: Metrics, answered: Mapping[str, EndpointStats]) -> It
 
 
 def trigger_families(metrics: Metrics) -> Iterator[Metric]:
-    """Yield the events of each trigger, and sums over all triggers."""
+    """
+    Yield the events of each trigger, and sums over all triggers.
+
+    Each trigger has its rows at 0 too: an alert on a rise misses a series that begins above it.
+    """
     triggers = list(metrics.triggers.values())
     yield from _event_families(triggers)
     yield from _attempt_families(triggers)
@@ -128,19 +132,16 @@ def trigger_families(metrics: Metrics) -> Iterator[Metric]:
     yield counter("harn_retry_scheduled", "Further attempts planned.", (), [((), totals.retries)])
 
 
-def _by_trigger(triggers: Sequence[TriggerCounts], read: Callable[[TriggerCounts], int], *more: str) -> Rows:
-    """Return one row for each trigger, at 0 too: an alert on a rise misses a series that begins above it."""
-    return (((stats.trigger_id, *more), read(stats)) for stats in triggers)
+def _by_reason(found: Iterable[tuple[str, Mapping[str, int]]], reasons: Iterable[str]) -> Rows:
+    """
+    Yield a row for each trigger and each reason that there may be, and for each that was counted beside them.
 
-
-def _by_reason(
-    triggers: Sequence[TriggerCounts], read: Callable[[TriggerCounts], Mapping[str, int]], reasons: Iterable[str]
-) -> Rows:
-    """Yield a row for each trigger and each reason that there may be, and for each that was counted beside them."""
-    for stats in triggers:
-        counts = dict(read(stats))
+    :param found: counts by reason, by trigger id.
+    """
+    for trigger_id, counted in found:
+        counts = dict(counted)
         for reason in dict.fromkeys((*reasons, *counts)):
-            yield (stats.trigger_id, reason), counts.get(reason, 0)
+            yield (trigger_id, reason), counts.get(reason, 0)
 
 
 def _event_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
@@ -155,21 +156,21 @@ def _event_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
         "harn_trigger_accepted",
         "Events that were kept to be handled.",
         ("trigger_id",),
-        _by_trigger(triggers, lambda stats: stats.accepted),
+        (((stats.trigger_id,), stats.accepted) for stats in triggers),
     )
     yield counter(
         "harn_trigger_deduped",
         "Events that had been accepted before.",
         ("trigger_id", "reason"),
-        _by_trigger(triggers, lambda stats: stats.deduped, "inbox_duplicate"),
+        (((stats.trigger_id, "inbox_duplicate"), stats.deduped) for stats in triggers),
     )
     yield counter(
         "harn_trigger_ignored",
         "Events that the trigger does not accept.",
         ("trigger_id", "reason"),
         (
-            *_by_trigger(triggers, lambda stats: stats.ignored, "no_match"),
-            *_by_trigger(triggers, lambda stats: stats.filtered, "filtered"),
+            *(((stats.trigger_id, "no_match"), stats.ignored) for stats in triggers),
+            *(((stats.trigger_id, "filtered"), stats.filtered) for stats in triggers),
         ),
     )
 
@@ -181,8 +182,8 @@ def _attempt_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
         "Answers of predicates.",
         ("trigger_id", "result"),
         (
-            *_by_trigger(triggers, lambda stats: stats.predicate_true, "true"),
-            *_by_trigger(triggers, lambda stats: stats.predicate_false, "false"),
+            *(((stats.trigger_id, "true"), stats.predicate_true) for stats in triggers),
+            *(((stats.trigger_id, "false"), stats.predicate_false) for stats in triggers),
         ),
     )
     yield counter(
@@ -190,11 +191,10 @@ def _attempt_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
         "Attempts by how they ended.",
         ("trigger_id", "handler_kind", "outcome"),
         (
-            *_by_trigger(triggers, lambda stats: stats.dispatched_ok - _sent(stats, "succeeded"), LOCAL, "succeeded"),
-            *_by_trigger(triggers, lambda stats: stats.dispatched_failed - _sent(stats, "failed"), LOCAL, "failed"),
-            *_by_trigger(triggers, lambda stats: stats.dispatched_skipped - _sent(stats, "skipped"), LOCAL, "skipped"),
-            *_by_trigger(
-                triggers, lambda stats: stats.dispatched_again - _sent(stats, "retry_after"), LOCAL, "retry_after"
+            *(
+                ((stats.trigger_id, LOCAL, outcome), count - _sent(stats, outcome))
+                for stats in triggers
+                for outcome, count in _outcomes(stats)
             ),
             *(
                 ((stats.trigger_id, scheme, outcome), count)
@@ -207,7 +207,17 @@ def _attempt_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
         "harn_trigger_retries",
         "Further attempts planned.",
         ("trigger_id",),
-        _by_trigger(triggers, lambda stats: stats.retries),
+        (((stats.trigger_id,), stats.retries) for stats in triggers),
+    )
+
+
+def _outcomes(stats: TriggerCounts) -> Iterable[tuple[str, int]]:
+    """Return how many of a trigger's attempts had each outcome."""
+    return (
+        ("succeeded", stats.dispatched_ok),
+        ("failed", stats.dispatched_failed),
+        ("skipped", stats.dispatched_skipped),
+        ("retry_after", stats.dispatched_again),
     )
 
 
@@ -222,19 +232,19 @@ def _loss_families(triggers: Sequence[TriggerCounts]) -> Iterator[Metric]:
         "harn_trigger_dlq",
         "Deliveries given up.",
         ("trigger_id", "reason"),
-        _by_reason(triggers, lambda stats: stats.dead_reasons, REASONS),
+        _by_reason(((stats.trigger_id, stats.dead_reasons) for stats in triggers), REASONS),
     )
     yield counter(
         "harn_trigger_skipped",
         "Deliveries that ended without a call of their handler.",
         ("trigger_id", "reason"),
-        _by_reason(triggers, lambda stats: stats.skip_reasons, SKIP_REASONS),
+        _by_reason(((stats.trigger_id, stats.skip_reasons) for stats in triggers), SKIP_REASONS),
     )
     yield counter(
         "harn_refused_requests",
         "Requests to a trigger that were never events.",
         ("trigger_id", "reason"),
-        _by_reason(triggers, lambda stats: stats.refusals, (*REFUSALS.values(), OTHER)),
+        _by_reason(((stats.trigger_id, stats.refusals) for stats in triggers), (*REFUSALS.values(), OTHER)),
     )
 
 

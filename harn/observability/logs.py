@@ -34,7 +34,7 @@ from zope.interface import implementer, provider
 
 from harn.observability.log_limits import DEFAULT
 from harn.observability.logfile import RotatingFile
-from harn.observability.outputs import EXIT_LIMIT, Descriptor, Output, outputs, text_stream
+from harn.observability.outputs import EXIT_LIMIT, Descriptor, Notices, Output, outputs, text_stream
 from harn.observability.records import as_json, as_pretty, as_text
 
 Form = Callable[[LogEvent], str]
@@ -204,13 +204,13 @@ def make_observers(log_format: str, sinks: Sinks) -> list[ILogObserver]:
     if log_format == "json":
         machines = [sinks.file] if sinks.stdout is None else [sinks.stdout, sinks.file]
         return [
-            wanted(writer(as_json, machines)),
-            FilteringLogObserver(writer(as_text, [sinks.stderr]), [only_announcements]),
+            wanted(LogWriter(as_json, machines)),
+            FilteringLogObserver(LogWriter(as_text, [sinks.stderr]), [only_announcements]),
         ]
     times = not sinks.journal
     if log_format == "pretty":
-        return [wanted(writer(partial(as_pretty, colours=sinks.colours, times=times), [sinks.stderr]))]
-    return [wanted(writer(partial(as_text, times=times), [sinks.stderr]))]
+        return [wanted(LogWriter(partial(as_pretty, colours=sinks.colours, times=times), [sinks.stderr]))]
+    return [wanted(LogWriter(partial(as_text, times=times), [sinks.stderr]))]
 
 
 def wanted(observer: ILogObserver) -> ILogObserver:
@@ -230,35 +230,16 @@ def only_announcements(event: LogEvent) -> Any:
     return PredicateResult.yes if event.get("announce") else PredicateResult.no
 
 
-def writer(render: Form, sinks: list[TextSink]) -> ILogObserver:
-    """Make an observer that renders each record once and writes it to every sink; a failing sink does not raise."""
-    for sink in sinks:
-        if isinstance(sink, Output):
-            sink.notice = partial(dropped_notice, render, sink.name)
-    return LogWriter(render, sinks)
-
-
-def dropped_notice(render: Form, output: str, dropped: int) -> str:
-    """Return a record of how many records were dropped."""
-    return render(
-        {
-            "log_format": "{dropped} log records were dropped: {output} could not be written to",
-            "log_level": LogLevel.warn,
-            "log_namespace": "harn.log",
-            "log_time": time.time(),
-            "dropped": dropped,
-            "output": output,
-        }
-    )
-
-
 @implementer(ILogObserver)
-class LogWriter:
-    """Renders records and writes them; see `writer`."""
+class LogWriter(Notices):
+    """Renders each record once and writes it to every sink; a failing sink does not raise."""
 
     def __init__(self, render: Form, sinks: list[TextSink]) -> None:
         self._render = render
         self._sinks = sinks
+        for sink in sinks:
+            if isinstance(sink, Output):
+                sink.notices = self
 
     def __call__(self, event: LogEvent) -> None:
         """Write one record to every sink that accepts it."""
@@ -269,3 +250,16 @@ class LogWriter:
             except (OSError, ValueError):
                 # A closed stream costs this record here, and nothing else.
                 continue
+
+    def dropped_notice(self, output: str, dropped: int) -> str:
+        """Return a record of how many records were dropped."""
+        return self._render(
+            {
+                "log_format": "{dropped} log records were dropped: {output} could not be written to",
+                "log_level": LogLevel.warn,
+                "log_namespace": "harn.log",
+                "log_time": time.time(),
+                "dropped": dropped,
+                "output": output,
+            }
+        )

@@ -13,7 +13,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias
@@ -106,9 +106,12 @@ class Descriptor:
         """Do nothing: the descriptor was passed to this process."""
 
 
-def plain_notice(dropped: int) -> str:
-    """Return the line that says how many records were dropped."""
-    return f"{dropped} log records were dropped: they could not be written\n"
+class Notices:
+    """Plain notices of what an output could not write; a log writes them in the form of its records."""
+
+    def dropped_notice(self, output: str, dropped: int) -> str:
+        """Return the line that says how many records were dropped."""
+        return f"{dropped} log records were dropped: they could not be written\n"
 
 
 class Output:
@@ -119,13 +122,13 @@ class Output:
 
     :ivar name: ``stdout``, ``stderr`` or ``file``.
     :ivar dropped: records that were dropped since the process began.
-    :ivar notice: formats how many records were dropped, as a record.
+    :ivar notices: writes how many records were dropped, as a record.
     """
 
     def __init__(self, name: str, device: Device, limit: int = LIMIT) -> None:
         self.name = name
         self.dropped = 0
-        self.notice: Callable[[int], str] = plain_notice
+        self.notices = Notices()
         self._device = device
         self._limit = limit
         self._begin()
@@ -195,7 +198,7 @@ class Output:
         return count
 
     def _encoded_notice(self, count: int) -> bytes:
-        return self.notice(count).encode("utf-8", "backslashreplace")
+        return self.notices.dropped_notice(self.name, count).encode("utf-8", "backslashreplace")
 
     def _start(self) -> None:
         if self._thread is not None:

@@ -76,7 +76,7 @@ def finish_start(server: Server, freezer: Freezer) -> None:
         server[Admin].load()
         server[Push].load()
 
-    loading = server.in_thread(load)
+    loading = server.threads.call(load)
     loading.addErrback(lambda failure: log.failure("modules for later requests cannot be loaded", failure))
     loading.addCallback(lambda _: freezer.begin())
 

@@ -263,7 +263,7 @@ def install(server: Server) -> None:
     """Add the state file and what publishes reloads."""
     path = state_path(server.options.state_dir)
     status = server.add(ServerStatus(server, StateLines()))
-    state_file = server.add(StateFile(path, server.reactor, server.in_thread, status))
+    state_file = server.add(StateFile(path, server.reactor, server.threads, status))
     state_file.follow(server.lifecycle)
     publisher = Publisher(server.reactor, server.records, state_file, server.metrics)
     server.add(publisher, Publisher, IReloadPublisher)

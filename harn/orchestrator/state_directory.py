@@ -25,7 +25,7 @@ from harn.backup.backups import DIGEST_KEY
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.orchestrator.status import ServerStatus
 from harn.rollout.model import RolloutRecorded
-from harn.waiting import InThread, shield
+from harn.waiting import ReactorThreads, shield
 
 log = Logger(namespace="harn")
 
@@ -167,11 +167,11 @@ class StateFile:
     :ivar is_ours: False while another program's is there, which is left alone.
     """
 
-    def __init__(self, path: str, clock: IReactorTime, in_thread: InThread, status: ServerStatus) -> None:
+    def __init__(self, path: str, clock: IReactorTime, threads: ReactorThreads, status: ServerStatus) -> None:
         self.path = path
         self.is_ours = True
         self._clock = clock
-        self._in_thread = in_thread
+        self._threads = threads
         self._status = status
         self._lock = DeferredLock()
         self._later: IDelayedCall | None = None
@@ -208,7 +208,7 @@ class StateFile:
                 replace_file(self.path, snapshot.encode())
                 self._stamp = stamp_of(self.path)
 
-            await self._in_thread(replace)
+            await self._threads.call(replace)
         finally:
             self._lock.release()
 
@@ -218,7 +218,7 @@ class StateFile:
         await self._lock.acquire()
         try:
             # Compared before the next replacement may begin, which changes both.
-            await self._in_thread(lambda: kept.append(self._stamp in (None, stamp_of(self.path))))
+            await self._threads.call(lambda: kept.append(self._stamp in (None, stamp_of(self.path))))
         finally:
             self._lock.release()
         if not self.is_ours or kept == [True]:

@@ -31,7 +31,7 @@ from harn.store.generations import BindingRecord, GenerationRecord, IGenerations
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.registry import Registry
 from harn.vm.bundle import Bundle, decode_bundle
-from harn.waiting import InThread
+from harn.waiting import ReactorThreads
 from harn.wire import digest_bytes
 
 log = Logger(namespace="harn.reload")
@@ -99,9 +99,9 @@ def read_kept_bundle(data: bytes, bundle_id: str) -> Bundle:
 class Archive:
     """Reads earlier generations."""
 
-    def __init__(self, generations: IGenerations, in_thread: InThread) -> None:
+    def __init__(self, generations: IGenerations, threads: ReactorThreads) -> None:
         self._generations = generations
-        self._in_thread = in_thread
+        self._threads = threads
 
     async def content(self, number: int) -> ArchivedContent:
         """
@@ -118,8 +118,8 @@ class Archive:
         if packed is None or encoded is None:
             raise GenerationUnknown(f"the content of generation {number} is not kept; {await self._kept()}")
         try:
-            manifest = await self._in_thread(read_manifest_text, packed, record.manifest_digest)
-            bundle = await self._in_thread(read_kept_bundle, encoded, record.bundle_id)
+            manifest = await self._threads.call(read_manifest_text, packed, record.manifest_digest)
+            bundle = await self._threads.call(read_kept_bundle, encoded, record.bundle_id)
         except ValueError as error:
             raise GenerationUnknown(f"the content of generation {number} is damaged: {error}") from error
         return ArchivedContent(record=record, manifest=manifest, bundle=bundle)

@@ -12,9 +12,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
@@ -39,6 +37,7 @@ from harn.triggers.reconcile import Plan
 from harn.triggers.registry import SLICE
 from harn.vm.bundle import Bundle, encode_bundle
 from harn.vm.interfaces import PendingImport
+from harn.waiting import ReactorThreads
 
 T = TypeVar("T")
 
@@ -61,6 +60,7 @@ class Builder:
 
     :param files: reads them; its reactor is for threads and processes.
     :param manifest_path: absolute; ``manifest_name``: as the operator typed it.
+    :ivar threads: for functions that read no file.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Builder:
     ) -> None:
         self.files = files
         self._reactor = files.reactor
+        self.threads = ReactorThreads(files.reactor)
         self._manifest_path = manifest_path
         self._manifest_name = manifest_name
         self.external = external
@@ -82,18 +83,13 @@ class Builder:
         self.connections = connections
         self.targets = targets
 
-    def in_thread(self, function: Callable[..., T], /, *arguments: Any) -> Deferred[T]:
-        """Call a function that reads no file off the reactor thread."""
-        called: Deferred[T] = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
-        return called
-
     async def beside(self, count: int, function: Callable[..., T], /, *arguments: Any) -> T:
         """
         Call a function that reads no file, off the reactor thread if it takes long there.
 
         :param count: of how many triggers it looks at each.
         """
-        return function(*arguments) if count <= SLICE else await self.in_thread(function, *arguments)
+        return function(*arguments) if count <= SLICE else await self.threads.call(function, *arguments)
 
     async def files_now(self, inputs: Inputs) -> Mapping[str, str]:
         """Digest the current files of ``inputs``."""
@@ -199,7 +195,7 @@ class Builder:
         """
         interpreter = await self.resolution.resolve(inputs, stack, afresh=afresh, spare=spare)
         known = {} if live is None else live.definitions
-        definitions, plan, outside = await self.in_thread(compare, inputs, known)
+        definitions, plan, outside = await self.threads.call(compare, inputs, known)
         return Prepared(inputs=inputs, interpreter=interpreter, definitions=definitions, plan=plan, outside=outside)
 
     async def connect(
@@ -237,12 +233,12 @@ class Builder:
         """
         inputs = candidate.generation.inputs
         known = None if live is None else live.inputs
-        record = await self.in_thread(_generation_record, candidate, changed)
+        record = await self.threads.call(_generation_record, candidate, changed)
         encoded = packed = None
         if known is None or known.bundle.bundle_id != inputs.bundle.bundle_id:
-            encoded = await self.in_thread(encode_bundle, inputs.bundle)
+            encoded = await self.threads.call(encode_bundle, inputs.bundle)
         if known is None or known.manifest.digest != inputs.manifest.digest:
-            packed = await self.in_thread(pack_manifest, text)
+            packed = await self.threads.call(pack_manifest, text)
         await generations.reserve(record, encoded, packed)
 
     async def withdraw(self, generations: IGenerations, candidate: Candidate) -> None:

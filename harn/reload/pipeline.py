@@ -57,7 +57,7 @@ class ReloadPipeline:
         self._reviver = reviver
         self._table = table
         self._planner = planner
-        self.archive = Archive(generations, builder.in_thread)
+        self.archive = Archive(generations, builder.threads)
         self.numbers = GivenNumbers(generations)
 
     async def run(self, run: PipelineRun) -> RunResult:
@@ -220,7 +220,7 @@ class ReloadPipeline:
             before = await self.archive.content(run.last.number)
         except GenerationUnknown:
             return prepared.plan
-        return await self.builder.in_thread(
+        return await self.builder.threads.call(
             changes_of_restart, before.manifest, prepared.definitions, self.numbers.versions
         )
 

@@ -253,7 +253,7 @@ class DiskWatch(TimerService):
         if path is None or self._server.store.backend != "sqlite":
             return  # it has no files here
         try:
-            self.use = await self._server.in_thread(measure, path)
+            self.use = await self._server.threads.call(measure, path)
         except OSError as error:
             log.warn("the store's disk cannot be measured: {error}", error=str(error))
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from harn.errors import AttemptFailed, HandlerRaised, HandlerRejected, HandlerRetryAfter, ResultInvalid, ResultTooLarge
 from harn.model.event import Envelope, encode_envelope
 from harn.model.references import FunctionReference, parse_function_reference
-from harn.model.trace import TraceContext
 from harn.vm.interfaces import Call
 
 SECRETS = {"github/token": "gehéim".encode()}
@@ -176,13 +175,14 @@ def make_call(
     predicate: str | None = None,
     body: bytes = b'{"action": "opened"}',
     timeout: float = 30.0,
-    attempt: int = 1,
-    replay_of: str | None = None,
-    secrets: tuple[str, ...] | None = None,
-    trace: TraceContext | None = None,
     headers: Mapping[str, str] = {},
 ) -> Call:
-    """Make a call of trigger ``gh``; a plain name is a function of module ``handlers``, None no handler at all."""
+    """
+    Make a first call of trigger ``gh``; `msgspec.structs.replace` makes others of it.
+
+    :param handler: a plain name is a function of module ``handlers``, as is ``predicate``; None: no handler at all.
+    :param headers: of the event, beside its own.
+    """
     envelope = Envelope(
         id="trigger_evt_1",
         provider="github",
@@ -204,11 +204,8 @@ def make_call(
         predicate=None if predicate is None else str(refer(predicate)),
         envelope=encode_envelope(envelope),
         body=body,
-        attempt=attempt,
+        attempt=1,
         timeout=timeout,
-        replay_of=replay_of,
-        secrets=secrets,
-        trace=trace,
     )
 
 

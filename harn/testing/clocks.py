@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+
+from harn.waiting import ReactorThreads
 
 START = 1_700_000_000.0
 """Seconds, Unix: when a `ThreadClock` begins."""
@@ -62,6 +65,17 @@ class HeldPool:
             done(False, Failure())
         else:
             done(True, result)
+
+
+class NoThreads(ReactorThreads):
+    """Runs calls at once, where others run them in threads."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def call(self, function: Any, /, *arguments: Any) -> Deferred[Any]:
+        """See `ReactorThreads.call`."""
+        return maybeDeferred(function, *arguments)
 
 
 class ThreadClock(Clock):

@@ -92,9 +92,6 @@ def make_destination_tests(make_case: Callable[[], DestinationCase]) -> type[Syn
             )
             return self.case.plugin.destination(context)
 
-        def result_of(self, question: Callable[[], Any]) -> Any:
-            return self.successResultOf(maybeDeferred(question))
-
         def test_interfaces(self) -> None:
             """The plugin and what it makes provide their interfaces, with the right signatures."""
             verifyObject(IDestinationPlugin, self.case.plugin)
@@ -119,25 +116,25 @@ def make_destination_tests(make_case: Callable[[], DestinationCase]) -> type[Syn
         def test_delivers(self) -> None:
             """After ``prepare`` a delivery arrives, and another; then it closes."""
             target, destination = self.target(), self.make()
-            self.result_of(destination.prepare)
+            self.successResultOf(maybeDeferred(destination.prepare))
             for number in range(2):
                 delivery = example_delivery(target, f"trigger_evt_{number}")
-                returned = self.result_of(lambda delivery=delivery: destination.begin(delivery))  # type: ignore[misc]
+                returned: Any = self.successResultOf(maybeDeferred(destination.begin, delivery))
                 self.assertIsInstance(returned, Returned)
                 self.assertIsInstance(returned.result, bytes)
-            self.result_of(destination.close)
+            self.successResultOf(maybeDeferred(destination.close))
 
         def test_cancel(self) -> None:
             """An attempt whose time is up can be cancelled at any moment; the destination closes all the same."""
             target, destination = self.target(), self.make()
-            self.result_of(destination.prepare)
+            self.successResultOf(maybeDeferred(destination.prepare))
             running = maybeDeferred(destination.begin, example_delivery(target))
             running.addErrback(lambda _: None)
             running.cancel()
-            self.result_of(destination.close)
+            self.successResultOf(maybeDeferred(destination.close))
 
         def test_close_without_prepare(self) -> None:
             """A reload that fails early closes what was never prepared."""
-            self.result_of(self.make().close)
+            self.successResultOf(maybeDeferred(self.make().close))
 
     return DestinationTests

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from attrs import frozen
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -33,7 +34,7 @@ from harn.model.trace import TraceContext
 from harn.testing.calls import FAILING_HOOKS, FAILURES, HANDLERS, HOOKS, RESULTS, SECRETS, make_call, refer
 from harn.vm.bundle import Bundle
 from harn.vm.calls import run_call
-from harn.vm.interfaces import IInterpreter, IInterpreters, ISecrets
+from harn.vm.interfaces import Call, IInterpreter, IInterpreters, ISecrets
 from harn.vm.sources import read_bundle
 
 InterpretersFactory = Callable[[ISecrets], Any]
@@ -100,9 +101,9 @@ class InterpreterCase(TestCase):
         self.assertEqual(await interpreter.resolve({refer(each) for each in references}), [])
         return interpreter
 
-    async def result(self, interpreter: IInterpreter, handler: str | None, **options: Any) -> Any:
-        """Run a call and decode its result."""
-        returned = await run_call(interpreter, make_call(handler, **options))
+    async def result(self, interpreter: IInterpreter, call: Call | str | None, **options: Any) -> Any:
+        """Run a call, or one that `make_call` makes with ``options``, and decode its result."""
+        returned = await run_call(interpreter, call if isinstance(call, Call) else make_call(call, **options))
         return None if returned.result is None else msgspec.json.decode(returned.result)
 
     async def failure(self, calling: Awaitable[object], *kinds: type[E]) -> E:
@@ -158,13 +159,12 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             error = await self.failure(run_call(interpreter, make_call("logs_and_raises")), HandlerRaised)
             lines = error.output.splitlines()
             self.assertEqual((len(lines), lines[0], lines[-2:]), (50, "line 10", ["line 58", "line 59"]))
-            error = await self.failure(run_call(interpreter, make_call("raises")), HandlerRaised)
-            self.assertEqual(error.output, "")
+            self.assertEqual((await self.failure(run_call(interpreter, make_call("raises")), HandlerRaised)).output, "")
 
         async def test_event_and_context(self) -> None:
             """A handler sees the whole event, and which attempt it is."""
             interpreter = await self.make()
-            seen = await self.result(interpreter, "describe", attempt=3, replay_of="trigger_evt_0")
+            seen = await self.result(interpreter, replace(make_call("describe"), attempt=3, replay_of="trigger_evt_0"))
             self.assertEqual((seen["attempt"], seen["replay_of"], seen["binding"]), (3, "trigger_evt_0", "gh@v2"))
             self.assertGreater(seen["deadline"], 1_700_000_000)
             payload = {"provider": "github", "event": "issues", "action": "opened", "raw": {"action": "opened"}}
@@ -175,7 +175,7 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
             """A handler gets the trace context of its attempt; without one, that of its request; else an empty one."""
             interpreter = await self.make()
             new, sent = TraceContext("c" * 32, "d" * 16, 1, "v=1"), TraceContext("a" * 32, "b" * 16).headers()
-            seen = await self.result(interpreter, "trace", trace=new, headers=sent)
+            seen = await self.result(interpreter, replace(make_call("trace", headers=sent), trace=new))
             self.assertEqual(seen, ["c" * 32, "d" * 16, new.headers(), True])
             self.assertEqual(await self.result(interpreter, "trace", headers=sent), ["a" * 32, "b" * 16, sent, True])
             self.assertEqual(await self.result(interpreter, "trace"), ["", "", {}, False])
@@ -262,11 +262,11 @@ def make_interpreter_tests(make_interpreters: InterpretersFactory) -> type[Inter
 
         async def test_secrets_of_a_trigger(self) -> None:
             """A call whose trigger says which secrets its handler may have gets these and no other."""
-            interpreter = await self.make()
+            interpreter, call = await self.make(), make_call("secret")
             allowed = ("github/other", "github/token")
-            self.assertEqual(await self.result(interpreter, "secret", secrets=allowed), "gehéim")
+            self.assertEqual(await self.result(interpreter, replace(call, secrets=allowed)), "gehéim")
             for few, named in (((), "none"), (("github/other",), "github/other")):
-                error = await self.failure(run_call(interpreter, make_call("secret", secrets=few)), HandlerRaised)
+                error = await self.failure(run_call(interpreter, replace(call, secrets=few)), HandlerRaised)
                 self.assertRegex(str(error), f"github/token is not among the handler_secrets of trigger gh.* {named}$")
 
         async def test_flaws(self) -> None:

@@ -8,13 +8,13 @@ until the test ends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, field
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from zope.interface import implementer
 
 from harn.errors import CallInterrupted
@@ -41,21 +41,23 @@ class FullDelays(Random):
 
 @define(eq=False)
 class ScriptedCall:
-    """A call that an interpreter was asked for, to be ended by the test."""
+    """
+    A call that an interpreter was asked for, to be ended by the test.
+
+    :ivar cancelled: the outcome with which it ends when it is cancelled.
+    """
 
     call: Call
     alone: bool
     interpreter: ScriptedInterpreter
     attempt: Any
     endings: Endings
-    on_cancel: Callable[[], object] = field(default=lambda: None)
+    cancelled: Returned | Exception = field(factory=CancelledError)
 
     def cancel(self) -> None:
-        """End it as cancelled, unless it has ended, or ``on_cancel`` ends it otherwise at that moment."""
+        """End it as ``cancelled`` says, unless it has ended."""
         if self in self.interpreter.calls:
-            self.on_cancel()
-            if self in self.interpreter.calls:
-                self.raises(CancelledError())
+            self._end(self.cancelled)
 
     def returns(self, result: bytes | None = b"null") -> None:
         """End it with a result; None for a predicate that said no."""
@@ -115,8 +117,15 @@ class ScriptedInterpreter:
         return succeed(None)
 
 
+class CallWatcher(Protocol):
+    """Sees the calls of fake interpreters."""
+
+    def call_begins(self, interpreter: FakeInterpreter, call: Call) -> None:
+        """Called before each call begins."""
+
+
 class FakeInterpreter(ScriptedInterpreter):
-    """Resolves as its maker's ``on_resolve`` says, and keeps its calls until the test ends them."""
+    """Resolves by its bundle, or as its maker's ``resolutions`` say, and keeps its calls until the test ends them."""
 
     def __init__(self, maker: FakeInterpreters, bundle: Bundle) -> None:
         super().__init__(bundle.bundle_id)
@@ -124,9 +133,10 @@ class FakeInterpreter(ScriptedInterpreter):
         self._maker = maker
 
     def resolve(self, references: Collection[FunctionReference]) -> Deferred[Sequence[BundleProblem]]:
-        """Find each function whose ``def`` is in the source, unless the maker has an ``on_resolve``."""
-        if self._maker.on_resolve is not None:
-            return self._maker.on_resolve()
+        """Find each function whose ``def`` is in the source, unless the maker has ``resolutions``."""
+        resolutions = self._maker.resolutions
+        if resolutions is not None:
+            return resolutions.pop(0) if resolutions else Deferred()
         missing = [
             BundleProblem(
                 file=self.bundle.modules[each.module].path,
@@ -140,9 +150,9 @@ class FakeInterpreter(ScriptedInterpreter):
         return succeed(missing)
 
     def begin(self, call: Call, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
-        """Begin a call, after the maker's ``on_call``."""
-        if self._maker.on_call is not None:
-            self._maker.on_call(self, call)
+        """Begin a call."""
+        if self._maker.watcher is not None:
+            self._maker.watcher.call_begins(self, call)
         return super().begin(call, attempt, endings, alone=alone)
 
     def close(self) -> Deferred[None]:
@@ -156,16 +166,18 @@ class FakeInterpreters(Service):
     """
     Makes `FakeInterpreter` objects.
 
-    :ivar on_resolve: replaces `FakeInterpreter.resolve`; ``on_create`` replaces `create`. ``on_call`` is called with
-        each interpreter and call.
+    :ivar resolutions: what the next calls of `FakeInterpreter.resolve` return, in order; those after them never end.
+        None: each resolves by its bundle.
+    :ivar creation_error: `create` fails with it; None: it succeeds.
+    :ivar watcher: sees each call.
     :ivar exchanges: how often answers were looked for in a turn that went on.
     :ivar alive: the interpreters that are not closed.
     """
 
     def __init__(self) -> None:
-        self.on_resolve: Callable[[], Deferred[Any]] | None = None
-        self.on_create: Callable[[], Deferred[Any]] | None = None
-        self.on_call: Callable[[FakeInterpreter, Call], None] | None = None
+        self.resolutions: list[Deferred[Any]] | None = None
+        self.creation_error: Exception | None = None
+        self.watcher: CallWatcher | None = None
         self.exchanges = 0
         self.alive: set[FakeInterpreter] = set()
         self.made: list[FakeInterpreter] = []
@@ -179,8 +191,8 @@ class FakeInterpreters(Service):
 
     def create(self, bundle: Bundle, *, spare: bool = True) -> Deferred[Any]:
         """See `IInterpreters`."""
-        if self.on_create is not None:
-            return self.on_create()
+        if self.creation_error is not None:
+            return fail(self.creation_error)
         interpreter = FakeInterpreter(self, bundle)
         self.alive.add(interpreter)
         self.made.append(interpreter)

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
@@ -22,6 +22,7 @@ from harn.alerts.mailing import write_mail
 from harn.alerts.senders import AlertTarget, MailSender
 from harn.errors import AlertNotSent
 from harn.manifest.alerts import SmtpSettings
+from harn.testing.clocks import NoThreads
 from tests.alerts.receivers import LOOP, HttpReceiver, MailReceiver, TcpReceiver
 from tests.alerts.test_senders import MESSAGE, ClockedLoop
 
@@ -68,7 +69,7 @@ class SendingTests(TestCase):
             smtp=SmtpSettings(**settings),
             password=password,
         )
-        sender = MailSender(loop, Clock(), maybeDeferred, "web-1")
+        sender = MailSender(loop, Clock(), NoThreads(), "web-1")
         return Deferred.fromCoroutine(sender.send(target, MESSAGE))
 
     async def refused(self, port: int, **more: Any) -> str:

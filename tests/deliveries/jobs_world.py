@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from harn.deliveries.bulk import Bulk
@@ -18,6 +18,7 @@ from harn.operations.model import Operation
 from harn.operations.parameters import Rate
 from harn.server import RecordWriter
 from harn.store.jobs import Job
+from harn.testing.clocks import NoThreads
 from harn.testing.stores.pumped import PumpedStore
 from tests.dispatch.world import World, happened, one_trigger
 from tests.operations.asking import asked
@@ -41,7 +42,7 @@ class JobsWorld:
             wall=world.wall,
             lists=self.store.lists,
             gates=world.dispatcher.gates,
-            in_thread=in_no_thread,
+            threads=NoThreads(),
         )
         replayer = Replayer(
             wall=world.wall,
@@ -117,8 +118,3 @@ class JobsWorld:
     def replays(self) -> list[str]:
         """Return the event ids that the deliveries which repeat one name, in the order of their acceptance."""
         return [row.replay_of for row in self.world.rows() if row.replay_of is not None]
-
-
-def in_no_thread(function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-    """Call a function at once, in place of a thread."""
-    return succeed(function(*arguments))

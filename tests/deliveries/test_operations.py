@@ -46,18 +46,21 @@ class OperationTests(SynchronousTestCase):
         self.store = PumpedStore(self.clock)
         self.successResultOf(self.store.open())
         self.threads = 0
+        self.slowness = 0.0
         self.gates = Gates()
         reader = DeliveryReader(
             clock=self.clock,
             wall=self.clock,
             lists=self.store.lists,
             gates=self.gates,
-            in_thread=self.in_thread,
+            threads=cast("Any", self),
         )
         self.service = DeliveryService(reader=reader, coordinator=cast("Any", FakeLive()))
 
-    def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """See `ReactorThreads.call`."""
         self.threads += 1
+        self.clock.advance(self.slowness)
         return succeed(function(*arguments))
 
     def ask(self, operation: Any, wanted: Any) -> Any:
@@ -154,12 +157,7 @@ class OperationTests(SynchronousTestCase):
         """A list whose time is over ends where it has come to, and goes on from there."""
         for number in range(800):
             self.accept(f"e{number}")
-
-        def slow(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-            self.clock.advance(1.5)
-            return self.in_thread(function, *arguments)
-
-        self.service = evolve(self.service, reader=evolve(self.service.reader, in_thread=slow))
+        self.slowness = 1.5
         where = "event.dedupe_key == 'e0'"
         first = self.ask(list_deliveries, ListDeliveries(where=where))
         self.assertEqual((first.deliveries, first.more, first.before), ((), True, 201))

@@ -11,7 +11,6 @@ from harn.lifecycle import DeadLettered, Settled
 from harn.manifest.model import RetrySpec
 from harn.model.exchange import Returned
 from harn.store.event_log import DEAD_LETTERS
-from harn.testing.kit import ScriptedCall
 from harn.triggers.binding import DRAINING, TERMINATED, BindingVersion
 from tests.dispatch.test_moving_on import WAITS, crowded, finish
 from tests.dispatch.world import World, one_trigger
@@ -24,18 +23,6 @@ def letters(world: World) -> list[dict[str, Any]]:
         lambda records: found.extend(record.payload for record in records)
     )
     return found
-
-
-def answering(running: ScriptedCall, answer: Returned | Exception) -> None:
-    """End a call that is cancelled by itself at that moment."""
-
-    def ends() -> None:
-        if isinstance(answer, Exception):
-            running.raises(answer)
-        else:
-            running.returns(answer.result)
-
-    running.on_cancel = ends
 
 
 class CancelTests(SynchronousTestCase):
@@ -201,7 +188,7 @@ class CancelTests(SynchronousTestCase):
             world = World()
             world.adopt(one_trigger())
             world.take()
-            answering(world.call(), answer)
+            world.call().cancelled = answer
             old = self.replaced(world)
             self.assertEqual(self.successResultOf(world.dispatcher.cancel(old)), int(state == "dead"))
             self.assertEqual((world.states(), world.calls, old.in_flight), ([state], [], 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -19,6 +19,7 @@ from harn.history.replay import MOST_LISTED, Disposition, RuleReplayer, compare
 from harn.model.delivery import DONE, Acceptance, Attempt, NewDelivery, Settlement
 from harn.model.event import VERIFIED, Envelope, encode_envelope
 from harn.store.deliveries import IDeliveries, RecentEvent
+from harn.testing.clocks import NoThreads
 from harn.testing.interpreters import InterpreterCase
 from harn.testing.kit import ScriptedInterpreter
 from harn.testing.stores.pumped import PumpedStore
@@ -71,11 +72,6 @@ class Recordings:
         return succeed([event for event in self.events if event.trigger_id in trigger_ids])
 
 
-def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-    """Run a function in place of a thread."""
-    return succeed(function(*arguments))
-
-
 def as_json(value: Any) -> Any:
     """Return a value as JSON."""
     return msgspec.json.decode(msgspec.json.encode(value))
@@ -90,9 +86,9 @@ class Replaying(SynchronousTestCase):
         return self.replay(Recordings(*events), {"gh": definition(spec("gh", **rules))}, limit)
 
     def replay(
-        self, store: Recordings, definitions: dict[str, Definition], limit: int = 100, in_thread: Any = at_once
+        self, store: Recordings, definitions: dict[str, Definition], limit: int = 100, threads: Any = None
     ) -> Deferred[list[dict[str, Any]]]:
-        replayer = RuleReplayer(cast("IDeliveries", store), in_thread)
+        replayer = RuleReplayer(cast("IDeliveries", store), threads or NoThreads())
         replaying = replayer.replay(self.interpreter, definitions, list(definitions), limit)
         return Deferred.fromCoroutine(replaying).addCallback(as_json)
 
@@ -202,12 +198,13 @@ class TriggersTests(Replaying):
         """Rules run some events at a time, and no more of them once the replay is cancelled."""
         jobs: list[tuple[Any, Deferred[Any]]] = []
 
-        def in_thread(function: Any, *arguments: Any) -> Deferred[Any]:
-            jobs.append(((function, arguments), Deferred()))
-            return jobs[-1][1]
+        class Waiting(NoThreads):
+            def call(self, function: Any, *arguments: Any) -> Deferred[Any]:
+                jobs.append(((function, arguments), Deferred()))
+                return jobs[-1][1]
 
         store = Recordings(*(recorded(f"e-{number}") for number in range(100)))
-        replaying = self.replay(store, {"gh": definition(spec())}, in_thread=in_thread)
+        replaying = self.replay(store, {"gh": definition(spec())}, threads=Waiting())
         (function, arguments), done = jobs[0]
         done.callback(function(*arguments))
         self.assertEqual([len(arguments[1]) for (_, arguments), _ in jobs], [32, 32])
@@ -279,20 +276,17 @@ class PredicateTests(Replaying):
 
     def test_cancelled(self) -> None:
         """Cancelling ends the calls that run, and begins no other."""
-        ended: list[str] = []
 
         class Ending(ScriptedInterpreter):
             def begin(self, call: Any, attempt: Any, endings: Any, *, alone: bool = False) -> Any:
                 self.begun = getattr(self, "begun", 0) + 1
-                running = super().begin(call, attempt, endings, alone=alone)
-                self.calls[-1].on_cancel = lambda: ended.append(call.event_id)
-                return running
+                return super().begin(call, attempt, endings, alone=alone)
 
         self.interpreter = Ending()
         found = self.begin(*(recorded(f"e-{number}") for number in range(40)), when="handlers:should")
         found.cancel()
         self.failureResultOf(found, CancelledError)
-        self.assertEqual((len(ended), self.interpreter.begun), (16, 16))
+        self.assertEqual((self.interpreter.calls, self.interpreter.begun), ([], 16))
 
     def test_unexpected(self) -> None:
         """An error other than a failure of a call ends the replay, and the calls that run."""
@@ -395,7 +389,7 @@ class RealCase(InterpreterCase):
                 await store.deliveries.settle(settled(delivery_id, skipped=number == 0))
         interpreter = await self.make(PREDICATES, "on_event", predicate)
         definitions = {"gh": definition(spec("gh", when=f"handlers:{predicate}"))}
-        (compared,) = await RuleReplayer(store.deliveries, at_once).replay(interpreter, definitions, ["gh"], 10)
+        (compared,) = await RuleReplayer(store.deliveries, NoThreads()).replay(interpreter, definitions, ["gh"], 10)
         found: dict[str, Any] = as_json(compared)
         found["different"] = [(each["event_id"], each["before"], each["now"]) for each in found["different"]]
         return found

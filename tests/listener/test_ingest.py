@@ -390,7 +390,12 @@ class LargeBodyTests(IngestCase):
             return True
 
         self.world.gh.binding.rules = Rules((), look, None)
-        self.world.ingest._in_thread = lambda function, *given: examined.append(function(*given)) or Deferred()
+
+        def examine(function: Any, *given: Any) -> Deferred[Any]:
+            examined.append(function(*given))
+            return Deferred()
+
+        self.patch(self.world, "call", examine)
         body = b"x" * (256 * 1024 + 1)
         self.world.wire().send(signed_post("/hooks/gh", body)).drop()
         self.assertEqual((asked, len(examined)), ([body], 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -15,6 +14,7 @@ from harn.operations.statuses import Status
 from harn.reload.interfaces import IRouteTable
 from harn.server import Readiness
 from harn.testing.clients import request_bytes
+from harn.testing.clocks import NoThreads
 from tests.listener.world import World, signed_post
 
 
@@ -56,7 +56,7 @@ class RouteTableTests(SynchronousTestCase):
 
     def test_mounted(self) -> None:
         """A place that is mounted later answers for its prefix, and not for paths that only begin like it."""
-        pages = make_pages(self.world.metrics, Readiness(), maybeDeferred)
+        pages = make_pages(self.world.metrics, Readiness(), NoThreads())
         self.world.site.mount("/console", pages["/health"])
         for target, status in (("/console", 200), ("/console/x", 200), ("/consoles", 404)):
             self.assertEqual(self.world.wire().send(request_bytes("GET", target)).answer().status, status, target)

@@ -9,7 +9,7 @@ from typing import Any, cast
 from attrs import frozen
 from msgspec import Struct, to_builtins
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -43,7 +43,7 @@ from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.results import LiveGenerationInfo
 from harn.server import Readiness
 from harn.testing.clients import MemoryClient, Wire, memory_client, request_bytes
-from harn.testing.clocks import SteppedWall
+from harn.testing.clocks import NoThreads, SteppedWall
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import KeyedPool
@@ -192,7 +192,7 @@ class World:
         self.readiness = Readiness()
         self.readiness.phase = None
         self.recorded: list[tuple[str, str, Mapping[str, Any]]] = []
-        parts = (self.clock, self.intake, self.admission, self.lifecycle, self.in_thread, self.credentials)
+        parts = (self.clock, self.intake, self.admission, self.lifecycle, cast("Any", self), self.credentials)
         self.ingest = TracedIngest(*parts) if is_traced else Ingest(*parts)
         self.site = HarnSite(
             self.clock,
@@ -200,7 +200,7 @@ class World:
             Places(
                 public=self.ingest,
                 credentials=TracedPush(*parts) if is_traced else Push(*parts),
-                pages=make_pages(self.metrics, self.readiness, maybeDeferred),
+                pages=make_pages(self.metrics, self.readiness, NoThreads()),
             ),
             limits=limits,
             wall=self.wall,
@@ -226,7 +226,7 @@ class World:
     async def _close(self, receiver: SignedReceiver) -> None:
         receiver.close()
 
-    def in_thread(self, function: Callable[..., Any], /, *arguments: Any) -> Deferred[Any]:
+    def call(self, function: Callable[..., Any], /, *arguments: Any) -> Deferred[Any]:
         """Keep the calls for a thread until the test runs them."""
         waiting: Deferred[Any] = Deferred()
 

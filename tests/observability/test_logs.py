@@ -30,13 +30,11 @@ from harn.observability.logs import (
     Threshold,
     add_logging,
     deliveries,
-    dropped_notice,
     is_journal,
     make_observers,
     start_logging,
     wants_colours,
     wants_deliveries,
-    writer,
 )
 from harn.observability.outputs import Output, WriteFailed
 from harn.observability.records import as_json, as_pretty, as_text, as_twistd
@@ -219,10 +217,12 @@ class RecordTests(SynchronousTestCase):
         """What says that records were dropped is a record of the output's form, for each output of a format."""
         for render in (as_text, as_json, partial(as_pretty, colours=False), as_twistd):
             output = Output("stderr", RotatingFile("unused"))
-            writer(render, [output])
-            self.assertIn("3 log records were dropped: stderr could not be written to", output.notice(3))
-            self.assertEqual(output.notice(3)[-1], "\n")
-        self.assertEqual(json.loads(dropped_notice(as_json, "file", 3))["dropped"], 3)
+            writer = LogWriter(render, [output])
+            self.assertIs(output.notices, writer)
+            said = writer.dropped_notice("stderr", 3)
+            self.assertIn("3 log records were dropped: stderr could not be written to", said)
+            self.assertEqual(said[-1], "\n")
+        self.assertEqual(json.loads(LogWriter(as_json, []).dropped_notice("file", 3))["dropped"], 3)
 
     def test_traceback(self) -> None:
         """A failure's traceback is in every form of its record."""

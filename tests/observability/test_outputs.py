@@ -17,6 +17,7 @@ from harn.observability.exposition import Scrape
 from harn.observability.metrics import Metrics
 from harn.observability.outputs import (
     Descriptor,
+    Notices,
     Output,
     Outputs,
     WriteFailed,
@@ -163,13 +164,14 @@ class OutputTests(SynchronousTestCase):
 
     def test_reentrant(self) -> None:
         """A record that is made while another one is taken, as by the collector, is taken too."""
-        notice = self.output.notice
+        test = self
 
-        def reenter(dropped: int) -> str:
-            self.output.write("inner\n")
-            return notice(dropped)
+        class Reentering(Notices):
+            def dropped_notice(self, output: str, dropped: int) -> str:
+                test.output.write("inner\n")
+                return super().dropped_notice(output, dropped)
 
-        self.output.notice = reenter
+        self.output.notices = Reentering()
         self.block()
         self.output.write("x" * 200)
         self.device.may_go_on.set()

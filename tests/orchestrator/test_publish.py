@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from msgspec import to_builtins
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +16,7 @@ from harn.orchestrator.publish import MANIFEST, PATIENCE, Publisher, record_of
 from harn.orchestrator.state_directory import StateFile
 from harn.reload.report import Finished, ReloadReport
 from harn.server import RecordWriter
+from harn.testing.clocks import NoThreads
 from harn.testing.stores.pumped import PumpedStore
 from tests.reload.fakes import START
 
@@ -28,9 +29,9 @@ class PublisherTests(SynchronousTestCase):
         self.store.open()
         self.path = os.path.join(self.mktemp(), "state.json")
         os.mkdir(os.path.dirname(self.path))
-        self.in_thread: Any = lambda work: succeed(work())
+        self.threads: Any = NoThreads()
         status: Any = SimpleNamespace(snapshot=lambda: SimpleNamespace(encode=lambda: b"{}"))
-        state_file = StateFile(self.path, self.clock, lambda work: self.in_thread(work), status)
+        state_file = StateFile(self.path, self.clock, self.threads, status)
         self.publisher = Publisher(self.clock, RecordWriter(self.clock, self.store.event_log), state_file, Metrics())
 
     def report(self, **more: Any) -> Finished:
@@ -66,10 +67,10 @@ class PublisherTests(SynchronousTestCase):
     def test_nothing_can_be_written(self) -> None:
         """A full disk, or one that hangs, is a warning for each, and keeps the caller waiting no longer than that."""
         self.store.fail_writes = True
-        self.in_thread = lambda work: fail(OSError("disk full"))
+        self.threads.call = lambda work: fail(OSError("disk full"))
         warnings, kinds = self.published(self.report())
         self.assertEqual((len(warnings), kinds), (2, []))
-        self.in_thread = lambda work: Deferred()
+        self.threads.call = lambda work: Deferred()
         self.patch(self.store.event_log, "append", lambda *_: Deferred())
         warnings, _ = self.published(self.report())
         self.assertEqual(len(warnings), 2)

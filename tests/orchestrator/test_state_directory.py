@@ -328,15 +328,15 @@ class StateFileTests(SynchronousTestCase):
         self.threads: list[Callable[[], Deferred[None]]] = []
         self.path = state_path(self.directory)
         status: Any = SimpleNamespace(snapshot=self.snapshot)
-        in_thread: Any = self.in_thread
-        self.file = StateFile(self.path, self.clock, in_thread, status)
+        threads: Any = self
+        self.file = StateFile(self.path, self.clock, threads, status)
 
     def snapshot(self) -> Any:
         """Return a snapshot whose text is a copy of ``now``."""
         return SimpleNamespace(encode=partial(json_line, self.now.copy()))
 
-    def in_thread(self, function: Callable[[], None]) -> Deferred[None]:
-        """Keep the function until the test lets the thread run it."""
+    def call(self, function: Callable[[], None]) -> Deferred[None]:
+        """Keep the function of a thread until the test lets the thread run it."""
         done: Deferred[None] = Deferred()
         self.threads.append(lambda: maybeDeferred(function).chainDeferred(done))
         return done
@@ -387,7 +387,7 @@ class StateFileTests(SynchronousTestCase):
         keeping = Deferred.fromCoroutine(self.file.keep())
         self.now["n"] = 1
         waits = self.save()
-        self.patch(self.file, "_in_thread", maybeDeferred)
+        self.patch(self, "call", maybeDeferred)
         observer: Any = lambda event: self.fail(event["log_format"])  # noqa: E731
         self.patch(state_directory, "log", Logger(observer=observer))
         self.run_thread()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from harn.errors import HandlerRetryAfter, RouteUnknown
 from harn.reload.adopt import MOST_NAMED
@@ -150,9 +149,7 @@ class ReviveTests(GenerationCase):
         """What cannot be brought back, for whatever reason, goes to the newest version."""
 
         def unresolvable() -> None:
-            resolved: list[Deferred[Any]] = [Deferred(), Deferred()]
-            resolved[0].callback([])
-            self.world.interpreters.on_resolve = lambda: resolved.pop(0) if resolved else Deferred()
+            self.world.interpreters.resolutions = [succeed([])]
 
         for number in range(2):
             self.world = World(Path(self.mktemp()))
@@ -217,7 +214,7 @@ class ReviveTests(GenerationCase):
         self.successResultOf(self.world.take("a", "d2"))
         self.world.calls[0].raises(HandlerRetryAfter("later", 1.0))
         resolving: Deferred[object] = Deferred()
-        self.world.interpreters.on_resolve = lambda: resolving
+        self.world.interpreters.resolutions = [resolving]
         recovering = Deferred.fromCoroutine(self.world.recovery.on_request(-1.0, dry_run=False))
         self.world.clock.advance(10.0)
         self.assertEqual(self.world.calls, [])

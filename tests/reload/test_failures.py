@@ -33,7 +33,7 @@ class FailureTests(CoordinatorCase):
     def recovers(self) -> None:
         """See the next reload succeed, with the numbers that the failed ones did not use."""
         self.world.plugin.script.clear()
-        self.world.interpreters.on_resolve = self.world.table.fails = None
+        self.world.interpreters.resolutions = self.world.table.fails = None
         self.world.store.fail_writes = False
         report = self.reloaded()
         self.assertEqual((report.generation, report.added), (2, ("c",)))
@@ -78,7 +78,7 @@ class FailureTests(CoordinatorCase):
     def test_hanging_import(self) -> None:
         """An import that hangs is cut off when the stage's time has ended."""
         self.change()
-        self.world.interpreters.on_resolve = Deferred
+        self.world.interpreters.resolutions = []
         report = self.fails("resolve")
         self.assertEqual((report.timed_out, report.duration_ms), (True, 30_000.0))
         self.recovers()
@@ -89,7 +89,7 @@ class FailureTests(CoordinatorCase):
         self.world.manifest(*triggers, head='[orchestrator.reload]\ntimeout = "90s"\n')
         self.world.write("handlers.py", HANDLERS + "#")
         waiting: Deferred[Any] = Deferred()
-        self.world.interpreters.on_resolve = lambda: waiting
+        self.world.interpreters.resolutions = [waiting]
         asked = self.world.reload()
         self.world.clock.advance(89.0)
         waiting.callback([])
@@ -109,13 +109,13 @@ class FailureTests(CoordinatorCase):
     def test_no_interpreter(self) -> None:
         """No process can be started."""
         self.change()
-        self.world.interpreters.on_create = lambda: fail(StageFailed("resolve", "no process"))
+        self.world.interpreters.creation_error = StageFailed("resolve", "no process")
         self.assertEqual(self.fails("resolve").error, "no process")
 
     def test_what_others_cancel(self) -> None:
         """A resolve that is cancelled from elsewhere is a failed reload, not the server's end."""
         self.change()
-        self.world.interpreters.on_resolve = lambda: fail(CancelledError())
+        self.world.interpreters.resolutions = [fail(CancelledError())]
         self.fails("resolve")
         self.recovers()
 

@@ -53,8 +53,8 @@ def _break(error: Exception) -> Any:
 
 
 FAILURES: dict[str, Callable[[World], object]] = {
-    "resolve": lambda world: setattr(world.interpreters, "on_resolve", Deferred),
-    "create": lambda world: setattr(world.interpreters, "on_create", lambda: _break(RuntimeError("no process"))),
+    "resolve": lambda world: setattr(world.interpreters, "resolutions", []),
+    "create": lambda world: setattr(world.interpreters, "creation_error", RuntimeError("no process")),
     "prepare": lambda world: world.plugin.script.update(prepare=lambda: _break(RuntimeError("no"))),
     "prepare hangs": lambda world: world.plugin.script.update(prepare=Deferred),
     "activate": lambda world: world.plugin.script.update(activate=lambda: _break(RuntimeError("no"))),
@@ -236,7 +236,7 @@ class ReloadMachine(ServerMachine):
         self.was_away |= bool({"store", "note"} & {*names})
         outcome = self.came(world.reload(force=True, recall=recall, **terms))
         world.plugin.script.clear()
-        world.interpreters.on_resolve = world.interpreters.on_create = world.table.fails = None
+        world.interpreters.resolutions = world.interpreters.creation_error = world.table.fails = None
         world.table.on_swap = lambda: None
         if isinstance(outcome, ReloadReport) and outcome.ok:
             assert outcome.generation > live

@@ -98,19 +98,13 @@ class RevivingTests(GenerationCase):
 
     def test_module_that_does_not_load(self) -> None:
         """It fails the versions of its own functions, once for all of them, and no others."""
-        tried: list[int] = []
-
-        def resolve() -> Deferred[Any]:
-            tried.append(len(tried))
-            return succeed([BROKEN] if len(tried) == 1 else [])
-
-        self.world.interpreters.on_resolve = resolve
+        resolutions = self.world.interpreters.resolutions = [succeed([BROKEN]), succeed([])]
         self.assertEqual(list(self.revived(*((name, 1) for name in NAMES))), [("c", 1), ("d", 1)])
-        self.assertEqual((len(tried), self.holders(), len(self.world.interpreters.alive)), (2, [2], 1))
+        self.assertEqual((resolutions, self.holders(), len(self.world.interpreters.alive)), ([], [2], 1))
 
     def test_module_that_hangs(self) -> None:
         """A bundle whose code hangs is waited for once."""
-        self.world.interpreters.on_resolve = Deferred
+        self.world.interpreters.resolutions = []
         reviving = self.reviving(*((name, 1) for name in NAMES))
         self.world.clock.advance(PATIENCE)
         self.assertEqual(self.successResultOf(reviving), {})
@@ -118,8 +112,7 @@ class RevivingTests(GenerationCase):
 
     def test_given_up_meanwhile(self) -> None:
         """Who no longer waits for it leaves nothing held, of what was brought back neither."""
-        ready: list[Deferred[Any]] = [succeed([])]
-        self.world.interpreters.on_resolve = lambda: ready.pop() if ready else Deferred()
+        self.world.interpreters.resolutions = [succeed([])]
         reviving = self.reviving(("a", 1), ("b", 1), ("a", 2))
         self.assertEqual((self.holders(), len(self.world.interpreters.alive)), ([2], 2))
         reviving.cancel()

@@ -95,7 +95,7 @@ class StartHookTests(SynchronousTestCase):
         self.successResultOf(self.world.start())
         pending = PendingImport("module 'handlers' is still being imported", "handlers.py:3")
         self.patch(FakeInterpreter, "importing", lambda _: pending)
-        self.world.interpreters.on_resolve = Deferred
+        self.world.interpreters.resolutions = []
         self.world.write("handlers.py", HANDLERS + "# more\n")
         reloading = self.world.reload()
         self.world.clock.advance(31.0)

@@ -6,7 +6,9 @@ from typing import Any
 
 from harn.reload.interfaces import Adopted
 from harn.rollout.model import ProbationFailed
+from harn.testing.kit import FakeInterpreter
 from harn.triggers.binding import ACTIVE
+from harn.vm.interfaces import Call
 from tests.reload.expected import Notebook
 from tests.reload.world import World
 
@@ -17,7 +19,7 @@ class WatchedWorld(World):
     def __init__(self, notebook: Notebook, *args: Any, **more: Any) -> None:
         self.notebook = notebook
         super().__init__(*args, **more)
-        self.interpreters.on_call = lambda interpreter, call: notebook.called(self, interpreter, call)
+        self.interpreters.watcher = self
         moves = self.dispatcher._closing
         move_on, move_and_redrive = moves.move_on, moves.move_and_redrive
 
@@ -42,6 +44,10 @@ class WatchedWorld(World):
             end_ramp(trigger_id, winner, *more)
 
         self.registry.end_ramp = ended  # type: ignore[assignment]
+
+    def call_begins(self, interpreter: FakeInterpreter, call: Call) -> None:
+        """See `harn.testing.kit.CallWatcher`."""
+        self.notebook.called(self, interpreter, call)
 
     def _failed(self, event: ProbationFailed) -> None:
         self.notebook.undone[event.probation.generation] = event.bindings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,36 +21,6 @@ from harn.cli.rows import Column, Rows, draw, print_json
 from harn.errors import HarnError
 from harn.model.display import visible
 from harn.options import MANIFEST, OPTIONS, STATE_DIR, ServeOptions
-
-Check = Callable[[Subject], Iterable[Row]]
-
-CHECKS: tuple[tuple[str, Check], ...] = (
-    (installation.VERSIONS, installation.check_versions),
-    (directory.DIRECTORY, directory.check_directory),
-    (directory.LOCK, directory.check_lock),
-    (serving.SERVER, serving.check_server),
-    (directory.DISK, directory.check_disk),
-    (directory.SYNC, directory.check_sync),
-    (directory.FILES, directory.check_files),
-    (stored.CLOCK, stored.check_clock),
-    (stored.EVENT_LOG, stored.check_event_log),
-    (configuration.CONNECTORS, configuration.check_plugins),
-    (installation.CACHE, installation.check_plugin_cache),
-    (configuration.MANIFEST, configuration.check_manifest),
-    (configuration.CODE, configuration.check_code),
-    (configuration.PROVIDERS, configuration.check_secrets),
-    (configuration.CREDENTIALS, configuration.check_credentials),
-    ("handshakes", configuration.check_handshakes),
-    ("triggers", serving.check_triggers),
-    (timed.SCHEDULES, timed.check_schedules),
-    (timed.PUBLISHED, timed.check_published),
-    (stored.DISPATCHER, stored.check_dispatcher),
-    ("destinations", serving.check_destinations),
-    (serving.LISTENER, serving.check_listener),
-    (serving.CERTIFICATE, serving.check_certificate),
-    (installation.UNIT, installation.check_unit),
-)
-"""Every check in the order of its rows, with the label that is used where it fails itself."""
 
 STYLES = {"OK": "green", "WARN": "yellow", "FAIL": "bold red", "SKIP": "dim"}
 COLUMNS = (
@@ -82,7 +52,7 @@ def doctor(no_network: bool, deep: bool, as_json: bool, **given: Any) -> None:
     location = ServerLocation.of_options(given["config"], given["state_dir"], os.environ)
     with waiting_shown(as_json):
         subject = read_subject(options, location, os.environ, network=not no_network, now=time.time(), is_deep=deep)
-        rows = list(run_checks(subject))
+        rows = list(run_checks(checks_of(subject)))
     print_json(to_builtins(diagnosis(rows))) if as_json else print_found(rows)
     sys.exit(exit_status(rows))
 
@@ -96,11 +66,39 @@ def waiting_shown(as_json: bool) -> Any:
     return spinner("checking")
 
 
-def run_checks(subject: Subject, checks: Sequence[tuple[str, Check]] = CHECKS) -> Iterator[Row]:
-    """Yield the rows of each check; one that fails itself is a failure, and the others go on."""
-    for label, check in checks:
+def checks_of(subject: Subject) -> Iterator[tuple[str, Iterator[Row]]]:
+    """Yield the rows of every check, in order, with the label that is used where the check fails itself."""
+    yield installation.VERSIONS, installation.check_versions(subject)
+    yield directory.DIRECTORY, directory.check_directory(subject)
+    yield directory.LOCK, directory.check_lock(subject)
+    yield serving.SERVER, serving.check_server(subject)
+    yield directory.DISK, directory.check_disk(subject)
+    yield directory.SYNC, directory.check_sync(subject)
+    yield directory.FILES, directory.check_files(subject)
+    yield stored.CLOCK, stored.check_clock(subject)
+    yield stored.EVENT_LOG, stored.check_event_log(subject)
+    yield configuration.CONNECTORS, configuration.check_plugins(subject)
+    yield installation.CACHE, installation.check_plugin_cache(subject)
+    yield configuration.MANIFEST, configuration.check_manifest(subject)
+    yield configuration.CODE, configuration.check_code(subject)
+    yield configuration.PROVIDERS, configuration.check_secrets(subject)
+    yield configuration.CREDENTIALS, configuration.check_credentials(subject)
+    yield "handshakes", configuration.check_handshakes(subject)
+    yield "triggers", serving.check_triggers(subject)
+    yield timed.SCHEDULES, timed.check_schedules(subject)
+    yield timed.PUBLISHED, timed.check_published(subject)
+    yield stored.DISPATCHER, stored.check_dispatcher(subject)
+    yield "destinations", serving.check_destinations(subject)
+    yield serving.LISTENER, serving.check_listener(subject)
+    yield serving.CERTIFICATE, serving.check_certificate(subject)
+    yield installation.UNIT, installation.check_unit(subject)
+
+
+def run_checks(checks: Iterable[tuple[str, Iterator[Row]]]) -> Iterator[Row]:
+    """Yield the rows of each check; one that fails itself is a failure, and the others run all the same."""
+    for label, rows in checks:
         try:
-            yield from check(subject)
+            yield from rows
         except (HarnError, OSError) as error:
             yield failure(label, f"cannot be checked: {error}", "correct that first; run this as the server's user")
         except Exception as error:  # its text may hold anything
