@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from twisted.logger import Logger
 
-from harn.model.delivery import NewDelivery, Settlement
+from harn.model.delivery import DONE, NewDelivery, Settlement
 from harn.model.event_trace import AttemptTrace
 from harn.model.references import LOCAL
 
@@ -155,7 +155,7 @@ class Interrupted(Event, frozen=True, gc=False):
     """
     An attempt ended without an outcome, and does not count: its delivery is begun again soon.
 
-    :ivar trace: of `Settled`.
+    :ivar trace: of `SettledDelivery`.
     """
 
     trigger_id: str
@@ -164,9 +164,9 @@ class Interrupted(Event, frozen=True, gc=False):
     trace: AttemptTrace | None = None
 
 
-class Settled(Event, frozen=True, gc=False):
+class SettledDelivery(msgspec.Struct, frozen=True, gc=False):
     """
-    The outcome of an attempt, or a decision without one, is on disk.
+    A delivery whose attempt has an outcome that is on disk, or a decision without an attempt.
 
     :ivar envelope: the encoded `harn.model.event.Envelope`.
     :ivar predicate_passed: this attempt asked the predicate, and it said yes.
@@ -185,6 +185,22 @@ class Settled(Event, frozen=True, gc=False):
     handler_kind: str = LOCAL
     received_at: float = 0.0
     trace: AttemptTrace | None = None
+
+
+class Settled(Event, frozen=True, gc=False):
+    """
+    Outcomes are on disk: those that one commit brought for attempts that had ended together.
+
+    :ivar others: those of them that are not `DONE`: failed, skipped, given up. Few look at more than these.
+    """
+
+    deliveries: Sequence[SettledDelivery]
+    others: Sequence[SettledDelivery] = ()
+
+    @classmethod
+    def of(cls, deliveries: Sequence[SettledDelivery]) -> Settled:
+        """Return the event of these deliveries."""
+        return cls(deliveries, [each for each in deliveries if each.settlement.state is not DONE])
 
 
 class DeadLettered(Event, frozen=True, gc=False):

@@ -179,8 +179,9 @@ class AlertWatcher:
                 self._pass(partial(self._board.accepted, trigger_id, self._wall.seconds()))
 
     def _settled(self, event: Settled) -> None:
-        if event.settlement.dead is not None:
-            self._died(event.trigger_id, event.settlement.dead, event.event_id)
+        for each in event.others:
+            if each.settlement.dead is not None:
+                self._died(each.trigger_id, each.settlement.dead, each.event_id)
 
     def _died(self, trigger_id: str, dead: DeadLetter, event_id: str) -> None:
         reason = dead.reason if dead.error_class in ("", dead.reason) else f"{dead.reason} ({dead.error_class})"

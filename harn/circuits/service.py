@@ -21,7 +21,7 @@ from harn.dispatch.gates import Held, IGate
 from harn.errors import HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settled
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
-from harn.model.delivery import CIRCUIT_OPEN, DONE, DeadLetter, Settlement
+from harn.model.delivery import CIRCUIT_OPEN, DeadLetter, Settlement
 from harn.store.generations import ICheckpoints
 from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
 from harn.triggers.binding import BindingVersion
@@ -143,9 +143,10 @@ class Circuits:
             self._replace(event.trigger_id, event.binding, circuit.begun(event.delivery_id))
 
     def _settled(self, event: Settled) -> None:
-        if event.settlement.state is DONE and event.trigger_id not in self._circuits:
+        if not self._circuits and not event.others:
             return  # nearly all of them
-        self._ended(event.trigger_id, event.binding, event.settlement.delivery_id, outcome_of(event.settlement))
+        for each in event.deliveries:
+            self._ended(each.trigger_id, each.binding, each.settlement.delivery_id, outcome_of(each.settlement))
 
     def _interrupted(self, event: Interrupted) -> None:
         self._ended(event.trigger_id, event.binding, event.delivery_id, CircuitOutcome.INTERRUPTED)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from harn.lifecycle import Accepted, Lifecycle, ServerStarted, Settled
+    from harn.lifecycle import Accepted, Lifecycle, ServerStarted, Settled, SettledDelivery
     from harn.manifest.model import TriggerSpec
     from harn.model.problem import Problem
     from harn.reload.excerpts import Excerpts
@@ -149,6 +149,10 @@ class Stream:
         self._last = event.deliveries[-1].delivery.event_id
 
     def _settled(self, event: Settled) -> None:
+        for each in event.deliveries:
+            self._settled_one(each)
+
+    def _settled_one(self, event: SettledDelivery) -> None:
         """Print how a delivery ended; a failed attempt has a line in the log, with its traceback."""
         from harn.model.event import decode_envelope
 

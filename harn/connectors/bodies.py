@@ -348,7 +348,8 @@ def _reason(text: bytes, error: BaseException) -> str:
 def _may_exceed(text: bytes) -> bool:
     """Return whether a piece of JSON text may hold a number that is out of range; text in strings counts, too."""
     classes = text.translate(_CLASSES, _NOT_LOOKED_AT)
-    return _LONG in classes or (_LARGE_EXPONENT in classes and _EXPONENT.search(classes) is not None)
+    # ``in`` would first try to read the bytes as a number, and raise an exception within.
+    return classes.find(_LONG) >= 0 or (classes.find(_LARGE_EXPONENT) >= 0 and _EXPONENT.search(classes) is not None)
 
 
 def _check_numbers(text: bytes) -> None:

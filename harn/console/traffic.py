@@ -61,14 +61,17 @@ class Traffic:
         self.changes += 1
 
     def _count_settled(self, event: Settled) -> None:
-        settlement, slot = event.settlement, self._slot()
+        slot, now = self._slot(), self._wall.seconds()
+        took = self._took[slot]
         self.changes += 1
-        if settlement.state == DONE:
-            self._done[slot] += 1
-            took, kind = self._took[slot], bisect_left(BOUNDS, self._wall.seconds() - event.received_at)
-            took[kind] = took.get(kind, 0) + 1
-        elif settlement.attempt is not None and settlement.attempt.error_class is not None:
-            self._failed[slot] += 1
+        self._done[slot] += len(event.deliveries) - len(event.others)
+        for each in event.deliveries:
+            settlement = each.settlement
+            if settlement.state is DONE:
+                kind = bisect_left(BOUNDS, now - each.received_at)
+                took[kind] = took.get(kind, 0) + 1
+            elif settlement.attempt is not None and settlement.attempt.error_class is not None:
+                self._failed[slot] += 1
 
     def _slot(self) -> int:
         """Return the place of this second in the ring, after emptying those of the seconds that went by."""

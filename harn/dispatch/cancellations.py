@@ -13,7 +13,7 @@ from harn.dispatch.queues import Queues
 from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.settlements import skipped
 from harn.dispatch.settler import Settler
-from harn.lifecycle import Lifecycle, Settled
+from harn.lifecycle import Lifecycle, Settled, SettledDelivery
 from harn.model.delivery import CANCELLED, READY, SKIPPED, Settlement, StoredDelivery
 from harn.store.deliveries import IDeliveries
 from harn.triggers.registry import Registry
@@ -94,9 +94,10 @@ class Cancellations:
         )
         kind = "local" if binding is None else binding.handler_kind
         key = f"{row.trigger_id}@v{found.version}"
-        self._lifecycle.emit(
-            Settled(row.trigger_id, row.provider, key, row.event_id, row.envelope, False, settlement, kind)
+        settled = SettledDelivery(
+            row.trigger_id, row.provider, key, row.event_id, row.envelope, False, settlement, kind
         )
+        self._lifecycle.emit(Settled.of([settled]))
         # Last, as this may end the version, and with it the trigger.
         if found.state == READY:
             self._queues.left(row.trigger_id, found.version)

@@ -9,7 +9,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from harn.lifecycle import Settled
+from harn.lifecycle import SettledDelivery
 from harn.model.delivery import LARGE_BODY, NewDelivery, Settlement, StoredDelivery
 from harn.model.event_trace import AttemptTrace
 from harn.model.exchange import OutgoingDelivery, Running
@@ -161,11 +161,11 @@ class Delivery(msgspec.Struct, eq=False):
             trace=self.trace,
         )
 
-    def settled(self, settlement: Settlement) -> Settled:
-        """Return the event of a settlement that is on disk; the delivery itself stands as before."""
+    def settled(self, settlement: Settlement) -> SettledDelivery:
+        """Return the event's part about a settlement that is on disk; the delivery itself stands as before."""
         binding = self.binding
         passed = binding.predicate is not None and settlement.passed and not self.passed
-        return Settled(
+        return SettledDelivery(
             binding.id,
             binding.spec.provider,
             binding.key,

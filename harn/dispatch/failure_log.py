@@ -19,7 +19,7 @@ from twisted.logger import Logger, LogLevel
 from harn.clocks import rfc3339
 from harn.dispatch.settlements import allowed_attempts
 from harn.errors import HandlerRetryAfter
-from harn.lifecycle import Accepted, AcceptedDelivery, DeadLettered, Lifecycle, Settled
+from harn.lifecycle import Accepted, AcceptedDelivery, DeadLettered, Lifecycle, Settled, SettledDelivery
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import Attempt, DeadLetter
 from harn.model.display import visible
@@ -67,7 +67,7 @@ class LeftOut:
         self.dead.update(other.dead)
 
 
-def attempt_line(event: Settled, attempt: Attempt, retry: RetrySpec | None, target: str | None) -> Line:
+def attempt_line(event: SettledDelivery, attempt: Attempt, retry: RetrySpec | None, target: str | None) -> Line:
     """
     Return the line of a failed attempt.
 
@@ -99,7 +99,7 @@ def attempt_line(event: Settled, attempt: Attempt, retry: RetrySpec | None, targ
     return Line(level=LogLevel.warn, text=text, fields=fields)
 
 
-def dead_letter_line(event: Settled, dead: DeadLetter) -> Line:
+def dead_letter_line(event: SettledDelivery, dead: DeadLetter) -> Line:
     """Return the line of a delivery that was given up."""
     ids = _ids(event.event_id, event.trigger_id, event.binding, event.envelope)
     return _dead_letter(ids, dead, event.settlement.attempts)
@@ -247,6 +247,10 @@ class FailureLog:
         self._write_left_out()
 
     def _settled(self, event: Settled) -> None:
+        for each in event.others:
+            self._settled_one(each)
+
+    def _settled_one(self, event: SettledDelivery) -> None:
         settlement = event.settlement
         attempt, dead = settlement.attempt, settlement.dead
         if attempt is not None and attempt.error_class is not None:
@@ -261,7 +265,7 @@ class FailureLog:
             else:
                 self._left_out_of(event.trigger_id, event.event_id).dead[dead.reason] += 1
 
-    def _attempt_line(self, event: Settled, attempt: Attempt) -> Line:
+    def _attempt_line(self, event: SettledDelivery, attempt: Attempt) -> Line:
         own = next((each for each in self._registry.versions(event.trigger_id) if each.key == event.binding), None)
         target = self._registry.for_retry(event.trigger_id, own)
         retry = None if own is None else own.spec.retry

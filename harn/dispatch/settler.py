@@ -23,7 +23,7 @@ from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.settlements import cancelled, pause_after, refused, removed, skipped
 from harn.dispatch.timers import Writes
 from harn.errors import EventLogGone
-from harn.lifecycle import Lifecycle
+from harn.lifecycle import Lifecycle, Settled
 from harn.model.delivery import CANCELLED, DEAD, DONE, READY, WAITING, Settlement
 from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
@@ -124,33 +124,33 @@ class Settler:
         return written.addCallback(self._settled, [settling])
 
     def _settled(self, _: None, settling: Sequence[Settling]) -> Deferred[None] | None:
+        """Follow settlements that are on disk now; fire when those are that some of the deliveries need next."""
+        self.unsettled -= len(settling)
+        event = Settled.of([delivery.settled(settlement) for delivery, settlement in settling])
         further: list[Deferred[None]] = []
-        for delivery, settlement in settling:
-            if settlement.state is DONE:
-                self._done(delivery, settlement)
+        leaving: list[Settling] = []
+        for each in settling:
+            delivery, settlement = each
+            delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
+            if settlement.state is DONE:  # as nearly all are
+                delivery.queue.leave(delivery)
+                delivery.become(Phase.DONE)
+                leaving.append(each)
                 continue
-            again = self._settled_one(delivery, settlement)
+            again = self._not_done(delivery, settlement)
             if again is not None:
                 further.append(again)
+            elif settlement.state is not READY:
+                leaving.append(each)
+        self._lifecycle.emit(event)
+        for delivery, settlement in leaving:
+            self._left(delivery, settlement)
         return _all_of(further) if further else None
 
-    def _done(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Follow the success of a delivery, as nearly all settlements are."""
-        self.unsettled -= 1
-        settled = delivery.settled(settlement)
-        delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
-        delivery.queue.leave(delivery)
-        delivery.become(Phase.DONE)
-        self._lifecycle.emit(settled)
-        self._left(delivery, settlement)
-
-    def _settled_one(self, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
-        """Handle a settlement that is on disk now; return a Deferred of the next one, if the delivery needs it."""
-        self.unsettled -= 1
+    def _not_done(self, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
+        """Follow any settlement but a success; return a Deferred of the next one, if the delivery needs it."""
         binding, queue = delivery.binding, delivery.queue
-        settled = delivery.settled(settlement)
         delivery.trace = None  # of the attempt that is over
-        delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
         further: Deferred[None] | None = None
         if settlement.state in (READY, WAITING):
             if delivery.cancelling:
@@ -167,9 +167,6 @@ class Settler:
         else:
             queue.leave(delivery)
             delivery.become(Phase.DEAD if settlement.state == DEAD else Phase.DONE)
-        self._lifecycle.emit(settled)
-        if further is None and settlement.state != READY:
-            self._left(delivery, settlement)
         return further
 
     def _left(self, delivery: Delivery, settlement: Settlement) -> None:

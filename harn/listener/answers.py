@@ -104,12 +104,13 @@ class Answers:
         self._expected.pop(event_id, None)
 
     def settled(self, event: Settled) -> None:
-        """Called with the outcome of each attempt."""
+        """Called with the outcomes of attempts."""
         if not self._expected:
             return
-        expected = self._expected.get(event.event_id)
-        if expected is not None and event.settlement.state in _ENDED:
-            expected.end(event.settlement)
+        for each in event.deliveries:
+            expected = self._expected.get(each.event_id)
+            if expected is not None and each.settlement.state in _ENDED:
+                expected.end(each.settlement)
 
 
 Answer = tuple[int, bytes, bytes, bytes]

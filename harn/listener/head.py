@@ -76,7 +76,7 @@ def parse_head(data: bytes) -> RequestHead:
     except HttpParserError:
         return _read_lines(line, data)
     headers = dict(zip(map(lower, found), map(_text, found.values()), strict=True))
-    if b" \r" in data or b"\t\r" in data:  # llhttp leaves the space behind a value
+    if data.find(b" \r") >= 0 or data.find(b"\t\r") >= 0:  # llhttp leaves the space behind a value
         headers = {name: value.rstrip(" \t") for name, value in headers.items()}
     if len(headers) != count:  # a header is repeated: `setdefault` has kept one value of it
         return _read_lines(line, data)

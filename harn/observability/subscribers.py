@@ -25,6 +25,7 @@ from harn.lifecycle import (
     Redriven,
     RequestRefused,
     Settled,
+    SettledDelivery,
     VersionEnded,
 )
 from harn.model.delivery import PREDICATE, UNFINISHED, Attempt, counts_against_code
@@ -115,6 +116,10 @@ class Counting:
             self._metrics.version(each.binding).dead += 1
 
     def _settled(self, event: Settled) -> None:
+        for each in event.deliveries:
+            self._settled_one(each)
+
+    def _settled_one(self, event: SettledDelivery) -> None:
         settlement = event.settlement
         attempt = settlement.attempt
         trigger_id = event.trigger_id
@@ -151,7 +156,7 @@ class Counting:
         elif settlement.state in UNFINISHED:
             counts.retries += 1
 
-    def _ended_otherwise(self, event: Settled, attempt: Attempt, counts: TriggerCounts) -> None:
+    def _ended_otherwise(self, event: SettledDelivery, attempt: Attempt, counts: TriggerCounts) -> None:
         """Count an attempt that failed, or that its handler ended by ``RetryAfter``."""
         is_failure = attempt.is_failure
         if is_failure:
@@ -164,7 +169,7 @@ class Counting:
             counts.sent[event.handler_kind, "failed" if is_failure else "retry_after"] += 1
 
     @staticmethod
-    def _done(event: Settled, counts: TriggerCounts) -> None:
+    def _done(event: SettledDelivery, counts: TriggerCounts) -> None:
         attempt = event.settlement.attempt
         is_skipped = event.settlement.result is None
         if event.handler_kind != LOCAL:
@@ -200,7 +205,7 @@ class Counting:
         self._metrics.interpreter_restarts += 1
 
 
-def _succeeded(event: Settled, attempt: Attempt, counts: TriggerCounts) -> None:
+def _succeeded(event: SettledDelivery, attempt: Attempt, counts: TriggerCounts) -> None:
     """Count a handler that returned."""
     counts.predicate_true += event.predicate_passed
     counts.dispatched_ok += 1
@@ -231,18 +236,21 @@ def _accepted(event: Accepted) -> None:
 
 
 def _settled(event: Settled) -> None:
-    settlement = event.settlement
-    attempt = settlement.attempt
-    # What failed has a line in every format: see `harn.dispatch.failure_log`.
-    if deliveries.active and attempt is not None and attempt.error_class is None:
+    if not deliveries.active:
+        return
+    for each in event.deliveries:
+        settlement = each.settlement
+        attempt = settlement.attempt
+        if attempt is None or attempt.error_class is not None:
+            continue  # what failed has a line in every format: see `harn.dispatch.failure_log`
         deliveries.note(
             "delivery {state}",
             component="dispatcher",
             state=settlement.state,
-            trace_id=decode_envelope(event.envelope).trace_id,
-            trigger_id=event.trigger_id,
-            binding=event.binding,
-            event_id=event.event_id,
+            trace_id=decode_envelope(each.envelope).trace_id,
+            trigger_id=each.trigger_id,
+            binding=each.binding,
+            event_id=each.event_id,
             attempt=settlement.attempts,
             outcome=attempt.outcome,
         )

@@ -224,8 +224,14 @@ class Probations:
         self._timer = self._clock.callLater(0.0 if turn is None else sleep_until(turn, self._wall), self._look)
 
     def _settled(self, event: Settled) -> None:
-        active, attempt = self._active, event.settlement.attempt
-        if active is None or attempt is None or not active.count(event.binding, attempt):
+        if self._active is not None:
+            for each in event.deliveries:
+                self._count(each.binding, each.settlement.attempt)
+
+    def _count(self, binding: str, attempt: Attempt | None) -> None:
+        """Count an attempt of any version; undo the generation under probation where that fails by it."""
+        active = self._active
+        if active is None or attempt is None or not active.count(binding, attempt):
             return
         if active.probation.limit is not None:
             why = active.probation.failed(self._now(), *active.total)

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from harn.clocks import BackSteps, WallTime, sleep_until
 from harn.errors import NothingPending, ShuttingDown
-from harn.lifecycle import Lifecycle, Settled
+from harn.lifecycle import Lifecycle, Settled, SettledDelivery
 from harn.manifest.model import RolloutSpec
 from harn.model.delivery import counts_against_code
 from harn.model.display import list_some
@@ -231,6 +231,11 @@ class Ramps:
             self._decide(over, "every step went well", won=True)
 
     def _settled(self, event: Settled) -> None:
+        if self._running:
+            for each in event.deliveries:
+                self._settled_one(each)
+
+    def _settled_one(self, event: SettledDelivery) -> None:
         running, attempt = self._running.get(event.trigger_id), event.settlement.attempt
         if running is None or attempt is None or running.ramp.fresh.key != event.binding:
             return

@@ -159,8 +159,9 @@ class Backlogs(Service):
             self.dead[each.delivery.trigger_id] += 1
 
     def _settled(self, event: Settled) -> None:
-        if event.settlement.dead is not None:
-            self.dead[event.trigger_id] += 1
+        for each in event.others:
+            if each.settlement.dead is not None:
+                self.dead[each.trigger_id] += 1
 
     def _dead_lettered(self, event: DeadLettered) -> None:
         self.dead[event.trigger_id] += event.count

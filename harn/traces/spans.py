@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from harn.clocks import WallTime
-from harn.lifecycle import Accepted, AcceptedDelivery, Answered, Interrupted, Lifecycle, Settled
+from harn.lifecycle import Accepted, AcceptedDelivery, Answered, Interrupted, Lifecycle, Settled, SettledDelivery
 from harn.model.delivery import DONE, SKIPPED, Attempt, Settlement
 from harn.model.event_trace import AttemptTrace, EventTrace, TraceContexts
 from harn.model.references import LOCAL, new_trace_id
@@ -94,6 +94,10 @@ class SpanMaker:
                 self._taker.add(accept_span(each, trace, now))
 
     def _settled(self, event: Settled) -> None:
+        for each in event.deliveries:
+            self._settled_one(each)
+
+    def _settled_one(self, event: SettledDelivery) -> None:
         trace = event.trace
         now = self._wall.seconds()
         if trace is None:  # it ended without an attempt
@@ -208,7 +212,7 @@ def accept_span(accepted: AcceptedDelivery, trace: EventTrace, now: float) -> Sp
     )
 
 
-def dispatch_span(event: Settled, trace: AttemptTrace, now: float) -> Span:
+def dispatch_span(event: SettledDelivery, trace: AttemptTrace, now: float) -> Span:
     """Return the span of an attempt, from its beginning until its outcome is on disk."""
     settlement = event.settlement
     attempt = settlement.attempt
@@ -242,7 +246,7 @@ def dispatch_span(event: Settled, trace: AttemptTrace, now: float) -> Span:
     )
 
 
-def handler_span(event: Settled, attempt: Attempt, trace: AttemptTrace) -> Span:
+def handler_span(event: SettledDelivery, attempt: Attempt, trace: AttemptTrace) -> Span:
     """Return the span of the handler's run, or of the delivery to a destination elsewhere."""
     error = attempt.error_class or "" if attempt.is_failure else ""
     attributes: Attributes = {

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.cli.demo_secret import DemoEnvironment
 from harn.cli.dev import Stream, Terminal, place_of, source_of, trial_of, usual_address
 from harn.cli.main import cli
-from harn.lifecycle import Lifecycle, ServerStarted, Settled
+from harn.lifecycle import Lifecycle, ServerStarted, Settled, SettledDelivery
 from harn.model.delivery import DONE, WAITING, Attempt, Settlement
 from harn.model.event import Envelope, encode_envelope
 from harn.options import ServeOptions
@@ -86,7 +86,8 @@ class StreamTests(SynchronousTestCase):
         values = {"delivery_id": 1, "state": DONE, "version": 2, "attempts": 1, "attempt": attempt, **changes}
         settlement = Settlement(**values)
         with redirect_stdout(StringIO()) as out:
-            self.lifecycle.emit(Settled("gh", "github", "gh@v2", "trigger_evt_1", self.envelope, False, settlement))
+            one = SettledDelivery("gh", "github", "gh@v2", "trigger_evt_1", self.envelope, False, settlement)
+            self.lifecycle.emit(Settled.of([one]))
         return out.getvalue()
 
     def test_one_line_a_delivery(self) -> None:

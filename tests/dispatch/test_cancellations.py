@@ -21,7 +21,9 @@ class CancellationTests(SynchronousTestCase):
         world = World(**{"max_outstanding": 1, "max_deliveries": 2, **options})
         world.adopt(one_trigger(retry=RetrySpec(backoff="svix")))
         self.skipped: list[str | None] = []
-        world.lifecycle.subscribe(Settled, lambda event: self.skipped.append(event.settlement.skip_reason))
+        world.lifecycle.subscribe(
+            Settled, lambda event: self.skipped.extend(each.settlement.skip_reason for each in event.deliveries)
+        )
         for _ in range(count):
             world.take()
         return world

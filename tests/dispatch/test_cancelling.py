@@ -57,7 +57,9 @@ class CancelTests(SynchronousTestCase):
         world = crowded()
         old = self.replaced(world)
         attempts: list[object] = []
-        world.lifecycle.subscribe(Settled, lambda event: attempts.append(event.settlement.attempt))
+        world.lifecycle.subscribe(
+            Settled, lambda event: attempts.extend(each.settlement.attempt for each in event.deliveries)
+        )
         world.lifecycle.subscribe(DeadLettered, lambda event: attempts.extend([None] * event.count))
         self.successResultOf(world.dispatcher.cancel(old))
         errors = [letter["final_error"] for letter in letters(world)]
@@ -156,7 +158,7 @@ class CancelTests(SynchronousTestCase):
             world.lifecycle.subscribe(
                 Settled,
                 lambda event, seen=outcomes: seen.extend(
-                    each.outcome for each in (event.settlement.attempt,) if each is not None
+                    each.settlement.attempt.outcome for each in event.deliveries if each.settlement.attempt is not None
                 ),
             )
             world.take()

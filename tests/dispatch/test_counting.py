@@ -103,8 +103,9 @@ class SettledTests(SynchronousTestCase):
         seen: list[tuple[str, int, int]] = []
 
         def settled(event: Settled) -> None:
-            counts = world.metrics.version(event.binding)
-            seen.append((event.binding, counts.attempted, counts.attempts_failed))
+            for each in event.deliveries:
+                counts = world.metrics.version(each.binding)
+                seen.append((each.binding, counts.attempted, counts.attempts_failed))
 
         world.lifecycle.subscribe(Settled, settled)
         return world, seen
@@ -126,7 +127,9 @@ class SettledTests(SynchronousTestCase):
         world = World()
         world.adopt(one_trigger())
         attempts: list[object] = []
-        world.lifecycle.subscribe(Settled, lambda event: attempts.append(event.settlement.attempt))
+        world.lifecycle.subscribe(
+            Settled, lambda event: attempts.extend(each.settlement.attempt for each in event.deliveries)
+        )
         world.take()
         version = world.version()
         world.adopt({})
@@ -161,7 +164,7 @@ class SettledTests(SynchronousTestCase):
         bad = world.version()
 
         def settled(event: Settled) -> None:
-            if event.binding == bad.key and world.counted(bad).attempts_failed == 3:
+            if event.deliveries[0].binding == bad.key and world.counted(bad).attempts_failed == 3:
                 world.adopt(one_trigger(timeout=5.0))
                 world.dispatcher.move_and_redrive(bad, 0.0)
 

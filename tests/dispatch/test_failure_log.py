@@ -21,7 +21,7 @@ from harn.errors import (
     PredicateRaised,
     ResultInvalid,
 )
-from harn.lifecycle import DeadLettered, Lifecycle, Settled
+from harn.lifecycle import DeadLettered, Lifecycle, Settled, SettledDelivery
 from harn.manifest.model import RetrySpec
 from harn.model.delivery import DEAD, RETRY_EXHAUSTED, WAITING, Attempt, DeadLetter, Settlement
 from harn.observability.log_limits import BURST, BURST_OF_ALL, RATE
@@ -186,7 +186,8 @@ class FloodTests(LogCase):
         settlement = Settlement(
             delivery_id=1, state=DEAD if dead else WAITING, version=1, attempts=1, attempt=attempt, dead=letter
         )
-        self.lifecycle.emit(Settled(trigger_id, "p", f"{trigger_id}@v1", "evt", ENVELOPE, False, settlement))
+        failed = SettledDelivery(trigger_id, "p", f"{trigger_id}@v1", "evt", ENVELOPE, False, settlement)
+        self.lifecycle.emit(Settled.of([failed]))
 
     def test_bounded_and_counted(self) -> None:
         """A thousand a second for a minute are a few lines a second, and nothing of it is left unsaid."""

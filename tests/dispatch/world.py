@@ -150,8 +150,9 @@ class World:
             self.dead[each.delivery.trigger_id, each.delivery.dead.reason] += 1
 
     def _settled(self, event: Settled) -> None:
-        if event.settlement.dead is not None:
-            self.dead[event.trigger_id, event.settlement.dead.reason] += 1
+        for each in event.others:
+            if each.settlement.dead is not None:
+                self.dead[each.trigger_id, each.settlement.dead.reason] += 1
 
     def _dead_lettered(self, event: DeadLettered) -> None:
         if event.count:

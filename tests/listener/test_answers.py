@@ -9,7 +9,7 @@ import msgspec
 from attrs import evolve
 
 from harn.connectors.interfaces import Events, Respond
-from harn.lifecycle import Appended, RequestRefused, Settled
+from harn.lifecycle import Appended, RequestRefused, Settled, SettledDelivery
 from harn.manifest.respond import RespondSpec
 from harn.model.delivery import DeadLetter, Settlement, State
 from harn.model.response import Response
@@ -140,7 +140,8 @@ class HandlerAnswerTests(IngestCase):
         row = self.world.store.rows()[0]
         encoded = None if state is not State.DONE else msgspec.json.encode(result)
         settlement = Settlement(delivery_id=1, state=state, version=1, attempts=1, result=encoded, dead=dead)
-        self.world.lifecycle.emit(Settled("x", "test", "x@v1", row.event_id, row.envelope, False, settlement))
+        settled = SettledDelivery("x", "test", "x@v1", row.event_id, row.envelope, False, settlement)
+        self.world.lifecycle.emit(Settled.of([settled]))
 
     def answer(self) -> WireAnswer:
         answer: WireAnswer = self.wire.answer()

@@ -18,6 +18,7 @@ from harn.lifecycle import (
     Redriven,
     RequestRefused,
     Settled,
+    SettledDelivery,
     VersionEnded,
 )
 from harn.model.delivery import (
@@ -71,9 +72,8 @@ class CountingCase(SynchronousTestCase):
             dead=dead,
             skip_reason=skip_reason,
         )
-        self.lifecycle.emit(
-            Settled("gh", "github", "gh@v1", "trigger_evt_1", b"", False, settlement, handler_kind, 100.0)
-        )
+        one = SettledDelivery("gh", "github", "gh@v1", "trigger_evt_1", b"", False, settlement, handler_kind, 100.0)
+        self.lifecycle.emit(Settled.of([one]))
 
 
 class TriggerTests(CountingCase):
@@ -112,12 +112,9 @@ class TriggerTests(CountingCase):
 
     def test_cancelled(self) -> None:
         """What an operator cancels is skipped for that reason: no retry, no answer of a predicate."""
-        self.lifecycle.emit(
-            Settled(
-                *("gh", "github", "gh@v1", "trigger_evt_1", b"", False),
-                Settlement(delivery_id=1, state=SKIPPED, version=1, attempts=0, skip_reason=CANCELLED),
-            )
-        )
+        cancelled = Settlement(delivery_id=1, state=SKIPPED, version=1, attempts=0, skip_reason=CANCELLED)
+        one = SettledDelivery("gh", "github", "gh@v1", "trigger_evt_1", b"", False, cancelled)
+        self.lifecycle.emit(Settled.of([one]))
         counts = self.metrics.trigger("gh", "github")
         self.assertEqual((counts.skip_reasons, counts.retries, counts.predicate_false), ({CANCELLED: 1}, 0, 0))
 

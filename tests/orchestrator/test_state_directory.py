@@ -18,7 +18,7 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
-from harn.lifecycle import DeadLettered, Lifecycle, Received, RequestRefused, Settled, VersionEnded
+from harn.lifecycle import DeadLettered, Lifecycle, Received, RequestRefused, Settled, SettledDelivery, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import DONE, WAITING, Attempt, Settlement
 from harn.observability.metrics import Metrics
@@ -161,7 +161,8 @@ def binding(trigger_id: str, version: int, state: str) -> BindingVersion:
 
 def settled(settlement: Settlement) -> Settled:
     """Make the event of an outcome of ``gh@v2``."""
-    return Settled("gh", "github", "gh@v2", "evt", b"", predicate_passed=False, settlement=settlement)
+    delivery = SettledDelivery("gh", "github", "gh@v2", "evt", b"", predicate_passed=False, settlement=settlement)
+    return Settled.of([delivery])
 
 
 FACTS = ServerFacts(

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.lifecycle import Accepted, AcceptedDelivery, RequestRefused, Settled
+from harn.lifecycle import Accepted, AcceptedDelivery, RequestRefused, Settled, SettledDelivery
 from harn.model.delivery import DONE, WAITING, Settlement
 from harn.statistics import totals as module
 from harn.statistics.totals import PAUSE, REREAD, TotalsFlusher, TriggerTotals
@@ -158,9 +158,8 @@ class CountedTests(TotalsCase):
             (2, Settlement(delivery_id=2, state=WAITING, version=1, attempts=1, due_at=NOW + 9.0, attempt=failed)),
         ):
             self.successResultOf(self.server.store.deliveries.settle(settlement))
-            self.server.lifecycle.emit(
-                Settled("gh", "webhook", "gh@v1", f"e{delivery_id}", b"", False, settlement, received_at=NOW)
-            )
+            one = SettledDelivery("gh", "webhook", "gh@v1", f"e{delivery_id}", b"", False, settlement, received_at=NOW)
+            self.server.lifecycle.emit(Settled.of([one]))
         whole = TriggerTotal(trigger_id="gh", accepted=2, last_success=NOW + 1.0, last_failure=NOW + 2.0)
         self.assertEqual(self.totals.of("gh"), whole)
         self.start(self.server.store.beside())

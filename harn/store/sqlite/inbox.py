@@ -11,14 +11,14 @@ from harn.errors import ClaimTaken
 from harn.store.halves import AcceptUnit, InboxHalf
 from harn.store.inbox import IInbox, Kept
 from harn.store.sqlite import claims
-from harn.store.sqlite.connection import LARGE, Session
+from harn.store.sqlite.connection import LARGE, Session, blob
 from harn.store.sqlite.generations import STANDING
 from harn.store.sqlite.settling import Death, mark_dead, mark_replayed
 
 _INSERT_EVENTS = "INSERT INTO events (id, envelope, body) VALUES "
 _INSERT_LARGE_EVENT = "INSERT INTO events (id, envelope, body) SELECT ?, ?, ? WHERE ?"
 _INSERT_DELIVERIES = (
-    "INSERT INTO deliveries (id, event_id, trigger_id, version, provider, kind, owner, received_at, replay_of) VALUES "
+    "INSERT INTO deliveries (id, event_id, trigger_id, version, provider, kind, owner, received_at) VALUES "
 )
 _NAME_REPEATED = "UPDATE deliveries SET replay_of = ? WHERE id = ?"
 
@@ -35,9 +35,8 @@ class Accept(AcceptUnit):
         of a dead letter is linked with it.
         """
         granted = claims.take_all(session, [unit.acceptance for unit in units], now)
-        events: list[Any] = []
-        large: list[tuple[Any, ...]] = []
-        deliveries: list[Any] = []
+        events, deliveries = list[Any](), list[Any]()
+        large, replays = list[tuple[Any, ...]](), list[tuple[str, int]]()
         dead: list[Death] = []
         checkpoints: dict[str, bytes | None] = {}
         owner, number = session.incarnation, session.numbers.delivery
@@ -56,23 +55,31 @@ class Accept(AcceptUnit):
                 if len(new.body) > LARGE:
                     large.append((number, new.envelope, new.body, True))
                 else:
-                    events += (number, new.envelope, new.body)
-                deliveries += (number, new.event_id, new.trigger_id, new.version, new.provider, new.kind)
-                deliveries += (owner, new.received_at, new.replay_of)
+                    events += (number, blob(new.envelope), blob(new.body))
+                deliveries += (number, new.event_id, new.trigger_id, new.version)
+                deliveries += (new.provider, new.kind, owner, new.received_at)
+                if new.replay_of is not None:
+                    replays.append((new.replay_of, number))
                 if new.dead is not None:
                     dead.append((number, new.dead, new.received_at))
             unit.value = Kept(ids)
             if unit.acceptance.checkpoint is not None:
                 checkpoints[unit.acceptance.checkpoint.name] = unit.acceptance.checkpoint.value
         session.numbers.delivery = number
-        _insert(session, events, large, deliveries)
+        _insert(session, events, large, deliveries, replays)
         mark_dead(session, dead)
         if checkpoints:
             STANDING.put_all(session, checkpoints)
         _link(session, units, now)
 
 
-def _insert(session: Session, events: list[Any], large: list[tuple[Any, ...]], deliveries: list[Any]) -> None:
+def _insert(
+    session: Session,
+    events: list[Any],
+    large: list[tuple[Any, ...]],
+    deliveries: list[Any],
+    replays: list[tuple[str, int]],
+) -> None:
     if events:
         session.execute_rows(_INSERT_EVENTS, 3, events)
     for event in large:
@@ -80,7 +87,9 @@ def _insert(session: Session, events: list[Any], large: list[tuple[Any, ...]], d
     if large:
         session.connection.execute(_INSERT_LARGE_EVENT, (None, None, None, False))  # frees the copy of the last one
     if deliveries:
-        session.execute_rows(_INSERT_DELIVERIES, 9, deliveries)
+        session.execute_rows(_INSERT_DELIVERIES, 8, deliveries)
+    for replay in replays:
+        session.connection.execute(_NAME_REPEATED, replay)
 
 
 def _link(session: Session, units: Sequence[Accept], now: float) -> None:

@@ -11,7 +11,7 @@ from harn.model.delivery import DeadLetter, Settlement
 from harn.store.halves import SettleUnit
 from harn.store.rows import REPLAYED, attempt_row, settlement_row
 from harn.store.sqlite import claims
-from harn.store.sqlite.connection import LARGE, Session
+from harn.store.sqlite.connection import LARGE, Session, blob
 
 _UPDATE_DELIVERIES = (
     "UPDATE deliveries SET state = new.column2, version = new.column3, attempts = new.column4, passed = new.column5,"
@@ -39,6 +39,9 @@ _INSERT_ATTEMPTS = (
     " (id, delivery_id, number, version, started_at, completed_at, outcome, error_class, error, traceback, output)"
     " VALUES "
 )
+# Of nearly all; see `harn.store.sqlite.connection.blob` for why their empty columns are left out.
+_INSERT_SUCCESSES = "INSERT INTO attempts (id, delivery_id, number, version, started_at, completed_at, outcome) VALUES "
+_NO_ERROR = (None, None, None, None)
 
 Death: TypeAlias = tuple[int, DeadLetter, float]
 """A delivery's id, its dead letter, and when it died (seconds, Unix)."""
@@ -56,7 +59,7 @@ class Settle(SettleUnit):
 
         :raises StoreError: a delivery is not there. Which one is named only if there is one settlement.
         """
-        rows, attempts = Rows(session), list[Any]()
+        rows, attempts, successes = Rows(session), list[Any](), list[Any]()
         dying: list[int] = []
         numbers = session.numbers
         for settlement, at in [(each, unit.at) for unit in units for each in unit.settlements]:
@@ -67,9 +70,15 @@ class Settle(SettleUnit):
             rows.add(settlement, at if attempt is None else attempt.completed_at)
             if attempt is not None:
                 numbers.attempt += 1
-                attempts += attempt_row(numbers.attempt, delivery_id, attempt)
+                row = attempt_row(numbers.attempt, delivery_id, attempt)
+                if row[7:] == _NO_ERROR:
+                    successes += row[:7]
+                else:
+                    attempts += row
         rows.write()
         claims.release(session, dying)
+        if successes:
+            session.execute_rows(_INSERT_SUCCESSES, 7, successes)
         if attempts:
             session.execute_rows(_INSERT_ATTEMPTS, 11, attempts)
 
@@ -106,7 +115,8 @@ class Rows:
         done, others = self._done, self._others
         values: list[Any] = []
         for each, at in done:
-            values += (each.delivery_id, each.version, each.attempts, each.passed, at, each.result)
+            result = None if each.result is None else blob(each.result)
+            values += (each.delivery_id, each.version, each.attempts, int(each.passed), at, result)
         execute = self._session.execute_rows
         if values and execute(_UPDATE_DONE, 6, values, _BY_ID_IF_UNFINISHED) != len(done):
             # One was given up meanwhile, while its handler ran on; or is not there.
