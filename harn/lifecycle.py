@@ -296,6 +296,21 @@ class VersionEnded(Event, frozen=True, gc=False):
     is_last: bool
 
 
+class StoreChanged(Event, frozen=True, gc=False):
+    """
+    Another server on the same store has committed something that this one may have to do with; see
+    `harn.store.changes`.
+
+    :ivar topics: what to read again; empty where changes may have been missed: all that other servers can change.
+    """
+
+    topics: frozenset[str] = frozenset()
+
+    def concerns(self, topic: str) -> bool:
+        """Return whether a topic may have changed."""
+        return not self.topics or topic in self.topics
+
+
 class ServerStarted(Event, frozen=True, gc=False):
     """
     The server serves: its port is open, and what an earlier server left unfinished is taken over.

@@ -63,6 +63,7 @@ def make_server(
     wall, lifecycle = WallClock(), Lifecycle()
     hash_key = read_or_make_key(options.state_dir)
     store = make_store(options, reactor, environ, wall, lock, home_of(hash_key))
+    store.follow(lifecycle)
     interpreters = make_interpreters(options, reactor, environ, lifecycle, spare)
     server = Server(Runtime(reactor, wall), options, environ, lifecycle, store, interpreters)
     server.readiness.add(EVENT_LOG_AWAY, store.available)

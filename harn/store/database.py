@@ -106,6 +106,9 @@ class Session(Protocol):
     def write_rows(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement that writes a batch of rows, with the columns of each; return how many were written."""
 
+    def notify(self, topic: str) -> None:
+        """Send a topic of `harn.store.changes` to other servers, once the transaction is committed."""
+
     def release_claims(self, statement: str, values: Sequence[Any]) -> None:
         """Run a statement that releases the claims of dead letters."""
 

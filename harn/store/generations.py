@@ -13,6 +13,7 @@ from attrs import field, frozen
 from zope.interface import Interface
 
 from harn.errors import StoreError
+from harn.store.changes import GENERATIONS
 from harn.store.database import Connection, Session
 from harn.store.executor import Idea, reads, writes
 
@@ -347,6 +348,7 @@ class GenerationsHalf(Idea):
         if not session.connection.execute(self.sql.adopt, (float(at), number)).rowcount:
             raise StoreError(f"generation {number} was never reserved")
         self.standing.put_all(session, encoded)
+        session.notify(GENERATIONS)
 
     @reads
     def generation(self, connection: Connection, number: int) -> GenerationRecord | None:
@@ -383,6 +385,8 @@ class CheckpointsHalf(Idea):
     @writes
     def _put(self, session: Session, encoded: Mapping[str, bytes | None]) -> None:
         self.sql.put_all(session, encoded)
+        for name in encoded:
+            session.notify(name)
 
     @reads
     def get(self, connection: Connection, name: str) -> Any:

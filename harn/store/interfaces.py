@@ -11,6 +11,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute
 
+from harn.store.changes import IChanges
 from harn.store.deliveries import IDeliveries, IDeliveryLists
 from harn.store.event_log import IEventLog
 from harn.store.generations import ICheckpoints, IGenerations
@@ -21,7 +22,7 @@ from harn.store.retention import IRetention
 from harn.store.statistics import IStatistics, ITotals
 
 
-class IStore(IHeartbeat, IRetention):
+class IStore(IHeartbeat, IRetention, IChanges):
     """One store: its ideas, and its life cycle."""
 
     inbox: IInbox = Attribute("Accepts events.")

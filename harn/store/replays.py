@@ -15,6 +15,7 @@ from harn.errors import StoreError
 from harn.model import delivery as model
 from harn.model.delivery import DEAD, DONE, LARGE_BODY, READY, State, StoredDelivery
 from harn.model.event_trace import replayed_envelope
+from harn.store.changes import JOBS
 from harn.store.database import Connection, Session
 from harn.store.executor import Idea, reads, writes
 from harn.store.jobs import GONE, ItemOutcome, Job, JobFilter, JobState, NewJob, PendingItem, ReplayOrder, Replays
@@ -239,6 +240,7 @@ class JobsHalf(Idea):
         values = (new.operation, new.actor, msgspec.json.encode(new.filter), rate, float(new.created_at), cursor)
         (row,) = session.connection.execute(self.sql.create, values).fetchall()
         job = job_of(row)
+        session.notify(JOBS)
         return job if delivery_ids is None else self._add(session, job.job_id, delivery_ids, cursor, is_last=True)
 
     @reads
@@ -274,6 +276,7 @@ class JobsHalf(Idea):
         """See `IJobs.change`."""
         statement = self.sql.complete if state is JobState.DONE else self.sql.change
         session.connection.execute(statement, (state.value, float(now) if state.has_ended else None, job_id))
+        session.notify(JOBS)
         return next(map(job_of, session.connection.execute(self.sql.get, (job_id,))), None)
 
     @reads

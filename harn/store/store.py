@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from harn.clocks import WallTime
 from harn.errors import StateDirectoryUnusable
+from harn.lifecycle import Lifecycle
 from harn.store.batch import PlainUnit
 from harn.store.database import Database, Session
 from harn.store.executor import Executor
@@ -156,6 +157,13 @@ class DatabaseStore:
             self._statements.renew(session, beat)
 
         return self._executor.writer.write(PlainUnit(renew))
+
+    def follow(self, lifecycle: Lifecycle) -> None:
+        """See `IChanges.follow`: one server uses the store."""
+
+    def notify(self, topic: str) -> Deferred[None]:
+        """See `IChanges.notify`."""
+        return self._executor.writer.write(PlainUnit(lambda session: session.notify(topic)))
 
     def abandon(self, reason: str) -> None:
         """See `IStore.abandon`."""

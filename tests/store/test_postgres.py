@@ -5,12 +5,14 @@ import os
 import signal
 import time
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable, StoreError
+from harn.lifecycle import Lifecycle, StoreChanged
 from harn.model.delivery import DEAD, DONE
 from harn.store.event_log import INBOX
-from harn.store.postgres import schema
+from harn.store.postgres import listening, schema
 from harn.store.postgres.address import Address
 from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.offline import open_readonly, write_offline
@@ -124,6 +126,69 @@ class AwayTests(PostgresCase):
             self.result_of(bad)
         self.assertNotIsInstance(raised.exception, EventLogUnavailable)
         self.assertEqual(self.result_of(good), (1,))
+
+
+class ChangesTests(PostgresCase):
+    def setUp(self) -> None:
+        """Subscribe to the changes of other servers."""
+        self.patch(listening, "PROBE", 0.01)
+        super().setUp()
+        self.result_of(self.store.close())
+        self.store = self.make_store()
+        self.seen: list[frozenset[str]] = []
+        self.changed: Deferred[None] = Deferred()
+        lifecycle = Lifecycle()
+        lifecycle.subscribe(StoreChanged, self.see)
+        self.store.follow(lifecycle)
+        self.result_of(self.store.open())
+        self.await_change()
+        self.other = PostgresSession(self.aside, self.store.incarnation + 1, lambda: self.aside)
+
+    def see(self, event: StoreChanged) -> None:
+        """Called with each change."""
+        self.seen.append(event.topics)
+        changed, self.changed = self.changed, Deferred()
+        changed.callback(None)
+
+    def await_change(self) -> list[frozenset[str]]:
+        """Return the topics of changes, at least one."""
+        if not self.seen:
+            self.result_of(self.changed)
+        seen, self.seen = self.seen, []
+        return seen
+
+    def test_announced(self) -> None:
+        """What another server commits is announced, and what this one does is not; what is undone is not either."""
+        self.result_of(self.store.checkpoints.put("ours", 1))
+        self.result_of(self.store.notify("ours, too"))
+        self.other.begin()
+        self.other.notify("undone")
+        self.other.roll_back()
+        self.other.begin()
+        self.other.notify("pauses")
+        self.other.notify("keys")
+        self.other.commit()
+        self.assertEqual(self.await_change(), [{"pauses", "keys"}])
+
+    def test_a_connection_that_was_cut(self) -> None:
+        """Once it is made again, all may have changed; and what is announced then arrives."""
+        self.patch(listening, "RETRY", 0.01)
+        self.cut()
+        self.assertEqual(self.await_change(), [frozenset()])
+        self.other.notify("pauses")
+        self.assertEqual(self.await_change(), [{"pauses"}])
+
+    def test_one_that_gives_no_answer(self) -> None:
+        """It does not delay the end."""
+        if postgres.server() is None:
+            return  # its processes are those of another machine
+        while not (found := self.query(BACKENDS + " AND query = 'SELECT 1'")):
+            time.sleep(0.01)
+        for (pid,) in found:
+            os.kill(int(str(pid)), signal.SIGSTOP)
+            self.addCleanup(os.kill, int(str(pid)), signal.SIGCONT)
+        time.sleep(0.05)  # it tries the connection meanwhile
+        self.result_of(self.store.close())
 
 
 class StartTests(PostgresCase):

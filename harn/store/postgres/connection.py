@@ -9,11 +9,14 @@ This is the only module that uses psycopg, which the extra ``postgres`` brings.
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from socket import SHUT_RDWR, socket
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from harn.errors import EventLogGone, StateDirectoryUnusable
@@ -42,6 +45,7 @@ _NUMBERS = "delivery_numbers", "attempt_numbers", "dead_numbers", "record_number
 """Sequences with the numbers given last; a step of one is seen at once, and leaves no old row behind."""
 SEQUENCES = "".join(f"CREATE SEQUENCE {name} MINVALUE 0 START 0;\n" for name in _NUMBERS)
 _READ_NUMBERS = "SELECT " + ", ".join(f"(SELECT last_value FROM {name})" for name in _NUMBERS)
+_NOTIFY = "SELECT pg_notify($1::text, $2::text)"
 _TRIES = 0.2
 """Seconds between two questions whether a transaction was committed."""
 
@@ -106,6 +110,7 @@ class PostgresConnection:
             context=_adapters(),
             **{"connect_timeout": CONNECT_TIMEOUT, "application_name": "harn", **_ALIVE, **given},
         )
+        self._closing = Lock()
         self.schema = schema
         try:
             self.run(
@@ -136,6 +141,15 @@ class PostgresConnection:
                 row = cursor.fetchone()
             if not cursor.nextset():
                 return row
+
+    def listen(self, announced: list[str]) -> None:
+        """Add the notifications of the schema to a list, whenever a statement is run from now on."""
+        self._connection.add_notify_handler(lambda notice: announced.append(notice.payload))
+        self.run(f"LISTEN {quoted(self.schema)}")
+
+    def fileno(self) -> int:
+        """Return the descriptor of its socket."""
+        return int(self._connection.fileno())
 
     @property
     def is_idle(self) -> bool:
@@ -170,7 +184,13 @@ class PostgresConnection:
 
     def close(self) -> None:
         """Close it."""
-        self._connection.close()
+        with self._closing:
+            self._connection.close()
+
+    def abort(self) -> None:
+        """End it from another thread: what waits for an answer fails at once, whatever PostgreSQL does."""
+        with self._closing, suppress(OSError, driver().Error), socket(fileno=os.dup(self.fileno())) as its:
+            its.shutdown(SHUT_RDWR)
 
 
 def quoted(name: str) -> str:
@@ -310,6 +330,10 @@ class PostgresSession:
         if not rows:
             return 0
         return int(self.connection.execute(statement, [list(column) for column in zip(*rows, strict=True)]).rowcount)
+
+    def notify(self, topic: str) -> None:
+        """See `harn.store.database.Session.notify`; the channel has the name of the schema."""
+        self.connection.execute(_NOTIFY, (self.connection.schema, f"{self.incarnation} {topic}"))
 
     def release_claims(self, statement: str, values: Sequence[Any]) -> None:
         """See `harn.store.database.Session.release_claims`."""

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from harn.clocks import WallTime
+from harn.lifecycle import Lifecycle
 from harn.store.interfaces import IStore
 from harn.store.postgres import recovery, retention
 from harn.store.postgres.address import Address, Resolve
@@ -19,6 +20,7 @@ from harn.store.postgres.event_log import PostgresEventLog
 from harn.store.postgres.generations import PostgresCheckpoints, PostgresGenerations
 from harn.store.postgres.inbox import PostgresInbox
 from harn.store.postgres.jobs import PostgresJobs
+from harn.store.postgres.listening import Listening
 from harn.store.postgres.lists import PostgresDeliveryLists
 from harn.store.postgres.recovery import PostgresRecovery
 from harn.store.postgres.statistics import PostgresStatistics, PostgresTotals
@@ -66,6 +68,8 @@ class PostgresStore(DatabaseStore):
     ) -> None:
         super().__init__(database, PostgresStatements(), workers, wall, guard)
         self._postgres = database
+        self._lifecycle: Lifecycle | None = None
+        self._listening: Listening | None = None
         self.inbox = PostgresInbox(self._executor)
         self.deliveries = PostgresDeliveries(self._executor)
         self.lists = PostgresDeliveryLists(self._executor)
@@ -100,7 +104,24 @@ class PostgresStore(DatabaseStore):
         database = PostgresDatabase(address, directory, clock, resolve, home, evidence)
         return cls(database, ThreadWorkers(reactor), clock, guard)
 
+    def follow(self, lifecycle: Lifecycle) -> None:
+        """See `IChanges.follow`."""
+        self._lifecycle = lifecycle
+
+    def open(self) -> Deferred[None]:
+        """See `IStore.open`."""
+        return super().open().addCallback(self._listen)
+
+    def _listen(self, _: object) -> None:
+        if self._lifecycle is not None:
+            worker = self._workers.worker("harn-store-listener")
+            self._listening = Listening(worker, self._postgres.connect_reader, self._lifecycle, self.incarnation)
+            self._listening.open()
+
     def close(self) -> Deferred[None]:
         """See `IStore.close`."""
         self._postgres.give_up_waiting()
-        return super().close()
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return super().close()
+        return listening.close().addCallback(lambda _: super(PostgresStore, self).close())

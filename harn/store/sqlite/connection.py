@@ -261,6 +261,9 @@ class Session:
         head, _, tail = statement.partition("{}")
         return self.execute_rows(head, len(rows[0]), [value for row in rows for value in row], tail)
 
+    def notify(self, topic: str) -> None:
+        """See `harn.store.database.Session.notify`: one server uses the database."""
+
     def release_claims(self, statement: str, values: Sequence[Any]) -> None:
         """See `harn.store.database.Session.release_claims`."""
         self.connection.execute(statement, values)
