@@ -24,7 +24,8 @@ from harn.deliveries.describing import (
     shown_headers,
     shown_value,
 )
-from harn.deliveries.selection import Selection, compile_where, read_states
+from harn.deliveries.expressions import compile_where
+from harn.deliveries.selection import Selection, read_states
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.delivery import NewDelivery
 from harn.model.display import NO_SECRETS, SecretSet, describe_unknown

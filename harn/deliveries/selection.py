@@ -9,24 +9,17 @@ thread, for a bounded time. Imports nothing of Twisted: commands read a store wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import jmespath
 from attrs import define, evolve, field, frozen
-from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
 from harn.clocks import WallTime
-from harn.deliveries.describing import event_document
-from harn.deliveries.growth import MOST_GROWTH, growth_of
+from harn.deliveries.expressions import NotEvaluated, Where, compile_where
 from harn.errors import DeliveryUnknown, RouteUnknown
-from harn.manifest.vocabulary import fault_of_expression
 from harn.model.delivery import CANCELLED, DISCARDED, DONE, REPLAYED, SKIPPED, State
-from harn.model.references import binding_key
 from harn.store.deliveries import DeliveryFilter, IDeliveryLists, ListedDelivery, Slice, WholeDelivery, as_held
 from harn.store.holds import Holds
 from harn.store.jobs import CANCEL, DISCARD, REPLAY
-from harn.triggers.matching import is_truthy
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -34,11 +27,6 @@ if TYPE_CHECKING:
     from harn.waiting import ReactorThreads
 
 
-EVENT = "event"
-MEMBERS = (EVENT, "binding", "trigger", "state", "attempts", "reason", "error_class", "age_seconds")
-"""The names that an expression has."""
-_WHOLE = ("current", "identity", "value_projection")
-"""Kinds of JMESPath nodes that may read anything without naming it."""
 ALLOWED: Mapping[str, frozenset[State]] = {
     REPLAY: frozenset((DONE, SKIPPED, *(state for state in State if state.may_become(REPLAYED)))),
     CANCEL: frozenset(state for state in State if state.may_become(SKIPPED)),
@@ -47,94 +35,6 @@ ALLOWED: Mapping[str, frozenset[State]] = {
 """For each operation the states in which a delivery must be."""
 PAST = {REPLAY: "replayed", CANCEL: "cancelled", DISCARD: "discarded"}
 """What a delivery is after an operation, for messages and counts."""
-
-
-LONGEST_REASON = 300
-"""Characters of the reason why an expression cannot be evaluated."""
-
-
-class NotEvaluated(Exception):
-    """An expression cannot be evaluated on a delivery, for example since it calls a function on a missing value."""
-
-
-@frozen
-class Where:
-    """
-    A compiled expression.
-
-    :ivar needs_event: whether it reads the event; then each delivery's bytes have to be read.
-    """
-
-    text: str
-    needs_event: bool
-    _compiled: Any = field(repr=False)
-
-    def holds(self, delivery: ListedDelivery, now: float) -> bool:
-        """
-        Return whether the expression is true of a delivery, as JMESPath defines it: not null, false, or empty.
-
-        :param now: seconds, Unix.
-        :raises NotEvaluated: it cannot be evaluated.
-        """
-        try:
-            return is_truthy(self._compiled.search(self._document(delivery, now)))
-        except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-            raise NotEvaluated(_why(error)) from error
-
-    def _document(self, delivery: ListedDelivery, now: float) -> Mapping[str, Any]:
-        return {
-            EVENT: event_document(delivery) if self.needs_event else None,
-            "binding": binding_key(delivery.trigger_id, delivery.version),
-            "trigger": delivery.trigger_id,
-            "state": delivery.state.value,
-            "attempts": delivery.attempts,
-            "reason": delivery.reason,
-            "error_class": delivery.error_class,
-            "age_seconds": max(0.0, now - delivery.received_at),
-        }
-
-
-def _why(error: Exception) -> str:
-    """Return why an expression could not be evaluated, without the value: it may be a secret, or large."""
-    if isinstance(error, JMESPathTypeError):
-        return f"{error.function_name}() needs {' or '.join(error.expected_types)}, got {error.actual_type}"
-    return str(error).partition("\n")[0][:LONGEST_REASON]
-
-
-@lru_cache(maxsize=256)
-def compile_where(text: str) -> Where:
-    """
-    Compile an expression.
-
-    :raises ValueError: it is not JMESPath, calls an unknown function, names nothing that a delivery has, or may make
-        too many copies of it.
-    """
-    fault = fault_of_expression(text)
-    if fault is not None:
-        raise ValueError(f"where: must be a JMESPath expression over {', '.join(MEMBERS)}, got {text!r}: {fault}")
-    compiled = jmespath.compile(text)
-    names = set(_names(compiled.parsed))
-    if names.isdisjoint((*MEMBERS, *_WHOLE)):
-        raise ValueError(f"where: must name one of {', '.join(MEMBERS)}, got {text!r}, which names none")
-    if growth_of(compiled.parsed) > MOST_GROWTH:
-        raise ValueError(
-            f"where: must not copy what it reads more than {MOST_GROWTH} times, got {text[:100]!r}; use fewer lists in"
-            " brackets, one inside or after the other"
-        )
-    return Where(text, not names.isdisjoint((EVENT, *_WHOLE)), compiled)
-
-
-def _names(tree: Any) -> list[str]:
-    """Return the names of all fields in an expression, and of its nodes that read without a name."""
-    found, nodes = [], [tree]
-    while nodes:
-        node = nodes.pop()
-        if node["type"] == "field":
-            found.append(node["value"])
-        elif node["type"] in _WHOLE:
-            found.append(node["type"])
-        nodes.extend(child for child in node["children"] if isinstance(child, dict))
-    return found
 
 
 @frozen(kw_only=True)

@@ -2,7 +2,8 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.deliveries.selection import MOST, NotEvaluated, Scan, Selection, compile_where, read_states
+from harn.deliveries.expressions import NotEvaluated, compile_where
+from harn.deliveries.selection import MOST, Scan, Selection, read_states
 from harn.model.delivery import DEAD, READY, SKIPPED
 from harn.store.deliveries import DeliveryFilter, ListedDelivery, Slice
 from harn.testing.stores.kit import NOW, new_delivery
