@@ -16,7 +16,7 @@ from typing import Any, Protocol
 LONGEST_SLEEP = 60.0
 """Seconds of the reactor's time after which a due time of the wall clock is compared with it again."""
 LEAST_STEP = 1.0
-"""The least number of seconds that the wall clock must go back at once to count as a step."""
+"""The least number of seconds that the wall clock must go back in one jump to count as a step."""
 
 
 class WallTime(Protocol):

@@ -51,7 +51,7 @@ Every exception that harn raises on purpose, as one tree.
     ├── AttemptFailed               one attempt of one delivery; each class names its ``error_class``
     │   ├── HandlerRaised
     │   ├── HandlerTimedOut
-    │   ├── HandlerRejected         to the dead letters at once
+    │   ├── HandlerRejected         to the dead letters immediately
     │   ├── HandlerRetryAfter       names the time of the next attempt
     │   ├── ResultInvalid
     │   ├── ResultTooLarge

@@ -23,7 +23,7 @@ ADVICE = "write a file beside it and move that into its place, or reload when th
 
 
 class NotRegular(OSError):
-    """A pipe, a socket or a device: it cannot be read to its end at once."""
+    """A pipe, a socket or a device: it cannot be read to its end immediately."""
 
 
 class TooLarge(OSError):

@@ -82,7 +82,7 @@ def _marked(function: Hook, kind: str) -> Hook:
 
 
 class Reject(Exception):
-    """Raise it to make the delivery a dead letter at once; no further attempt is made."""
+    """Raise it to make the delivery a dead letter immediately; no further attempt is made."""
 
 
 class RetryAfter(Exception):

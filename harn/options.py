@@ -230,7 +230,7 @@ OPTIONS: tuple[Option, ...] = (
         env="HARN_ORCHESTRATOR_PUMP_MAX_OUTSTANDING",
         read=read_positive,
         metavar="N",
-        help="How many handlers run at once; wins over orchestrator.pumps.max_outstanding.",
+        help="How many handlers run at the same time; wins over orchestrator.pumps.max_outstanding.",
     ),
     Option(
         name="watch",

@@ -27,7 +27,7 @@ class ShieldTests(SynchronousTestCase):
         self.assertEqual(self.late, [])
 
     def test_cancelled(self) -> None:
-        """The work goes on when the waiting is cancelled; only its failure is reported then."""
+        """The work continues when the waiting is cancelled; only its failure is reported then."""
         for result in ("done", OSError("full")):
             self.setUp()
             cancelled: list[object] = []

@@ -80,6 +80,8 @@ PHRASES: dict[str, str] = {
     r"(?:can(?:not)?) be meant": "is not valid",
     r"as ever": "as usual, as always",
     r"what serve[sd]": "the live generation, the last live generation",
+    # What commands say of a reload or a job is stated by the contract of the command line.
+    r"go(?:es)? on(?! serving| in the server|; ·+ shows)": "continue, keep, still run, resume",
 }
 """Regular expressions (white space stands for any; whole words, any case) and what to write instead."""
 

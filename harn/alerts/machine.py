@@ -2,9 +2,9 @@
 The state machine of one alert: what happened and the time in, the next state with the messages that are due out. Pure.
 
 An alert is quiet or firing. It begins and ends as `harn.manifest.alerts` says of its kind; a message is made when it
-has begun, again while it goes on, at most one in ``every``, and one when it has ended, if its beginning was announced.
-While a message waits to be sent no other is made that it begins or goes on, so that an alert has three waiting at most;
-what happens meanwhile is added to the one that waits.
+has begun, again while it continues, at most one in ``every``, and one when it has ended, if its beginning was
+announced. While a message that it begins or continues waits to be sent, no other is made, so that an alert has three
+waiting at most; what happens meanwhile is added to the one that waits.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _ends(rule: Rule, state: AlertState, now: float) -> bool:
 
 
 def _goes_on(rule: Rule, state: AlertState) -> bool:
-    """Return whether there is something to say while it goes on."""
+    """Return whether there is something to say while it continues."""
     return rule.spec.on != DEAD_LETTER or state.count > 0
 
 
@@ -175,7 +175,7 @@ def _has_pending(state: AlertState) -> bool:
 
 
 def _waiting(state: AlertState) -> Pending | None:
-    """Return the message that says that it goes on, if it waits, and may still be added to."""
+    """Return the message that says that it continues, if it waits, and may still be added to."""
     last = state.pending[-1] if state.pending else None
     return last if last is not None and last.notice.status == FIRING and not last.is_being_sent else None
 

@@ -52,7 +52,7 @@ class AlertInfo(Result, frozen=True, kw_only=True):
     state: Annotated[str, Meta(description="quiet or firing.")]
     firing_since: str | None
     count: Annotated[int, Meta(description="How often it happened since the last message.")]
-    last_sent: Annotated[str | None, Meta(description="When the last message that it began or goes on was made.")]
+    last_sent: Annotated[str | None, Meta(description="When its last message was made that it began or is still on.")]
     pending: Annotated[int, Meta(description="Messages that are not sent so far.")]
     next_try: str | None
     attempts: Annotated[int, Meta(description="How often sending the first of them failed.")]

@@ -1,9 +1,9 @@
 """
 Drives the alerts: looks at them when their time comes, keeps what changed, and sends what is due.
 
-Messages to one receiver go one after the other, a few receivers at once; a receiver that asks for a pause gets it. One
-that cannot be reached is tried again with growing pauses, for a day. Nothing here is waited for by a delivery or a
-reload.
+Messages to one receiver go one after the other, a few receivers at the same time; a receiver that asks for a pause gets
+it. One that cannot be reached is tried again with growing pauses, for a day. Nothing here is waited for by a delivery
+or a reload.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from harn.observability.metrics import Metrics
 log = Logger(namespace="harn.alerts")
 
 MOST_AT_ONCE = 8
-"""Messages that are sent at once, each to another receiver."""
+"""Messages that are sent at the same time, each to another receiver."""
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
 """Seconds until a message that could not be sent is tried again: at first, and at most."""
 LONG = 900.0
@@ -126,7 +126,7 @@ class AlertRunner:
         """
         Send nothing more. What was being sent is due again at the next start.
 
-        :param keep: write the state once more; not where another program goes on with it.
+        :param keep: write the state once more; not where another program continues with it.
         """
         was_running, self._is_running = self._is_running, False
         self._plan(None)

@@ -1,7 +1,7 @@
 """
 Alerts of a running server: what happens is passed to the board, and each look at the clock and the store, too.
 
-`AlertWatcher` has the subscribers to lifecycle events. `AlertService` goes on from what an earlier server left, and
+`AlertWatcher` has the subscribers to lifecycle events. `AlertService` continues from what an earlier server left, and
 keeps the state of alerts for the next. `LatenessService` looks for deliveries that have been ready for too long.
 """
 
@@ -104,7 +104,7 @@ class AlertWatcher:
         lifecycle.subscribe(ReloadEnded, self._reload_ended)
 
     def begin(self) -> None:
-        """Pass on what has happened so far, and all else at once from now on."""
+        """Pass on what has happened so far, and from now on each event as it happens."""
         self._end_circuits(self._wall.seconds())
         early, self._early = self._early, None
         for each in early or ():
@@ -244,7 +244,7 @@ class AlertWatcher:
 
 class AlertService(Service):
     """
-    Goes on from what an earlier server left once the first generation serves, and keeps everything at the end.
+    Restores the alerts of an earlier server once the first generation serves, and stores them all at the end.
 
     :ivar board: every alert in force.
     """
@@ -274,7 +274,7 @@ class AlertService(Service):
             self._loading.addErrback(self._not_begun)
 
     def hand_over(self) -> None:
-        """Decide, send and keep nothing more: another program goes on with the alerts."""
+        """Decide, send and keep nothing more: another program continues with the alerts."""
         if self._stopping is None:
             self._stopping = Deferred.fromCoroutine(self._stop(keep=False))
 

@@ -90,7 +90,7 @@ async def list_keys(keys: NamedKeys, caller: Caller, wanted: ListKeys) -> KeyLis
 )
 async def create_key(keys: NamedKeys, caller: Caller, wanted: CreateKey) -> KeyCreated:
     """
-    Make a key with a role, which counts at once.
+    Make a key with a role, which counts immediately.
 
     :raises WrongState: there is a key of that name, or there are too many keys.
     """

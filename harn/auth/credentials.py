@@ -62,8 +62,8 @@ class Credentials:
         trimmed; a variable that is set but empty counts as not set.
 
         :raises SecretUnavailable: a file that cannot be read, is UTF-16 or is empty, keys that are not UTF-8, or both
-            forms of one variable at once. An emptied file must not be accepted as credentials: every request would be
-            refused from then on.
+            forms of one variable at the same time. An emptied file must not be accepted as credentials: every request
+            would be refused from then on.
         """
         files: list[str] = []
         wrong: list[str] = []

@@ -68,7 +68,7 @@ def check_place(file: str, state_dir: str) -> None:
 
 def restore_into(state_dir: str, file: str) -> Copied:
     """
-    Make an empty state directory, which is made if it is missing, one that a server can go on from.
+    Make an empty state directory, which is made if it is missing, one that a server can continue from.
 
     :raises BackupRefused: it is not empty, or the file is not a backup, or a newer version's.
     :raises BackupFailed: the backup is not sound, or there is no room; the directory is as before.

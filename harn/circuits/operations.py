@@ -75,7 +75,7 @@ async def list_circuits(circuits: Circuits, caller: Caller, wanted: ListCircuits
 )
 async def close_circuit(circuits: Circuits, caller: Caller, wanted: CloseCircuit) -> CircuitClosed:
     """
-    Close the circuit of a trigger, so that what has waited begins at once.
+    Close the circuit of a trigger, so that what has waited begins immediately.
 
     :raises RouteUnknown: there is no such trigger, or it has no circuit.
     """

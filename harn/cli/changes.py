@@ -149,7 +149,7 @@ def skipped_text(done: Done) -> str:
 
 
 def goes_on(done: Done) -> bool:
-    """Return whether a job goes on after the answer."""
+    """Return whether a job continues after the answer."""
     return done.state == "running"
 
 
@@ -247,7 +247,7 @@ class ServerChanges:
                 yield job
                 if job.state != "running":
                     if job.state == "paused":
-                        warn(f"job {number} is paused; it goes on with: harn orchestrator jobs --resume {number}")
+                        warn(f"job {number} is paused; resume it with: harn orchestrator jobs --resume {number}")
                     return
                 time.sleep(INTERVAL)
 

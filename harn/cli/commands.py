@@ -62,7 +62,7 @@ ORCHESTRATOR: Mapping[str, CommandEntry] = {
     "jobs": CommandEntry("harn.cli.jobs:jobs", REPAIR, "List and steer bulk replays"),
     "export": CommandEntry("harn.cli.fixtures:export", REPAIR, "Write an event as a fixture, for tests"),
     "import": CommandEntry("harn.cli.fixtures:import_", REPAIR, "Send a fixture as a new delivery"),
-    "cursor": CommandEntry("harn.cli.schedule:cursor", REPAIR, "Show or set where a poll goes on from"),
+    "cursor": CommandEntry("harn.cli.schedule:cursor", REPAIR, "Show or set where a poll continues from"),
     "circuits": CommandEntry("harn.cli.holds:circuits", REPAIR, "List circuits; close an open one"),
     "recover": CommandEntry("harn.cli.unfinished:recover", REPAIR, "Recover deliveries of an earlier server"),
     "keys": CommandEntry("harn.cli.keys:keys", REPAIR, "Make, list, revoke keys of the admin API"),

@@ -108,7 +108,7 @@ def state_of(states: tuple[str, ...]) -> str | None:
 
 
 def show_list(target: ServerTarget, wanted: ListDeliveries, limit: int, as_json: bool) -> None:
-    """Print a list, and on standard error whether it goes on, and why it may be empty or incomplete."""
+    """Print a list, and on standard error whether it continues, and why it may be empty or incomplete."""
     found = read_list(find_source(target), wanted, limit)
     if as_json:
         print_json(to_builtins(found))
@@ -120,9 +120,9 @@ def show_list(target: ServerTarget, wanted: ListDeliveries, limit: int, as_json:
 
 
 def note_more(found: DeliveryList) -> None:
-    """Print on standard error whether a list goes on, and what it could not decide."""
+    """Print on standard error whether a list continues, and what it could not decide."""
     if found.more:
-        warn(f"there are more; go on with --before {found.before}, or give a larger --limit")
+        warn(f"there are more; see them with --before {found.before}, or give a larger --limit")
     if found.passed_over is not UNSET:
         warn(
             f"--where could not be evaluated on {found.passed_over} deliveries, which were passed over: {found.problem}"

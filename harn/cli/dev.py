@@ -299,7 +299,7 @@ class Terminal:
         self.resume()
 
     def resume(self) -> None:
-        """Called when the process goes on after Ctrl-Z, too: its shell has changed the terminal meanwhile."""
+        """Called when the process continues after Ctrl-Z, too: its shell has changed the terminal meanwhile."""
         import tty
 
         if has_keys():

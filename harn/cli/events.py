@@ -17,7 +17,7 @@ from harn.model.display import visible_json
 from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
 
 LARGEST_PAGE = 1000
-"""Records that the admin API gives at once."""
+"""Records that the admin API gives immediately."""
 INTERVAL = 0.5
 """Seconds between two looks for new records."""
 
@@ -89,7 +89,7 @@ def read_pages(source: RecordSource, topic: str, after: int, limit: int | None) 
 @with_place
 @with_parameters(read_events, arguments=("topic",), without=("limit",))
 @click.option("-n", "--limit", type=WholeNumber(1), metavar="N", help="At most N records.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Print new records as they come, until Ctrl-C.")
 @with_server
 @with_json
 def events(target: ServerTarget, topic: str, after: int, limit: int | None, follow: bool, as_json: bool) -> None:
@@ -130,5 +130,5 @@ def follow_pages(source: RecordSource, topic: str, after: int, limit: int | None
 
 
 def print_record(record: RecordInfo) -> None:
-    """Print one record, at once, so that a reader of the pipe sees it now."""
+    """Print one record, immediately, so that a reader of the pipe sees it now."""
     click.echo(visible_json(json.dumps(msgspec.to_builtins(record), separators=(",", ":"), ensure_ascii=False)))

@@ -224,7 +224,7 @@ def note_of(entry: GenerationInfo, newer: GenerationInfo | None, probation: Prob
             return "being undone"
         return f"on probation until {probation.until if probation.confirm_by is UNSET else probation.confirm_by}"
     recalled = None if newer is None else newer.recalled
-    # One that goes on with the same content undoes nothing: a restart, or a reload that read the secrets again.
+    # One that continues with the same content undoes nothing: a restart, or a reload that read the secrets again.
     if newer is None or recalled is None or recalled in (entry.generation, entry.recalled):
         return ""
     return f"{'reverted' if newer.source == 'revert' else 'rolled back'} by generation {newer.generation}"

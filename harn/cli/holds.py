@@ -78,7 +78,7 @@ CIRCUIT_COLUMNS = (
 @with_server
 @with_json
 def pause(target: ServerTarget, trigger: str | None, is_all: bool, duration: str | None, as_json: bool) -> None:
-    """Pause TRIGGER: its events are accepted and kept, and none begins; what runs goes on."""
+    """Pause TRIGGER: its events are accepted and kept, and none begins; what runs continues."""
     check_target(trigger, is_all)
     whole = made(PauseServer, duration=duration)
     client = target.client()

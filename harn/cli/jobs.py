@@ -90,7 +90,7 @@ def jobs(
 
 def stored_jobs(state_dir: str, wanted: ListJobs) -> JobList:
     """
-    Return the newest jobs of a state directory on which no server runs; the next one goes on with those that run.
+    Return the newest jobs of a state directory on which no server runs; the next one continues with those that run.
 
     :raises StateDirectoryUnusable: there is no database, or it is not harn's.
     :raises EventLogUnavailable: it cannot be read.

@@ -54,7 +54,7 @@ def create(target: ServerTarget, as_json: bool, **wanted: Any) -> None:
     """
     Make the key NAME with a role, and print it: this once, since only its digest is kept.
 
-    It counts at once, also where a server runs: Authorization: Bearer KEY, or X-API-Key: KEY.
+    It counts immediately, also where a server runs: Authorization: Bearer KEY, or X-API-Key: KEY.
     """
     parameters = parameters_from(create_key, wanted)
     client = target.client_if_any()
@@ -89,7 +89,7 @@ def list_(target: ServerTarget, as_json: bool) -> None:
 @with_server
 @with_json
 def revoke(target: ServerTarget, as_json: bool, **wanted: Any) -> None:
-    """Refuse the key NAME from now on; a running server does so at once."""
+    """Refuse the key NAME from now on; a running server does so immediately."""
     parameters = parameters_from(revoke_key, wanted)
     client = target.client_if_any()
     if client is None:

@@ -53,7 +53,7 @@ def backup(target: ServerTarget, file: str, force: bool, as_json: bool) -> None:
     """
     Write everything that was accepted until now, and every generation, into FILE.
 
-    A server that runs goes on meanwhile. Secrets of the manifest are not in it; events are, with headers and bodies.
+    A server that runs continues meanwhile. Secrets of the manifest are not in it; events are, with headers and bodies.
     With --admin-url the FILE is on the server's machine.
     """
     if target.admin_url is not None and not os.path.isabs(file):
@@ -106,7 +106,7 @@ def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupIn
 @with_json
 def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     """
-    Make an empty state directory one that `serve` goes on from: what FILE, a backup, holds.
+    Make an empty state directory one that `serve` continues from: what FILE, a backup, holds.
 
     Stop the server that the backup is of first, if it still runs somewhere: both would run what is unfinished.
     """
@@ -200,7 +200,7 @@ def check(store: bool, no_secrets: bool, as_json: bool, **given: Any) -> None:
 
     With --no-secrets: no secret and no credential is read; what is made of their values is not checked, such as the
     keys of connectors. With --store: check the event log instead, every page and row of it. A server that runs on it
-    goes on meanwhile.
+    continues meanwhile.
     """
     if store and no_secrets:
         raise click.UsageError("--no-secrets and --store exclude each other: a check of the event log reads no secrets")

@@ -1,7 +1,7 @@
 """
 The server of a command: the one of its state directory, or the one given by URL; its triggers; and looking at it again.
 
-A command that looks at it again and again waits between two looks, and goes on where a failure is only a restart.
+A command that looks at it again and again waits between two looks, and continues where a failure is only a restart.
 """
 
 from __future__ import annotations

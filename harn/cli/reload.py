@@ -107,7 +107,7 @@ def ask(target: ServerTarget, request: OperationRequest, dry_run: bool, as_json:
     """
     Request a reload, or what it would do; give the report.
 
-    :raises AnswerTimedOut: says whether what was asked for goes on.
+    :raises AnswerTimedOut: says whether what was asked for continues.
     """
     client = target.client()
     try:
@@ -119,7 +119,7 @@ def ask(target: ServerTarget, request: OperationRequest, dry_run: bool, as_json:
 
 
 def waiting(text: str, as_json: bool) -> AbstractContextManager[object]:
-    """Show at a terminal that something goes on; elsewhere do nothing."""
+    """Show at a terminal that something continues; elsewhere do nothing."""
     if as_json or not sys.stdout.isatty():
         return nullcontext()
     from harn.cli.terminal import spinner

@@ -341,7 +341,7 @@ class StoredDeliveries:
 
 def place_of(store: OfflineStore, before: str) -> int:
     """
-    Return the number that a list goes on from.
+    Return the number that a list continues from.
 
     :raises DeliveryUnknown: no delivery has this id.
     """

@@ -103,7 +103,7 @@ def copy(source: str, target: str, as_json: bool) -> None:
     Copy everything from one store into an empty one, and check the copy.
 
     FROM and TO are each a state directory, for its SQLite store, or postgresql://... No server may use either. A copy
-    that was cut off goes on where it stopped. FROM stays as it was.
+    that was cut off continues where it stopped. FROM stays as it was.
     """
     from harn.orchestrator.copying import copy_store
 

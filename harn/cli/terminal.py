@@ -65,7 +65,7 @@ def safe_text(value: Any, style: str = "") -> Text:
 
 
 def print_facts(facts: Mapping[str, Any], console: Console) -> None:
-    """Print a line for each fact; one that is too long goes on in the next line, whole."""
+    """Print a line for each fact; one that is too long continues in the next line, whole."""
     longest = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
         if isinstance(value, Mapping):

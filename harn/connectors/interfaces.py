@@ -131,7 +131,7 @@ class IConnector(Interface):
         """Start; its own events go through the gate, which may still be shut."""
 
     def quiesce() -> None:
-        """Accept no new work, at once. Requests that hold a lease may still be verified and normalized."""
+        """Stop accepting new work immediately. Requests that hold a lease may still be verified and normalized."""
 
     def close() -> Any:
         """Release everything."""

@@ -2,8 +2,8 @@
 Public keys of a sender, as a JSON Web Key Set: fixed, or fetched, and fetched again as the sender changes them.
 
 Keys are used by their identifier (``kid``). One that is not known is looked for in the published document again: a few
-times at once, as a sender may change its keys just after they were fetched, and then once each `LEAST_PAUSE`, so that
-senders of nonsense cannot make a server fetch without end.
+times immediately, as a sender may change its keys just after they were fetched, and then once each `LEAST_PAUSE`, so
+that senders of nonsense cannot make a server fetch without end.
 
 Source: RFC 7517, JSON Web Key (JWK).
 """
@@ -27,7 +27,7 @@ log = Logger(namespace="harn.connectors")
 LEAST_PAUSE = 30.0
 """Seconds in which one more fetch is allowed."""
 BURST = 3
-"""Fetches that are allowed at once."""
+"""Fetches that are allowed at the same time."""
 MAX_AGE = 3600.0
 """Seconds after which the document is fetched again, whatever is asked for: a key that is gone from it ends then."""
 MOST_KEYS = 100

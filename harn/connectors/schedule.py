@@ -3,8 +3,8 @@ Times at which something is due: a cron schedule in a time zone, or a fixed inte
 
 A cron schedule is read as the wall clock of its zone shows it. Where clocks go forward, a local time that does not come
 is not due. Where they go back, a local time that comes twice is due at the first of both, if the schedule names minute
-and hour; one whose minute or hour begins with ``*`` goes on through both, as every so many minutes means. The times of
-a schedule are strictly increasing over each change of its zone.
+and hour; one whose minute or hour begins with ``*`` continues through both, as every so many minutes means. The times
+of a schedule are strictly increasing over each change of its zone.
 
 Source for the hour that comes twice: cron(8) of Vixie cron, "Special considerations".
 """

@@ -96,7 +96,7 @@ def selection(chosen: Mapping[str, str], before: str) -> ListDeliveries:
 
 
 def next_page(given: Mapping[str, str], found: DeliveryList | None) -> str:
-    """Return where the list goes on; empty at its end."""
+    """Return where the list continues; empty at its end."""
     if found is None or not found.more or found.before is UNSET:
         return ""
     return f"{DELIVERIES}?{urlencode({**given, 'before': found.before})}"

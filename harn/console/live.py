@@ -60,7 +60,7 @@ LATE = 15.0
 HEARTBEAT = 15.0
 """Seconds after which a stream without news gets a comment, so that proxies keep it open."""
 EVENTS = b"text/event-stream; charset=utf-8"
-_UNBUFFERED = b"X-Accel-Buffering: no\r\n"  # nginx passes each piece on at once
+_UNBUFFERED = b"X-Accel-Buffering: no\r\n"  # nginx passes each piece on immediately
 _BEGIN = b"retry: 3000\n\n"
 _COMMENT = b":\n\n"
 _OVER = b"event: over\ndata:\n\n"

@@ -16,9 +16,9 @@ from harn.clocks import WallTime
 LIFETIME = 12 * 3600.0
 """Seconds after which a session ends."""
 MOST = 1000
-"""Sessions at once: above it, the oldest of the key that has most of them ends."""
+"""The most sessions; one more ends the oldest session of the key that has most of them."""
 MOST_OF_KEY = 50
-"""Sessions of one key at once: above it, its oldest ends."""
+"""The most sessions of one key; one more ends its oldest."""
 SIZE = 32
 """Bytes of chance in the id of a session, and in its token."""
 MOST_OUTCOMES = 20
@@ -125,13 +125,13 @@ class Sessions:
         return session if session is not None and self.holds(session) else None
 
     def holds(self, session: Session) -> bool:
-        """Return whether a session goes on; one whose time is over ends."""
+        """Return whether a session continues; one whose time is over ends."""
         if self._wall.seconds() >= session.ends_at:
             self.end(session)
         return session.name in self._sessions
 
     def end(self, session: Session) -> None:
-        """End a session, if it goes on."""
+        """End a session, if it continues."""
         self._sessions.pop(session.name, None)
 
 

@@ -45,7 +45,7 @@ class Door:
         return session if session is not None and self.holds(session) else None
 
     def holds(self, session: Session) -> bool:
-        """Return whether a session goes on, with the role that its key has now; it ends with its key."""
+        """Return whether a session continues, with the role that its key has now; it ends with its key."""
         if not self.sessions.holds(session):
             return False
         identity = self._holder_of(session.key)

@@ -50,7 +50,7 @@ class Changes:
     """
     The result of an operation.
 
-    :ivar job: the job that does it, if there is one; it may go on.
+    :ivar job: the job that does it, if there is one; it may continue.
     :ivar items: the first `MOST_ITEMS` of those that it has come to; ``more``: how many others there are.
     """
 

@@ -47,7 +47,7 @@ class ChangeMany(Selecting, frozen=True, kw_only=True):
     rate_limit: (
         Annotated[
             Rate,
-            Meta(description="At most so many a second, for example 10/s; then it goes on as a job of the server."),
+            Meta(description="At most so many a second, for example 10/s; then it continues as a job of the server."),
         ]
         | None
     ) = None
@@ -110,7 +110,7 @@ class Done(Result, frozen=True, kw_only=True, omit_defaults=True):
     more: Annotated[int, Meta(description="How many further items are not listed.")] | UnsetType = UNSET
     job: Annotated[int, Meta(description="The number of the job, where there is one.")] | UnsetType = UNSET
     state: (
-        Annotated[str, Meta(description="The job's: running if it goes on, paused, done or cancelled.")] | UnsetType
+        Annotated[str, Meta(description="The job's: running if it continues, paused, done or cancelled.")] | UnsetType
     ) = UNSET
 
 

@@ -132,8 +132,8 @@ class DeliveryList(Result, frozen=True, kw_only=True, omit_defaults=True):
     """Deliveries, the newest first."""
 
     deliveries: tuple[DeliveryInfo, ...]
-    more: Annotated[bool, Meta(description="Whether the list goes on.")]
-    before: Annotated[int, Meta(description="Where it goes on: the option of the next request.")] | UnsetType = UNSET
+    more: Annotated[bool, Meta(description="Whether the list continues.")]
+    before: Annotated[int, Meta(description="Where it continues: the option of the next request.")] | UnsetType = UNSET
     passed_over: (
         Annotated[int, Meta(description="Deliveries on which the expression could not be evaluated.")] | UnsetType
     ) = UNSET

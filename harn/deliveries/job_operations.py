@@ -54,7 +54,7 @@ class JobDetail(JobInfo, frozen=True, kw_only=True):
     """A job with the deliveries that it has come to, the oldest first."""
 
     items: tuple[JobItem, ...]
-    after: Annotated[int | None, Meta(description="Where the items go on: the option of the next request.")]
+    after: Annotated[int | None, Meta(description="Where the items continue: the option of the next request.")]
 
 
 class ListJobs(Parameters, frozen=True, kw_only=True):

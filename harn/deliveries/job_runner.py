@@ -45,7 +45,7 @@ class Run:
     A job under way.
 
     :ivar stops: it is to end after this slice.
-    :ivar outlives: it goes on after the answer to who asked for it, so that its end is recorded.
+    :ivar outlives: it continues after the answer to who asked for it, so that its end is recorded.
     :ivar due_at: when its next slice may begin, as far as its rate goes (the clock's seconds).
     :ivar sleeping: what it waits for between two slices.
     :ivar waiters: fire when it has ended; ``selected``: when it has selected its items, or ended.
@@ -103,7 +103,7 @@ class JobRunner(Service):
         Service.startService(self)
 
     def stopService(self) -> Deferred[Any]:
-        """End each job after its slice; the next server goes on with it."""
+        """End each job after its slice; the next server continues with it."""
         Service.stopService(self)
         ending = [self._ended(run) for run in self._runs.values()]
         for run in list(self._runs.values()):
@@ -117,7 +117,7 @@ class JobRunner(Service):
             try:
                 for job in await self._store.unfinished():
                     if job.state is JobState.RUNNING:
-                        log.info("job {job} ({operation}) goes on", job=job.job_id, operation=job.operation)
+                        log.info("job {job} ({operation}) continues", job=job.job_id, operation=job.operation)
                         self._begin(job, outlives=True)
                 return
             except EventLogUnavailable as error:
@@ -197,7 +197,7 @@ class JobRunner(Service):
 
     def _failed(self, failure: Any, run: Run) -> None:
         """Called when a job failed in an unexpected way: it is left as it is, for the next server or a resume."""
-        log.failure("job {job} failed; it goes on with `jobs --resume {job}`", failure, job=run.job.job_id)
+        log.failure("job {job} failed; resume it with `jobs --resume {job}`", failure, job=run.job.job_id)
         self._over(run)
 
     def _over(self, run: Run) -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 MOST_LISTED = 1000
 MOST_DIGITS = 18
-"""Of a number that a list goes on from: the store has none that is longer."""
+"""Of a number that a list continues from: the store has none that is longer."""
 NonEmpty = Meta(min_length=1)
 
 
@@ -120,7 +120,7 @@ class ListDeliveries(Selecting, frozen=True, kw_only=True):
         Annotated[
             str,
             shown_as("EVENT_ID"),
-            Meta(description="Go on with what is older than this one."),
+            Meta(description="Only deliveries older than this one."),
         ]
         | None
     ) = None
@@ -151,7 +151,7 @@ class ListDeadLetters(Parameters, frozen=True, kw_only=True):
 
 def number_of(before: str) -> int | None:
     """
-    Return the number that a list goes on from, None if that is an event id.
+    Return the number that a list continues from, None if that is an event id.
 
     :raises ValueError: the number is too large.
     """
@@ -172,7 +172,7 @@ async def list_deliveries(service: DeliveryService, caller: Caller, wanted: List
     """
     List deliveries, the newest first.
 
-    :raises DeliveryUnknown: the one that the list goes on from is not kept.
+    :raises DeliveryUnknown: the one that the list continues from is not kept.
     """
     before = number_of(wanted.before or "")
     if wanted.before and before is None:

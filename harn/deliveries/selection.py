@@ -132,7 +132,7 @@ class Scan:
 
     :ivar limit: how many deliveries are wanted.
     :ivar now: seconds, Unix: the age of a delivery is measured from it.
-    :ivar before: the reading goes on with ids less than this; None: at the newest.
+    :ivar before: the reading continues with ids less than this; None: at the newest.
     :ivar is_at_end: whether nothing is left to read.
     :ivar passed_over: how many deliveries the expression could not be evaluated on; ``problem`` says why, of the first.
     """
@@ -206,7 +206,7 @@ class DeliveryReader:
         """
         Read the next deliveries of a selection, the newest first, up to ``limit``.
 
-        :param before: go on with ids less than this: the ``before`` of the scan that ended there.
+        :param before: continue with ids less than this: the ``before`` of the scan that ended there.
         :param longest: seconds after which to end where it has come to, after one slice at least.
         :raises EventLogUnavailable: the store cannot be read.
         """
@@ -234,7 +234,7 @@ class DeliveryReader:
 
     async def place(self, event_id: str) -> int:
         """
-        Return the number of an event's delivery, from which a list goes on.
+        Return the number of an event's delivery, from which a list continues.
 
         :raises DeliveryUnknown: no delivery of this event is kept.
         """

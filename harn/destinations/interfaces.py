@@ -53,7 +53,7 @@ class IDestination(Interface):
 
     def begin(delivery: OutgoingDelivery, *, alone: bool = False) -> Deferred[Returned]:
         """
-        Begin one attempt. Several may be under way at once, also of one delivery: what was given up may still end.
+        Begin one attempt. Several may run at the same time, also of one delivery: one that was given up may still end.
 
         Cancelling the Deferred ends the attempt as if its time were up, at ``delivery.timeout`` seconds at the latest.
 

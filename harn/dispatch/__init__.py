@@ -1,1 +1,1 @@
-"""Dispatch: from an accepted event to its outcome, one delivery at a time, many at once."""
+"""Dispatch: from an accepted event to its outcome."""

@@ -39,12 +39,12 @@ class Phase(IntEnum):
 
 
 MOVES: dict[Phase, frozenset[Phase]] = {
-    # What nothing waits before begins at once; if its version is to be given up, it is settled instead.
+    # What nothing waits before begins immediately; if its version is to be given up, it is settled instead.
     Phase.STORED: frozenset((Phase.QUEUED, Phase.RUNNING, Phase.SETTLING, Phase.DEAD)),
     Phase.QUEUED: frozenset((Phase.RUNNING, Phase.SETTLING, Phase.STORED)),
     Phase.RUNNING: frozenset((Phase.INTERRUPTED, Phase.SETTLING)),
     Phase.INTERRUPTED: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.STORED)),
-    # An attempt that failed may be followed by the next one at once, or by the end of a delivery without a version.
+    # An attempt that failed may be followed by the next one immediately, or by the end of a delivery without a version.
     Phase.SETTLING: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.WAITING, Phase.DONE, Phase.DEAD)),
     Phase.WAITING: frozenset((Phase.STORED, Phase.DEAD)),
     Phase.DONE: frozenset(),

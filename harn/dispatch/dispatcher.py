@@ -1,5 +1,5 @@
 """
-The dispatcher: runs accepted deliveries, so many at once, and makes the outcome of each durable.
+The dispatcher: runs accepted deliveries, a limited number at the same time, and makes the outcome of each durable.
 
 It decides nothing about an outcome (`harn.dispatch.settlements` does) and holds no durable state (the store does): its
 memory can be lost at any moment and is rebuilt by the next server. Whatever may let something begin ends in a turn: all
@@ -37,7 +37,7 @@ log = Logger(namespace="harn.dispatch")
 T = TypeVar("T")
 
 BETWEEN_EXCHANGES = 16
-"""Requests after which handlers that have ended are looked at, though the reactor's turn goes on."""
+"""Requests after which handlers that have ended are looked at, though the reactor's turn continues."""
 UNSETTLED_LIMIT = 1024
 """Outcomes not yet on disk beyond which nothing new is begun."""
 
@@ -78,7 +78,7 @@ class Dispatcher:
         """
         Queue a delivery that has just become durable; its lease on ``binding`` is the dispatcher's from now on.
 
-        Where nothing waits it begins at once; else with the next `turn`: all of one durable unit are submitted before.
+        Where nothing waits it begins now; else with the next `turn`: all of one durable unit are submitted before.
         """
         queue = self._queues.of(binding.id, binding.version)
         delivery = Delivery.accepted(delivery_id, queue, new)
@@ -105,7 +105,7 @@ class Dispatcher:
         Called with each request whose events are handed to the inbox.
 
         After some, settle the deliveries that have ended meanwhile, and begin further ones, though the reactor's turn
-        goes on. A turn takes a request of each connection that has one: of hundreds, only so many deliveries would be
+        continues. A turn takes a request of each connection that has one: of hundreds, only so many deliveries would be
         handled as there are places, and the backlog would grow without bound.
         """
         self._handed_over += 1
@@ -138,11 +138,11 @@ class Dispatcher:
 
     @property
     def max_outstanding(self) -> int:
-        """Number of handlers that run at once."""
+        """Number of handlers that run at the same time."""
         return self._scheduler.max_outstanding
 
     def apply(self, max_outstanding: int, max_bytes: int | None = None) -> None:
-        """Change how many handlers run at once, and the bounds in bytes if given; what runs is not disturbed."""
+        """Change the most handlers that run at the same time, and the bounds in bytes if given; running ones stay."""
         self._scheduler.apply(max_outstanding)
         if max_bytes is not None:
             self._bodies.max_bytes = self._room.max_bytes = max_bytes

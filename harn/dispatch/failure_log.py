@@ -217,7 +217,7 @@ def _dead_letter(ids: Mapping[str, Any], dead: DeadLetter, attempts: int) -> Lin
 
 
 FIRST = 1.0
-"""Seconds from the first line that was left out to the line that says so; it doubles while a flood goes on."""
+"""Seconds from the first line that was left out to the line that says so; it doubles while a flood continues."""
 LAST = 16.0
 MOST = 20
 """Triggers that have such a line of their own; the others share one."""

@@ -56,7 +56,7 @@ def apply_settings(dispatcher: Dispatcher, settings: OrchestratorSettings, most:
     """
     Apply these settings to the dispatcher.
 
-    :param most: handlers that run at once, whatever the settings say; None to leave it to them.
+    :param most: handlers that run at the same time, whatever the settings say; None to leave it to them.
     """
     share = max(LEAST_SHARE, settings.admission.max_pending_bytes // 4)
     dispatcher.apply(most or settings.pumps.max_outstanding, share)

@@ -35,7 +35,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     """
     The outcome of a request's events: ids of the accepted ones in order, and counts.
 
-    :ivar dead: how many of the accepted were kept as dead letters at once.
+    :ivar dead: how many of the accepted were kept as dead letters immediately.
     :ivar bindings: for each accepted event the key of the version that took it.
     """
 

@@ -249,7 +249,7 @@ def describe_pauses(found: Mapping[str, Pause], limit: int) -> PauseList:
 )
 async def pause_trigger(pauses: Pauses, caller: Caller, wanted: PauseTrigger) -> Paused:
     """
-    Pause a trigger: its events are accepted and kept, and none begins. What runs goes on.
+    Pause a trigger: its events are accepted and kept, and none begins. What runs continues.
 
     :raises RouteUnknown: there is no such trigger.
     """
@@ -258,7 +258,7 @@ async def pause_trigger(pauses: Pauses, caller: Caller, wanted: PauseTrigger) ->
 
 @operation("pause", role=Role.OPERATE, route=Post("/pause"), example={"for": "10m"}, audit=lambda _: {"paused": 1})
 async def pause_server(pauses: Pauses, caller: Caller, wanted: PauseServer) -> Paused:
-    """Pause every trigger of the server: events are accepted and kept, and none begins. What runs goes on."""
+    """Pause every trigger of the server: events are accepted and kept, and none begins. What runs continues."""
     return await _pause(pauses, caller, None, wanted.duration)
 
 

@@ -26,7 +26,7 @@ from harn.triggers.registry import Registry
 @frozen(kw_only=True)
 class DispatchLimits:
     """
-    Limits of what runs, and is held in memory, at once.
+    Limits of what runs, and is held in memory, at the same time.
 
     :ivar max_outstanding: handlers that run. ``max_deliveries``: deliveries that wait in memory, of all queues.
     :ivar max_bytes: bytes of those that wait, and once more of large bodies that run.

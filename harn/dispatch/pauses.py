@@ -90,7 +90,7 @@ class Pauses:
 
     async def pause(self, trigger_id: str | None, seconds: float | None, actor: str) -> Pause:
         """
-        Begin nothing more of a trigger, or with None of any; what runs goes on.
+        Begin nothing more of a trigger, or with None of any; what runs continues.
 
         :param seconds: after which the pause ends by itself; None: never.
         :raises RouteUnknown: there is no such trigger.

@@ -194,8 +194,8 @@ class Share:
     """
     One trigger's share of the server: the queues of its versions, and how many of its handlers run.
 
-    :ivar weight: how many of its deliveries begin in its turn; ``limit``: how many may run at once; ``active``: the
-        live versions when both were read.
+    :ivar weight: how many of its deliveries begin in its turn; ``limit``: how many may run at the same time;
+        ``active``: the live versions when both were read.
     :ivar in_hand: by id, all its deliveries in memory: queued, running, being settled. None of them is
         read from the store, whichever version its row names.
     :ivar is_reading: rows of one queue are being read; ``ended``: ids that have left ``in_hand`` since.

@@ -31,7 +31,7 @@ class Scheduler:
     """
     Picks the next delivery of all queues.
 
-    :ivar max_outstanding: handlers that run at once. ``running``: by id, the deliveries whose handler runs.
+    :ivar max_outstanding: handlers that run at the same time. ``running``: by id, the deliveries whose handler runs.
     :ivar turns: the triggers that take turns: while there are none, and nothing concerns the ``suspects``, nothing may
         begin.
     """
@@ -52,7 +52,7 @@ class Scheduler:
         self._cramped: dict[Share, None] = {}
 
     def apply(self, max_outstanding: int) -> None:
-        """Change how many handlers run at once; limits of triggers may have changed, too."""
+        """Change how many handlers run at the same time; limits of triggers may have changed, too."""
         self.max_outstanding = max_outstanding
         for share in self._queues.shares():
             self.enlist(share)

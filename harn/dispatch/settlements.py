@@ -250,7 +250,7 @@ def full_delay(attempt: int, retry: RetrySpec) -> float:
 
 def pause_after(interruptions: int) -> float:
     """
-    Return the seconds before a call that was interrupted is made again: at once after the first.
+    Return the seconds before a call that was interrupted is made again: immediately after the first.
 
     :param interruptions: how many there were before this one. A destination that refuses everything must not spin the
         reactor.

@@ -183,7 +183,7 @@ class Settler:
                 watcher.callback(Outcome(delivery, settlement))
 
     def _queue_again(self, delivery: Delivery, version: int) -> None:
-        """Queue a delivery for its next attempt at once, in the queue of the version that its row names now."""
+        """Queue a delivery for its next attempt immediately, in the queue of the version that its row names now."""
         before, binding = delivery.queue, delivery.binding
         queue = self._queues.of(binding.id, version)
         before.begun -= 1

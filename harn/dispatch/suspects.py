@@ -20,7 +20,7 @@ from harn.dispatch.timers import Wakeups
 ALONE_FROM = 3
 """Crashes from which on a delivery runs alone, behind all others."""
 MOST_AT_ONCE = 8
-"""How many that have seen fewer run at once, before what has seen none."""
+"""How many that have seen fewer run at the same time, before what has seen none."""
 LONGEST_WAIT = 60.0
 """Seconds that one may wait to run alone while others come; then nothing else is begun before it."""
 LONGEST_HOLD = 30.0

@@ -36,7 +36,7 @@ class Sent:
     The outcome of a synthetic event.
 
     :ivar binding: the version that it was offered to.
-    :ivar outcome: how its delivery ended; None if it was not kept, is a dead letter at once, or takes too long.
+    :ivar outcome: how its delivery ended; None if it was not kept, is a dead letter immediately, or takes too long.
     """
 
     binding: BindingVersion

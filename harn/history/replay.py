@@ -34,9 +34,9 @@ MOST_LISTED = 100
 DEPTH = 20_000
 """Deliveries, of all triggers, among which recorded events are looked for."""
 _CALLS = 16
-"""Predicates that run at once."""
+"""Predicates that run at the same time."""
 _IN_MEMORY = 1000
-"""Events, with their bodies, that are in memory at once; more only when the limit for one trigger is higher."""
+"""Events in memory at the same time, with their bodies; more only when the limit for one trigger is higher."""
 _IN_ONE_GO = 32
 """Events that a thread decides in one call; a cancelled replay ends after that."""
 _LONGEST_ERROR = 1000
@@ -184,7 +184,7 @@ def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
 
 
 async def _ask(interpreter: IInterpreter, calls: Mapping[int, Call]) -> dict[int, Disposition]:
-    """Call every predicate, some at once; then, one by one, those that were interrupted by another's end."""
+    """Call every predicate, some at the same time; then, one by one, those that were interrupted by another's end."""
     treated: dict[int, Disposition] = {}
     interrupted: list[int] = []
     waiting = iter(calls)

@@ -23,7 +23,7 @@ log = Logger(namespace="harn.listener")
 
 
 def shielded(work: Awaitable[T]) -> Deferred[T]:
-    """Wait for ``work``; it goes on when Klein cancels the waiting, since the client has gone."""
+    """Wait for ``work``; it continues when Klein cancels the waiting, since the client has gone."""
     return shield(work, _log_late)
 
 

@@ -186,7 +186,7 @@ def duplicate_answer(members: Sequence[Route]) -> Answer:
 
 def handler_answer(ended: Ended, normalized: Events | Respond, usual: Answer) -> Answer:
     """
-    Return the handler's answer; without one the usual, whose status is 202 where the delivery goes on or failed.
+    Return the handler's answer; without one the usual, whose status is 202 where the delivery continues or failed.
 
     The answer that a sender expects of its connector keeps its own status: senders take no other.
     """

@@ -43,7 +43,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     """
     Add the site with its pages, the port, admission and credentials.
 
-    :param takes_over: another program serves until then, and its token goes on.
+    :param takes_over: another program serves until then, and its token continues.
     """
     options = server.options
     token = (read_token(options.state_dir) if takes_over else None) or write_token(options.state_dir)

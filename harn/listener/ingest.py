@@ -40,7 +40,7 @@ _PASSING = (RateExceeded, Saturated, ShuttingDown, BodyTimedOut, NotFetched)  # 
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 EXAMINED_AT_ONCE = 2
-"""Large bodies that are verified and parsed at once: each takes a thread, and memory for the parsed value."""
+"""Large bodies that are verified and parsed at the same time: each takes a thread, and memory for the parsed value."""
 
 log = Logger(namespace="harn.listener")
 

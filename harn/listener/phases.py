@@ -76,12 +76,12 @@ class PhasedChannel(Protocol):
 
     :ivar persistent: whether it may stay open after the present request.
     :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` after the last answer, `STREAMING`
-        during one that goes on; see `harn.listener.stream`.
+        during one that continues; see `harn.listener.stream`.
     :ivar since: when that phase began (seconds of the site's clock).
     :ivar deadline: when that phase must have ended (seconds of the site's clock).
     :ivar read_by: when a full send buffer must have been read.
     :ivar is_surplus: whether it came when the limit of connections was reached; it is answered 503, soon.
-    :ivar is_streaming: whether its last answer goes on, or has gone on, until its end.
+    :ivar is_streaming: whether its last answer continues, or has continued, until its end.
     :ivar owes_nothing: whether a server that goes down may leave it as it is: every request is answered.
     """
 
@@ -113,7 +113,7 @@ class PhasedChannel(Protocol):
         """Called when the connection is lost: `connectionLost` does what has to be done."""
 
     def begin_stream(self) -> None:
-        """Begin an answer that goes on until this connection ends: it is the last, and has no deadline."""
+        """Begin an answer that continues until this connection ends: it is the last, and has no deadline."""
         self.persistent = False
         self.is_streaming = self.owes_nothing = True
         self._enter(STREAMING, inf)

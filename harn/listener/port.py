@@ -114,7 +114,7 @@ class ServerPort:
         """Leave new connections to another process; fire when the present ones have ended, or after ``limit`` s."""
         self.pause()
         if self._admin is not None:
-            self._admin.close()  # a paused one would go on to get some of the connections
+            self._admin.close()  # a paused one would continue to get some of the connections
         return self._site.retire(min(LONGEST_FAREWELL, limit))
 
     def close(self) -> Deferred[Any] | None:

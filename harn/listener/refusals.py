@@ -1,5 +1,5 @@
 """
-Log lines about refused requests: one at once for each source, and one a minute while it goes on.
+Log lines about refused requests: one immediately for each source, and one a minute while it continues.
 
 A source is an address and what it asked for. Of one target so many sources have lines of their own, and so many of all;
 the others are counted together, so that a stranger with many addresses writes no more than one with a few.

@@ -182,7 +182,7 @@ class HarnRequest:
             if self.received > self._limit:
                 self._refuse_size()
             if self.received != self.length or before:
-                self.count_unverified(len(data))  # a body in one piece is verified at once
+                self.count_unverified(len(data))  # a body in one piece is verified immediately
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -254,7 +254,7 @@ class HarnRequest:
         self.cut_off(self.problem(BodyTimedOut("the body came too slowly, and others need its room", retry_after=1)))
 
     def cut_off(self, answer: Response) -> None:
-        """Answer at once although the body is still coming, then close; the rest of the body is discarded."""
+        """Answer immediately although the body is still coming, then close; the rest of the body is discarded."""
         channel = self.channel
         if channel is not None:
             channel.persistent = False

@@ -324,8 +324,8 @@ class HarnSite(ServerFactory):
         """
         Accept no more work: answer new requests to triggers with 503, close each connection after its next answer.
 
-        Idle connections are closed at once. An incomplete request has a short time to be completed, then it is answered
-        503.
+        Idle connections are closed immediately. An incomplete request has a short time to be completed, then it is
+        answered 503.
 
         :return: fires when nothing is in flight and the answers have been read, or had their time to be.
         """

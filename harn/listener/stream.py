@@ -1,8 +1,8 @@
 """
-An answer that goes on: pieces are sent while its connection is open, for pages that show what happens.
+An answer that continues: pieces are sent while its connection is open, for pages that show what happens.
 
 The connection serves nothing after it: the end of the body is that of the connection (RFC 9112, 6.3). It holds up
-neither a stop nor a hand-over, which end it at once; a client that reads nothing for `Limits.unread` is cut off.
+neither a stop nor a hand-over, which end it immediately; a client that reads nothing for `Limits.unread` is cut off.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Stream:
 
 def begin_stream(request: HarnRequest, content_type: bytes, headers: bytes = b"") -> Stream:
     """
-    Answer a request with a body that goes on; the request is over when this returns.
+    Answer a request with a body that continues; the request is over when this returns.
 
     :param headers: further header lines, each ending in CRLF.
     :raises ShuttingDown: the server is going down, or another process takes its place.

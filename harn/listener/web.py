@@ -142,7 +142,7 @@ class WebStream:
             channel.end()
 
     def abortConnection(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         channel = self._request.channel
         if channel is not None:
             channel.transport.abortConnection()

@@ -200,7 +200,7 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     max_outstanding: Annotated[
         int | None,
-        Integer("How many of its handlers run at once; without it only the server's limit holds.", 1, 100_000),
+        Integer("How many of its handlers run at the same time; without it only the server's limit holds.", 1, 100_000),
     ] = None
     weight: Annotated[
         int, Integer("How many of its deliveries begin in its turn among the triggers; 1 by default.", 1, 1000)

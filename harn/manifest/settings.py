@@ -71,7 +71,7 @@ class DrainSettings(msgspec.Struct, frozen=True, kw_only=True):
 class PumpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Concurrency."""
 
-    max_outstanding: Annotated[int, Integer("Handlers that run at once.", 1, 100_000)] = 64
+    max_outstanding: Annotated[int, Integer("Handlers that run at the same time.", 1, 100_000)] = 64
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,10 +137,10 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Integer("Bytes of requests being read before their sender is verified; at least twice max_body_bytes.", 1),
     ] = 128 * 1024 * 1024
-    max_connections: Annotated[int, Integer("Connections at once; the limit of open files may allow less.", 1)] = 10_000
+    max_connections: Annotated[int, Integer("Open connections; the limit of open files may allow less.", 1)] = 10_000
     global_rate: Annotated[float | None, Number("Requests a second in all.", positive=True)] = None
     rate: Annotated[float | None, Number("Requests a second of each trigger.", positive=True)] = None
-    burst: Annotated[int | None, Integer("Requests that may come at once before a rate counts.", 1)] = None
+    burst: Annotated[int | None, Integer("Requests that may come in one burst before a rate counts.", 1)] = None
 
 
 class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,7 +49,7 @@ READY, RUNNING, WAITING, DONE, SKIPPED, DEAD, DISCARDED, REPLAYED = State
 
 MOVES: Mapping[State, frozenset[State]] = {
     READY: frozenset((RUNNING, WAITING, SKIPPED, DEAD)),
-    # Ready again: it was interrupted by something that was not its own doing, or is retried at once.
+    # Ready again: it was interrupted by something that was not its own doing, or is retried immediately.
     RUNNING: frozenset((READY, WAITING, DONE, SKIPPED, DEAD)),
     WAITING: frozenset((READY, RUNNING, SKIPPED, DEAD)),
     DONE: frozenset(),

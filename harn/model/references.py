@@ -110,7 +110,7 @@ _unused: deque[str] = deque()
 
 def _next_end() -> str:
     """
-    Return the random end of a UUID, from a block that is made at once: a call of the system for each costs more.
+    Return the random end of a UUID, from a block that is made in one call: one call of the system for each costs more.
 
     Bodies are examined in threads, too: taking an end out is one step, so that no two identifiers have the same one.
     """

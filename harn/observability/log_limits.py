@@ -13,7 +13,7 @@ DEFAULT = "info"
 
 
 BURST = 100
-"""Lines that one key may write at once."""
+"""Lines that one key may write in one burst."""
 RATE = 2.0
 """Lines a second that one key may write for long."""
 BURST_OF_ALL = 1000

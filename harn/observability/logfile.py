@@ -137,7 +137,7 @@ class RotatingFile:
     def _rotate(self, coming: int) -> None:
         """Rotate the file, unless another process has done that already."""
         assert self._file is not None
-        with suppress(OSError):  # released with the file; without locks two processes may rotate at once
+        with suppress(OSError):  # released with the file; without locks two processes may rotate at the same time
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX)
         full = self._file
         self._follow()

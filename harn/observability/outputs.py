@@ -44,7 +44,7 @@ class Device(Protocol):
     """
     The device of an output; it may block.
 
-    :ivar batch: the most bytes that are written at once, unless one record is longer.
+    :ivar batch: the most bytes that are written in one call, unless one record is longer.
     """
 
     batch: int
@@ -214,7 +214,7 @@ class Output:
     # On the thread
 
     def _run(self, items: Items) -> None:
-        """Write records as they come, as many at once as there are."""
+        """Write records as they come, those that wait in one batch."""
         while True:
             self._work_off(items, items.get())
             if items.empty():

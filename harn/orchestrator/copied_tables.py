@@ -19,7 +19,7 @@ from harn.store.postgres.database import COPYING
 from harn.store.sqlite.connection import Session as SQLiteSession
 
 SLICE = 500
-"""Rows that are read or written at once."""
+"""Rows that are read or written in one statement."""
 
 Row = tuple[Any, ...]
 STANDING = "standing"

@@ -2,7 +2,7 @@
 Copies of a whole store into an empty one of the same or another dialect, table by table, compared afterwards.
 
 Rows go over in the order of their keys, in transactions of a few hundred. The rows that are there show the progress,
-so that a copy which was cut off goes on. Until it has been compared, the target has a mark: no server starts on it.
+so that a copy which was cut off continues. Until it has been compared, the target has a mark: no server starts on it.
 """
 
 # Statements are put together from the tables below and from constants; a value is never part of their text.

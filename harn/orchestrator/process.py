@@ -4,7 +4,7 @@ report; the start of a daemon, as the command that starts it sees it.
 
 SIGHUP, SIGUSR1 and SIGUSR2 are held back or caught from the first moment, since their default action ends the process;
 what comes before the server is ready is the server's to keep. SIGTERM and SIGINT are taken over once the reactor runs,
-which sets its own then; a second one ends the process at once.
+which sets its own then; a second one ends the process immediately.
 
 When the window of a terminal is closed, the kernel sends SIGHUP. A program in the foreground ends then, as expected; a
 server that took the signal for a reload would continue unseen, with the state directory and the port. In the
@@ -219,7 +219,7 @@ def outcome(descriptor: int, log_file: str, stderr: TextIO | None) -> int:
         while piece := os.read(descriptor, 65536):
             said += piece
     except KeyboardInterrupt:
-        reason = "error: interrupted; the server goes on starting in the background\n"
+        reason = "error: interrupted; the server still starts in the background\n"
     if said.endswith(READY):
         return 0
     reason = reason or said.decode("utf-8", "replace")

@@ -183,7 +183,7 @@ class StateFile:
         """
         Replace the file now.
 
-        It is written also when the waiting is cancelled: two threads never write at once.
+        It is written also when the waiting is cancelled: two threads never write at the same time.
 
         :raises OSError: it could not be written; it is as it was.
         """

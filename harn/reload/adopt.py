@@ -187,7 +187,7 @@ class LiveGeneration:
 
 
 MOST_DRAINING = 4
-"""Generations that drain at once; the oldest is moved on to make room for one more."""
+"""Generations that drain at the same time; the oldest is moved on to make room for one more."""
 MOST_NAMED = 20
 """Draining versions that an error names."""
 
@@ -346,7 +346,7 @@ class Drains:
                 self._groups.remove(group)
 
     def stop(self) -> None:
-        """Cancel every deadline; what drains goes on with the next server."""
+        """Cancel every deadline; what drains continues with the next server."""
         for group in self._groups:
             if group.deadline is not None and group.deadline.active():
                 group.deadline.cancel()

@@ -60,7 +60,7 @@ class Terms:
     The terms on which a generation is adopted: the request, the rollouts, the pin.
 
     :ivar rollouts: of the modified triggers that ramp. ``revived``: at a start, by trigger id.
-    :ivar adoption: at a start that goes on with the generation that served last: that one's; else by the request, now.
+    :ivar adoption: at a start that continues the generation that served last: that one's; else by the request, now.
     """
 
     request: ReloadRequest

@@ -91,7 +91,7 @@ def policy_of(spec: TriggerSpec, request: ReloadRequest) -> RolloutSpec | None:
     """
     Return how a modified trigger is rolled out; None for all at once.
 
-    A rollback takes effect at once.
+    A rollback takes effect immediately.
     """
     if request.recall is not None:
         return None

@@ -200,7 +200,7 @@ class Connections:
         """
         Fetch the keys of new connectors, and lists of addresses, before the first request needs them.
 
-        It is waited for a moment only. What takes longer goes on by itself, and its routes answer 503 until then.
+        It is waited for a moment only. What takes longer continues by itself, and its routes answer 503 until then.
         """
         waiting = [each for shared in connectors if (each := shared.value.warm()) is not None]
         if self.published is not None:

@@ -275,7 +275,7 @@ class Coordinator:
         self._lifecycle.emit(Adopted(candidate, request, previous, self._waits))
 
     async def _settle(self) -> None:
-        """Complete an adopt of thousands of versions in later turns; at once when the server ends meanwhile."""
+        """Complete an adopt of thousands of versions in later turns; immediately when the server ends meanwhile."""
         with suppress(CancelledError):
             if self._live.is_unsettled:
                 await deferLater(self._clock, 0)  # what a thread has woken may be called in the same turn

@@ -1,8 +1,8 @@
 """
 Reading files in a thread of their own: a file server that hangs costs that thread, and nothing else.
 
-Reads run one after the other. While a file hangs, further reads fail at once with the name of that file; when the file
-server answers again, reading goes on.
+Reads run one after the other. While a file hangs, further reads fail immediately with the name of that file; when the
+file server answers again, reading continues.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class FileReader:
         waits: bool = False,
     ) -> Deferred[Any]:
         """
-        Call ``function`` in the thread. Cancelling ends the wait; a call that runs already goes on.
+        Call ``function`` in the thread. Cancelling ends the wait; a call that runs already continues.
 
         :param what: what it reads, for messages that people read; files read through `harn.files` are named themselves.
         :param noted: notes the files that it reads.

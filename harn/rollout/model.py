@@ -227,7 +227,7 @@ class ActiveRamp:
     :ivar attempts: of the fresh version since it began; ``failures``: those of them that failed.
     :ivar share_before: the share when its end was decided.
     :ivar verdict: why it ends, once that is decided; ``has_won``: whether the fresh version stays. New deliveries
-        follow at once; the versions change when no reload runs.
+        follow immediately; the versions change when no reload runs.
     """
 
     ramp: Ramp

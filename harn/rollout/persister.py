@@ -83,7 +83,7 @@ class Persister:
             Deferred.fromCoroutine(self._work()).addErrback(lambda failure: log.failure("keeping failed", failure))
 
     def close(self) -> None:
-        """Write nothing more: the next server goes on from what is in the store."""
+        """Write nothing more: the next server continues from what is in the store."""
         self._closed = True
         if self._pausing is not None:
             self._pausing.cancel()

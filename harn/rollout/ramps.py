@@ -46,7 +46,7 @@ NAME = "ramps"
 MOST_RECORDED = 100
 """Ramps that one record describes; it counts all of them."""
 SPACING = 1.0
-"""Seconds between two rounds of ending failed ramps, so that thousands that fail at once end in few steps."""
+"""Seconds between two rounds of ending failed ramps, so that thousands that fail at the same time end in few steps."""
 
 
 @implementer(IRecorded)
@@ -54,7 +54,7 @@ class Ramps:
     """
     The ramps of the live generation, and those that were aborted and not yet replaced by another change.
 
-    One timer serves them all, and many that end at once end in one step: thousands of triggers may ramp together.
+    One timer serves them all, and those that end at one time end in one step: thousands of triggers may ramp together.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Ramps:
         Send all deliveries of the trigger, or of every one that ramps, to the fresh version.
 
         :raises NothingPending: there is no such ramp.
-        :raises EventLogUnavailable: the store cannot be written; the ramp goes on.
+        :raises EventLogUnavailable: the store cannot be written; the ramp continues.
         :raises ShuttingDown: the server's end came first.
         """
         return await self._ask(trigger_id, f"finished by {actor}", won=True)
@@ -153,7 +153,7 @@ class Ramps:
         Send all deliveries of the trigger, or of every one that ramps, to the stable version.
 
         :raises NothingPending: there is no such ramp.
-        :raises EventLogUnavailable: the store cannot be written; the ramp goes on.
+        :raises EventLogUnavailable: the store cannot be written; the ramp continues.
         :raises ShuttingDown: the server's end came first.
         """
         return await self._ask(trigger_id, f"aborted by {actor}", won=False)
@@ -267,7 +267,7 @@ class Ramps:
         Deferred.fromCoroutine(self._end(ending)).addErrback(self._not_ended)
 
     def _not_ended(self, failure: Failure) -> None:
-        if not failure.check(ShuttingDown):  # the next server goes on from what was kept
+        if not failure.check(ShuttingDown):  # the next server continues from what was kept
             log.failure("ending ramps failed", failure)
 
     async def _ask(self, trigger_id: str | None, why: str, *, won: bool) -> list[RampInfo]:

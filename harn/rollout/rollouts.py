@@ -145,7 +145,7 @@ class Rollouts:
 
         :param generation: only if it is this one.
         :raises NothingPending: no probation is under way, or that of another generation.
-        :raises EventLogUnavailable: the store cannot be written; the probation goes on.
+        :raises EventLogUnavailable: the store cannot be written; the probation continues.
         """
         active = self.probations.hold(generation)
         try:

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from harn.clocks import BackSteps, WallTime, sleep_until
 
 MOST = 100
-"""Triggers, or their events, that one turn of the reactor deals with; at midnight thousands may be due at once."""
+"""The most triggers, or events of them, in one turn of the reactor; at midnight thousands may be due."""
 
 
 class Owner(Protocol):

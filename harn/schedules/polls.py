@@ -52,7 +52,7 @@ log = Logger(namespace="harn.schedules")
 SHORTEST_PAUSE = 1.0
 """Seconds of the shortest wait that a function may ask for."""
 MOST = 16
-"""Calls that run at once."""
+"""Calls that run at the same time."""
 
 
 @frozen
@@ -124,7 +124,7 @@ class Polls(Service):
                 self._plan(entry, now)
 
     def _remove(self, entry: PollEntry, now: float) -> None:
-        """Keep the cursor for a day, once nothing changes it any more: a trigger that comes back goes on."""
+        """Keep the cursor for a day, once nothing changes it any more: a trigger that comes back continues."""
         del self.entries[entry.trigger_id]
         self._agenda.set(entry.trigger_id, None)
         if entry.running is None:
@@ -294,7 +294,7 @@ class Polls(Service):
         return returned.result or b"null"
 
     def _plan(self, entry: PollEntry, now: float, wait: float | None = None) -> None:
-        """Set when the function is called next: as scheduled, after ``wait`` seconds, or at once with 0."""
+        """Set when the function is called next: as scheduled, after ``wait`` seconds, or immediately with 0."""
         entry.after = now - entry.delay
         if wait is not None:
             self._agenda.set(entry.trigger_id, now + wait)

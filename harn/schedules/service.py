@@ -177,7 +177,7 @@ class Schedules(Service):
                 self._advance(entry)
 
     def _remove(self, entry: CronEntry, now: float) -> None:
-        """Keep for a day what was fired: a trigger that comes back goes on."""
+        """Keep for a day what was fired: a trigger that comes back continues."""
         del self.entries[entry.trigger_id]
         self._agenda.set(entry.trigger_id, None)
         record = msgspec.structs.replace(entry.record(entry.covered, entry.fired), removed_at=now)
@@ -188,7 +188,7 @@ class Schedules(Service):
         """
         Put other settings in force: the old schedule counts up to their time, the new one from then on.
 
-        :return: how many ticks of the old one were fired; then it goes on once these are durable.
+        :return: how many ticks of the old one were fired; then it continues once these are durable.
         """
         was, change = entry.settings, entry.changes[0]
         is_other = msgspec.structs.replace(was, catchup_mode=change.settings.catchup_mode) != change.settings

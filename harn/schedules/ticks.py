@@ -11,7 +11,7 @@ from harn.connectors.providers.cron import LATEST, SKIP, CronSettings
 from harn.connectors.schedule import Schedule
 
 MOST = 100
-"""Ticks of one trigger that are fired at once; the others follow when these are durable."""
+"""Ticks of one trigger that are fired together; the others follow when these are durable."""
 DAY = 86400.0
 
 

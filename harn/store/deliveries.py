@@ -297,7 +297,7 @@ class Slice:
     """
     Some deliveries of a list, the newest first.
 
-    :ivar before: the list goes on with deliveries whose id is less than this; None at its end.
+    :ivar before: the list continues with deliveries whose id is less than this; None at its end.
     """
 
     deliveries: tuple[ListedDelivery, ...]

@@ -76,7 +76,7 @@ class IEventLog(Interface):
         Append one record durably; return its number.
 
         :raises ValueError: at once: the topic is a view, or its name is not of letters, digits, ``.``, ``_``, ``-``.
-        :raises TypeError: at once: the payload has no form in JSON.
+        :raises TypeError: immediately: the payload has no form in JSON.
         """
 
     def read(topic: str, after: int, limit: int) -> Deferred[Sequence[Record]]:
@@ -119,7 +119,7 @@ def check_known(topic: str, filled: Iterable[str]) -> None:
 
 def encode_record(payload: Payload, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
     """
-    Encode a record's payload and headers as JSON, at once, so that later changes to them do not count.
+    Encode a record's payload and headers as JSON, immediately, so that later changes to them do not count.
 
     :raises TypeError: the payload holds something that JSON has no form for.
     """

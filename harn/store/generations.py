@@ -32,7 +32,7 @@ class ICheckpoints(Interface):
         """
         Keep a JSON value under a name, over restarts, in place of the previous one; None removes it.
 
-        :raises TypeError: at once: the value has no form in JSON.
+        :raises TypeError: immediately: the value has no form in JSON.
         """
 
     def get(name: str) -> Deferred[Any]:
@@ -44,7 +44,7 @@ class ICheckpoints(Interface):
 
 def encode_checkpoints(values: Mapping[str, Any]) -> dict[str, bytes | None]:
     """
-    Encode values at once, so that later changes to them do not count; None stays None, and removes what is kept.
+    Encode values immediately, so that later changes to them do not count; None stays None, and removes what is kept.
 
     :raises TypeError: a value holds something that JSON has no form for.
     """
@@ -130,8 +130,8 @@ class IGenerations(Interface):
         """
         Record that a reserved generation serves, and put each of ``checkpoints``, in one durable unit.
 
-        :param at: seconds, Unix. If it was adopted before, that time stays: a restart goes on with a generation.
-        :raises TypeError: at once: a value has no form in JSON.
+        :param at: seconds, Unix. If it was adopted before, that time stays: a restart continues with a generation.
+        :raises TypeError: immediately: a value has no form in JSON.
         :raises StoreError: there is no such generation; nothing was put.
         """
 
@@ -340,7 +340,7 @@ class GenerationsHalf(Idea):
             raise StoreError(f"manifest {digest} is not in the store, and was not handed over")
 
     def adopted(self, number: int, at: float, checkpoints: Mapping[str, Any] = {}) -> Deferred[None]:
-        """See `IGenerations.adopted`; the values are encoded at once."""
+        """See `IGenerations.adopted`; the values are encoded immediately."""
         return self._adopted(number, at, encode_checkpoints(checkpoints))
 
     @writes
@@ -379,7 +379,7 @@ class CheckpointsHalf(Idea):
     sql: ClassVar[StandingStatements]
 
     def put(self, name: str, value: Any) -> Deferred[None]:
-        """See `ICheckpoints.put`; the value is encoded at once."""
+        """See `ICheckpoints.put`; the value is encoded immediately."""
         return self._put(encode_checkpoints({name: value}))
 
     @writes

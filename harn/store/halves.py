@@ -171,7 +171,7 @@ class RecoveryHalf(Idea):
         return self._recover(Left(now, leaving, gone), limit, received_before).addCallback(self._recovered)
 
     def _recovered(self, taken: TakenOver) -> Recovery:
-        """Called in the reactor's thread: remove notes of no more use, and go on under the number that was given."""
+        """Called in the reactor's thread: remove notes of no more use, and continue under the number that was given."""
         executor = self._executor
         executor.notes.forget(taken.ended)
         if taken.incarnation != executor.incarnation:

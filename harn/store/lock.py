@@ -31,7 +31,7 @@ class StateDirectoryLock:
     The kernel releases both when the process dies, however it dies. The lock on the directory cannot be taken away by
     removing a file; it counts for every path, mount and container through which the directory is seen. The one on the
     file names its holder, and is the only one where directories cannot be locked. Children
-    inherit neither; a fork that goes on as the server does, so a daemon may fork before or after `acquire`, but the
+    inherit neither; a fork that continues as the server does, so a daemon may fork before or after `acquire`, but the
     process id in the file is that of the process that acquired.
     """
 

@@ -1,8 +1,8 @@
 """
 Reading a store while no server runs: plain calls, no thread, no reactor, and nothing of Twisted.
 
-The ideas of a dialect are those of a server. Their executor runs a read at once, and returns an `Answer` where that of
-a server returns a Deferred; `OfflineStore.ask` takes the result out of it.
+The ideas of a dialect are those of a server. Their executor runs a read immediately, and returns an `Answer` where that
+of a server returns a Deferred; `OfflineStore.ask` takes the result out of it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class OfflineIdeas:
 
 
 class _OfflineReader:
-    """Runs reads at once; in the place of `harn.store.worker.Reader`."""
+    """Runs reads immediately; in the place of `harn.store.worker.Reader`."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

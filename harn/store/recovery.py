@@ -79,7 +79,7 @@ class Recovery:
     The result of recovery: how many unfinished deliveries continue, and how many were given up at the limit.
 
     :ivar crashed: how many of both were running when their server crashed.
-    :ivar backlog: those that go on, counted for each binding version.
+    :ivar backlog: those that continue, counted for each binding version.
     """
 
     recovered: int

@@ -62,7 +62,7 @@ class RunningNote:
     """
     Keeps this server's note in a file.
 
-    What begins or ends in one turn of the reactor, or until the thread comes to write it, is written at once.
+    What begins or ends in one turn of the reactor, or until the thread comes to write it, is written together.
 
     :param directory: where the notes are; it exists.
     """

@@ -1,4 +1,4 @@
-"""The states of deliveries on every dialect: read, and changed many at once."""
+"""The states of deliveries on every dialect: read, and changed many together."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Writer:
         return deferred
 
     def add(self, unit: Unit) -> None:
-        """Write ``unit`` with the batch of this turn; end it when it is on disk, or at once where that cannot be."""
+        """Write ``unit`` with the batch of this turn; end it when it is on disk, or now where that cannot be."""
         if self._closed or self._gone:
             closed = EventLogUnavailable(f"the event log {self._database.name} is closed")
             unit.error = closed if self._closed else self._away()

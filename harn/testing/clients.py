@@ -86,7 +86,7 @@ class MemoryNetwork:
 
 @implementer(IBodyProducer)
 class _WholeBody:
-    """A body that is written at once: treq's own body writes in pieces, on the global reactor."""
+    """A body that is written in one piece: treq's own body writes in pieces, on the global reactor."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

@@ -38,7 +38,7 @@ class SteppedWall:
 
 
 class HeldPool:
-    """A thread pool without threads: it runs calls at once, or, while ``held``, on `release`."""
+    """A thread pool without threads: it runs calls immediately, or, while ``held``, on `release`."""
 
     def __init__(self) -> None:
         self.held = False
@@ -52,7 +52,7 @@ class HeldPool:
             self._run(done, function, args, more)
 
     def release(self) -> None:
-        """Run every call that waits, and run further calls at once."""
+        """Run every call that waits, and run further calls immediately."""
         self.held = False
         while self._waiting:
             self._run(*self._waiting.popleft())
@@ -68,7 +68,7 @@ class HeldPool:
 
 
 class NoThreads(ReactorThreads):
-    """Runs calls at once, where others run them in threads."""
+    """Runs calls immediately, where others run them in threads."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -79,7 +79,7 @@ class NoThreads(ReactorThreads):
 
 
 class ThreadClock(Clock):
-    """A clock with a `HeldPool`, which runs calls "from a thread" at once."""
+    """A clock with a `HeldPool`, which runs calls "from a thread" immediately."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -183,7 +183,7 @@ class FakeInterpreters(Service):
         self.made: list[FakeInterpreter] = []
 
     def exchange(self) -> None:
-        """Count the calls of this method: a call that ends is reported at once."""
+        """Count the calls of this method: a call that ends is reported immediately."""
         self.exchanges += 1
 
     def try_hooks_again(self) -> None:

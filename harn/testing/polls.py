@@ -31,7 +31,7 @@ class PollRun:
 
     :ivar events: what it found, as a handler gets it.
     :ivar cursor: for the next call; that of this call where the function returned none, or failed.
-    :ivar more: whether it asks to be called again at once.
+    :ivar more: whether it asks to be called again immediately.
     :ivar run: how the call ended: outcome, error, log and seconds.
     """
 

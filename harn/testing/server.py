@@ -285,7 +285,7 @@ class ServerProcess:
         return self.wait(timeout)
 
     def kill(self) -> None:
-        """End it with SIGKILL, at once."""
+        """End it with SIGKILL, immediately."""
         self.process.kill()
         self.wait()
 

@@ -114,7 +114,7 @@ class Sender(Service, Generic[T]):
         self._exported(failure.getErrorMessage() or str(failure.type))
 
     def _exported(self, why: str | None) -> None:
-        """Count a batch, and send the next one at once where it is full, or the server ends."""
+        """Count a batch, and send the next one immediately where it is full, or the server ends."""
         count, self._in_flight = self._in_flight, 0
         if self._ended is not None and self._ended.called:
             return  # too late: it is counted as dropped
@@ -136,7 +136,7 @@ class Sender(Service, Generic[T]):
         if self._lost_at is None:
             self._lost_at = self.dropped
             log.warn(
-                "{what} are dropped, deliveries go on: {why} ({url}); said once, until the collector takes some again",
+                "{what} are dropped, deliveries are not affected: {why} ({url}); logged once until some pass again",
                 what=self._what,
                 why=why,
                 url=self._url,

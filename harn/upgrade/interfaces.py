@@ -24,7 +24,7 @@ class IServerLife(Interface):
         """Called in the step in which the new program has taken over: end what this server has, and no more."""
 
     def not_handed_over() -> None:
-        """Called when the upgrade failed and this server goes on."""
+        """Called when the upgrade failed and this server continues."""
 
 
 class IChannelUser(Interface):

@@ -4,8 +4,8 @@ between the two; and the old one's process, as the new one that takes its place 
 
 The channel is a socket pair with one message a line. The new program sends `READY` when it could serve. When the old
 one accepts no more connections, it sends `TAKE_OVER`; the new one then accepts them, and sends `TAKEN`: until then the
-old one can go on. `MAIN` says that the service manager was given the new program's process id. That the channel closes
-says that the other program has ended or given up.
+old one can continue. `MAIN` says that the service manager was given the new program's process id. That the channel
+closes says that the other program has ended or given up.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ The upgrade in place, as the old program runs it, and the process of the new pro
 
 It starts a new program beside this one, waits until that could serve, and hands over to it. Until then nothing changes
 here but that reloads wait. The step in which the new program takes over has no ``await`` in it, like the one that
-adopts a generation; until the new program has said that it did so, this one can go on as before.
+adopts a generation; until the new program has said that it did so, this one can continue as before.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _how_ended(reason: Failure) -> str:
 
 class Upgrade:
     """
-    Hands over to a new program, or goes on as if nothing had happened.
+    Hands over to a new program, or continues as if nothing had happened.
 
     :param program: how this program was started; None when that is not known.
     :param environ: the environment for the new program.

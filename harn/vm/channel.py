@@ -66,9 +66,9 @@ class Channel:
         """
         Stop reading and writing; unsent data is dropped. The descriptor is closed before the reactor polls again.
 
-        Not at once: the reactor may have an event of this descriptor in hand, as of a pipe whose other end was closed,
-        and a connection that is accepted meanwhile gets the number of one that is closed, and with it that event: it
-        would be taken for a client that has gone.
+        Not immediately: the reactor may have an event of this descriptor in hand, as of a pipe whose other end was
+        closed, and a connection that is accepted meanwhile gets the number of one that is closed, and with it that
+        event: it would be taken for a client that has gone.
         """
         if self._descriptor < 0:
             return

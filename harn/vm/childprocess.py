@@ -215,7 +215,7 @@ class ChildProcess(ProcessProtocol):
             self._control.send(Ping(number))
 
     def kill(self, why: str = "") -> None:
-        """Make the guard kill the interpreter, and all processes that handlers have started in it, at once."""
+        """Make the guard kill the interpreter, and all processes that handlers have started in it, immediately."""
         self._broken = self._broken or why
         if not self._alive or self._life < 0:
             return

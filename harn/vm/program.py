@@ -3,8 +3,8 @@ The program of an interpreter's child process: its start, its data channel on th
 
 The server starts this file as a script: ``python -P program.py ROOT...`` with its data channel as descriptor 3, its
 control channel as 4 and the pipe of `harn.vm.child.guard` as 5. That process is the guard; a second one, which it
-starts at once, is the interpreter. ``ROOT...`` are the directories that hold harn and msgspec; they are on ``sys.path``
-only while these are imported, so that handlers cannot import other files beside harn in a checkout.
+starts immediately, is the interpreter. ``ROOT...`` are the directories that hold harn and msgspec; they are on
+``sys.path`` only while these are imported, so that handlers cannot import other files beside harn in a checkout.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from harn.vm.frames import (
 from harn.vm.imports import prepare_spawned
 
 THREADS = 64
-"""Plain handlers that run at once; the time of waiting ones does not run."""
+"""Plain handlers that run at the same time; the time of waiting ones does not run."""
 PATIENCE = 0.1
 """Seconds that a running loop has to answer."""
 FAREWELL = 1.5

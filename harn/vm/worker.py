@@ -299,7 +299,7 @@ class Worker:
 
     def end(self, culprit: ActiveCall | None, why: str, *, suspect: bool) -> None:
         """End the process: ``culprit`` has timed out; the others are interrupted, as suspects or not."""
-        self.up = False  # a caller that is notified now may call again at once
+        self.up = False  # a caller that is notified now may call again immediately
         culprits: dict[int, Exception] = {} if culprit is None else {culprit.number: timed_out(culprit.call)}
         self._interrupt(culprits, why, suspect=suspect)
         self.kill(why)

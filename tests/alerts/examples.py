@@ -88,5 +88,5 @@ class Alert:
 
     @property
     def firing(self) -> list[Notice]:
-        """Every message so far that it began or goes on."""
+        """Every message so far that it began or continues."""
         return [each for each in self.made.values() if each.status == FIRING]

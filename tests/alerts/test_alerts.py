@@ -108,7 +108,7 @@ class CircuitTests(AlertCase):
         self.world.lifecycle.emit(CircuitChanged("a", "a@v1", destination, before, state, 5, None))
 
     def test_open_and_closed(self) -> None:
-        """It begins when the circuit opens, goes on while a probe runs, and ends when it is closed."""
+        """It begins when the circuit opens, continues while a probe runs, and ends when it is closed."""
         self.started(fake("a", extra=alert("circuit_open")))
         self.change(CIRCUIT_CLOSED, CIRCUIT_OPEN)
         (document,) = self.world.sender.documents
@@ -369,7 +369,7 @@ class TroubleTests(AlertCase):
         self.assertIn(b'"sent_at"', value)
 
     def test_a_receiver_that_hangs_keeps_nothing(self) -> None:
-        """While a message hangs, deliveries and reloads go on."""
+        """While a message hangs, deliveries and reloads continue."""
         self.started(fake("a", extra=alert("dead_letter")))
         self.world.sender.held = True
         self.world.die(key="1")

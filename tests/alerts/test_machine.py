@@ -36,7 +36,7 @@ class CountedTests(SynchronousTestCase):
         self.assertEqual((notice.reason, notice.event_id), ("why", f"evt_{NOW + 800:g}"))
 
     def test_every(self) -> None:
-        """While it goes on there is one message in the time, which counts what happened since the last one."""
+        """While it continues there is one message in the time, which counts what happened since the last one."""
         alert = Alert(rule("dead_letter", every=HOUR))
         alert.happens(NOW)
         self.assertEqual(alert.deliver(NOW), [(FIRING, 1)])
@@ -178,7 +178,7 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual(alert.waiting, [FIRING, RESOLVED])
 
     def test_given_up(self) -> None:
-        """After a day a message is given up; while the alert goes on there is a new one then."""
+        """After a day a message is given up; while the alert continues there is a new one then."""
         alert = Alert(rule("reload_failed"))
         alert.fails(NOW)
         alert.state, old = machine.given_up(alert.state, NOW + 86399)
@@ -290,7 +290,7 @@ class PropertyTests(SynchronousTestCase):
     @UNHURRIED
     @given(RULES, STEPS)
     def test_messages(self, alert: Any, steps: list[Step]) -> None:
-        """At most one message in the time; an all-clear only after an alert, and alerts go on only within one."""
+        """At most one message in the time; an all-clear only after an alert, and alerts continue only within one."""
         run, now = Run(alert), NOW
         for what, pause in steps:
             now += pause

@@ -157,7 +157,7 @@ class ReloadTests(CommandCase):
         self.assert_failed(self.harn("reload"), "401: no such key")
 
     def test_late_answer(self) -> None:
-        """When the answer is late, the command says that the reload goes on, and how to see how it ends."""
+        """When the answer is late, the command says that the reload continues, and how to see how it ends."""
         self.serve(None)
         self.assert_failed(self.harn("reload", "--timeout", "0.1"), "within 0.1 s", "goes on", "orchestrator.manifest")
 

@@ -86,12 +86,12 @@ class OfflineTests(TestCase):
         self.assertEqual(DATABASE, DATABASE_FILE)
 
     async def test_list(self) -> None:
-        """Lists are filtered and cut; JSON is one document, and what goes on is said on standard error."""
+        """Lists are filtered and cut; JSON is one document, and what continues is said on standard error."""
         directory = await self.write()
         found = json.loads(self.run_in(directory, "deliveries", "--state", "dead", "--json").stdout)
         self.assertEqual(([each["event_id"] for each in found["deliveries"]], found["more"]), (["dead"], False))
         result = self.run_in(directory, "deliveries", "--limit", "2")
-        self.assertIn("there are more; go on with --before", result.stderr)
+        self.assertIn("there are more; see them with --before", result.stderr)
         self.assertEqual(len(result.stdout.splitlines()), 3)
         both = ("deliveries", "--state", "dead", "--state", "waiting", "--trigger", "gh", "--kind", "ping", "--json")
         self.assertEqual(len(json.loads(self.run_in(directory, *both).stdout)["deliveries"]), 2)
@@ -277,7 +277,7 @@ class Paged:
 
 class FollowingTests(SynchronousTestCase):
     def test_until_the_limit(self) -> None:
-        """The command goes on where a page ended, until it has as many as were asked for."""
+        """The command continues where a page ended, until it has as many as were asked for."""
         source = Paged()
         found = read_list(source, ListDeliveries(), 3)  # type: ignore[arg-type]
         self.assertEqual([each.event_id for each in found.deliveries], ["e1", "e3", "e4"])

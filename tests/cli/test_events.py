@@ -61,7 +61,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(found, [number for number in sorted(numbers) if number > after][:limit])
 
     def test_follow(self) -> None:
-        """Following goes on where it was, also when the server did not answer meanwhile."""
+        """Following continues where it was, also when the server did not answer meanwhile."""
         source = ListSource([1, 2])
 
         class Restart(Waits):

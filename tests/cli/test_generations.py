@@ -82,7 +82,7 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual(counts(GenerationSummary()), "+0 ~0 -0")
 
     def test_notes(self) -> None:
-        """A generation whose content gave way to an earlier one says to whom; one that goes on does not."""
+        """A generation whose content gave way to an earlier one says to whom; one that continues does not."""
         [record] = describe_history([evolve(RECORD, number=5, recalled=None)], None)
         plain = structs.replace(record, source="cli")
         back = structs.replace(plain, generation=6, recalled=3)

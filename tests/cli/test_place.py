@@ -29,7 +29,7 @@ class HiddenServerTests(CommandCase):
         self.patch(time, "sleep", lambda seconds: do())
 
     def test_lost(self) -> None:
-        """It is said who holds the directory, and how to go on; not that no server runs."""
+        """It is said who holds the directory, and how to continue; not that no server runs."""
         self.hold()
         self.patch(place, "LOOKED_FOR", 0.0)
         for text in (None, "{", "{}"):

@@ -116,7 +116,7 @@ class WishTests(CommandCase):
         self.assert_failed(self.harn("plan", "--admin-url", "http://127.0.0.1:1"), "no server answers", status=2)
 
     def test_late_plan(self) -> None:
-        """A dry run whose answer is late goes on to nothing: the command says so, and not that a reload goes on."""
+        """A dry run whose answer is late continues to nothing: the command says so, and not that a reload continues."""
         self.serve(None, None, None)
         for words in (["plan"], ["reload", "--dry-run"], ["rollback", "--dry-run"]):
             late = self.harn(*words, "--timeout", "0.1")
@@ -161,7 +161,7 @@ class RollbackTests(CommandCase):
         self.assert_failed(self.harn("rollback"), "reload failed at resolve: 2 problems")
 
     def test_late_answer(self) -> None:
-        """When the answer is late the command says that it goes on."""
+        """When the answer is late the command says that it continues."""
         self.serve(None)
         self.assert_failed(self.harn("rollback", "--timeout", "0.1"), "goes on", "orchestrator.manifest")
 

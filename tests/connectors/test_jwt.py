@@ -224,7 +224,7 @@ class KeySetTests(SynchronousTestCase):
         self.assertEqual((state.age, state.error), (60.0, ""))
 
     def test_age(self) -> None:
-        """An old document is fetched again while requests go on with it, and stays in use where that fails."""
+        """An old document is fetched again while requests continue with it, and stays in use where that fails."""
         self.keys.look_for(None)
         self.clock.advance(MAX_AGE)
         self.publisher.held = True
@@ -234,7 +234,7 @@ class KeySetTests(SynchronousTestCase):
         self.verifier.verify(bearer(token()), NOW)
 
     def test_waiting(self) -> None:
-        """Requests that need a key wait for the fetch under way, and go on when it has ended, however."""
+        """Requests that need a key wait for the fetch under way, and continue when it has ended, however."""
         self.publisher.held = True
         first, second = self.keys.look_for("rsa-1"), self.keys.look_for("rsa-1")
         assert first is not None and second is not None

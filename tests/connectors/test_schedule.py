@@ -42,7 +42,7 @@ class SummerTimeTests(SynchronousTestCase):
     """The two nights in which clocks change."""
 
     def test_hour_that_comes_twice(self) -> None:
-        """A time of day in it is due at the first of both, once; every so many minutes or each hour it goes on."""
+        """A time of day in it is due at the first of both, once; every so many minutes or each hour it continues."""
         self.assertEqual(
             firings("30 1 * * *", NEW_YORK, "2026-10-31T12:00", 2), ["2026-11-01T01:30-04:00", "2026-11-02T01:30-05:00"]
         )
@@ -204,7 +204,7 @@ class CheckTests(SynchronousTestCase):
             self.assertIn(hint, problem.hint)
 
     def test_intervals(self) -> None:
-        """An interval counts from 1970, so it goes on over a restart; its least length is checked."""
+        """An interval counts from 1970, so it continues over a restart; its least length is checked."""
         every = IntervalSchedule(60.0)
         self.assertEqual((every.following(59.9), every.following(60.0), every.preceding(60.0)), (60.0, 120.0, 60.0))
         self.assertEqual(seconds_of("1m", "every"), (60.0, []))

@@ -259,7 +259,7 @@ class DeadLetterTests(DeliveriesCase):
         self.assertIn("<strong>1</strong> dead letter", browser.page("/dead-letters"))
 
     def test_job(self) -> None:
-        """A job that goes on can be paused, resumed and cancelled."""
+        """A job that continues can be paused, resumed and cancelled."""
         for number in range(3):
             self.world.die("a", f"d{number}")
         browser = self.world.signed_in()

@@ -177,7 +177,7 @@ class StreamTests(LiveCase):
         self.assertEqual(viewer.events(), [("", "")])
 
     def test_refusals(self) -> None:
-        """Without a session it is 401, of a page that has none 404; HEAD has no body that goes on."""
+        """Without a session it is 401, of a page that has none 404; HEAD has no body that continues."""
         self.assertEqual(self.world.browser().get("/?stream=1").status, 401)
         browser = self.world.signed_in()
         for path in ("/deliveries/x/fixture.json", "/reloads/1", "/dead-letters/change", "/nowhere"):
@@ -288,7 +288,7 @@ class EndTests(LiveCase):
         self.assertTrue(viewer.wire.closing)
 
     def test_key_is_taken_away(self) -> None:
-        """When a key is revoked its streams end at once, before anything more is sent; others go on."""
+        """When a key is revoked its streams end at once, before anything more is sent; others continue."""
         viewer, other = self.view(), self.view("/", self.world.signed_in(TOKEN))
         for each in (viewer, other):
             each.events()

@@ -110,7 +110,7 @@ class SignInTests(ConsoleCase):
         self.assertEqual(browser.sign_in("wrong", X_Forwarded_For="198.51.100.8").status, 401)
 
     def test_session_ends_with_its_key(self) -> None:
-        """When a reload takes the key away the session ends; one of another key goes on."""
+        """When a reload takes the key away the session ends; one of another key continues."""
         first, token = self.world.signed_in(), self.world.signed_in(TOKEN)
         self.world.credentials.replace(Credentials(keys=(b"second-key",)))
         self.assertEqual([each.get("/deliveries").status for each in (first, token)], [303, 200])

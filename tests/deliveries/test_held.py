@@ -99,7 +99,7 @@ class HeldTests(SynchronousTestCase):
         self.assertEqual([each[:2] for each in self.listed(trigger="gh")], [("gh", "running")] * 2)
 
     def test_paused_server(self) -> None:
-        """What runs goes on; of all triggers the rest waits, with no due time, and nothing is ready."""
+        """What runs continues; of all triggers the rest waits, with no due time, and nothing is ready."""
         self.adopt()
         self.take("other")
         self.pause(None)

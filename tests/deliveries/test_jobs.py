@@ -52,7 +52,7 @@ class JobTestCase(SynchronousTestCase):
 
 class PaceTests(JobTestCase):
     def test_rate(self) -> None:
-        """With a rate the answer comes at once, and the job goes on at its pace."""
+        """With a rate the answer comes at once, and the job continues at its pace."""
         self.server.bad_deploy(60)
         answering = self.server.many(replay_many, "10/s", state="dead")
         self.server.turns()
@@ -108,7 +108,7 @@ class PaceTests(JobTestCase):
 
 class ControlTests(JobTestCase):
     def test_pause_and_resume(self) -> None:
-        """A paused job does nothing until it is resumed, over a restart too; then it goes on where it was."""
+        """A paused job does nothing until it is resumed, over a restart too; then it continues where it was."""
         dead = self.server.bad_deploy(10)
         self.server.many(replay_many, "5/s", state="dead")
         self.server.clock.pump([0.2] * 4)
@@ -123,7 +123,7 @@ class ControlTests(JobTestCase):
         self.assertEqual(self.server.replays(), dead)
 
     def test_resume_at_once(self) -> None:
-        """A job that is paused and resumed in one turn goes on, and does nothing twice."""
+        """A job that is paused and resumed in one turn continues, and does nothing twice."""
         dead = self.server.bad_deploy(10)
         self.server.many(replay_many, "5/s", state="dead")
         self.server.turns()
@@ -167,7 +167,7 @@ class ControlTests(JobTestCase):
 
 class NextServerTests(JobTestCase):
     def test_goes_on(self) -> None:
-        """The next server goes on with a job by itself, and records its end."""
+        """The next server continues with a job by itself, and records its end."""
         dead = self.server.bad_deploy(10)
         self.server.many(replay_many, "5/s", state="dead")
         self.server.clock.pump([0.2] * 4)
@@ -182,7 +182,7 @@ class NextServerTests(JobTestCase):
         self.assertEqual((record.kind, record.payload["counts"]["replayed"]), ("replay", 10))
 
     def test_event_log_away(self) -> None:
-        """A job waits while the event log is unavailable, and goes on."""
+        """A job waits while the event log is unavailable, and continues."""
         dead = self.server.bad_deploy(10)
         self.server.many(replay_many, "5/s", state="dead")
         self.server.clock.pump([0.2] * 2)

@@ -116,7 +116,7 @@ class OperationTests(SynchronousTestCase):
         self.assertEqual(self.ask(list_deliveries, ListDeliveries(state="ready")).deliveries[0].event_id, "e1")
 
     def test_pages(self) -> None:
-        """A list that is cut says where it goes on; so does the id of its last entry."""
+        """A list that is cut says where it continues; so does the id of its last entry."""
         for number in range(5):
             self.accept(f"e{number}")
         first = self.ask(list_deliveries, ListDeliveries(limit=2))
@@ -154,7 +154,7 @@ class OperationTests(SynchronousTestCase):
                 ListDeliveries(**wanted)  # type: ignore[arg-type]
 
     def test_budget(self) -> None:
-        """A list whose time is over ends where it has come to, and goes on from there."""
+        """A list whose time is over ends where it has come to, and continues from there."""
         for number in range(800):
             self.accept(f"e{number}")
         self.slowness = 1.5

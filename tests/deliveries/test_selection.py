@@ -139,7 +139,7 @@ class ScanTests(SynchronousTestCase):
         return Scan(selection=Selection.of(NOW, where=where), limit=limit, now=NOW)
 
     def test_cut_within_a_slice(self) -> None:
-        """A scan that has enough ends at the last one that it took, and goes on after it."""
+        """A scan that has enough ends at the last one that it took, and continues after it."""
         scan = self.scan("attempts > `2`", 2)
         scan.add(Slice(deliveries=tuple(map(listed, (9, 8, 7))), before=7))
         self.assertEqual(([each.delivery_id for each in scan.found], scan.before, scan.is_at_end), ([9, 8], 8, False))

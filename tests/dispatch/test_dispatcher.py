@@ -142,7 +142,7 @@ class RunningTests(DispatcherTests):
         self.assertEqual([interpreter.closed for interpreter in world.interpreters], [1, 1, 0])
 
     def test_a_running_call_keeps_its_interpreter(self) -> None:
-        """An unchanged binding is re-pointed; the call in the old interpreter goes on, and then that closes."""
+        """An unchanged binding is re-pointed; the call in the old interpreter continues, and then that closes."""
         world = self.world()
         world.take()
         world.adopt(one_trigger(retry=RetrySpec()))

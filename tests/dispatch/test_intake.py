@@ -43,7 +43,7 @@ class IntakeTests(SynchronousTestCase):
         """Where handlers run, those that have ended are looked for while one turn takes many requests."""
         world = World(max_outstanding=2)
         world.adopt(one_trigger())
-        world.store.writer.held = True  # the turn goes on
+        world.store.writer.held = True  # the turn continues
         for _ in range(2 * BETWEEN_EXCHANGES):
             world.take()
         self.assertEqual(world.makers.exchanges, 0)

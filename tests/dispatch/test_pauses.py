@@ -37,7 +37,7 @@ class PauseTests(SynchronousTestCase):
         return sorted(running.call.trigger_id for running in world.calls)
 
     def test_accepted_and_not_begun(self) -> None:
-        """What runs goes on; what comes is kept, in the store alone, and others are not held; then all of it runs."""
+        """What runs continues; what comes is kept, in the store alone, and others are not held; then all of it runs."""
         world = self.world()
         world.take()
         self.pause(world)

@@ -42,7 +42,7 @@ def on_event(event, context):
 
 
 async def held(event, context):
-    """Say that it has begun, then wait until the test lets all go on, or this one."""
+    """Say that it has begun, then wait until the test lets all continue, or this one."""
     note(began=event.dedupe_key, version=VERSION, binding=context.binding)
     release = os.environ["TEST_RELEASE"]
     while not (os.path.exists(release) or os.path.exists(release + "." + event.dedupe_key)):

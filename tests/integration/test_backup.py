@@ -20,7 +20,7 @@ def fails(event):
 class BackupTests(ServerCase):
     def test_restored_elsewhere(self) -> None:
         """
-        What ran, was queued, waited or was dead at the backup is so after the restore, and goes on; numbers go on.
+        What ran, was queued, waited or was dead at the backup is so after the restore, and continues; numbers continue.
         """
         self.write_handlers(more=FAILING)
         self.write_manifest(

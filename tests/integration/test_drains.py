@@ -148,7 +148,7 @@ class OrderTests(DrainCase):
     """Moving and cancelling."""
 
     def test_cancel(self) -> None:
-        """A running handler is cut off, what was queued never begins: dead letters; bystanders and the new go on."""
+        """A running handler is cut off, what was queued never begins: dead letters; bystanders and the new continue."""
         self.write_manifest(HELD, OTHER, head="[orchestrator.pumps]\nmax_outstanding = 2\n")
         server = self.serve()
         self.assert_accepted(server.deliver("/triggers/other", delivery="bystander"), "other")

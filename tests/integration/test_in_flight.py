@@ -302,7 +302,7 @@ class MergingTests(InFlightCase):
         self.assertEqual(seen["version"], "three")
 
     def test_requests_during_reloads(self) -> None:
-        """Deliveries on kept-alive connections go on without an error while forced reloads follow one another."""
+        """Deliveries on kept-alive connections continue without an error while forced reloads follow one another."""
         server = self.serve()
         with ThreadPoolExecutor(1) as pool:
             reloads = pool.submit(lambda: [server.reload("?force=true").status for _ in range(10)])

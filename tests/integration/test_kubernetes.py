@@ -119,7 +119,7 @@ class KubernetesTests(ServerCase):
         self.assert_problem(server.deliver("/hooks/github", body, delivery="d2", secret=SECRET), 401)
 
     def test_refused(self) -> None:
-        """An update that is refused ends the pipeline with the reason; both probes go on; a pod that starts serves."""
+        """An update that is refused ends the pipeline with the reason; both probes stay; a pod that starts serves."""
         server = self.serve_example()
         waiting = self.waiting(server)
         server.wait_for_line("listener ready")

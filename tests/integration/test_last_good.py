@@ -140,7 +140,7 @@ class StartTests(LastGoodCase):
         self.assert_accepted(answer, binding="gh@v1")
 
     def test_unfinished_work(self) -> None:
-        """What was accepted and not finished goes on, on its own version's code, though the files are gone."""
+        """What was accepted and not finished continues, on its own version's code, though the files are gone."""
         self.write_manifest(trigger_text("gh", handler="handlers:held"))
         server = self.serve()
         self.assert_accepted(server.deliver("/triggers/gh", delivery="d1"))

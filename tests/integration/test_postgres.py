@@ -74,7 +74,7 @@ class PostgresTests(ServerCase):
         self.a_database_away(server)
 
     def a_database_away(self, server: ServerProcess) -> None:
-        """Kill PostgreSQL, pause it, and start it: 503 meanwhile, and all goes on by itself."""
+        """Kill PostgreSQL, pause it, and start it: 503 meanwhile, and all continues by itself."""
         self.postgres.stop(signal.SIGKILL)
         answer = wait_until(lambda: self.refused(server, "a0"), "a refusal")
         assert answer is not None

@@ -138,7 +138,7 @@ class ConfirmTests(ProbationCase):
             self.assert_problem(server.reload(f"?{query}"), 400)
 
     def test_killed_and_lapsed(self) -> None:
-        """After kill -9 the next server goes on with the probation, and undoes the generation when its time is up."""
+        """After kill -9 the next server continues with the probation, and undoes the generation when its time is up."""
         server = self.serve()
         self.write_handlers("two")
         before = self.reload(server, "?confirm_within=4s", generation=2)

@@ -113,7 +113,7 @@ class ShareTests(RampCase):
         self.assertEqual(self.ramps(server), [])
 
     def test_other_reloads_meanwhile(self) -> None:
-        """A ramp goes on, keys and all, when others change; the trigger's next change goes out from the stable one."""
+        """A ramp stays, keys and all, when others change; the trigger's next change goes out from the stable one."""
         self.write("apart.py", "def on_event(event):\n    return None\n")
         self.write_manifest(trigger_text("gh"))
         server = self.serve()
@@ -224,7 +224,7 @@ class RestartTests(RampCase):
     """Servers that end during a ramp."""
 
     def test_killed(self) -> None:
-        """After kill -9 it goes on: the same share and keys; what each had queued is handled by its own code."""
+        """After kill -9 it continues: the same share and keys; what each had queued is handled by its own code."""
         self.write_manifest(HELD, head="[orchestrator.pumps]\nmax_outstanding = 1\n")
         server = self.serve()
         ramp = self.ramp(server, "two", "?ramp=30%25")
@@ -265,7 +265,7 @@ class UpgradeTests(RampCase, UpgradeCase):
     """An upgrade of the program during a ramp."""
 
     def test_upgrade(self) -> None:
-        """The new program goes on with it: share, keys and both codes; so does what the old one still answers."""
+        """The new program continues with it: share, keys and both codes; so does what the old one still answers."""
         server = self.serve()
         self.ramp(server, "two", "?ramp=30%25")
         keys = [f"d{index}" for index in range(60)]

@@ -1,4 +1,4 @@
-"""After a crash: what goes on by itself, and what an operator decides."""
+"""After a crash: what continues by itself, and what an operator decides."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class CommandTests(SharedServerCase):
         self.assertEqual(server.generation()["generation"], generation + 1)
 
     def test_command_that_runs_out_of_time(self) -> None:
-        """``--timeout``: on expiry it says that the reload goes on, and how to see it; the reload does go on."""
+        """``--timeout``: on expiry it says that the reload continues, and how to see it; the reload does continue."""
         server = self.serve()
         generation = server.generation()["generation"]
         self.write("slow_import.py", "import time\ntime.sleep(3.0)\n")
@@ -247,7 +247,7 @@ class ChangeTests(ServerCase):
         self.assertEqual(server.generation()["generation"], 3)
 
     def test_removed_and_added_again(self) -> None:
-        """A trigger that comes back goes on counting its versions."""
+        """A trigger that comes back continues counting its versions."""
         self.write_manifest(trigger_text("gh"), trigger_text("other"))
         server = self.serve()
         self.write_manifest(trigger_text("other"))

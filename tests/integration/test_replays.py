@@ -80,7 +80,7 @@ class ReplayTests(ServerCase):
         )
 
     def test_killed_during_a_replay(self) -> None:
-        """A replay with a rate goes on in the next server after a kill, and repeats nothing."""
+        """A replay with a rate continues in the next server after a kill, and repeats nothing."""
         server = self.bad_deploy(40)
         self.write("handlers.py", GOOD)
         self.assertEqual(server.reload().status, 200)

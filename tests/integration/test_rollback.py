@@ -190,7 +190,7 @@ class RestartTests(RollbackCase):
     """What the next server begins with."""
 
     def test_restart(self) -> None:
-        """A restart, and one after a kill, go on with what was rolled back to, until the files have changed."""
+        """A restart, and one after a kill, continue with what was rolled back to, until the files have changed."""
         server = self.serve()
         self.modify(server, "two")
         self.roll_back(server)

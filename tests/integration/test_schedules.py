@@ -80,7 +80,7 @@ def look(cursor, context):
 class PollTests(ServerCase):
     def test_each_number_once(self) -> None:
         """
-        A cursor goes on over the death of the function's process, a reload, and the server's kill: each number is
+        A cursor continues over the death of the function's process, a reload, and the server's kill: each number is
         found, and handled once.
         """
         self.write_handlers("one", LOOK)

@@ -240,7 +240,7 @@ class EndTests(ServerCase):
         self.assertEqual(server.wait(), 0, server.stderr)
 
     def test_second_termination_ends_at_once(self) -> None:
-        """A second SIGTERM does not wait for a handler that never ends; its delivery goes on with the next server."""
+        """A second SIGTERM does not wait for a handler that never ends; its delivery continues with the next server."""
         self.write_manifest(trigger_text("gh", handler="handlers:held"))
         server = self.serve()
         server.deliver("/triggers/gh", delivery="d1")

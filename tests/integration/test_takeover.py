@@ -150,7 +150,7 @@ class StandingTests(TakeoverCase):
         self.assertIsNone(server.generation()["probation"])
 
     def test_ramp(self) -> None:
-        """A ramp goes on in the new program with its share, both versions and its next step."""
+        """A ramp continues in the new program with its share, both versions and its next step."""
         self.write_handlers("one")
         server = self.serve()
         self.write_handlers("two")

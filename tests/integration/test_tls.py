@@ -107,7 +107,7 @@ class TLSTests(TLSCase):
         self.assertEqual(server.terminate(), 0, server.stderr)
 
     def test_certificate_is_replaced(self) -> None:
-        """After a reload fresh handshakes show the new certificate; connections that are open go on."""
+        """After a reload fresh handshakes show the new certificate; connections that are open continue."""
         server = self.serve(*TLS)
         connection = server.connect(context=self.context())
         self.assert_accepted(connection.deliver("/triggers/gh", delivery="d1"))

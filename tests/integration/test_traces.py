@@ -48,7 +48,7 @@ class TracesTests(ServerCase):
 
     def test_from_the_request_to_a_replay(self) -> None:
         """
-        A sender's trace goes on through a retry after a restart, to the handler; a replay begins one that is linked.
+        A sender's trace continues through a retry after a restart, to the handler; a replay begins one that is linked.
         """
         self.write_manifest(trigger_text("gh", extra="[triggers.retry]\nmax = 3\nschedule = ['3s']\n"))
         self.write("handlers.py", HANDLERS)
@@ -98,7 +98,7 @@ class TracesTests(ServerCase):
         self.assertLessEqual(set(seen), scraped)
 
     def test_a_collector_that_is_down(self) -> None:
-        """Deliveries go on, the loss is said once and counted, and a server that ends does so soon."""
+        """Deliveries continue, the loss is said once and counted, and a server that ends does so soon."""
         self.collector.stop()
         self.environ |= {"OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_METRICS_EXPORTER": "none"}
         server = self.serve()

@@ -203,7 +203,7 @@ class HandoverTests(UpgradeCase):
         self.assertEqual(server.generation()["generation"], 2)
 
     def test_old_program_is_killed(self) -> None:
-        """What the old program had when it was killed, running or queued, goes on in the new one."""
+        """What the old program had when it was killed, running or queued, continues in the new one."""
         self.write_manifest(HELD, head="[orchestrator.pumps]\nmax_outstanding = 1\n")
         server = self.serve()
         for key in ("running", "queued"):
@@ -244,7 +244,7 @@ class HandoverTests(UpgradeCase):
 
 
 class FailureTests(UpgradeCase):
-    """Upgrades that come to nothing: the old program goes on as if nothing had happened."""
+    """Upgrades that come to nothing: the old program continues as if nothing had happened."""
 
     def assert_goes_on(self, server: ServerProcess, key: str, binding: str = "gh@v1") -> None:
         """See that the first program serves, and that its state directory is its own."""
@@ -331,7 +331,7 @@ class FailureTests(UpgradeCase):
         self.assert_accepted(connection.deliver("/triggers/gh", delivery="d2"), binding="gh@v2")
 
     def test_twistd(self) -> None:
-        """Under twistd nothing is known of how the program was started: that is said, and it goes on."""
+        """Under twistd nothing is known of how the program was started: that is said, and it continues."""
         server = self.serve(launcher=(*TWISTD, "-n", "harn-orchestrator"))
         server.signal(signal.SIGUSR2)
         server.wait_for_line("only a server that was started by `harn orchestrator serve`")

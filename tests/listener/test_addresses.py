@@ -86,7 +86,7 @@ class PublishedTests(PublishedCase):
         self.assertEqual(len(self.publisher.fetched), 2)
 
     def test_last_good(self) -> None:
-        """A start without network goes on with the last good list; one that makes no sense does not replace it."""
+        """A start without network continues with the last good list; one that makes no sense does not replace it."""
         self.lists.startService()
         self.lists.stopService()
         self.publisher.is_away = True

@@ -141,7 +141,7 @@ class RouteTests(AdminCase):
         self.assertEqual([caller.actor for caller, _ in self.shelf.asked], ["hmac", "hmac", "hmac"])
 
     def test_outlives_its_client(self) -> None:
-        """What was asked for goes on, and is recorded, when its client goes away."""
+        """What was asked for continues, and is recorded, when its client goes away."""
         cancelled: list[object] = []
         waiting: Deferred[Any] = Deferred(cancelled.append)
         self.shelf.answer = waiting

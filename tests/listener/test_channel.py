@@ -86,7 +86,7 @@ class DecidedEarlyTests(ChannelCase):
         self.assertEqual(self.world.gh.binding.in_flight, 0)
 
     def test_endless_sender_is_cut_off(self) -> None:
-        """Who goes on sending after the answer is cut off at a size."""
+        """Who continues sending after the answer is cut off at a size."""
         world = World(Limits(linger_bytes=1000))
         wire = world.wire().send(request_bytes("POST", "/hooks/gh", {"Content-Length": "10485761"}))
         wire.send(b"x" * 1000)
@@ -351,7 +351,7 @@ class TimeTests(ChannelCase):
         self.assertEqual(len(self.world.clock.getDelayedCalls()), 1)
 
     def test_timer_ends_with_the_last_connection(self) -> None:
-        """When the port is closed the timer goes on for the connections that are left, and then ends."""
+        """When the port is closed the timer continues for the connections that are left, and then ends."""
         self.world.site.doStop()
         self.world.advance(1)
         self.assertEqual(len(self.world.clock.getDelayedCalls()), 1)

@@ -140,7 +140,7 @@ class InheritedTests(TestCase):
         self.assertEqual(await deferToThread(self.greeting), b"hello")
 
     async def test_stopping_leaves_it_to_others(self) -> None:
-        """Stopping closes our descriptor; a process that has the socket, too, goes on to accept."""
+        """Stopping closes our descriptor; a process that has the socket, too, continues to accept."""
         await self.opened.port.stopListening()
         client = socket.create_connection(self.socket.getsockname(), 10)
         self.addCleanup(client.close)

@@ -32,7 +32,7 @@ class _Reactor:
 
 
 class _Connection:
-    """Reads one byte from its end of a pair of sockets; ``outcome`` says how it goes on."""
+    """Reads one byte from its end of a pair of sockets; ``outcome`` says how it continues."""
 
     def __init__(self, readers: Readers) -> None:
         self.readers = readers
@@ -106,7 +106,7 @@ class ReadersTests(SynchronousTestCase):
         self.assertEqual(self.seen(), [[], [b"a"], []])
 
     def test_ends(self) -> None:
-        """A client's end ends the reading alone; a lost connection, and one that raises, are ended; others go on."""
+        """A client's end ends the reading alone; a lost connection, and one that raises, are ended; others continue."""
         first, second, third = self.connections
         first.outcome, second.outcome = CONNECTION_DONE, CONNECTION_LOST
 

@@ -161,7 +161,7 @@ class ServedTests(ServedCase):
     """Connections by TLS."""
 
     async def test_replaced(self) -> None:
-        """A replaced certificate meets new connections; the open one goes on with its own."""
+        """A replaced certificate meets new connections; the open one continues with its own."""
         self.assertTrue(self.listening.url.startswith("https://"))
         old = await self.connect(CertificateOptions().getContext())
         old.send(signed_post("/hooks/gh"))

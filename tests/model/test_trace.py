@@ -74,7 +74,7 @@ class TraceparentTests(SynchronousTestCase):
 
     @given(TRACEPARENTS | st.text(max_size=80), st.text(max_size=80))
     def test_anything(self, traceparent: Any, tracestate: Any) -> None:
-        """Whatever a sender writes, what goes on is well-formed, and has the sender's ids."""
+        """Whatever a sender writes, what continues is well-formed, and has the sender's ids."""
         context = context_of({"traceparent": traceparent, "tracestate": tracestate})
         if not context:
             self.assertEqual(context.headers(), {})
@@ -104,7 +104,7 @@ class TracestateTests(SynchronousTestCase):
 
     @given(MEMBERS)
     def test_anything(self, members: Any) -> None:
-        """What goes on is within the limits, is read again as it is, and has entries of the sender's only."""
+        """What continues is within the limits, is read again as it is, and has entries of the sender's only."""
         kept = parse_tracestate(",".join(members))
         self.assertLessEqual(len(kept), LONGEST_STATE)
         self.assertEqual(parse_tracestate(kept), kept)

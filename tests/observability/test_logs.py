@@ -436,9 +436,9 @@ class RotatingFileTests(SynchronousTestCase):
         old.write(b"y" * 200 + b"\n")
         old.close()
         new.write(b"z" * 100 + b"\n")
-        new.write(b"new goes on\n")
+        new.write(b"new continues\n")
         with open(path, encoding="ascii") as newest, open(path + ".1", encoding="ascii") as aside:
-            self.assertEqual(newest.read(), "y" * 200 + "\n" + "z" * 100 + "\nnew goes on\n")
+            self.assertEqual(newest.read(), "y" * 200 + "\n" + "z" * 100 + "\nnew continues\n")
             self.assertEqual(aside.read(), "x" * 9_900 + "\nnew begins\n")
 
     def test_follows_one_that_was_put_aside(self) -> None:

@@ -66,7 +66,7 @@ class CopyTests(StoreTestCase):
         return copy_store(source, target, postgres.no_secret, LATER, show).tables
 
     def test_there_and_back(self) -> None:
-        """Each row arrives, servers go on with numbers and claims, and the copy back is the same."""
+        """Each row arrives, servers continue with numbers and claims, and the copy back is the same."""
         self.fill()
         counts = self.copy(self.directory, self.address)
         self.assertEqual([name for name, count in counts.items() if not count], [])
@@ -97,7 +97,7 @@ class CopyTests(StoreTestCase):
         self.assertIn("is not empty", str(raised.exception))
 
     def test_goes_on(self) -> None:
-        """A copy that was cut off starts no server, and goes on where it stopped."""
+        """A copy that was cut off starts no server, and continues where it stopped."""
         self.fill()
         self.patch(copying, "SLICE", 10)
         write = copied_tables.PostgresSide.write

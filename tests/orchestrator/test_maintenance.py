@@ -94,7 +94,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(limits, [(256, 4096), (300, 4096), (4096, 4096)])
 
     def test_connections_within(self) -> None:
-        """Connections leave a reserve of the open files to all that must go on; there are always a few."""
+        """Connections leave a reserve of the open files to all that must continue; there are always a few."""
         self.assertEqual(connections_within(1024, 40), 1024 - 40 - RESERVED)
         self.assertEqual(connections_within(64, 40), LEAST)
         self.assertGreater(connections_within(resource.RLIM_INFINITY, 40), 10_000)

@@ -105,7 +105,7 @@ class OperationsTests(SynchronousTestCase):
             self.assertEqual(answer.dlq_entry_id, answer.event_id if status == "dlq" else None)
 
     def test_fire_that_takes_too_long(self) -> None:
-        """Who fires waits for the handler's time and a little more; the delivery goes on."""
+        """Who fires waits for the handler's time and a little more; the delivery continues."""
         fired = self.fire()
         self.world.clock.advance(self.world.version("a").spec.timeout + PATIENCE)
         self.assertEqual(self.successResultOf(fired).status, "pending")

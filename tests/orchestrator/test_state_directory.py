@@ -468,7 +468,7 @@ class StateFileTests(SynchronousTestCase):
         self.assertEqual(read_state(self.directory), {"n": 2})
 
     def test_who_stops_waiting_leaves_the_writing_be(self) -> None:
-        """A save that is cancelled goes on, and the next one still waits for it."""
+        """A save that is cancelled continues, and the next one still waits for it."""
         first = self.save()
         first.addErrback(lambda _: None)
         first.cancel()

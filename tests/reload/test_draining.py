@@ -27,7 +27,7 @@ class DrainTests(GenerationCase):
         return self.reloaded()
 
     def test_deadline(self) -> None:
-        """At the deadline what was not begun goes to the newest version; what runs goes on."""
+        """At the deadline what was not begun goes to the newest version; what runs continues."""
         self.world.dispatcher.apply(1)
         self.started(fake("a"), head='[orchestrator]\npumps.max_outstanding = 1\nreload.drain_timeout = "10s"\n')
         self.world.dispatcher.apply(1)

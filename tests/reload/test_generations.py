@@ -47,7 +47,7 @@ class NumberTests(GenerationCase):
         self.assertEqual(self.world.live(), {"a": 1, "b": 2, "c": 1})
 
     def test_removed_and_added_again(self) -> None:
-        """A trigger that comes back, the same or not, before or after a restart, goes on counting."""
+        """A trigger that comes back, the same or not, before or after a restart, continues counting."""
         self.started(fake("a"), fake("b"))
         self.reloaded(fake("a"))
         self.reloaded(fake("a"), fake("b"))

@@ -98,7 +98,7 @@ class ConfirmTests(ProbationCase):
         self.failureResultOf(self.confirm(2), NothingPending)
 
     def test_confirmed_in_vain(self) -> None:
-        """What the store does not come to know is not confirmed: it is said, and the probation goes on, kept too."""
+        """What the store does not come to know is not confirmed: it is said, and the probation continues, kept too."""
         self.adopt(confirm_within=60.0)
         self.world.store.fail_writes = True
         self.failureResultOf(self.confirm(), EventLogUnavailable)

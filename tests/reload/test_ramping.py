@@ -181,7 +181,7 @@ class CourseTests(RampCase):
         self.assertEqual((self.ramps(), self.world.version("a").version), ([], 2))
 
     def test_by_request_with_rollout(self) -> None:
-        """With a rollout in the manifest the request says where it begins, and the manifest how it goes on."""
+        """With a rollout in the manifest the request says where it begins, and the manifest how it continues."""
         self.edit(2, ROLLOUT, ramp=0.5)
         self.world.clock.advance(60.0)
         self.assertEqual(self.ramps(), [("a", "running", 80), ("b", "running", 50)])
@@ -260,7 +260,7 @@ class ReloadsMeanwhileTests(RampCase):
         self.assertEqual(self.world.live(), {"a": 1, "b": 3})
 
     def test_cannot_end(self) -> None:
-        """A ramp whose end cannot take effect goes on as it was, and may be ended later."""
+        """A ramp whose end cannot take effect continues as it was, and may be ended later."""
         self.edit(2, ROLLOUT)
         self.world.table.fails = RuntimeError("no tree")
         self.failureResultOf(Deferred.fromCoroutine(self.world.rollouts.ramps.finish("a", "me")), RuntimeError)

@@ -126,7 +126,7 @@ class RevivingTests(GenerationCase):
         self.failureResultOf(self.reviving(("a", 1)), EventLogUnavailable)
 
     def test_a_start_with_ramps(self) -> None:
-        """A start brings back all stable versions together, and each ramp goes on."""
+        """A start brings back all stable versions together, and each ramp continues."""
         triggers = [fake(name, extra="timeout = '9s'") for name in NAMES]
         self.successResultOf(self.world.start())
         self.world.manifest(*triggers)

@@ -357,13 +357,13 @@ class RestartTests(CoordinatorCase):
         self.world.store.generations.reserve = real
 
     def test_a_reservation_that_came_too_late(self) -> None:
-        """A reload that ran out of time while its numbers were written has used none: a restart goes on."""
+        """A reload that ran out of time while its numbers were written has used none: a restart continues."""
         self.stalled(recall=2)
         report = self.restart()
         self.assertEqual((report.generation, report.recalled, self.world.live()), (3, 1, {"a": 3, "b": 3}))
 
     def test_a_reservation_that_stays(self) -> None:
-        """Where a number stays reserved a restart goes on with what was rolled back to all the same."""
+        """Where a number stays reserved a restart continues with what was rolled back to all the same."""
 
         async def withdraw(*_: Any) -> None:
             raise EventLogUnavailable("disk full")

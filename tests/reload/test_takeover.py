@@ -232,7 +232,7 @@ class TakenTests(TakeoverCase):
             self.assertEqual(current.generation, 2)
 
     def test_step_that_fails(self) -> None:
-        """When it cannot serve after all, nothing of it has begun, and the old program goes on."""
+        """When it cannot serve after all, nothing of it has begun, and the old program continues."""
         self.edit(1)
         self.reloaded(confirm_within=20.0)
         self.edit(2)

@@ -45,7 +45,7 @@ class TrialsTests(CoordinatorCase):
         self.assertIsNone(self.world.rollouts.probations.current)
 
     def test_another_while_undoing_fails(self) -> None:
-        """What is adopted while an undoing fails falls back to what was good; only the last undoing goes on."""
+        """What is adopted while an undoing fails falls back to what was good; only the last undoing continues."""
         self.edit(1, confirm_within=20.0)
         self.world.store.fail_reads = True
         self.world.clock.advance(20.0)
@@ -69,7 +69,7 @@ class TrialsTests(CoordinatorCase):
         self.assertEqual(self.world.last.source, "revert")
 
     def test_stable_version_serves_after_a_restart(self) -> None:
-        """Both versions of a ramp that goes on after a restart are in force, and are shown so."""
+        """Both versions of a ramp that continues after a restart are in force, and are shown so."""
         self.edit(1)
         self.edit(2, ramp=0.5, revert_limit=FailureLimit(rate=0.5, minimum=5))
         self.world = self.world.restarted()

@@ -296,7 +296,7 @@ class OverTests(PollsCase):
         self.assertEqual((call.call.body, call.call.binding), (b"2", "p@v2"))
 
     def test_restart(self) -> None:
-        """The next server goes on from the cursor; a call that was cut off is made again, and changes nothing else."""
+        """The next server continues from the cursor; a call that was cut off is made again, and changes nothing."""
         world = self.world()
         self.answer(self.due(world), 1, "a")
         self.due(world)
@@ -308,7 +308,7 @@ class OverTests(PollsCase):
         self.assertEqual(self.payloads(again), ["a", "b"])
 
     def test_removed(self) -> None:
-        """A trigger that comes back within a day goes on from its cursor; after that it begins again."""
+        """A trigger that comes back within a day continues from its cursor; after that it begins again."""
         for away, body in ((KEPT - 3600, b"1"), (KEPT + 3600, b"null")):
             world = self.world(poll(), poll("other"))
             self.answer(self.due_of(world, "p"), 1)
@@ -360,7 +360,7 @@ class OverTests(PollsCase):
         self.assertEqual((self.due(again).call.body, self.payloads(again)), (b"1", ["a"]))
 
     def test_removed_as_an_answer_is_kept(self) -> None:
-        """A trigger that is removed then, and comes back, goes on from the newest cursor."""
+        """A trigger that is removed then, and comes back, continues from the newest cursor."""
         world = self.world(poll(), poll("other", every="100h"))
         call = self.due_of(world, "p")
         world.store.writer.held = True

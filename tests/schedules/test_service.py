@@ -215,7 +215,7 @@ class ReloadTests(SchedulesCase):
         self.assertEqual((self.ticks(world, "gone"), self.ticks(world, "new")), ([0.0], [1.0]))
 
     def test_removed_and_back(self) -> None:
-        """A trigger that comes back within a day goes on; one that comes back later begins again, from the start."""
+        """A trigger that comes back within a day continues; one that comes back later begins again, from the start."""
         for away, count in ((240.0, 4), (KEPT + 60.0, 0)):
             for restarts in (False, True):
                 world = self.world(cron(catchup_mode="all"), cron("o", "0 0 1 1 *"))

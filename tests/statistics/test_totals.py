@@ -84,7 +84,7 @@ class CountedTests(TotalsCase):
         self.assertEqual((self.counted(), self.stored()["gh"]), ((3, 1), (3, 1)))
 
     def test_over_a_restart(self) -> None:
-        """The next server goes on with what the one before had counted to its end."""
+        """The next server continues with what the one before had counted to its end."""
         self.accept("gh")
         self.refuse()
         self.successResultOf(self.asked(self.totals.close()))
@@ -174,7 +174,7 @@ class CountedTests(TotalsCase):
         self.assertEqual(self.totals.of("gh").last_failure, NOW)
 
     def test_trigger_that_came_back(self) -> None:
-        """A trigger whose series ended and began again goes on counting; nothing of either time is lost or doubled."""
+        """A trigger that comes back continues its series; nothing of either time is lost or doubled."""
         self.accept("gh")
         self.flush()
         self.accept("gh")

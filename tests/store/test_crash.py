@@ -85,7 +85,7 @@ class CrashTests(SynchronousTestCase):
         self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
 
     def test_full_disk_and_room_again(self) -> None:
-        """When no file may grow, units fail; when they may again, the store goes on with the next id."""
+        """When no file may grow, units fail; when they may again, the store continues with the next id."""
         child = self.start(FILLER)
         output, _ = child.communicate(timeout=60)
         failed, again = output.splitlines()

@@ -88,7 +88,7 @@ class FaultTests(SynchronousTestCase):
                 self.succeeds(world, operation, expected)
 
     def test_failing_again_and_again(self) -> None:
-        """Many failures in a row leave no trace: numbers, claims and states go on as if there had been none."""
+        """Many failures in a row leave no trace: numbers, claims and states continue as if there had been none."""
         world = World()
         for operation in WRITES.values():
             for code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT):
@@ -100,7 +100,7 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual(world.dump(), fresh.dump())
 
     def test_slow_sync(self) -> None:
-        """While a commit takes its time nothing fires, reads go on, and what comes meanwhile shares the next commit."""
+        """During a slow commit nothing fires, reads continue, and what comes meanwhile shares the next commit."""
         for name, operation in WRITES.items():
             expected = self.expected(operation)
             world = World()

@@ -40,7 +40,7 @@ class LargeTakeoverTests(SQLiteTestCase):
         return (self.folder() / name).read_text()
 
     def test_no_row_is_written(self) -> None:
-        """All goes on at its place under the number of the previous server, and what is accepted now, too."""
+        """All continues at its place under the number of the previous server, and what is accepted now, too."""
         ids, before = self.accept_some(), self.store.incarnation
         self.restart()
         self.assertEqual(self.ready_ids(), [])
@@ -54,7 +54,7 @@ class LargeTakeoverTests(SQLiteTestCase):
         self.assertEqual(self.query("SELECT incarnation, seen_at FROM servers"), [(before, NOW + 1)])
 
     def test_again_and_again(self) -> None:
-        """Each further start takes over everything, and numbers of starts go on for the mark."""
+        """Each further start takes over everything, and numbers of starts continue for the mark."""
         ids, before = self.accept_some(), self.store.incarnation
         for start in range(3):
             self.restart()
@@ -77,7 +77,7 @@ class LargeTakeoverTests(SQLiteTestCase):
         self.assertEqual(self.read_note("running-1").split("\n")[0], str(ids[1]))
 
     def test_at_the_limit(self) -> None:
-        """What ran at too many crashes becomes a dead letter all the same; the others go on."""
+        """What ran at too many crashes becomes a dead letter all the same; the others continue."""
         ids = self.accept_some()
         self.result_of(self.store.deliveries.begins(ids[0]))
         self.restart_crashed()

@@ -50,7 +50,7 @@ class NoticedTests(SQLiteTestCase):
         self.assertEqual(self.opened(self.as_killed()), 5)
 
     def test_log_cut_short(self) -> None:
-        """A log that lost even its last commit alone is noticed, with what to do; who accepts the loss can go on."""
+        """A log that lost even its last commit alone is noticed, with what to do; who accepts the loss can continue."""
         self.fill(4)
         before = os.path.getsize(self.path + "-wal")
         self.accept_one("last")

@@ -169,7 +169,7 @@ class MigrationTests(SQLiteTestCase):
         return path, self.make_old(path)
 
     def test_deliveries_are_found(self) -> None:
-        """What was accepted, waits, or is dead is as it was, and goes on."""
+        """What was accepted, waits, or is dead is as it was, and continues."""
         self.assertEqual([self.state_of(name) for name in ("ready", "waiting", "dead")], [[READY], [WAITING], [DEAD]])
         (row,) = self.result_of(self.store.deliveries.find("ready"))
         self.assertEqual((row.delivery_id, row.version, row.envelope, row.body), (5, 2, b"{}", b"\x00\xff"))
@@ -181,7 +181,7 @@ class MigrationTests(SQLiteTestCase):
         self.assertEqual((row.crashes, self.accept(new_delivery("again", claim=dedupe("k")))), (0, (None,)))
 
     def test_numbers_go_on(self) -> None:
-        """Numbers of deliveries, records and servers go on above those that were given."""
+        """Numbers of deliveries, records and servers continue above those that were given."""
         self.assertEqual(self.accept_one("new"), 21)
         self.assertEqual(self.result_of(self.store.event_log.append("audit.test", "kind", {})), 31)
         self.assertEqual(self.result_of(self.store.event_log.read("audit.test", 0, 10))[0].number, 11)
@@ -363,7 +363,7 @@ class MigrationTests(SQLiteTestCase):
             self.assertNotIn("CREATE TABLE", each)
 
     def test_one_that_was_cut_off(self) -> None:
-        """A older server can go on after a migration that ended half-way, and the next migration ends it."""
+        """A older server can continue after a migration that ended half-way, and the next migration ends it."""
         path, connection = self.another_old()
 
         def refuse(action: int, name: str | None, *others: str | None) -> int:

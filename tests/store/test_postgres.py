@@ -48,7 +48,7 @@ class PostgresCase(StoreTestCase):
 
 class AwayTests(PostgresCase):
     def test_a_connection_that_was_cut(self) -> None:
-        """The batch that finds it out keeps nothing; the next one goes on by itself, with the right numbers."""
+        """The batch that finds it out keeps nothing; the next one continues by itself, with the right numbers."""
         first = self.accept_one("e1")
         self.cut()
         with self.assertRaises(EventLogUnavailable):

@@ -109,7 +109,7 @@ class RetentionTests(SynchronousTestCase):
         self.service.startService()
 
     def test_trims_until_nothing_is_left(self) -> None:
-        """A sweep goes on, with a pause between slices, until one removes nothing; the next comes in its time."""
+        """A sweep continues, with a pause between slices, until one removes nothing; the next comes in its time."""
         self.start(200, 7)
         self.assertEqual(len(self.store.asked), 1)
         self.clock.pump([PAUSE] * 10)

@@ -45,7 +45,7 @@ class ShrinkingTests(SQLiteTestCase):
         self.assertEqual(self.result_of(self.store.shrink(100)), 0)
 
     def test_file_of_an_earlier_version(self) -> None:
-        """A file that was made without it goes on as before: nothing is given back, and nothing fails."""
+        """A file that was made without it continues as before: nothing is given back, and nothing fails."""
         self.open_one_that_keeps_its_size()
         self.fill(30)
         self.trim_all(NOTHING, NOW + 1)

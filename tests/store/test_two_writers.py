@@ -91,7 +91,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertEqual(self.query("PRAGMA integrity_check"), [("ok",)])
 
     def test_in_turn(self) -> None:
-        """Of two that accept, settle and append in turn, each goes on where the other stopped."""
+        """Of two that accept, settle and append in turn, each continues where the other stopped."""
         ids: list[int] = []
         records: list[int] = []
         for number in range(6):
@@ -199,7 +199,7 @@ class TwoStoresTests(SQLiteTestCase):
         self.assertEqual(self.result_of(self.other.recovery.recover(now, 1, gone=self.store.incarnation)).recovered, 1)
 
     def test_a_busy_database_is_waited_for(self) -> None:
-        """While another process writes, a unit waits for its commit, and goes on from its numbers."""
+        """While another process writes, a unit waits for its commit, and continues from its numbers."""
         self.result_of(self.accept_in(self.store, "e1"))
         begun: SimpleQueue[Any] = SimpleQueue()
         self.trace(begun.put)
@@ -278,7 +278,7 @@ class TwoProcessesTests(SQLiteTestCase):
         self.assertEqual(self.query(dead), [(120, 1, 120)])
 
     def test_one_is_killed(self) -> None:
-        """When one of two is killed in the midst of writing, the other goes on, and nothing acknowledged is lost."""
+        """When one of two is killed in the midst of writing, the other continues, and nothing acknowledged is lost."""
         dying, staying = self.start("dying", 1_000_000), self.start("staying", 1_000_000)
         lines = [child.stdout.readline() for _ in range(10) for child in (dying, staying)]
         self.end(dying, lines)

@@ -68,7 +68,7 @@ class ExporterTests(SynchronousTestCase):
         self.assertEqual(span.links, [("f" * 32, "e" * 16)])
 
     def test_refused(self) -> None:
-        """What the collector answers is the reason; the exporter goes on."""
+        """What the collector answers is the reason; the exporter continues."""
         exporter = SpanExporter(self.target("traces"))
         self.collector.status = 400
         why = self.export(exporter, A_SPAN)

@@ -82,7 +82,9 @@ class SenderTests(SynchronousTestCase):
         self.add(*range(100))
         self.assertEqual(self.sender.dropped, 100 - 3 - 6)
         self.assertEqual(len(self.said), 1)
-        self.assertIn("spans are dropped, deliveries go on: more than 6 wait (http://c/v1/traces)", self.said[0])
+        self.assertIn(
+            "spans are dropped, deliveries are not affected: more than 6 wait (http://c/v1/traces)", self.said[0]
+        )
         self.clock.pool.release()
         self.assertEqual((self.sender.sent, self.exporter.batches[-1]), (9, [6, 7, 8]))
         self.assertEqual(self.said[1:], ["the collector takes spans again; 91 were dropped"])

@@ -65,7 +65,7 @@ class RunningTests(RampingCase):
         self.assertIs(self.registry.for_retry("gh", None), self.fresh)
 
     def test_other_reloads_leave_it_alone(self) -> None:
-        """A reload that does not touch the trigger goes on with the same ramp."""
+        """A reload that does not touch the trigger continues with the same ramp."""
         following = version(2, spec("other"))
         self.registry.adopt({"gh": self.fresh, "other": following}, [self.other], 2.0, {"gh": self.ramp})
         self.assertEqual(list(self.registry), [self.fresh, following, self.stable])

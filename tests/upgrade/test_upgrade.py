@@ -206,7 +206,7 @@ class UpgradeTests(SynchronousTestCase):
     TOLD = ["disown state", "pause", "hand over"]
 
     def assert_went_on(self, *before: str) -> None:
-        """See that everything is as it was, reloads go on, and another try may come."""
+        """See that everything is as it was, reloads continue, and another try may come."""
         resumed = ["resume"] if self.new.was_handed_over else []
         after = ["kill", *resumed, "own state", "read numbers", "save state", "failed"]
         self.assertEqual(self.done, ["spawn", *before, *after])
@@ -491,7 +491,7 @@ class OldProcessTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_end_meanwhile(self) -> None:
-        """A server that ends while it takes over goes on with nothing of that."""
+        """A server that ends while it takes over continues with nothing of that."""
         self.server.fails = CancelledError()
         self.take()
         self.failureResultOf(self.taking, CancelledError)

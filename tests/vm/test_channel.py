@@ -81,7 +81,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_exchange(self) -> None:
-        """In a turn that goes on, what has come is received, and what waits and what that makes be sent leaves."""
+        """In a turn that continues, what has come is received, and what waits and what that makes be sent leaves."""
         self.channel.received = lambda data: self.channel.send(Cancel(2))
         self.theirs.sendall(packet(Done(1, None)))
         self.channel.send(Cancel(1))

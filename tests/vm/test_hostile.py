@@ -361,7 +361,7 @@ class TimeTests(HostileCase):
         self.assertEqual(self.restarts, 0)
 
     async def test_swallowed_cancellation(self) -> None:
-        """A handler that goes on after it was cancelled is killed."""
+        """A handler that continues after it was cancelled is killed."""
         interpreter = await self.make_hostile()
         for handler in ("swallows", "async_swallows"):
             await self.failure(run_call(interpreter, make_call(handler, timeout=0.1)), HandlerTimedOut)

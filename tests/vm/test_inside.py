@@ -236,7 +236,7 @@ class FirstStepTests(SynchronousTestCase):
         self.assertTrue(all(task.done() for task in tasks))
 
     def test_it_waits_as_any_task(self) -> None:
-        """What waits goes on in the same task, with its own context, its time-outs and its cancellation."""
+        """What waits continues in the same task, with its own context, its time-outs and its cancellation."""
         number: ContextVar[int] = ContextVar("number")
         tasks: list[Any] = []
 

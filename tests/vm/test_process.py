@@ -145,7 +145,7 @@ class LifeTests(InterpreterCase):
             os.kill(spare.pid, number)
         process = await spare.take()
         self.assertIsNotNone(process.pid)
-        self.assertFalse(signal.pthread_sigmask(signal.SIG_BLOCK, ()) & HELD, "the server itself goes on with signals")
+        self.assertFalse(signal.pthread_sigmask(signal.SIG_BLOCK, ()) & HELD, "the server itself still gets signals")
         await process.close()
 
     async def test_a_process_of_its_own(self) -> None:

@@ -750,7 +750,7 @@ class UnsettledTests(WatcherCase):
         self.assert_reloads(1)
 
     def test_a_report_that_fails(self) -> None:
-        """A report that cannot be made is logged, and watching goes on."""
+        """A report that cannot be made is logged, and watching continues."""
         self.on_report = lambda: fail(RuntimeError("no disk"))
         self.edit("harn.toml", "")
         self.pass_time(UNSETTLED + 1)

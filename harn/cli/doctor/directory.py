@@ -130,7 +130,7 @@ def row_of_lock(pid: int | None, state: Mapping[str, Any] | None) -> Row:
         if state is None:
             return ok(LOCK, "free: no server has run here")
         if status == RUNNING:
-            hint = "start a server: it goes on with what is unfinished; `harn inspect` shows what there is"
+            hint = "start a server: it runs what is unfinished; `harn inspect` shows what there is"
             return warning(LOCK, f"free, but the last server (pid {state.get('pid')}) did not end cleanly", hint)
         return ok(LOCK, f"free: the last server ended at {state.get('stopped_at')}")
     who = f"pid {pid}" if pid else "a process that cannot be seen from here"

@@ -163,7 +163,7 @@ def find_units(places: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def settings_of(text: str) -> Mapping[str, Sequence[str]]:
-    """Return the values of each setting of a unit, in order; lines that end in a backslash go on."""
+    """Return the values of each setting of a unit, in order; lines that end in a backslash continue."""
     found: dict[str, list[str]] = {}
     for line in text.replace("\\\n", " ").splitlines():
         name, separator, value = line.partition("=")

@@ -105,7 +105,7 @@ class PollAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
     The answer of the function.
 
-    :ivar cursor: any JSON value, passed to the next call; left out: as before. ``more``: call again at once.
+    :ivar cursor: any JSON value, passed to the next call; left out: as before. ``more``: call again immediately.
     """
 
     events: tuple[PolledEvent, ...] = ()
@@ -115,7 +115,7 @@ class PollAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @frozen
 class Polled:
-    """The events that were found, the next cursor as JSON, and whether to call again at once."""
+    """The events that were found, the next cursor as JSON, and whether to call again immediately."""
 
     events: tuple[NormalizedEvent, ...]
     cursor: bytes

@@ -42,7 +42,7 @@ _WRITERS, MIGRATIONS = 0x6861726E, 0x6861726D
 """Classes of advisory locks; the second key is that of the schema."""
 
 _NUMBERS = "delivery_numbers", "attempt_numbers", "dead_numbers", "record_numbers"
-"""Sequences with the numbers given last; a step of one is seen at once, and leaves no old row behind."""
+"""Sequences with the numbers given last; a step of one is seen immediately, and leaves no old row behind."""
 SEQUENCES = "".join(f"CREATE SEQUENCE {name} MINVALUE 0 START 0;\n" for name in _NUMBERS)
 _READ_NUMBERS = "SELECT " + ", ".join(f"(SELECT last_value FROM {name})" for name in _NUMBERS)
 _NOTIFY = "SELECT pg_notify($1::text, $2::text)"
@@ -188,7 +188,7 @@ class PostgresConnection:
             self._connection.close()
 
     def abort(self) -> None:
-        """End it from another thread: what waits for an answer fails at once, whatever PostgreSQL does."""
+        """End it from another thread: what waits for an answer fails immediately, whatever PostgreSQL does."""
         with self._closing, suppress(OSError, driver().Error), socket(fileno=os.dup(self.fileno())) as its:
             its.shutdown(SHUT_RDWR)
 
@@ -288,7 +288,7 @@ class PostgresSession:
         return False
 
     def _status_of_commit(self) -> str | None:
-        """Return PostgreSQL's status of the transaction, and go on over a new connection; None where it gives none."""
+        """Return PostgreSQL's status of the transaction, over a new connection, which stays; None if it gives none."""
         try:
             connection = self._connect()
         except StateDirectoryUnusable:

@@ -98,7 +98,7 @@ class PostgresDatabase:
         """
         if connection.execute(STANDING.get, (COPYING,)).fetchone() is not None:
             raise StateDirectoryUnusable(
-                f"a copy into the store {self.name} is not complete; run the same harn store copy again, which goes on"
+                f"a copy into the store {self.name} is not complete; continue it with the same harn store copy"
             )
 
     def _refuse_other_start(self, connection: PostgresConnection) -> None:

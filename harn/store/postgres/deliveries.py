@@ -1,4 +1,4 @@
-"""The deliveries: where each accepted event stands, its attempts, and the statements that change many at once."""
+"""The deliveries: where each accepted event stands, its attempts, and the statements that change many together."""
 
 # Statements are put together from constants; a value is never part of their text.
 # ruff: noqa: S608

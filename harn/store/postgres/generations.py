@@ -87,7 +87,7 @@ GENERATIONS = GenerationStatements(
         " generation = excluded.generation, bundle_id = excluded.bundle_id, spec = excluded.spec"
         " WHERE (SELECT adopted_at FROM generations WHERE number = binding_versions.generation) IS NULL"
     ),
-    # A restart that goes on with a generation does not adopt it again: its history says since when it has been served.
+    # A restart that continues a generation does not adopt it again: its history says since when it has been served.
     adopt="UPDATE generations SET adopted_at = coalesce(adopted_at, $1::float8) WHERE number = $2::bigint",
     insert_bundle="INSERT INTO bundles (bundle_id, data) VALUES ($1::text, $2::bytea) ON CONFLICT DO NOTHING",
     insert_manifest="INSERT INTO manifests (digest, data) VALUES ($1::text, $2::bytea) ON CONFLICT DO NOTHING",

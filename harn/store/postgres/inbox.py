@@ -56,7 +56,7 @@ class PostgresAccept(AcceptUnit):
 
 
 def _admitted(session: PostgresSession, units: Sequence[PostgresAccept], now: float) -> list[PostgresAccept]:
-    """Acquire the guards; return the units that go on."""
+    """Acquire the guards; return the units that continue."""
     guarded = [unit for unit in units if unit.acceptance.guard is not None]
     if not guarded:
         return list(units)

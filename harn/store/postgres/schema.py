@@ -95,7 +95,7 @@ def migrate(connection: PostgresConnection) -> tuple[int, int]:
     Make the tables where there are none, or bring them up to date; return the versions before and after. Blocks.
 
     :raises StateDirectoryUnusable: a newer harn wrote them.
-    :raises psycopg.Error: a step failed; those before it are done, and the next call goes on.
+    :raises psycopg.Error: a step failed; those before it are done, and the next call continues.
     """
     with _alone(connection):
         found = find_schema(connection)

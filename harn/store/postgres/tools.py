@@ -57,7 +57,7 @@ def migrate_store(address: Address, resolve: Resolve) -> Migrated:
     Make the tables of a store, or bring them up to date. Blocks.
 
     :raises StateDirectoryUnusable: it cannot be reached, or a newer harn wrote it.
-    :raises EventLogUnavailable: a step failed; the next call goes on.
+    :raises EventLogUnavailable: a step failed; the next call continues.
     """
     connection = connect(address, resolve)
     try:

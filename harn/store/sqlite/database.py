@@ -174,7 +174,7 @@ class DatabaseFile:
         self._evidence = tuple(evidence)
         self._files = DatabaseFiles(path)
         self._mark = HighWaterMark(path)
-        self._server = 0  # the number that this start was given, whichever it goes on under
+        self._server = 0  # the number that this start was given, whichever it continues under
 
     def open(self) -> Session:
         """See `harn.store.database.Database.open`."""

@@ -97,7 +97,7 @@ GENERATIONS = GenerationStatements(
         " generation = excluded.generation, bundle_id = excluded.bundle_id, spec = excluded.spec"
         " WHERE (SELECT adopted_at FROM generations WHERE number = binding_versions.generation) IS NULL"
     ),
-    # A restart that goes on with a generation does not adopt it again: its history says since when it has been served.
+    # A restart that continues a generation does not adopt it again: its history says since when it has been served.
     adopt="UPDATE generations SET adopted_at = coalesce(adopted_at, ?) WHERE number = ?",
     insert_bundle="INSERT INTO bundles (bundle_id, data) VALUES (?, ?) ON CONFLICT (bundle_id) DO NOTHING",
     insert_manifest="INSERT INTO manifests (digest, data) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",

@@ -2,8 +2,8 @@
 The high-water mark of the event log, in a small file beside it, so that a start detects lost records.
 
 A write-ahead log that was cut short or removed, and an older copy in the place of a database, are sound to SQLite: it
-goes on from there without a word. The mark is written after each commit, so that it never says more than is on disk; it
-is not forced there itself, so that after a failure of the system it may say less.
+continues from there without a word. The mark is written after each commit, so that it never says more than is on disk;
+it is not forced there itself, so that after a failure of the system it may say less.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def migrate(connection: sqlite3.Connection, wanted: int) -> None:
     and piece; whoever else migrates at the same time does no harm.
 
     :raises sqlite3.Error: a step failed. If it was one of tables and columns, all is as before; else the version is,
-        and the next call goes on.
+        and the next call continues.
     """
     with _transaction(connection):
         first = version_of(connection) + 1

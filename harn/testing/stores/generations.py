@@ -128,7 +128,7 @@ class GenerationTests(StoreTestCase):
         self.assertEqual(self.result_of(self.store.checkpoints.get("name")), {"a": [1]})
 
     def test_a_value_must_be_json(self) -> None:
-        """A value that JSON has no form for is refused at once."""
+        """A value that JSON has no form for is refused immediately."""
         with self.assertRaises(TypeError):
             self.store.checkpoints.put("name", object())
         with self.assertRaises(TypeError):

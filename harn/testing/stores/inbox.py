@@ -144,7 +144,7 @@ class InboxTests(StoreTestCase):
         self.assertEqual(self.accept(new_delivery("done-2", claim=dedupe("d"))), (None,))
 
     def test_dead_letters_release_their_claims(self) -> None:
-        """So do those that are given up many at once, but not those beside them."""
+        """So do those that are given up many together, but not those beside them."""
         running, ready, waiting = (self.accept_one(f"e{n}", claim=dedupe(f"k{n}")) for n in range(3))
         self.settle(waiting, WAITING, due_at=NOW + 5)
         other = self.accept_one("e3", version=2, claim=dedupe("k3"))
@@ -254,7 +254,7 @@ class InboxTests(StoreTestCase):
         self.assertEqual([number is None for number in numbers], [False, False, True])
 
     def test_unit_that_cannot_be_stored_fails_alone(self) -> None:
-        """A unit with a value that no database takes fails; the others of its turn are kept, and ids go on."""
+        """A unit with a value that no database takes fails; the others of its turn are kept, and ids continue."""
         good = self.store.inbox.accept(accept_of(new_delivery("e1")))
         bad = self.store.deliveries.settle(settlement_of(1_000_000))
         other = self.store.inbox.accept(accept_of(new_delivery("e2")))

@@ -31,7 +31,7 @@ from harn.store.worker import Answer, Work, Worker
 
 class PumpedWorker:
     """
-    A worker without a thread: runs its work at once, or, while it is held, when the test says so.
+    A worker without a thread: runs its work immediately, or, while it is held, when the test says so.
 
     :ivar held: while it is True, work waits for `run`, and its results wait for `deliver`.
     :ivar waiting: what was posted and has not run.
@@ -85,7 +85,7 @@ class PumpedWorker:
         self._reports.append((function, args))
 
     def soon(self, function: Work) -> None:
-        """See `Worker.soon`: a turn ends at once, or, while this is held, at the next `run`."""
+        """See `Worker.soon`: a turn ends immediately, or, while this is held, at the next `run`."""
         if self.held:
             self._turn.append(function)
         else:
@@ -245,7 +245,7 @@ class MemoryDatabase:
     """
     A `harn.store.database.Database` in memory: it outlives each store that is opened over it.
 
-    :param is_exclusive: see `Database`; False for tests of several servers that live at once.
+    :param is_exclusive: see `Database`; False for tests of several servers that live at the same time.
     """
 
     arrays: Arrays = ARRAYS

@@ -240,7 +240,7 @@ class RetentionTests(StoreTestCase):
         self.assertEqual(counts, [2, 2, 1, 0])
 
     def test_numbers_outlive_their_rows(self) -> None:
-        """After everything was trimmed, ids and numbers go on above those that were given, over a restart too."""
+        """After everything was trimmed, ids and numbers continue above those that were given, over a restart too."""
         delivery_id = self.accept_one("e1")
         self.settle(delivery_id, DEAD, attempt=attempt_of(1, "failed"), dead=dead_letter("no"))
         number = self.result_of(self.store.event_log.append("audit.test", "old", {}))

@@ -59,7 +59,7 @@ class _ResultFailed(Exception):
 
 class FirstSteps:
     """
-    Makes tasks whose first step runs at once, and not in the loop's next turn: most handlers end in it.
+    Makes tasks whose first step runs immediately, and not in the loop's next turn: most handlers end in it.
 
     They are tasks like any other, also within that step. It is taken from ``call_soon`` of the loop, to which asyncio
     passes it. Source: Python 3.12, "Eager Task Factory", which 3.11 lacks.

@@ -21,7 +21,7 @@ from typing import NoReturn
 from harn.processes import adopt_orphans, children_of, end_with_parent
 
 DATA, CONTROL, LIFE = 3, 4, 5
-"""Descriptors. `LIFE` is a pipe from the server: a byte requests the end at once; end of file: the server is gone."""
+"""Descriptors. `LIFE` is a pipe from the server: a byte requests the end; end of file: the server is gone."""
 HELD = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 """
 Signals that a terminal or a service manager may send to all of the server's processes; only the server handles them.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 8192
 BURST = 1024 * 1024
-"""Characters that a process may print at once."""
+"""Characters that a process may print in one burst."""
 RATE = 128 * 1024
 """Characters a second that it may print continuously."""
 

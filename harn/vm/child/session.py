@@ -131,7 +131,7 @@ class ChildSession:
         self._hooks = ModuleHooks(self.loop, self.threads, self.scope)
 
     def import_begins(self, module: str) -> None:
-        """Report that the import of a module begins, at once: it may end this process."""
+        """Report that the import of a module begins, immediately: it may end this process."""
         self._owner.send_now(Importing(module))
 
     def _resolve(self, frame: Resolve) -> None:
@@ -240,7 +240,7 @@ class ChildSession:
             return
         record = Printed(number, level, stream, plain_text(text, LONGEST_RECORD), fields)
         if _get_running_loop() is self.loop:
-            self._send(record)  # at once, so that it precedes the call's answer
+            self._send(record)  # immediately, so that it precedes the call's answer
         else:
             self.loop.call_soon_threadsafe(self._send, record)
 

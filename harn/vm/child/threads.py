@@ -17,7 +17,7 @@ class DeadlinePassed(BaseException):
 
 
 class Threads:
-    """Runs jobs, at most ``limit`` at once; the others wait in turn."""
+    """Runs jobs, at most ``limit`` at the same time; the others wait in turn."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
