@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from harn.cli.client import ask
+from harn.cli.completion import complete_data
 from harn.cli.options import parameters_from, read_json_data, with_json, with_parameters, with_place
 from harn.cli.place import ServerTarget, with_server
 from harn.cli.rows import format_value, print_json
@@ -132,7 +133,13 @@ def read_document(file: str) -> Any:
 @click.command()
 @with_place
 @with_parameters(fire_operation, arguments=("trigger",), without=("payload",), metavars={"trigger": "TRIGGER_ID"})
-@click.option("-d", "--data", metavar="TEXT|@FILE|-", help="The event's body, JSON: as text, of a file, or from stdin.")
+@click.option(
+    "-d",
+    "--data",
+    metavar="TEXT|@FILE|-",
+    help="The event's body, JSON: as text, of a file, or from stdin.",
+    shell_complete=complete_data,
+)
 @with_server
 @with_json
 def fire(target: ServerTarget, data: str | None, as_json: bool, **given: Any) -> None:

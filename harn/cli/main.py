@@ -123,6 +123,10 @@ class Harn(LazyGroup):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **options: Any
     ) -> Any:
         """Run the command line and end the process; its status does not depend on what can be printed."""
+        if "_HARN_COMPLETE" in os.environ:
+            from harn.cli.bash_completion import register
+
+            register()
         if not options.pop("standalone_mode", True):
             return super().main(args, prog_name, standalone_mode=False, **options)
         try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from harn.cli.completion import complete, complete_path
 from harn.errors import HarnError
 from harn.operations.model import Operation
 from harn.operations.parameters import Parameter, Parameters
@@ -99,7 +100,15 @@ def flag(option: Option) -> Decorator:
     names = [*short(option.name), *(f"--{name}" for name in (option.name, *option.aliases))]
     if option.is_switch:
         return click.option(*names, option.key, is_flag=True, default=None, help=shown)
-    return click.option(*names, option.key, default=None, metavar=option.metavar, help=shown)
+    is_path = option.metavar == "PATH"
+    return click.option(
+        *names,
+        option.key,
+        default=None,
+        metavar=option.metavar,
+        help=shown,
+        shell_complete=complete_path if is_path else None,
+    )
 
 
 def with_flags(*options: Option) -> Decorator:
@@ -133,8 +142,6 @@ class ValueOf(click.ParamType[Any]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the values that a shell completes."""
         from click.shell_completion import CompletionItem
-
-        from harn.cli.completion import complete
 
         name = {"old": "generation", "new": "generation"}.get(self._parameter.name, self._parameter.name)
         return [CompletionItem(value) for value in complete(name, ctx, incomplete)]

@@ -20,6 +20,7 @@ from attrs import field, frozen
 
 from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials, read_token, token_path
 from harn.cli.client import AdminClient, AnswerTimedOut, OperationRefused, ServerUnreachable, ask
+from harn.cli.completion import complete_path
 from harn.cli.options import Command, Decorator, Seconds
 from harn.cli.output import warn
 from harn.errors import HarnError, RouteUnknown, SecretUnavailable
@@ -30,6 +31,9 @@ from harn.store.lock import holder, read_state, running_url, served_manifest, st
 
 LOOKED_FOR = 3.0
 """Seconds that a state file is looked for whose server runs."""
+
+
+CACERT = "Certificates (PEM) to trust instead of the system's."
 
 
 class NoServer(HarnError):
@@ -254,7 +258,7 @@ def with_server_within(seconds: float) -> Decorator:
                 click.option(
                     "--admin-url", metavar="URL", help="Where the server is, if not where its state file says."
                 ),
-                click.option("--cacert", metavar="PATH", help="Certificates (PEM) to trust instead of the system's."),
+                click.option("--cacert", metavar="PATH", help=CACERT, shell_complete=complete_path),
                 click.option("--insecure", is_flag=True, help="Accept any certificate."),
                 click.option(
                     "--timeout",

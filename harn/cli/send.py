@@ -18,11 +18,11 @@ from attrs import field, frozen
 
 from harn.auth.credentials import API_KEYS, Credentials, authorization
 from harn.cli.client import ServerUnreachable, fault_of_url
-from harn.cli.completion import complete_triggers
+from harn.cli.completion import complete_data, complete_path, complete_triggers
 from harn.cli.demo_secret import derive_demo_pair, read_demo_secret
 from harn.cli.options import Seconds, WholeNumber, read_data, with_json, with_place
 from harn.cli.output import print_error
-from harn.cli.place import ServerLocation
+from harn.cli.place import CACERT, ServerLocation
 from harn.cli.rows import print_json
 from harn.errors import HarnError, RouteUnknown, SecretUnavailable, StageFailed
 from harn.model.display import describe_unknown, visible
@@ -43,14 +43,18 @@ class CannotSend(HarnError):
 @with_place
 @click.argument("trigger", shell_complete=complete_triggers)
 @click.option(
-    "-d", "--data", metavar="TEXT|@FILE|-", help="The body: as text, of a file, or from stdin; else an example."
+    "-d",
+    "--data",
+    metavar="TEXT|@FILE|-",
+    help="The body: as text, of a file, or from stdin; else an example.",
+    shell_complete=complete_data,
 )
 @click.option("-k", "--kind", metavar="K", help="The kind of the event, for example issues.opened.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="N:V", help="A further header; may be repeated.")
 @click.option("--count", type=WholeNumber(1), default=1, show_default=True, metavar="N", help="Send so many.")
 @click.option("--sender", metavar="NAME", help="Sign as this provider does, not as that of the trigger.")
 @click.option("--url", metavar="URL", help="Where the server is, if not where its state file says.")
-@click.option("--cacert", metavar="PATH", help="Certificates (PEM) to trust instead of the system's.")
+@click.option("--cacert", metavar="PATH", help=CACERT, shell_complete=complete_path)
 @click.option("--insecure", is_flag=True, help="Accept any certificate.")
 @click.option("--timeout", type=Seconds(), default=60.0, show_default=True, metavar="SECONDS", help="How long to wait.")
 @with_json

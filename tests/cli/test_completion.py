@@ -67,6 +67,52 @@ class CompletionTests(SynchronousTestCase):
         self.manifest.unlink()
         self.assertEqual(self.complete("send", ""), [])
 
+    def test_included_files(self) -> None:
+        """Triggers of files that the manifest includes are completed; one that is broken, or is no table, has none."""
+        (self.folder / "more.toml").write_text('[[triggers]]\nid = "more"\n')
+        (self.folder / "broken.toml").write_text("nonsense [")
+        self.manifest.write_text('include = ["*.toml", 5]\n[[triggers]]\nid = "first"\n[[triggers]]\nid = 5\n')
+        self.assertEqual(self.complete("send", ""), ["first", "more"])
+        for text in ("triggers = 5", "include = 5", 'triggers = ["a"]'):
+            self.manifest.write_text(text)
+            self.assertEqual(self.complete("send", ""), [])
+        Path(state_path(self.state)).write_text('{"triggers": null, "generation": "3"}')
+        self.assertEqual((self.complete("send", ""), self.complete("show", "")), ([], []))
+
+    def test_files(self) -> None:
+        """A path is left to the shell; of ``@FILE`` the files are completed, hidden ones where they are meant."""
+        for name in ("event.json", "events", ".hidden"):
+            (self.folder / name).mkdir() if name == "events" else (self.folder / name).write_text("{}")
+        begin = f"@{self.folder}/"
+        self.assertEqual(self.complete("send", "gh", "-d", f"{begin}ev"), [f"{begin}event.json", f"{begin}events/"])
+        self.assertNotIn(f"{begin}.hidden", self.complete("fire", "gh", "--data", begin))
+        self.assertEqual(self.complete("fire", "gh", "--data", "@/nowhere/x"), [])
+        self.assertEqual(self.complete("send", "gh", "-d", "text"), [])
+        self.assertEqual(self.complete("serve", "-c", "har"), ["har"])
+
+    def test_bash(self) -> None:
+        """In bash, which takes words apart at ``@``, binding versions and files are completed all the same."""
+        self.serve()
+        Path(self.folder, "event.json").write_text("{}")
+        for line, values in (
+            ("harn drains --cancel gh", ["gh@v2", "gh@v1"]),
+            ("harn drains --cancel gh@", ["@v2", "@v1"]),
+            ("harn drains --cancel gh@v1", ["@v1"]),
+            ("harn drains --cancel=gh@v1", ["@v1"]),
+            ("harn deliveries --trigger=p", ["pay"]),
+            ("harn drains --cancel 'gh@v1", ["gh@v1"]),
+            ("harn fire ", ["gh", "pay"]),
+            (f"harn fire gh -d @{self.folder}/ev", [f"@{self.folder}/event.json"]),
+        ):
+            environ = {
+                "_HARN_COMPLETE": "bash_complete",
+                "COMP_LINE": line,
+                "COMP_WORDBREAKS": " \t\n\"'@><=;|&(:",
+                "HARN_ORCHESTRATOR_STATE_DIR": self.state,
+            }
+            result = CliRunner().invoke(cli, [], prog_name="harn", env=environ)
+            self.assertEqual(result.stdout.split(), [f"plain,{value}" for value in values], line)
+
     def test_scripts(self) -> None:
         """The script for each shell is printed."""
         for shell in ("bash", "zsh", "fish"):
