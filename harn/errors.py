@@ -82,13 +82,13 @@ class ManifestInvalid(HarnError):
     The manifest, or what it names, cannot be used.
 
     :ivar stage: ``parse``, ``validate`` or ``resolve``.
-    :ivar problems: every problem found, in the order of the file; never empty.
+    :ivar problems: every problem found, each once, in the order of the file; never empty.
     """
 
     def __init__(self, problems: Sequence[Problem], stage: str = "validate") -> None:
         files = {file: place for place, file in enumerate(dict.fromkeys(problem.file for problem in problems))}
         self.problems: tuple[Problem, ...] = tuple(
-            sorted(problems, key=lambda problem: (files[problem.file], problem.line or 0))
+            sorted(dict.fromkeys(problems), key=lambda problem: (files[problem.file], problem.line or 0))
         )
         self.stage = stage
         super().__init__("; ".join(str(problem) for problem in self.problems))

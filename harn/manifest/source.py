@@ -277,6 +277,8 @@ def read_manifest(path: str, shown: str | None = None) -> ManifestSource:
     for each in dict.fromkeys((*find_included(manifest.path, patterns), *named)):
         name = os.path.join(prefix, os.path.relpath(each, directory))
         try:
+            if each == manifest.path:
+                raise _unreadable(name, f"{name} includes itself", "take it out of include")
             files.append(_read_file(each, name, "included file not found", "write it, or take it out of include"))
         except ManifestInvalid as error:
             line = _line_of_include(manifest.text(), os.path.relpath(each, directory))

@@ -218,6 +218,8 @@ def _refuse_keys(trigger: Table, rule: ProviderRules | None, rules: Mapping[str,
             value, default = trigger.raw[key], DEFAULTS.get(key)
             if type(value) is not type(default) or value != default:
                 trigger.problem(key, "is not supported yet", "remove it")
+        elif key == "include":
+            trigger.problem(key, "is not a key of a trigger", "write it before the first table of the manifest")
         else:
             own = (*rule.keys, *filter(None, (rule.table,))) if rule is not None else ()
             trigger.problem(key, "unknown key", suggest(key, (*_KNOWN, *own)))

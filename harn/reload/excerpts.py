@@ -85,14 +85,22 @@ def excerpt_of(source: str, line: int, where: str = "") -> Excerpt | None:
     """
     Return the excerpt for a place in a text; None where the text has no such line, or an empty one.
 
+    Where the column of an empty line is meant, a parser has come to it in vain: the end of the last line before it that
+    has a text is marked.
+
     :param line: from 1.
     :param where: of the problem: its last key is marked where the line has it, or its column; else the whole line.
     """
     lines = _LINE_END.split(source)  # not `splitlines`, which ends lines at U+2028 and others, too
-    if not 1 <= line <= len(lines) or not lines[line - 1].strip():
+    column = _COLUMN.fullmatch(where)
+    if not 1 <= line <= len(lines):
+        return None
+    if column is not None and not lines[line - 1].strip():
+        line = next((number for number in range(line, 0, -1) if lines[number - 1].strip()), 0)
+        return Excerpt(line, lines[line - 1], len(lines[line - 1].rstrip()) - 1, 1) if line else None
+    if not lines[line - 1].strip():
         return None
     text = lines[line - 1]
-    column = _COLUMN.fullmatch(where)
     if column is not None:
         return Excerpt(line, text, min(max(int(column[1]), 1), len(text)) - 1, 1)
     found = _find_key(text, where)

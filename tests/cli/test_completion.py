@@ -68,7 +68,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(self.complete("send", ""), [])
 
     def test_included_files(self) -> None:
-        """Triggers of files that the manifest includes are completed; one that is broken, or is no table, has none."""
+        """Triggers of included files are completed; a file that is broken, or is not as it must be, has none."""
         (self.folder / "more.toml").write_text('[[triggers]]\nid = "more"\n')
         (self.folder / "broken.toml").write_text("nonsense [")
         self.manifest.write_text('include = ["*.toml", 5]\n[[triggers]]\nid = "first"\n[[triggers]]\nid = 5\n')

@@ -153,6 +153,14 @@ class IncludeTests(PartsCase):
             ],
         )
 
+    def test_itself(self) -> None:
+        """A manifest that names itself is told so; a pattern that it matches leaves it out."""
+        self.write("harn.toml", f'include = ["harn.toml"]\n{trigger_text("a")}')
+        (said,) = self.complaints()
+        self.assertEqual(said, "conf/harn.toml:1: include: conf/harn.toml includes itself; take it out of include")
+        (said,) = complaints(f'{trigger_text("a")}include = ["triggers.d/*.toml"]\n')
+        self.assertIn("include: is not a key of a trigger; write it before the first table of the manifest", said)
+
     def test_patterns(self) -> None:
         """A pattern stays below the manifest and names TOML files."""
         for pattern in ("../x.toml", "/etc/x.toml", "~/x.toml", "x.txt", ""):

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.reload import describe_problems
-from harn.reload.excerpts import Excerpts, excerpt_of
+from harn.reload.excerpts import Excerpt, Excerpts, excerpt_of
 from harn.reload.results import ProblemInfo
 
 MANIFEST = """\
@@ -46,6 +46,8 @@ class ExcerptTests(SynchronousTestCase):
         """A column is one character, the last one at most: syntax may end too early."""
         self.assertEqual(self.marked(3, "column 3"), "n")
         self.assertEqual(self.marked(3, "column 900"), '"')
+        self.assertEqual(excerpt_of("a = 1\nx = [ \n\n", 4, "column 1"), Excerpt(2, "x = [ ", 4, 1))
+        self.assertIsNone(excerpt_of("\n\n", 2, "column 1"))
 
     def test_wide_characters(self) -> None:
         """The carets stand below what they mark, also after characters that take two columns, or none."""

@@ -45,6 +45,19 @@ class PartsTests(CoordinatorCase):
         self.assertEqual({problem.file for problem in report.problems}, {"triggers.d/two.toml"})
         self.assertIn(3, {problem.line for problem in report.problems})
 
+    def test_order(self) -> None:
+        """Secrets that are not set are reported file by file, as the manifest is read; a default's problem once."""
+        names = [f"part{number}" for number in range(8)]
+        for name in reversed(names):
+            self.part(name, fake(name, extra=f"handler_secrets = ['shop/{name}']"))
+        files = [problem.file for problem in self.reload_failed().problems]
+        self.assertEqual(files, [f"triggers.d/{name}.toml" for name in names])
+        self.world.manifest(fake("a"), head=f"{HEAD}[defaults]\nhandler_secrets = ['shop/none']\n")
+        for name in names:
+            self.part(name, fake(name))
+        (problem,) = self.reload_failed().problems
+        self.assertIn("defaults.handler_secrets", problem.where)
+
     def reload_failed(self) -> ReloadReport:
         report = self.successResultOf(self.world.reload())
         self.assertEqual(report.status, ERROR)
