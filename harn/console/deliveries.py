@@ -141,13 +141,14 @@ def _unix(text: str) -> float:
 async def show_one(desk: Desk, visit: Visit, event_id: str) -> Response:
     """Show one delivery."""
     shown = await desk.run(visit, show_delivery, ShowDelivery(event_id=event_id))
-    state = State(shown.state)
+    state, payload = State(shown.state), payload_of(shown)
     return await desk.show(
         visit,
         "delivery_part.html" if visit.is_part else "delivery.html",
         shown=shown,
         steps=steps_of(shown),
-        payload=payload_of(shown),
+        payload=payload,
+        binary=size_of_binary(payload),
         here=address_of(event_id),
         is_unfinished=state in UNFINISHED,
         can={operation: state in ALLOWED[operation] for operation in (REPLAY, CANCEL, DISCARD)},
@@ -158,6 +159,16 @@ def payload_of(shown: DeliveryDetail) -> object:
     """Return the body of the event as it is shown: without secrets."""
     payload = shown.event.get("provider_payload")
     return payload.get("raw") if isinstance(payload, dict) else None
+
+
+def size_of_binary(payload: object) -> int | None:
+    """Return how many bytes a body has that is not text, of which only its base64 is shown; None for any other body."""
+    if not isinstance(payload, dict) or payload.keys() != {"raw_base64", "raw_utf8"} or payload["raw_utf8"] is not None:
+        return None
+    encoded = payload["raw_base64"]
+    if not isinstance(encoded, str):
+        return None
+    return len(encoded) // 4 * 3 - encoded[-2:].count("=")
 
 
 async def export(desk: Desk, visit: Visit, event_id: str) -> Response:

@@ -113,11 +113,13 @@ class Viewer:
 
     :ivar seen: the event that was sent last.
     :ivar reached_at: when anything was (seconds of the clock).
+    :ivar after: it gets no drawing that began before: its page shows more than that (seconds of the clock).
     """
 
     stream: Stream
     session: Session
     reached_at: float
+    after: float = -inf
     seen: bytes = b""
 
 
@@ -129,8 +131,9 @@ class LivePart:
     :ivar visit: that of its drawings, which belong to no session: a mark stands where the token of each viewer comes.
     :ivar event: the last drawing, as an event; empty before the first.
     :ivar counted: the events that had happened before it.
-    :ivar began_at: when its last drawing began; ``again_at``: when it may be drawn again; ``old_at``: when it is, even
-        if nothing happens (seconds of the clock).
+    :ivar drawn_at: when that drawing began; ``began_at``: when the newest one did, which may go on (seconds of the
+        clock).
+    :ivar again_at: when it may be drawn again; ``old_at``: when it is, even if nothing happens.
     """
 
     page: LivePage
@@ -138,6 +141,7 @@ class LivePart:
     viewers: list[Viewer] = field(factory=list)
     event: bytes = b""
     counted: int = -1
+    drawn_at: float = -inf
     began_at: float = -inf
     again_at: float = -inf
     old_at: float = -inf
@@ -185,11 +189,20 @@ class Live:
             stand_in = Session(name=b"", key=b"", identity=session.identity, csrf=self._mark, ends_at=inf)
             visit = Visit(session=stand_in, query={**page.query, PART: "1"})
             part = self._parts[page.target, role] = LivePart(page, visit)
-        part.viewers.append(Viewer(stream, session, self._clock.seconds()))
+        part.viewers.append(self._viewer_of(part, stream, session))
         if self._turning is None:
             self._turning = self._clock.callLater(0.0, self._turn)
         else:
             self._turning.reset(0.0)
+
+    def _viewer_of(self, part: LivePart, stream: Stream, session: Session) -> Viewer:
+        """Return a viewer who gets the last drawing only if nothing has happened since: its page is newer than that."""
+        now = self._clock.seconds()
+        is_current = self._counted(part) == part.counted and now < part.drawn_at + part.page.pace.often
+        if is_current:
+            return Viewer(stream, session, now)
+        part.old_at = now
+        return Viewer(stream, session, now, after=now)
 
     def _check_room(self, session: Session) -> None:
         viewers = [each for part in self._parts.values() for each in part.viewers if each.stream.is_open]
@@ -218,7 +231,7 @@ class Live:
         now = self._clock.seconds()
         for key, part in tuple(self._parts.items()):
             if part.is_drawing and now >= part.began_at + LATE:
-                part.event = _LATE
+                part.event, part.drawn_at = _LATE, now
             self._send(part)
             if not part.viewers:
                 del self._parts[key]
@@ -263,16 +276,15 @@ class Live:
         part.is_drawing = False
         part.again_at = ended + max(pace.often, SHARE * (ended - began) if part.event else 0.0)
         part.old_at = ended + pace.seldom
-        if event != part.event:
-            part.event = event
-            self._send(part)
+        part.event, part.drawn_at = event, began
+        self._send(part)
 
     def _send(self, part: LivePart) -> None:
         """Send viewers what is new, if they have read what came before; drop those that have ended."""
         now, event = self._clock.seconds(), part.event
         part.viewers = [each for each in part.viewers if self._goes_on(each, part)]
         for viewer in part.viewers:
-            if viewer.seen is not event:
+            if viewer.seen != event and part.drawn_at >= viewer.after:
                 token = viewer.session.csrf.encode("ascii")
                 if viewer.stream.send(event.replace(self._mark.encode("ascii"), token)):
                     viewer.seen, viewer.reached_at = event, now

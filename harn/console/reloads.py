@@ -30,6 +30,8 @@ MOST_RECORDS = 20
 MOST_GENERATIONS = 20
 MOST_EXCERPTS = 50
 """Problems of one reload whose source is shown."""
+STAGES = ("parse", "validate", "resolve", "prepare", "activate", "swap")
+"""In the order in which they run."""
 _NEWEST = 10**15
 """A number that no record has yet: reading after it returns only the number of the newest."""
 
@@ -111,7 +113,8 @@ async def _history(desk: Desk, visit: Visit) -> History:
 def entry_of(record: Any) -> Entry:
     """Return a record with its bar."""
     stages = record.payload.get("stages_ms") if isinstance(record.payload, dict) else None
-    return Entry(record=record, stages=plots.bars(stages) if stages else [])
+    known = {} if stages is None else {name: stages[name] for name in (*STAGES, *stages) if name in stages}
+    return Entry(record=record, stages=plots.bars(known) if known else [])
 
 
 async def show_diff(desk: Desk, visit: Visit, generation: str) -> Response:

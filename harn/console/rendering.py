@@ -70,6 +70,7 @@ def make_environment() -> Environment:
         "duration": duration,
         "json": as_json,
         "lines": lines,
+        "rate": rate,
         "seconds": seconds,
         "segment": lambda text: quote(str(text), safe=""),
         "time": time,
@@ -139,6 +140,13 @@ def seconds(value: Any) -> str:
         return "-"
     number = float(value)
     return f"{number * 1000:.3g} ms" if number < 1.0 else f"{number:.3g} s" if number < 100 else duration(number)
+
+
+def rate(value: float) -> str:
+    """Return a rate with as many digits as say something: ``0``, ``0.03``, ``4.2``, ``1 250``."""
+    if not value:
+        return "0"
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else count(round(value))
 
 
 def duration(value: Any) -> str:

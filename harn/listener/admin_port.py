@@ -28,7 +28,7 @@ from harn.errors import ListenerUnusable
 from harn.listener.channel import HarnChannel
 from harn.listener.endpoint import BACKLOG, Bind, Listening, listen, why_unusable
 from harn.listener.site import HarnSite
-from harn.listener.tls import TlsContext
+from harn.listener.tls import OwnPagesTls, TlsContext
 
 OWNER_ONLY = 0o600
 OPTION = "--admin-bind"
@@ -117,9 +117,8 @@ class AdminAddress:
         opened, self._socket = self._socket, None
         if opened is not None:
             opened.listen(BACKLOG)
-            self._listening = listen(
-                self._reactor, self._bind, OwnPages(self._site), self._tls, inherited=opened.detach()
-            )
+            tls = None if self._tls is None else OwnPagesTls(self._tls)
+            self._listening = listen(self._reactor, self._bind, OwnPages(self._site), tls, inherited=opened.detach())
         elif self._listening is not None:
             self._listening.resume()
 

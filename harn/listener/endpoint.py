@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from harn.errors import ListenerUnusable
 from harn.listener.readers import Readers, ReadTogether
-from harn.listener.tls import TlsContext, TlsFactory
+from harn.listener.tls import OwnPagesTls, TlsContext, TlsFactory
 
 BACKLOG = 1024
 RESTS_FOR = 0.1
@@ -147,7 +147,7 @@ def listen(
     reactor: Any,
     bind: Bind,
     factory: IProtocolFactory,
-    tls: TlsContext | None = None,
+    tls: TlsContext | OwnPagesTls | None = None,
     inherited: int | None = None,
     *,
     limit: IRoom | None = None,

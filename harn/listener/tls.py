@@ -76,10 +76,26 @@ class TlsContext:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802, N803 - twisted's
         """Make the OpenSSL connection of one client."""
-        connection = Connection(self._context, None)
+        connection = self.plain_connection()
         if self.asks_clients:
             connection.set_verify(VERIFY_PEER, _accept_any)
         return connection
+
+    def plain_connection(self) -> Connection:
+        """Make the OpenSSL connection of one client, which is not asked for a certificate."""
+        return Connection(self._context, None)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@frozen
+class OwnPagesTls:
+    """Makes connections of the server's own pages with the current context; asks no client for a certificate."""
+
+    context: TlsContext
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802, N803 - twisted's
+        """Make the OpenSSL connection of one client."""
+        return self.context.plain_connection()
 
 
 def _accept_any(*_: object) -> bool:

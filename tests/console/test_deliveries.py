@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +14,7 @@ from harn.console import dead_letters
 from harn.console.deliveries import PER_PAGE
 from harn.console.forms import one_literal
 from harn.dispatch.decisions import Arrival
-from harn.errors import HandlerRejected
+from harn.errors import HandlerRaised, HandlerRejected
 from harn.model.display import REDACTED
 from harn.model.event_trace import Sampler, TraceContexts
 from tests.console.test_sign_in import ConsoleCase
@@ -136,6 +138,27 @@ class DetailTests(DeliveriesCase):
             for secret in ("hunter2", "abc123", "sha256=feed", "s-1", "raw_body"):
                 self.assertNotIn(secret, page, path)
 
+    def test_bytes(self) -> None:
+        """A body that is not text is shown as base64, with its size."""
+        event_id = self.take(bytes(range(200, 256)))
+        page = self.world.signed_in().page(f"/deliveries/{event_id}")
+        self.assertIn("56 bytes that are not text, in base64:", page)
+        self.assertIn(base64.b64encode(bytes(range(200, 256))).decode(), page)
+        self.assertNotIn("raw_utf8", page)
+
+    def test_only_the_last_attempt_is_open(self) -> None:
+        """Of several attempts that failed, the traceback of the last one can be read at once."""
+        taking: Any = self.world.take("a", "d")
+        (event_id,) = taking.result.event_ids
+        for _ in range(2):
+            error = HandlerRaised("no")
+            error.traceback = "Traceback: here"
+            self.world.calls[-1].raises(error)
+            self.world.clock.advance(3600)
+        page = self.world.signed_in().page(f"/deliveries/{event_id}")
+        opened = re.findall(r"<details( open)?><summary>Traceback", page)
+        self.assertEqual(opened, ["", " open"])
+
     def test_timeline(self) -> None:
         """A delivery that failed shows its attempts with error, and its end."""
         event_id = self.world.die("a", "d", why="never")
@@ -223,8 +246,8 @@ class DeadLetterTests(DeliveriesCase):
             page = browser.page(f"/dead-letters?page={number}")
             self.assertIn("<strong>2</strong> dead letters in 2 groups", page)
             self.assertIn(f"Page {number} of 2", page)
-            self.assertIn(f'<td><a href="/console/triggers/{trigger_id}">', page)
-            self.assertNotIn(f'<td><a href="/console/triggers/{other}">', page)
+            self.assertIn(f'<td><a class="trigger" href="/console/triggers/{trigger_id}">', page)
+            self.assertNotIn(f'<td><a class="trigger" href="/console/triggers/{other}">', page)
         self.assertIn("There are not so many groups any more.", browser.page("/dead-letters?page=3"))
 
     def test_replay_of_a_group(self) -> None:

@@ -144,6 +144,25 @@ class StreamTests(LiveCase):
             for viewer in viewers:
                 self.assertEqual('class="state paused"' in viewer.events()[-1][1], drawn)
 
+    def test_who_comes_later(self) -> None:
+        """A page that is opened after something has happened never gets an earlier drawing: it shows more already."""
+        browser = self.world.signed_in()
+        first = self.view("/reloads", browser)
+        self.turns(2)
+        first.events()
+        for number, path in enumerate(("/reloads?again=1", "/reloads"), 2):
+            self.world.manifest(github("a"), fake("b"), fake(f"c{number}"))
+            self.assertTrue(self.successResultOf(self.world.reload()).ok)
+            later = self.view("/reloads", browser)
+            self.assertIn(f"<dd>{number}</dd>", browser.page(path))
+            self.turns(3)
+            shown = [event[1] for event in later.events()]
+            self.assertTrue(shown)
+            self.assertEqual({f"<dd>{number}</dd>" in each for each in shown}, {True})
+        same = self.view("/reloads", browser)
+        self.turns(12)
+        self.assertIn("<dd>3</dd>", same.events()[0][1])
+
     def test_nobody_looks(self) -> None:
         """Without an open page nothing is drawn, and no timer runs."""
         before = len(self.world.clock.getDelayedCalls())

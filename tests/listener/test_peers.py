@@ -13,10 +13,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL.crypto import X509, PKey
 from OpenSSL.SSL import Context
+from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.ssl import CertificateOptions
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.testing.clients import request_bytes
+from harn.listener.admin_port import AdminAddress
+from harn.listener.endpoint import Bind
+from harn.listener.tls import load_context
+from harn.testing.clients import SocketClient, request_bytes
 from tests.listener.test_ingest import IngestCase
 from tests.listener.test_tls import ServedCase
 from tests.listener.world import signed, signed_post
@@ -130,6 +135,31 @@ class CertificateTests(ServedCase):
         self.tls.asks_clients = False
         self.world.site.client_authorities = {"ca.pem": self.authority.pem}
         self.assertEqual(await self.status(shown), 401)
+
+    async def test_own_pages(self) -> None:
+        """The address of the server's own pages asks for no certificate, and shows the current one of the server."""
+        port = AdminAddress(reactor, Bind("127.0.0.1", 0), self.world.site)
+        self.addCleanup(lambda: maybeDeferred(port.close))
+        port.open(self.tls)
+        port.resume()
+        own = int(port.url.rpartition(":")[2])
+        context = client_context(sign("client", self.authority))
+        for number, shown in ((self.listening.bind.port, True), (own, False)):
+            await self.connected(context, number)
+            (channel,) = self.world.site.channels
+            self.assertEqual(channel.transport.getPeerCertificate() is not None, shown)
+            channel.transport.abortConnection()
+            while self.world.site.channels:
+                await self.pause()
+        self.tls.replace(load_context(*self.second))
+        self.assertEqual(self.subject(await self.connected(context, own)), "second")
+
+    async def connected(self, context: Context, number: int) -> SocketClient:
+        """Return a client that has had an answer."""
+        client = await self.connect(context, number)
+        client.send(request_bytes("GET", "/health", {"Host": "localhost"}))
+        await client.until_answers(1)
+        return client
 
     async def test_older_connections(self) -> None:
         """A connection from before the listener asked for certificates ends with the refusal, for another one."""

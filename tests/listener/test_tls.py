@@ -144,10 +144,10 @@ class ServedCase(TestCase):
         reactor.callLater(0, turned.callback, None)
         return turned
 
-    async def connect(self, context: Context) -> SocketClient:
-        """Open a TLS connection that trusts anybody."""
+    async def connect(self, context: Context, number: int | None = None) -> SocketClient:
+        """Open a TLS connection that trusts anybody; ``number``: of another port than that of the listener."""
         factory = TLSMemoryBIOFactory(_Fixed(context), True, Factory.forProtocol(SocketClient), reactor)
-        wrapped = await TCP4ClientEndpoint(reactor, "127.0.0.1", self.listening.bind.port).connect(factory)
+        wrapped = await TCP4ClientEndpoint(reactor, "127.0.0.1", number or self.listening.bind.port).connect(factory)
         client = cast("ProtocolWrapper", wrapped).wrappedProtocol
         assert isinstance(client, SocketClient)
         return client
