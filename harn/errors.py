@@ -37,7 +37,8 @@ Every exception that harn raises on purpose, as one tree.
     │   └── ShuttingDown            503
     ├── StoreError
     │   ├── EventLogUnavailable     503; nothing was written, no claim was used up
-    │   │   └── EventLogGone        the same until a restart: its files were removed beneath the server
+    │   │   ├── EventLogGone        the same until a restart: its files were removed beneath the server
+    │   │   └── ServerFenced        the same until the server continues under a new number: others have its deliveries
     │   ├── ClaimTaken              a claim that must be new was taken before
     │   └── StateDirectoryUnusable  the state directory is locked, another user's, or not writable
     ├── ListenerUnusable            the listener's address or certificate cannot be used
@@ -247,6 +248,10 @@ class EventLogGone(EventLogUnavailable):
     """The event log is no longer where the server opened it, or belongs to another server: only a restart recovers."""
 
 
+class ServerFenced(EventLogUnavailable):
+    """Other servers took over the deliveries of this one, which was silent; it may continue under a new number."""
+
+
 class ClaimTaken(StoreError):
     """A claim that had to be new was taken before; nothing of the unit was written."""
 
@@ -290,11 +295,7 @@ class FilesUnsettled(StageFailed):
 
 
 class AlertNotSent(HarnError):
-    """
-    An alert could not be sent; the message says why, and shows no secret.
-
-    :ivar retry_after: seconds that the receiver asked to wait, or None.
-    """
+    """An alert could not be sent; ``retry_after`` is how many seconds its receiver asked to wait, or None."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -322,6 +322,36 @@ class ServerStarted(Event, frozen=True, gc=False):
     generation: int
 
 
+class ServersSeen(Event, frozen=True, gc=False):
+    """
+    This server has looked at those on its store, as it does with each heartbeat where several may use it.
+
+    :ivar others: numbers of the others that live. ``leads``: it does what one of them all does, such as polling.
+    :ivar has_left: a server that is gone has left deliveries.
+    """
+
+    others: tuple[int, ...]
+    leads: bool
+    has_left: bool = False
+
+
+class Fenced(Event, frozen=True, gc=False):
+    """
+    The other servers have taken over what this one had, and it continues under another number.
+
+    :ivar before: its number until then. ``incarnation``: its number from now on.
+    """
+
+    before: int
+    incarnation: int
+
+
+class TakenAway(Event, frozen=True, gc=False):
+    """Deliveries that other servers have taken over were dropped here, without an outcome."""
+
+    count: int
+
+
 E = TypeVar("E")
 Subscriber = Callable[[Any], object]
 

@@ -46,6 +46,7 @@ LAYERS: dict[str, int] = {
     "circuits": 5,
     "rollout": 5,
     "schedules": 5,
+    "servers": 5,
     "history": 5,
     "backup": 5,
     "api_keys": 5,

@@ -14,7 +14,7 @@ from harn.alerts.board import BoardEntry
 from harn.alerts.model import PREFIX, AlertRecord
 from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable
-from harn.store.generations import ICheckpoints
+from harn.store.checkpoints import ICheckpoints
 
 log = Logger(namespace="harn.alerts")
 

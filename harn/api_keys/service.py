@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import to_builtins
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from harn.auth.keys import KEYS, KeyRing, NamedKey, digest_key, make_key, read_keys, with_key, without_key
 from harn.clocks import WallTime
+from harn.errors import EventLogUnavailable
 from harn.operations.model import Role
-from harn.store.generations import ICheckpoints
+from harn.store.checkpoints import ICheckpoints
 
 log = Logger(namespace="harn.api_keys")
 
@@ -45,6 +47,24 @@ class NamedKeys:
             )
         self.ring.replace(found)
 
+    def follow(self) -> None:
+        """Read the keys again, which other servers on the store may have changed."""
+        if not self._lock.locked:
+            Deferred.fromCoroutine(self._follow()).addErrback(_not_followed)
+
+    async def _follow(self) -> None:
+        await self._lock.acquire()
+        try:
+            found = await self._read()
+        finally:
+            self._lock.release()
+        if found != tuple(self.ring):
+            self.ring.replace(found)
+
+    async def _read(self) -> tuple[NamedKey, ...]:
+        """Return the keys in the store, some of which another server may have made."""
+        return read_keys(await self._checkpoints.get(KEYS))
+
     async def create(self, name: str, role: Role, actor: str) -> tuple[NamedKey, str]:
         """
         Make a key that counts from now on; return its record, and the key itself, which is not kept.
@@ -56,7 +76,7 @@ class NamedKeys:
         made = NamedKey(name=name, role=role, digest=digest_key(key), made_at=self._wall.seconds(), made_by=actor)
         await self._lock.acquire()
         try:
-            await self._put(with_key(tuple(self.ring), made))
+            await self._put(with_key(await self._read(), made))
         finally:
             self._lock.release()
         return made, key
@@ -70,10 +90,15 @@ class NamedKeys:
         """
         await self._lock.acquire()
         try:
-            await self._put(without_key(tuple(self.ring), name))
+            await self._put(without_key(await self._read(), name))
         finally:
             self._lock.release()
 
     async def _put(self, keys: Sequence[NamedKey]) -> None:
         await self._checkpoints.put(KEYS, to_builtins(keys) or None)
         self.ring.replace(keys)
+
+
+def _not_followed(failure: Failure) -> None:
+    if failure.check(EventLogUnavailable) is None:
+        log.failure("named keys cannot be read again", failure)

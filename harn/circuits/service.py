@@ -22,7 +22,7 @@ from harn.errors import HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settled
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
 from harn.model.delivery import CIRCUIT_OPEN, DeadLetter, Settlement
-from harn.store.generations import ICheckpoints
+from harn.store.checkpoints import ICheckpoints
 from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry

@@ -45,6 +45,7 @@ ORCHESTRATOR: Mapping[str, CommandEntry] = {
     "resume": CommandEntry("harn.cli.holds:resume", CHANGE, "Begin deliveries again after a pause"),
     "pauses": CommandEntry("harn.cli.holds:pauses", CHANGE, "List what is paused, and until when"),
     "inspect": CommandEntry("harn.cli.inspect:inspect", LOOK, "Show the server and its triggers"),
+    "servers": CommandEntry("harn.cli.servers:servers", LOOK, "List the servers that share the store"),
     "top": CommandEntry("harn.cli.stats:top", LOOK, "Show rates and backlogs, live"),
     "stats": CommandEntry("harn.cli.stats:stats", LOOK, "Show rates and percentiles of a day"),
     "deliveries": CommandEntry("harn.cli.deliveries:deliveries", LOOK, "List deliveries, newest first"),

@@ -19,6 +19,7 @@ from harn.orchestrator import operations as server_operations
 from harn.reload import operations as reload_operations
 from harn.rollout import operations as rollout_operations
 from harn.schedules import operations as schedule_operations
+from harn.servers import operations as servers_operations
 from harn.statistics import operations as statistics_operations
 
 OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
@@ -32,6 +33,7 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     *statistics_operations.OPERATIONS,
     *reload_operations.DRAIN_OPERATIONS,
     *server_operations.OPERATIONS,
+    *servers_operations.OPERATIONS,
     *backup_operations.OPERATIONS,
     *key_operations.OPERATIONS,
     *dispatch_operations.OPERATIONS,

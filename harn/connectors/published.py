@@ -19,7 +19,7 @@ from harn.clocks import WallTime
 from harn.connectors.fetching import DocumentState, DocumentUnavailable, IFetcher
 from harn.errors import EventLogUnavailable
 from harn.model.networks import PUBLISHED, Network
-from harn.store.generations import ICheckpoints
+from harn.store.checkpoints import ICheckpoints
 
 log = Logger(namespace="harn.connectors")
 

@@ -133,7 +133,12 @@ class Attempts:
             delivery.destination.release()
             # As far apart as it took: the wall clock may jump.
             started_at = now - (clock_now - delivery.began_at)
-            if isinstance(ending[1], Returned):
+            if delivery.is_taken:
+                self._lifecycle.emit(
+                    Interrupted(delivery.binding.id, delivery.binding.key, delivery.delivery_id, delivery.trace)
+                )
+                self._settler.drop(delivery)
+            elif isinstance(ending[1], Returned):
                 settling.append((delivery, succeeded(delivery, started_at, now, ending[1].result)))
             else:
                 self._failed(delivery, started_at, ending[1], settling)

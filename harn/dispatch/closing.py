@@ -28,8 +28,8 @@ from harn.dispatch.settler import Settler
 from harn.dispatch.timers import Writes
 from harn.lifecycle import DeadLettered, Lifecycle, Redriven, VersionClosed
 from harn.model.delivery import RETRY_EXHAUSTED, DeadLetter, Settlement
+from harn.store.checkpoints import ICheckpoints
 from harn.store.deliveries import REMOVED, GivenUp
-from harn.store.generations import ICheckpoints
 from harn.store.interfaces import IStore
 from harn.triggers.binding import BindingVersion, Stage
 from harn.triggers.registry import Registry

@@ -42,10 +42,11 @@ MOVES: dict[Phase, frozenset[Phase]] = {
     # What nothing waits before begins immediately; if its version is to be given up, it is settled instead.
     Phase.STORED: frozenset((Phase.QUEUED, Phase.RUNNING, Phase.SETTLING, Phase.DEAD)),
     Phase.QUEUED: frozenset((Phase.RUNNING, Phase.SETTLING, Phase.STORED)),
-    Phase.RUNNING: frozenset((Phase.INTERRUPTED, Phase.SETTLING)),
+    # What another server has taken over is left to the store.
+    Phase.RUNNING: frozenset((Phase.INTERRUPTED, Phase.SETTLING, Phase.STORED)),
     Phase.INTERRUPTED: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.STORED)),
     # An attempt that failed may be followed by the next one immediately, or by the end of a delivery without a version.
-    Phase.SETTLING: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.WAITING, Phase.DONE, Phase.DEAD)),
+    Phase.SETTLING: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.WAITING, Phase.DONE, Phase.DEAD, Phase.STORED)),
     Phase.WAITING: frozenset((Phase.STORED, Phase.DEAD)),
     Phase.DONE: frozenset(),
     # Of a version that was rolled back, dead letters are made ready again.
@@ -68,6 +69,7 @@ class Delivery(msgspec.Struct, eq=False):
     :ivar cancelling: operators who cancel it, and wait for its end.
     :ivar attempts: used up so far. ``passed``: its predicate returned true, and is not called again.
     :ivar interruptions: calls that ended with their interpreter; ``deaths``: those of them that it may have caused.
+    :ivar is_taken: another server has taken it over: nothing that follows here is kept.
     :ivar crashes: of servers, while it ran. ``is_read_back``: it comes from the store, not just from a request.
     :ivar first_seen: when it was accepted (seconds, Unix).
     :ivar body: None while a large one is in the store alone. ``large``: the bytes of a large body, 0 for a small one.
@@ -91,6 +93,7 @@ class Delivery(msgspec.Struct, eq=False):
     deaths: int = 0
     crashes: int = 0
     is_read_back: bool = False
+    is_taken: bool = False
     calling: Running | None = None
     again: IDelayedCall | None = None
     cancelling: tuple[Deferred[bool], ...] = ()

@@ -60,6 +60,7 @@ class Dispatcher:
         self._room, self._bodies = parts.room, parts.bodies
         self._queues, self._scheduler, self._refill = parts.queues, parts.scheduler, parts.refill
         self._retries, self._settler, self._closing = parts.retries, parts.settler, parts.closing
+        self._dropping = parts.dropping
         self._interruptions, self._cancellations = parts.interruptions, parts.cancellations
         self._turns, self._suspects = parts.scheduler.turns, parts.scheduler.suspects
         self.in_progress: Mapping[int, Delivery] = self._scheduler.running
@@ -186,6 +187,11 @@ class Dispatcher:
     def closed(self) -> ClosedVersions:
         """The record of versions that begin nothing more, for the start of a server."""
         return self._closing.closed
+
+    def drop_all(self) -> None:
+        """Drop every delivery that this server has accepted: others have taken them over, under its earlier number."""
+        self._dropping.drop_all()
+        self.turn()
 
     def drain(self, max_items: int) -> Deferred[None]:
         """

@@ -11,9 +11,11 @@ from harn.dispatch.intake import Intake
 from harn.dispatch.parts import DispatchLimits
 from harn.dispatch.pauses import Pauses
 from harn.dispatch.synthetic import SyntheticEvents
+from harn.lifecycle import Fenced, StoreChanged
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
+from harn.store.holds import PAUSES
 from harn.triggers.interfaces import IVersionDeliveries
 from harn.triggers.registry import Registry, add_version_gauges
 
@@ -36,6 +38,8 @@ def install(server: Server, limits: DispatchLimits = DispatchLimits()) -> None: 
     lifecycle.subscribe(
         SettingsChanged, lambda event: apply_settings(dispatcher, event.settings, server.options.pump_max_outstanding)
     )
+    lifecycle.subscribe(Fenced, lambda event: fenced(dispatcher, pauses))
+    lifecycle.subscribe(StoreChanged, lambda event: pauses.follow() if event.concerns(PAUSES) else None)
     add_version_gauges(server.metrics, registry)
     add_gauges(server.metrics, dispatcher)
     failures = server.add(FailureLog(server.reactor, registry, lifecycle))
@@ -50,6 +54,12 @@ def install_synthetic_events(server: Server) -> None:
         server.reactor, server.wall, server[Registry], server[Intake], server[Dispatcher], server[IExamples]
     )
     server.operations.add(events, *operations.OPERATIONS)
+
+
+def fenced(dispatcher: Dispatcher, pauses: Pauses) -> None:
+    """Drop all deliveries, which other servers have taken over, and read the pauses that may have changed since."""
+    dispatcher.drop_all()
+    pauses.follow()
 
 
 def apply_settings(dispatcher: Dispatcher, settings: OrchestratorSettings, most: int | None) -> None:

@@ -9,6 +9,7 @@ from harn.clocks import WallTime
 from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.cancellations import Cancellations
 from harn.dispatch.closing import Closing
+from harn.dispatch.dropping import Dropping
 from harn.dispatch.gates import Gates
 from harn.dispatch.queue import Room
 from harn.dispatch.queues import Queues
@@ -71,4 +72,5 @@ class DispatchParts:
         self.settler = Settler(deliveries, registry, lifecycle, queues, self.scheduler, self.retries, self.writes)
         self.interruptions = Interruptions(clock, registry, queues, self.scheduler, self.settler)
         self.cancellations = Cancellations(deliveries, registry, lifecycle, queues, self.scheduler, self.settler)
+        self.dropping = Dropping(registry, lifecycle, queues, self.scheduler, self.retries)
         self.closing = Closing(store, registry, lifecycle, queues, self.scheduler, self.settler, self.writes)

@@ -10,18 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attrs import asdict
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.clocks import WallTime
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.gates import Held, IGate
-from harn.errors import RouteUnknown
+from harn.errors import EventLogUnavailable, RouteUnknown
 from harn.lifecycle import Lifecycle, PauseChanged
 from harn.model.display import describe_unknown
-from harn.store.generations import ICheckpoints
+from harn.store.checkpoints import ICheckpoints
 from harn.store.holds import ALL, PAUSED, PAUSES, Pause, held_now, read_pauses
 from harn.triggers.registry import Registry
+
+log = Logger(namespace="harn.dispatch")
 
 
 @implementer(IGate)
@@ -85,8 +89,19 @@ class Pauses:
 
         :raises EventLogUnavailable: they cannot be read; they stay as they are.
         """
-        self._pauses = read_pauses(await self._checkpoints.get(PAUSES))
-        self._dispatcher.gate_changed()
+        await self._lock.acquire()  # what is read before a change is written must not come after it
+        try:
+            found = read_pauses(await self._checkpoints.get(PAUSES))
+        finally:
+            self._lock.release()
+        if found != self._pauses:
+            self._pauses = found
+            self._dispatcher.gate_changed()
+
+    def follow(self) -> None:
+        """Read the pauses again, which other servers on the store may have changed."""
+        if not self._lock.locked:
+            Deferred.fromCoroutine(self.load()).addErrback(_not_followed)
 
     async def pause(self, trigger_id: str | None, seconds: float | None, actor: str) -> Pause:
         """
@@ -127,11 +142,9 @@ class Pauses:
         name, now = ALL if trigger_id is None else trigger_id, self._wall.seconds()
         await self._lock.acquire()
         try:
-            kept = {each: of for each, of in self._pauses.items() if each != name and now < of.ends}
-            if pause is not None:
-                kept[name] = pause
-            await self._checkpoints.put(PAUSES, {each: asdict(of) for each, of in kept.items()} or None)
-            self._pauses = kept
+            changes = {each: None for each, of in self._pauses.items() if now >= of.ends}
+            changed = {**changes, name: None if pause is None else asdict(pause)}
+            self._pauses = read_pauses(await self._checkpoints.amend(PAUSES, changed))
         finally:
             self._lock.release()
         if pause is None or rate is not None:
@@ -145,3 +158,8 @@ class Pauses:
         if trigger_id is None or trigger_id in self._registry.active or self._registry.versions(trigger_id):
             return
         raise RouteUnknown(describe_unknown(trigger_id, self._registry.active))
+
+
+def _not_followed(failure: Failure) -> None:
+    if failure.check(EventLogUnavailable) is None:
+        log.failure("pauses cannot be read again", failure)

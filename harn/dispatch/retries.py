@@ -79,6 +79,10 @@ class Retries:
         if self._next_at is not None:
             self._wakeups.notice(self._next_at)
 
+    def clear(self) -> None:
+        """Expect nothing that was expected: other servers have taken over what waits."""
+        self._next_at = None
+
     def stop(self) -> None:
         """Make nothing ready any more."""
         self._open = False

@@ -6,7 +6,7 @@ One whose call ended with its interpreter has no outcome: it is queued again in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -23,7 +23,7 @@ from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.settlements import cancelled, pause_after, refused, removed, skipped
 from harn.dispatch.timers import Writes
 from harn.errors import EventLogGone
-from harn.lifecycle import Lifecycle, Settled
+from harn.lifecycle import Lifecycle, Settled, TakenAway
 from harn.model.delivery import CANCELLED, DEAD, DONE, READY, WAITING, Settlement
 from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
@@ -123,9 +123,31 @@ class Settler:
         written = self._writes.insist("settling a delivery", partial(self._deliveries.settle, settling[1]))
         return written.addCallback(self._settled, [settling])
 
-    def _settled(self, _: None, settling: Sequence[Settling]) -> Deferred[None] | None:
+    def drop(self, delivery: Delivery) -> None:
+        """Remove a delivery that had begun from memory, since another server has taken it over."""
+        queue = delivery.queue
+        delivery.trace = None
+        delivery.become(Phase.STORED)
+        queue.leave(delivery)
+        delivery.binding.release()
+        if not queue.begun:
+            self._queues.tidy(queue)
+        for operator in delivery.cancelling:
+            operator.callback(False)
+        self._lifecycle.emit(TakenAway(1))
+
+    def _keep_ours(self, taken: Collection[int], settling: Sequence[Settling]) -> Sequence[Settling]:
+        """Drop the deliveries that another server has taken over; return the others."""
+        for delivery, _ in settling:
+            if delivery.delivery_id in taken:
+                self.drop(delivery)
+        return [each for each in settling if each[0].delivery_id not in taken]
+
+    def _settled(self, taken: Collection[int] | None, settling: Sequence[Settling]) -> Deferred[None] | None:
         """Follow settlements that are on disk now; fire when those are that some of the deliveries need next."""
         self.unsettled -= len(settling)
+        if taken:
+            settling = self._keep_ours(taken, settling)
         event = Settled.of([delivery.settled(settlement) for delivery, settlement in settling])
         further: list[Deferred[None]] = []
         leaving: list[Settling] = []

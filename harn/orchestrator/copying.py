@@ -21,8 +21,8 @@ from harn.errors import StateDirectoryUnusable, StoreError
 from harn.orchestrator.copied_tables import SLICE, STANDING, TABLES, PostgresSide, Row, Side, SQLiteSide, TableOf
 from harn.orchestrator.stores import DATABASE, NOTE
 from harn.store.lock import StateDirectoryLock
-from harn.store.postgres.address import Address, Resolve
-from harn.store.postgres.connection import PostgresConnection, driver, unreachable
+from harn.store.postgres.address import Address, Resolve, unreachable
+from harn.store.postgres.connection import PostgresConnection, driver
 from harn.store.postgres.offline import connect, connect_checked
 from harn.store.postgres.schema import migrate
 from harn.store.postgres.tools import living_servers

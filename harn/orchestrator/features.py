@@ -20,6 +20,7 @@ from harn.reload import feature as reload
 from harn.rollout import feature as rollout
 from harn.schedules import feature as schedules
 from harn.server import Install
+from harn.servers import feature as servers
 from harn.statistics import feature as statistics
 from harn.traces import feature as traces
 
@@ -32,6 +33,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Ins
     """
     yield traces.install
     yield publish.install
+    yield servers.install
     yield partial(statistics.install_totals, takes_over=takes_over)
     yield dispatch.install
     yield api_keys.install

@@ -61,7 +61,8 @@ def install(server: Server) -> None:
     server.lifecycle.subscribe(ReloadEnded, freezer.reload_ended)
     server.lifecycle.subscribe(ServerStarted, lambda event: finish_start(server, freezer))
     background = server.background
-    background.add(HeartbeatService(server.reactor, server.store, wall=server.wall))
+    if not server.store.is_shared:  # else the membership renews it, from the start to the end
+        background.add(HeartbeatService(server.reactor, server.store, wall=server.wall))
     background.add(RetentionService(server.reactor, server.store, RetentionRules(server), wall=server.wall))
     background.add(StateFileKeeper(server.reactor, server[StateFile]))
     if is_parent_of_orphans():

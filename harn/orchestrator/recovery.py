@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from attrs import evolve, frozen
 from msgspec import structs
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
+from harn.errors import EventLogUnavailable
+from harn.lifecycle import ServersSeen
 from harn.model.delivery import DEAD, DISCARDED, DONE, READY, REPLAYED, SKIPPED, WAITING, StoredDelivery
 from harn.orchestrator.operations import Recovered, UnfinishedDelivery
 from harn.reload.adopt import Drains
@@ -18,10 +22,13 @@ from harn.reload.archive import Reviver
 from harn.server import Server
 from harn.store.deliveries import Backlog
 from harn.store.interfaces import IStore
+from harn.store.recovery import Recovery
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn")
 
+RECOVERY_LIMIT = 10
+"""Crashes of a server at which a delivery that was running is given up."""
 NO_LIMIT = 1_000_000
 """Crashes, where an operator decides."""
 MOST_LISTED = 1000
@@ -87,6 +94,7 @@ class RecoveryService:
         self._drains = drains
         self._lock = DeferredLock()
         self._before = Predecessor()
+        self._taking: Deferred[Any] | None = None
 
     async def start(self, before: Predecessor, limit: int | None) -> int:
         """
@@ -112,7 +120,29 @@ class RecoveryService:
         """
         return await self._take_over(limit, None)
 
+    def take_over_soon(self, limit: int) -> None:
+        """Take over what servers that are gone have left, unless that is under way already."""
+        if self._taking is not None:
+            return
+        self._taking = Deferred.fromCoroutine(self.automatic(limit))
+        self._taking.addErrback(_not_taken_over).addBoth(self._taken_over)
+
+    def _taken_over(self, _: object) -> None:
+        self._taking = None
+
     async def _take_over(self, limit: int, received_before: float | None) -> int:
+        """Take over slice by slice: between two, everything else continues."""
+        recovered = 0
+        while True:
+            recovery = await self._take_over_slice(limit, received_before)
+            recovered += recovery.recovered
+            if not recovery.is_more:
+                break
+        if recovered:
+            log.info("{count} unfinished deliveries continue", count=recovered)
+        return recovered
+
+    async def _take_over_slice(self, limit: int, received_before: float | None) -> Recovery:
         # One after the other: two must not bring back the same version. And no row may run before its lease is taken.
         await self._lock.acquire()
         self._dispatcher.hold()
@@ -123,7 +153,7 @@ class RecoveryService:
             self._dispatcher.resume(self._wall.seconds())
             self._lock.release()
 
-    async def _take_over_now(self, limit: int, received_before: float | None) -> int:
+    async def _take_over_now(self, limit: int, received_before: float | None) -> Recovery:
         recovery = await self._store.recovery.recover(
             self._wall.seconds(), limit, received_before, self._before.leaving, self._before.gone
         )
@@ -145,8 +175,7 @@ class RecoveryService:
             for binding in revived:
                 binding.release()  # of a trigger that is gone, the retries keep the newest only
             self._drains.begin(0, revived)
-            log.info("{count} unfinished deliveries continue", count=recovery.recovered)
-        return recovery.recovered
+        return recovery
 
     async def _keep_begun(self, backlog: Iterable[Backlog], closed: set[tuple[str, int]]) -> Sequence[Backlog]:
         """
@@ -200,9 +229,20 @@ class RecoveryService:
         )
 
 
+def _not_taken_over(failure: Failure) -> None:
+    if failure.check(EventLogUnavailable) is None:
+        log.failure("taking over deliveries failed, and is tried again", failure)
+
+
+def servers_seen(server: Server, recovery: RecoveryService, event: ServersSeen) -> None:
+    """Take over what other servers have left, once this one serves, unless the manifest leaves that to an operator."""
+    if event.has_left and server.readiness.phase is None and server.settings.recover == "auto":
+        recovery.take_over_soon(RECOVERY_LIMIT)
+
+
 def install(server: Server) -> None:
-    """Add the recovery of earlier servers' deliveries."""
-    server.add(
+    """Add the recovery of deliveries that other servers have left."""
+    recovery = server.add(
         RecoveryService(
             server.wall,
             server.store,
@@ -212,3 +252,4 @@ def install(server: Server) -> None:
             server[Registry],
         )
     )
+    server.lifecycle.subscribe(ServersSeen, lambda event: servers_seen(server, recovery, event))

@@ -48,6 +48,7 @@ from harn.orchestrator.steps import (
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.server import Install, Server, ended_in_time
+from harn.servers.membership import Membership
 from harn.store.lock import StateDirectoryLock
 from harn.systemd import ServiceManager, Watchdog
 from harn.upgrade.interfaces import IServerLife
@@ -226,6 +227,7 @@ class Orchestrator(Service):
         await server[Publisher].leave_state()  # until the port is open
         server.services.startService()
         await server.store.open()
+        await server[Membership].begin()
         await server[Pauses].load()
         await server[Circuits].load()
         await server[NamedKeys].load()

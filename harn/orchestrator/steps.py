@@ -25,7 +25,7 @@ from harn.errors import EventLogUnavailable
 from harn.listener.port import ServerPort
 from harn.listener.site import HarnSite
 from harn.orchestrator.publish import Publisher
-from harn.orchestrator.recovery import Predecessor, RecoveryService
+from harn.orchestrator.recovery import RECOVERY_LIMIT, Predecessor, RecoveryService
 from harn.orchestrator.status import identity, note_life, status_line, work_counts
 from harn.reload.coordinator import Coordinator
 from harn.reload.report import ReloadReport
@@ -35,8 +35,6 @@ from harn.upgrade.interfaces import INewServer, IOldServer
 
 log = Logger(namespace="harn")
 
-RECOVERY_LIMIT = 10
-"""Restarts at which a delivery may be unfinished until it is given up."""
 TRUNCATED = (
     "drain truncated ({reason}): {dispatcher_in_flight} running, {dispatcher_queued} queued and"
     " {dispatcher_retry_queue_depth} waiting for a retry stay for the next server"

@@ -156,7 +156,7 @@ def make_store(
     if address is None:
         return make_sqlite_store(options.state_dir, reactor, wall, guard)
     note_address(options.state_dir, address)
-    return _make_postgres_store(address, options.state_dir, reactor, environ, wall, guard, home)
+    return _make_postgres_store(address, reactor, environ, wall, guard, StoreUse(options.state_dir, home, alone=True))
 
 
 def make_offline_store(
@@ -169,7 +169,8 @@ def make_offline_store(
     """
     address = offline_address(state_dir, environ)
     if address is not None:
-        return _make_postgres_store(address, state_dir, reactor, environ, wall, guard, _home_in(state_dir))
+        use = StoreUse(state_dir, _home_in(state_dir), alone=True)
+        return _make_postgres_store(address, reactor, environ, wall, guard, use)
     check_has_store(state_dir, environ)
     return make_sqlite_store(state_dir, reactor, wall, guard)
 
@@ -182,26 +183,30 @@ def make_sqlite_store(state_dir: str, reactor: Any, wall: WallTime, guard: Guard
     return SQLiteStore.at(path, reactor, wall=wall, guard=guard, evidence=(state_path(state_dir),))
 
 
+@frozen
+class StoreUse:
+    """The use of a store: by which state directory, which name that has there, and whether others may use it, too."""
+
+    state_dir: str
+    home: str
+    alone: bool = False
+
+
 def _make_postgres_store(
-    address: Address,
-    state_dir: str,
-    reactor: Any,
-    environ: Mapping[str, str],
-    wall: WallTime,
-    guard: Guard | None,
-    home: str,
+    address: Address, reactor: Any, environ: Mapping[str, str], wall: WallTime, guard: Guard | None, use: StoreUse
 ) -> IStore:
     from harn.store.postgres.store import PostgresStore
 
     return PostgresStore.at(
         address,
         reactor,
-        state_dir,
+        use.state_dir,
         Secrets(environ).resolve,
-        home=home,
-        evidence=(state_path(state_dir), os.path.join(state_dir, DATABASE)),
+        home=use.home,
+        evidence=(state_path(use.state_dir), os.path.join(use.state_dir, DATABASE)),
         wall=wall,
         guard=guard,
+        alone=use.alone,
     )
 
 

@@ -17,7 +17,7 @@ from zope.interface import Interface, implementer
 
 from harn.errors import EventLogUnavailable, ShuttingDown
 from harn.reload.pipeline import NOTING
-from harn.store.generations import ICheckpoints
+from harn.store.checkpoints import ICheckpoints
 
 log = Logger(namespace="harn.reload")
 

@@ -38,7 +38,8 @@ from harn.rollout.model import (
 from harn.rollout.persister import IRecorded, IWrite, PersistedValue, Persister
 from harn.rollout.probation import Probations
 from harn.rollout.ramps import Ramps
-from harn.store.generations import ICheckpoints, IGenerations
+from harn.store.checkpoints import ICheckpoints
+from harn.store.generations import IGenerations
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 

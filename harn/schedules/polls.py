@@ -42,7 +42,7 @@ from harn.schedules.cursors import (
     describe_unknown_poll,
 )
 from harn.schedules.poll_entry import PAUSE, PollEntry, call_of, wait_after
-from harn.store.generations import ICheckpoints
+from harn.store.checkpoints import ICheckpoints
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 from harn.vm.calls import run_call

@@ -26,7 +26,7 @@ from harn.model.delivery import Checkpoint
 from harn.schedules.agenda import Agenda
 from harn.schedules.cron_entry import Change, CronEntry, Firing
 from harn.schedules.ticks import DAY, Owed, TickRecord, TickSpan, begins_at, owed
-from harn.store.generations import ICheckpoints
+from harn.store.checkpoints import ICheckpoints
 from harn.triggers.registry import Registry
 from harn.waiting import retry
 

@@ -119,9 +119,11 @@ class IDeliveries(Interface):
     `ready`, `due` and `next_due` are about this server's only, so that what an earlier one left is not run before that.
     """
 
-    def settle(*settlements: Settlement) -> Deferred[None]:
+    def settle(*settlements: Settlement) -> Deferred[Collection[int] | None]:
         """
         Record attempts and the new states of their deliveries, as one durable unit: all of them, or none.
+
+        :return: the ids of those that another server has taken over, which stay as they are; None or nothing for none.
 
         :raises StoreError: a delivery is not there. Which one is named only if there is one settlement.
         """

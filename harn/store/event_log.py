@@ -31,7 +31,7 @@ ATTEMPTS = "trigger.attempts"
 DEAD_LETTERS = "trigger.dlq"
 
 VIEWS = (ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX)
-OURS = (*VIEWS, "audit.operations", "orchestrator.lifecycle", "orchestrator.manifest")
+OURS = (*VIEWS, "audit.operations", "orchestrator.lifecycle", "orchestrator.manifest", "orchestrator.servers")
 """Topics that there are also while nothing is in them."""
 
 HANDSHAKE_CAPTURED = "handshake_captured"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from attrs import frozen
 
+from harn.store.checkpoints import StandingStatements, encode_checkpoints
 from harn.store.database import Connection, Session
 from harn.store.executor import Idea, reads, writes
-from harn.store.generations import StandingStatements, encode_checkpoints
 from harn.store.lists import first_at
 from harn.store.statistics import (
     AcceptedGroup,

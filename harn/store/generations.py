@@ -14,6 +14,7 @@ from zope.interface import Interface
 
 from harn.errors import StoreError
 from harn.store.changes import GENERATIONS
+from harn.store.checkpoints import StandingStatements, encode_checkpoints
 from harn.store.database import Connection, Session
 from harn.store.executor import Idea, reads, writes
 
@@ -21,34 +22,6 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from harn.store.retention import RetentionPolicy
-
-_encoder = msgspec.json.Encoder()
-
-
-class ICheckpoints(Interface):
-    """JSON values by name, each replaced whole; `IGenerations.adopted` puts some together with its own note."""
-
-    def put(name: str, value: Any) -> Deferred[None]:
-        """
-        Keep a JSON value under a name, over restarts, in place of the previous one; None removes it.
-
-        :raises TypeError: immediately: the value has no form in JSON.
-        """
-
-    def get(name: str) -> Deferred[Any]:
-        """Return the value under a name, or None."""
-
-    def beginning(prefix: str) -> Deferred[Mapping[str, Any]]:
-        """Return the values whose names begin with ``prefix``, by name."""
-
-
-def encode_checkpoints(values: Mapping[str, Any]) -> dict[str, bytes | None]:
-    """
-    Encode values immediately, so that later changes to them do not count; None stays None, and removes what is kept.
-
-    :raises TypeError: a value holds something that JSON has no form for.
-    """
-    return {name: None if value is None else _encoder.encode(value) for name, value in values.items()}
 
 
 @frozen(kw_only=True)
@@ -247,33 +220,6 @@ class GenerationStatements:
         return removed
 
 
-@frozen(kw_only=True)
-class StandingStatements:
-    """
-    The statements of a dialect about values by name; the values of each are given here.
-
-    :ivar put: name, value. ``remove``, ``get``: name. ``beginning``: from a name on, below another.
-    """
-
-    put: str
-    remove: str
-    get: str
-    beginning: str
-
-    def put_all(self, session: Session, encoded: Mapping[str, bytes | None]) -> None:
-        """Put values that `encode_checkpoints` made; None deletes."""
-        for name, value in encoded.items():
-            if value is None:
-                session.connection.execute(self.remove, (name,))
-            else:
-                session.connection.execute(self.put, (name, value))
-
-    def read(self, connection: Connection, name: str) -> Any:
-        """Return the value under a name, or None."""
-        row = connection.execute(self.get, (name,)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0])
-
-
 class GenerationsHalf(Idea):
     """`IGenerations` with the statements of ``sql``; checkpoints are put with those of ``standing``."""
 
@@ -371,30 +317,3 @@ class GenerationsHalf(Idea):
         """See `IGenerations.bundle`."""
         row = connection.execute(self.sql.bundle, (bundle_id,)).fetchone()
         return None if row is None else bytes(row[0])
-
-
-class CheckpointsHalf(Idea):
-    """`ICheckpoints` with the statements of ``sql``."""
-
-    sql: ClassVar[StandingStatements]
-
-    def put(self, name: str, value: Any) -> Deferred[None]:
-        """See `ICheckpoints.put`; the value is encoded immediately."""
-        return self._put(encode_checkpoints({name: value}))
-
-    @writes
-    def _put(self, session: Session, encoded: Mapping[str, bytes | None]) -> None:
-        self.sql.put_all(session, encoded)
-        for name in encoded:
-            session.notify(name)
-
-    @reads
-    def get(self, connection: Connection, name: str) -> Any:
-        """See `ICheckpoints.get`."""
-        return self.sql.read(connection, name)
-
-    @reads
-    def beginning(self, connection: Connection, prefix: str) -> Mapping[str, Any]:
-        """See `ICheckpoints.beginning`."""
-        rows = connection.execute(self.sql.beginning, (prefix, prefix + "\U0010ffff"))
-        return {name: msgspec.json.decode(value) for name, value in rows}

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 from attrs import frozen
 
 from harn.errors import EventLogUnavailable
+from harn.store.checkpoints import StandingStatements, encode_checkpoints
 from harn.store.database import Arrays, Session
 from harn.store.event_log import Payload, encode_record
 from harn.store.executor import Executor
-from harn.store.generations import StandingStatements, encode_checkpoints
 from harn.store.halves import AppendUnit
 
 if TYPE_CHECKING:
+    from harn.store.checkpoints import ICheckpoints
     from harn.store.deliveries import IDeliveries, IDeliveryLists
     from harn.store.event_log import IEventLog
-    from harn.store.generations import ICheckpoints, IGenerations
+    from harn.store.generations import IGenerations
     from harn.store.jobs import IJobs
+    from harn.store.servers import IServers
     from harn.store.statistics import IStatistics, ITotals
 
 T = TypeVar("T")
@@ -68,6 +70,7 @@ class OfflineIdeas:
     generations: IGenerations
     checkpoints: ICheckpoints
     jobs: IJobs
+    servers: IServers
     totals: ITotals
     statistics: IStatistics
 
@@ -120,6 +123,7 @@ class OfflineStore:
         self.generations = ideas.generations
         self.checkpoints = ideas.checkpoints
         self.jobs = ideas.jobs
+        self.servers = ideas.servers
         self.totals = ideas.totals
         self.statistics = ideas.statistics
 

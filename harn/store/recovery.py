@@ -80,12 +80,14 @@ class Recovery:
 
     :ivar crashed: how many of both were running when their server crashed.
     :ivar backlog: those that continue, counted for each binding version.
+    :ivar is_more: some are left, for the next call.
     """
 
     recovered: int
     dead: int
     crashed: int = 0
     backlog: tuple[Backlog, ...] = ()
+    is_more: bool = False
 
 
 def recovery_limit(limit: int) -> DeadLetter:
@@ -105,12 +107,12 @@ class IRecovery(Interface):
         gone: int | None = None,
     ) -> Deferred[Recovery]:
         """
-        Take over every unfinished delivery of servers that are gone, as one unit (``owner``).
+        Take over unfinished deliveries of servers that are gone, as one unit (``owner``): all, or a slice of many.
 
         Those that ran when their server crashed count that (``crashes`` + 1), and become dead letters
-        (``recovery_limit``) at ``limit``. A server is gone when its heartbeat has lapsed; where a lock keeps other
-        servers off, also when it was not renewed since this one started. `close` drops its notes, so that a clean end
-        counts as no crash.
+        (``recovery_limit``) at ``limit``. A server is gone when its heartbeat has lapsed, or, where several servers may
+        use the store, when it has ended or was fenced; where a lock keeps other servers off, also when it was not
+        renewed since this one started. `close` drops its notes, so that a clean end counts as no crash.
 
         :param received_before: only those received earlier (seconds, Unix); None for all.
         :param leaving: the incarnation of a server that still runs and ends its deliveries: not those.

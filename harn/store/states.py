@@ -74,7 +74,7 @@ class DeliveriesHalf(Idea):
     sql: ClassVar[DeliveryStatements]
     unit: ClassVar[type[SettleUnit]]
 
-    def settle(self, *settlements: Settlement) -> Deferred[None]:
+    def settle(self, *settlements: Settlement) -> Deferred[Collection[int] | None]:
         """See `IDeliveries.settle`."""
         return self._executor.writer.write(self.unit(settlements, self._executor.wall.seconds()))
 

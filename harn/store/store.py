@@ -165,6 +165,19 @@ class DatabaseStore:
         """See `IChanges.notify`."""
         return self._executor.writer.write(PlainUnit(lambda session: session.notify(topic)))
 
+    def rejoin(self) -> Deferred[int]:
+        """See `IStore.rejoin`."""
+        executor = self._executor
+        beat = Beat.of_this_process(executor.wall.seconds())
+
+        def rejoined(incarnation: int) -> int:
+            executor.incarnation = incarnation
+            executor.notes.renumber(incarnation)
+            return incarnation
+
+        registering = executor.writer.register(lambda session: self._statements.register(session, beat))
+        return registering.addCallback(rejoined)
+
     def abandon(self, reason: str) -> None:
         """See `IStore.abandon`."""
         self._executor.writer.abandon(reason)

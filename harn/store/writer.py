@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
-from harn.errors import EventLogGone, EventLogUnavailable, StateDirectoryUnusable
+from harn.errors import EventLogGone, EventLogUnavailable, ServerFenced, StateDirectoryUnusable
 from harn.store.batch import PlainUnit, Unit, write_batch
 from harn.store.database import Database, Session
 from harn.store.worker import Worker, run_in
@@ -111,6 +111,17 @@ class Writer:
         if not self._busy:
             self._busy = True
             self._worker.soon(self._hand_over)
+
+    def register(self, register: Callable[[Any], int]) -> Deferred[int]:
+        """
+        Write a new row for this server; what is written later is written under its number, which is returned.
+
+        :param register: writes the row, and gives its number.
+        :raises EventLogUnavailable: it cannot be written.
+        """
+        if self._closed or self._gone:
+            return fail(self._away() if self._gone else EventLogUnavailable("the event log is closed"))
+        return run_in(self._worker, lambda: self._register(register))
 
     def settle_log(self) -> Deferred[None]:
         """Move committed pages from the write-ahead log into the database; fires when it was tried."""
@@ -223,7 +234,7 @@ class Writer:
             self._incarnation = self._session.incarnation  # a recovery may have changed it
             # After the commit, so that one to files that are gone is not reported as done. Heartbeats are calls.
             self._database.committed(self._session, thorough=PlainUnit in map(type, units))
-        except EventLogGone as error:
+        except (EventLogGone, ServerFenced) as error:
             failure = error
             with suppress(self._database.error):
                 self._undo()  # and no more: what the connection has open can still be saved
@@ -231,6 +242,18 @@ class Writer:
             failure = EventLogUnavailable(f"the event log {self._database.name} cannot be written: {error}")
             self._recover(error)
         self._worker.report(self._landed, units, failure)
+
+    def _register(self, register: Callable[[Any], int]) -> int:
+        try:
+            if self._session is None:
+                self._session = self._database.reopen(self._incarnation)
+            session = self._session
+            session.incarnation = self._incarnation = register(session)
+            self._database.opened(session)
+        except BaseException as error:
+            self._recover(error)
+            raise EventLogUnavailable(f"the event log {self._database.name} cannot be written: {error}") from error
+        return self._incarnation
 
     def _recover(self, error: BaseException) -> None:
         """Undo the transaction, and read the numbers again; else begin the next batch with a new connection."""

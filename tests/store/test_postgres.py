@@ -142,7 +142,7 @@ class ChangesTests(PostgresCase):
         self.store.follow(lifecycle)
         self.result_of(self.store.open())
         self.await_change()
-        self.other = PostgresSession(self.aside, self.store.incarnation + 1, lambda: self.aside)
+        self.other = PostgresSession(self.aside, 0, lambda: self.aside)
 
     def see(self, event: StoreChanged) -> None:
         """Called with each change."""
@@ -197,19 +197,19 @@ class StartTests(PostgresCase):
             self.result_of(store.open())
         return str(raised.exception)
 
-    def test_a_second_server(self) -> None:
-        """One of another state directory is refused while the first lives; after its end it starts."""
+    def test_a_command_beside_a_server(self) -> None:
+        """One that changes the store alone is refused while a server of another state directory lives."""
         self.result_of(self.store.heartbeat(NOW))
-        other = postgres.make_store(self, self.directory, self.clock, home="other")
+        other = postgres.make_store(self, self.directory, self.clock, home="other", alone=True)
         self.assertIn("another server uses the store", self.refused(other))
         self.result_of(self.store.close())
         self.result_of(other.open())
         self.result_of(other.close())
 
-    def test_one_that_crashed(self) -> None:
-        """One of another state directory starts once the heartbeat of the first has lapsed."""
+    def test_a_command_after_a_crash(self) -> None:
+        """It continues once the heartbeat of the server has lapsed."""
         self.clock.advance(15.0)
-        other = postgres.make_store(self, self.directory, self.clock, home="other")
+        other = postgres.make_store(self, self.directory, self.clock, home="other", alone=True)
         self.result_of(other.open())
         self.result_of(other.close())
 

@@ -91,3 +91,20 @@ class Address:
         except (SecretUnavailable, UnicodeDecodeError) as error:
             why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise StateDirectoryUnusable(f"the password of the store {self.location} cannot be read: {why}") from error
+
+
+def unreachable(name: str, error: Exception) -> str:
+    """Return why a database cannot be used, and what to do."""
+    state = getattr(error, "sqlstate", None) or ""
+    said = " ".join(str(error).split())
+    if state.startswith("28"):
+        advice = "check the user and its password (PGPASSFILE, or password_secret= in the URL)"
+    elif state == "3D000":
+        advice = "make the database (createdb), or name another"
+    elif state == "42501":
+        advice = "let the database's owner run: harn store migrate; or grant the user the right to make schemas in it"
+    elif state.startswith("53"):
+        advice = "give PostgreSQL room: on its disk, or for more connections (max_connections)"
+    else:
+        advice = "start PostgreSQL, or check host, port and firewalls"
+    return f"the store {name} cannot be used: {said}; {advice}"

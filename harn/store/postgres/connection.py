@@ -19,7 +19,7 @@ from socket import SHUT_RDWR, socket
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from harn.errors import EventLogGone, StateDirectoryUnusable
+from harn.errors import EventLogGone, ServerFenced, StateDirectoryUnusable
 from harn.store.database import Arrays, Numbers
 
 if TYPE_CHECKING:
@@ -29,8 +29,11 @@ CONNECT_TIMEOUT = 5
 """Seconds that a connection may take to be made."""
 LOCK_TIMEOUT = 5000
 """Milliseconds that a write waits for another server's."""
-IDLE_TIMEOUT = 30_000
-"""Milliseconds after which PostgreSQL ends a transaction that does nothing: that of a server that was stopped."""
+IDLE_TIMEOUT = 5_000
+"""
+Milliseconds after which PostgreSQL ends a transaction that does nothing: that of a server that was stopped, for which
+the others wait.
+"""
 _ALIVE = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -46,6 +49,8 @@ _NUMBERS = "delivery_numbers", "attempt_numbers", "dead_numbers", "record_number
 SEQUENCES = "".join(f"CREATE SEQUENCE {name} MINVALUE 0 START 0;\n" for name in _NUMBERS)
 _READ_NUMBERS = "SELECT " + ", ".join(f"(SELECT last_value FROM {name})" for name in _NUMBERS)
 _NOTIFY = "SELECT pg_notify($1::text, $2::text)"
+_LIVES = "EXISTS (SELECT 1 FROM servers WHERE incarnation = {:d} AND ended_at IS NULL)"
+"""Whether a server was not fenced: who fences one is the only writer then, so that no transaction is under way."""
 _TRIES = 0.2
 """Seconds between two questions whether a transaction was committed."""
 
@@ -240,15 +245,25 @@ class PostgresSession:
         self._noted = self.numbers.copy()
         self._begin = (
             f"BEGIN; SELECT pg_advisory_xact_lock({_WRITERS}, {lock_key(connection.schema)}::integer);"
-            f" {_READ_NUMBERS}, pg_current_xact_id()::text"
+            f" {_READ_NUMBERS}, pg_current_xact_id()::text, "
         )
         self.read_numbers()
 
     def begin(self) -> None:
-        """See `harn.store.database.Session.begin`."""
-        *numbers, self._transaction = self.connection.run(self._begin)
+        """
+        See `harn.store.database.Session.begin`.
+
+        :raises ServerFenced: others have taken over what this server had.
+        """
+        lives = _LIVES.format(self.incarnation) if self.incarnation else "true"
+        *numbers, self._transaction, is_alive = self.connection.run(self._begin + lives)
         self.numbers = Numbers(*map(int, numbers))
         self._noted = self.numbers.copy()
+        if not is_alive:
+            raise ServerFenced(
+                f"the other servers on the store have taken over what this one (number {self.incarnation}) had, since"
+                " it was silent for too long"
+            )
 
     def commit(self) -> None:
         """
@@ -376,20 +391,3 @@ class PostgresSession:
     def close(self) -> None:
         """See `harn.store.database.Session.close`."""
         self.connection.close()
-
-
-def unreachable(name: str, error: Exception) -> str:
-    """Return why a database cannot be used, and what to do."""
-    state = getattr(error, "sqlstate", None) or ""
-    said = " ".join(str(error).split())
-    if state.startswith("28"):
-        advice = "check the user and its password (PGPASSFILE, or password_secret= in the URL)"
-    elif state == "3D000":
-        advice = "make the database (createdb), or name another"
-    elif state == "42501":
-        advice = "let the database's owner run: harn store migrate; or grant the user the right to make schemas in it"
-    elif state.startswith("53"):
-        advice = "give PostgreSQL room: on its disk, or for more connections (max_connections)"
-    else:
-        advice = "start PostgreSQL, or check host, port and firewalls"
-    return f"the store {name} cannot be used: {said}; {advice}"

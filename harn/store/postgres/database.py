@@ -1,4 +1,4 @@
-"""A PostgreSQL database as a store needs it; and which server may use it: one at a time, so far."""
+"""A PostgreSQL database as a store needs it; and who may use it: servers, or a command that changes it alone."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class PostgresDatabase:
     :param home: names the state directory of this server, by which others on the same store are told apart.
     :param resolve: returns the secret with the password.
     :param evidence: paths of files that exist once a server has run on the state directory.
+    :param alone: it is refused while a server of another state directory uses it.
     """
 
     arrays: Arrays = ARRAYS
@@ -53,12 +54,15 @@ class PostgresDatabase:
         resolve: Resolve,
         home: str,
         evidence: Sequence[str] = (),
+        *,
+        alone: bool = False,
     ) -> None:
         self.location: str | None = address.location
         self.name = address.location
         self._address = address
         self._directory = directory
-        self._home = home
+        self.home = home
+        self._alone = alone
         self._evidence = tuple(evidence)
         self._wall = wall
         self._resolve = resolve
@@ -83,7 +87,8 @@ class PostgresDatabase:
             else:
                 check_schema(found, self.name)
             self._refuse_copy(connection)
-            recovery.refuse_second(connection, self._home, self._wall.seconds(), self.name)
+            if self._alone:
+                recovery.refuse_second(connection, self.home, self._wall.seconds(), self.name)
             self._refuse_other_start(connection)
             return self._opened(connection, 0)
         except BaseException:
@@ -123,7 +128,6 @@ class PostgresDatabase:
 
     def opened(self, session: PostgresSession) -> None:
         """See `harn.store.database.Database.opened`."""
-        recovery.settle_in(session, self._home)
 
     def reopen(self, incarnation: int) -> PostgresSession:
         """See `harn.store.database.Database.reopen`."""

@@ -7,15 +7,8 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from harn.store.generations import (
-    GENERATION_COLUMNS,
-    CheckpointsHalf,
-    GenerationsHalf,
-    GenerationStatements,
-    ICheckpoints,
-    IGenerations,
-    StandingStatements,
-)
+from harn.store.checkpoints import CheckpointsHalf, ICheckpoints, StandingStatements
+from harn.store.generations import GENERATION_COLUMNS, GenerationsHalf, GenerationStatements, IGenerations
 
 TABLES = """
 CREATE TABLE generations (

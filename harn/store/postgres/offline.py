@@ -11,14 +11,15 @@ from harn.store.database import Arrays
 from harn.store.executor import Executor
 from harn.store.offline import OfflineIdeas, OfflineStore, OfflineWriter
 from harn.store.postgres import recovery
-from harn.store.postgres.address import Address, Resolve
-from harn.store.postgres.connection import ARRAYS, PostgresConnection, PostgresSession, driver, unreachable
+from harn.store.postgres.address import Address, Resolve, unreachable
+from harn.store.postgres.connection import ARRAYS, PostgresConnection, PostgresSession, driver
 from harn.store.postgres.deliveries import PostgresDeliveries
 from harn.store.postgres.event_log import PostgresAppend, PostgresEventLog
 from harn.store.postgres.generations import STANDING, PostgresCheckpoints, PostgresGenerations
 from harn.store.postgres.jobs import PostgresJobs
 from harn.store.postgres.lists import PostgresDeliveryLists
 from harn.store.postgres.schema import check_schema, find_schema
+from harn.store.postgres.servers import PostgresServers
 from harn.store.postgres.statistics import PostgresStatistics, PostgresTotals
 
 
@@ -85,6 +86,7 @@ def _ideas(executor: Executor) -> OfflineIdeas:
         generations=PostgresGenerations(executor),
         checkpoints=PostgresCheckpoints(executor),
         jobs=PostgresJobs(executor),
+        servers=PostgresServers(executor),
         totals=PostgresTotals(executor),
         statistics=PostgresStatistics(executor),
     )

@@ -24,7 +24,7 @@ _UPDATE = (
     " FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::integer[], $5::boolean[], $6::float8[],"
     " $7::float8[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::bytea[], $13::smallint[], $14::text[])"
     " AS new (id, state, version, attempts, passed, due_at, settled_at, dead_number, reason, error_class, error,"
-    " result, ended_as, skip_reason) WHERE d.id = new.id"
+    " result, ended_as, skip_reason) WHERE d.id = new.id AND d.owner = {}"
 )
 _UPDATE_WIDTH = 14
 # With the attempts in one statement: one round trip for a batch.
@@ -32,8 +32,11 @@ _SETTLE = (
     "WITH attempted AS (INSERT INTO attempts"
     " (id, delivery_id, number, version, started_at, completed_at, outcome, error_class, error, traceback, output)"
     " SELECT * FROM unnest($15::bigint[], $16::bigint[], $17::integer[], $18::integer[], $19::float8[], $20::float8[],"
-    " $21::text[], $22::text[], $23::text[], $24::text[], $25::text[])) " + _UPDATE
+    " $21::text[], $22::text[], $23::text[], $24::text[], $25::text[])) " + _UPDATE.format("$26::bigint")
 )
+_SETTLE_WITHOUT_ATTEMPTS = _UPDATE.format("$15::bigint")
+_OWNERS_OF = "SELECT id, owner FROM deliveries WHERE id = ANY ($1::bigint[])"
+_FORGET_ATTEMPTS = "DELETE FROM attempts WHERE id = ANY ($1::bigint[])"
 _ATTEMPT_WIDTH = 11
 _FLOATS = (5, 6, 18, 19)
 """Places of columns whose values may be whole numbers in Python."""
@@ -69,7 +72,9 @@ class PostgresSettle(SettleUnit):
     @staticmethod
     def write_all(session: PostgresSession, units: Sequence[PostgresSettle], now: float) -> None:
         """
-        Write settlements, in order. A dead letter releases its claim.
+        Write settlements of this server's deliveries, in order. A dead letter releases its claim.
+
+        Each unit's value is the ids of those deliveries that another server has taken over.
 
         :raises StoreError: a delivery is not there. Which one is named only if there is one settlement.
         """
@@ -77,10 +82,11 @@ class PostgresSettle(SettleUnit):
         rows: dict[int, Any] = {}
         attempts: list[Any] = []
         dying: list[int] = []
+        taken: set[int] = set()
         for settlement, at in [(each, unit.at) for unit in units for each in unit.settlements]:
             delivery_id, attempt = settlement.delivery_id, settlement.attempt
             if delivery_id in rows:
-                _write(session, rows, attempts)  # one statement would take either of two
+                taken |= _write(session, rows, attempts)  # one statement would take either of two
                 rows, attempts = {}, []
             if settlement.state is model.DEAD:
                 numbers.dead += 1
@@ -91,23 +97,37 @@ class PostgresSettle(SettleUnit):
             if attempt is not None:
                 numbers.attempt += 1
                 attempts.append(attempt_row(numbers.attempt, delivery_id, attempt))
-        _write(session, rows, attempts)
-        claims.release(session, dying)
+        taken |= _write(session, rows, attempts)
+        claims.release(session, [each for each in dying if each not in taken] if taken else dying)
+        for unit in units:
+            unit.value = taken and taken.intersection([each.delivery_id for each in unit.settlements])
 
 
-def _write(session: PostgresSession, rows: dict[int, Any], attempts: Sequence[Any]) -> None:
+def _write(session: PostgresSession, rows: dict[int, Any], attempts: Sequence[Any]) -> set[int]:
+    """Write settlements with one statement; return the ids of another server's deliveries, which stay as they are."""
     if not rows:
-        return
+        return set()
     values = columns(tuple(rows.values()), _UPDATE_WIDTH)
-    statement = _UPDATE
+    statement = _SETTLE_WITHOUT_ATTEMPTS
     if attempts:
         values += columns(attempts, _ATTEMPT_WIDTH)
         statement = _SETTLE
     for place in _FLOATS[: 4 if attempts else 2]:
         values[place] = floats(values[place])
     values[4] = list(map(bool, values[4]))
-    if session.connection.execute(statement, values).rowcount != len(rows):
+    if session.connection.execute(statement, (*values, session.incarnation)).rowcount == len(rows):
+        return set()
+    return _taken(session, rows, attempts)
+
+
+def _taken(session: PostgresSession, rows: dict[int, Any], attempts: Sequence[Any]) -> set[int]:
+    """Return which of these deliveries are another server's, and remove the attempts that were recorded of them."""
+    owners = dict(session.connection.execute(_OWNERS_OF, (list(rows),)).fetchall())
+    if len(owners) != len(rows):
         raise StoreError(f"there is no delivery {next(iter(rows))}" if len(rows) == 1 else "a delivery is not there")
+    taken = {delivery_id for delivery_id, owner in owners.items() if owner != session.incarnation}
+    session.connection.execute(_FORGET_ATTEMPTS, ([row[0] for row in attempts if row[1] in taken],))
+    return taken
 
 
 def mark_dead(session: PostgresSession, dead: Sequence[Death]) -> None:

@@ -12,8 +12,8 @@ from harn.clocks import WallTime
 from harn.lifecycle import Lifecycle
 from harn.store.interfaces import IStore
 from harn.store.postgres import recovery, retention
-from harn.store.postgres.address import Address, Resolve
-from harn.store.postgres.connection import PostgresSession, unreachable
+from harn.store.postgres.address import Address, Resolve, unreachable
+from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.database import PostgresDatabase
 from harn.store.postgres.deliveries import PostgresDeliveries
 from harn.store.postgres.event_log import PostgresEventLog
@@ -23,6 +23,7 @@ from harn.store.postgres.jobs import PostgresJobs
 from harn.store.postgres.listening import Listening
 from harn.store.postgres.lists import PostgresDeliveryLists
 from harn.store.postgres.recovery import PostgresRecovery
+from harn.store.postgres.servers import PostgresServers
 from harn.store.postgres.statistics import PostgresStatistics, PostgresTotals
 from harn.store.retention import RetentionPolicy
 from harn.store.store import Beat, DatabaseStore, Guard
@@ -30,19 +31,26 @@ from harn.store.worker import ThreadWorkers, Workers
 
 
 class PostgresStatements:
-    """See `harn.store.store.Statements`."""
+    """
+    See `harn.store.store.Statements`.
+
+    :param home: names the state directory of this server.
+    """
+
+    def __init__(self, home: str) -> None:
+        self._home = home
 
     def register(self, session: PostgresSession, beat: Beat) -> int:
         """See `Statements.register`."""
-        return recovery.register(session, beat)
+        return recovery.register(session, beat, self._home)
 
     def renew(self, session: PostgresSession, beat: Beat) -> None:
         """See `Statements.renew`."""
         recovery.renew(session, beat)
 
     def last_seen(self, session: PostgresSession) -> Mapping[int, float]:
-        """See `Statements.last_seen`."""
-        return recovery.last_seen(session.connection)
+        """See `Statements.last_seen`: of those on the same state directory, whose lock keeps others off that alone."""
+        return recovery.last_seen(session.connection, self._home)
 
     def trim(self, session: PostgresSession, policy: RetentionPolicy, now: float, limit: int) -> int:
         """See `Statements.trim`."""
@@ -62,11 +70,12 @@ class PostgresStore(DatabaseStore):
     """A store in one schema of a PostgreSQL database; `at` makes one over a URL."""
 
     backend = "postgresql"
+    is_shared = True
 
     def __init__(
         self, database: PostgresDatabase, workers: Workers, wall: WallTime, guard: Guard | None = None
     ) -> None:
-        super().__init__(database, PostgresStatements(), workers, wall, guard)
+        super().__init__(database, PostgresStatements(database.home), workers, wall, guard)
         self._postgres = database
         self._lifecycle: Lifecycle | None = None
         self._listening: Listening | None = None
@@ -77,6 +86,7 @@ class PostgresStore(DatabaseStore):
         self.event_log = PostgresEventLog(self._executor)
         self.generations = PostgresGenerations(self._executor)
         self.jobs = PostgresJobs(self._executor)
+        self.servers = PostgresServers(self._executor)
         self.checkpoints = PostgresCheckpoints(self._executor)
         self.totals = PostgresTotals(self._executor)
         self.statistics = PostgresStatistics(self._executor)
@@ -93,15 +103,16 @@ class PostgresStore(DatabaseStore):
         evidence: Sequence[str] = (),
         wall: WallTime | None = None,
         guard: Guard | None = None,
+        alone: bool = False,
     ) -> PostgresStore:
         """
         Make a store over a database, with threads of its own.
 
         :param reactor: see `harn.store.sqlite.store.SQLiteStore.at`; so are ``wall`` and ``guard``.
-        :param directory: see `PostgresDatabase`; so are ``resolve``, ``home`` and ``evidence``.
+        :param directory: see `PostgresDatabase`; so are ``resolve``, ``home``, ``evidence`` and ``alone``.
         """
         clock = wall or reactor
-        database = PostgresDatabase(address, directory, clock, resolve, home, evidence)
+        database = PostgresDatabase(address, directory, clock, resolve, home, evidence, alone=alone)
         return cls(database, ThreadWorkers(reactor), clock, guard)
 
     def follow(self, lifecycle: Lifecycle) -> None:

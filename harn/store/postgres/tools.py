@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.store.postgres.address import Address, Resolve
-from harn.store.postgres.connection import PostgresConnection, driver, unreachable
+from harn.store.postgres.address import Address, Resolve, unreachable
+from harn.store.postgres.connection import PostgresConnection, driver
 from harn.store.postgres.offline import connect
 from harn.store.postgres.schema import SCHEMA_VERSION, check_schema, find_schema, migrate
 from harn.store.recovery import LAPSE

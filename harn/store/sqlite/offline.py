@@ -19,6 +19,7 @@ from harn.store.sqlite.generations import STANDING, SQLiteCheckpoints, SQLiteGen
 from harn.store.sqlite.jobs import SQLiteJobs
 from harn.store.sqlite.lists import SQLiteDeliveryLists
 from harn.store.sqlite.migrations import SCHEMA_VERSION
+from harn.store.sqlite.servers import SQLiteServers
 from harn.store.sqlite.statistics import SQLiteStatistics, SQLiteTotals
 
 
@@ -70,6 +71,7 @@ def _ideas(executor: Executor) -> OfflineIdeas:
         generations=SQLiteGenerations(executor),
         checkpoints=SQLiteCheckpoints(executor),
         jobs=SQLiteJobs(executor),
+        servers=SQLiteServers(executor),
         totals=SQLiteTotals(executor),
         statistics=SQLiteStatistics(executor),
     )

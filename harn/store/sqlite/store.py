@@ -21,6 +21,7 @@ from harn.store.sqlite.inbox import SQLiteInbox
 from harn.store.sqlite.jobs import SQLiteJobs
 from harn.store.sqlite.lists import SQLiteDeliveryLists
 from harn.store.sqlite.recovery import SQLiteRecovery
+from harn.store.sqlite.servers import SQLiteServers
 from harn.store.sqlite.statistics import SQLiteStatistics, SQLiteTotals
 from harn.store.store import Beat, DatabaseStore, Guard
 from harn.store.worker import ThreadWorkers, Workers
@@ -68,6 +69,7 @@ class SQLiteStore(DatabaseStore):
     """
 
     backend = "sqlite"
+    is_shared = False
 
     def __init__(self, database: Database, workers: Workers, wall: WallTime, guard: Guard | None = None) -> None:
         super().__init__(database, SQLiteStatements(), workers, wall, guard)
@@ -78,6 +80,7 @@ class SQLiteStore(DatabaseStore):
         self.event_log = SQLiteEventLog(self._executor)
         self.generations = SQLiteGenerations(self._executor)
         self.jobs = SQLiteJobs(self._executor)
+        self.servers = SQLiteServers(self._executor)
         self.checkpoints = SQLiteCheckpoints(self._executor)
         self.totals = SQLiteTotals(self._executor)
         self.statistics = SQLiteStatistics(self._executor)

@@ -343,6 +343,7 @@ class DeadLetterTests(StoreTestCase):
         self.trim_all(KEEP, NOW * 2)
         self.assertEqual(self.ready_ids(), [delivery_id])
         self.restart()
+        self.result_of(self.store.recovery.recover(NOW, 10))
         failed = attempt_of(1, "failed", version=2)
         self.settle(delivery_id, DEAD, version=2, attempt=failed, dead=dead_letter("again"))
         (record,) = self.result_of(self.store.event_log.read(DEAD_LETTERS, 0, 10))

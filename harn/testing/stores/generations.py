@@ -135,6 +135,20 @@ class GenerationTests(StoreTestCase):
             self.store.generations.adopted(1, NOW, {"name": object()})
         self.assertIsNone(self.result_of(self.store.checkpoints.get("name")))
 
+    def test_amending(self) -> None:
+        """Entries of an object change one by one, whoever changed others; without entries there is no object."""
+        amend, get = self.store.checkpoints.amend, self.store.checkpoints.get
+        value = {"by": "me"}
+        amending = amend("name", {"a": value, "b": 2})
+        value["by"] = "changed later"
+        self.assertEqual(self.result_of(amending), {"a": {"by": "me"}, "b": 2})
+        self.assertEqual(self.result_of(amend("name", {"b": None, "c": 3, "d": None})), {"a": {"by": "me"}, "c": 3})
+        self.assertEqual(self.result_of(get("name")), {"a": {"by": "me"}, "c": 3})
+        self.assertEqual(self.result_of(amend("name", {"a": None, "c": None})), {})
+        self.assertIsNone(self.result_of(get("name")))
+        self.result_of(self.store.checkpoints.put("name", [1]))
+        self.assertEqual(self.result_of(amend("name", {"a": 1})), {"a": 1})
+
     def test_adopted_with_values(self) -> None:
         """With the note that a generation serves, values are kept or removed, in one unit: all or nothing."""
         self.result_of(self.store.checkpoints.put("old", 1))

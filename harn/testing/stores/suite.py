@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from zope.interface.verify import verifyObject
 
+from harn.store.checkpoints import ICheckpoints
 from harn.store.deliveries import IDeliveries, IDeliveryLists
 from harn.store.event_log import IEventLog
-from harn.store.generations import ICheckpoints, IGenerations
+from harn.store.generations import IGenerations
 from harn.store.inbox import IInbox
 from harn.store.interfaces import IStore
 from harn.store.jobs import IJobs

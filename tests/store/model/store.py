@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harn.model.delivery import Acceptance, Claim, DeadLetter, Settlement
+from harn.store.checkpoints import encode_checkpoints
 from harn.store.event_log import VIEWS, Record, encode_record
-from harn.store.generations import encode_checkpoints
 from harn.store.recovery import LAPSE
 from harn.store.retention import RetentionPolicy
 from tests.store.model.definitions import DefinitionTables

@@ -1,0 +1,52 @@
+"""The servers on one store as a feature of each of them; see `harn.server.Server`."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+import harn
+from harn.lifecycle import ServerStarted
+from harn.reload.interfaces import Adopted, ReloadsClosed
+from harn.server import Server
+from harn.servers.membership import Clocks, Membership
+from harn.servers.operations import OPERATIONS
+from harn.store.servers import DRAINING, SERVING
+
+
+def install(server: Server) -> None:
+    """Add the membership, its operation and gauges. It begins when the store is open, and ends before it is closed."""
+    clocks, lifecycle = Clocks(server.reactor, server.wall), server.lifecycle
+    members = server.add(Membership(clocks, server.store, lifecycle, server.records, harn.__version__))
+    server.services.add_closing(members.close)
+    server.operations.add(members, *OPERATIONS)
+    lifecycle.subscribe(ServerStarted, lambda event: started(members, event))
+    lifecycle.subscribe(Adopted, lambda event: members.describe(generation=event.candidate.generation.number))
+    lifecycle.subscribe(ReloadsClosed, lambda event: members.describe(status=DRAINING))
+    add_gauges(server, members)
+
+
+def started(members: Membership, event: ServerStarted) -> None:
+    """Record for the other servers that this one serves, and its URL."""
+    members.describe(status=SERVING, url=event.url, generation=event.generation)
+    Deferred.fromCoroutine(members.record_start())
+
+
+def add_gauges(server: Server, members: Membership) -> None:
+    """Add the gauges of the servers."""
+    metrics = server.metrics
+    metrics.gauge("harn_servers", "Servers on the store that live.", lambda: 1.0 + len(members.others))
+    metrics.gauge(
+        "harn_server_leads",
+        "1 if this server does what one of them all does, such as polling.",
+        lambda: float(members.is_leading),
+    )
+    metrics.gauge(
+        "harn_server_fenced",
+        "Times that others have taken over what this server had, since it was silent for too long.",
+        lambda: float(members.fenced),
+    )
+    metrics.gauge(
+        "harn_deliveries_taken_away",
+        "Deliveries that were dropped here, since another server has taken them over.",
+        lambda: float(members.taken_away),
+    )

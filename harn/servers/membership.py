@@ -1,0 +1,234 @@
+"""
+The membership of a server: its heartbeat, its looks at the others, and what follows from them.
+
+A server that was silent for too long is fenced by any other: in one transaction, after which it writes nothing. Then
+all that live take over its deliveries, slice by slice. One that was fenced while it lives, since it was stopped for a
+while, finds that out with its next write: it drops its deliveries, and continues under a new number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harn.clocks import WallTime
+from harn.errors import EventLogUnavailable, ServerFenced
+from harn.lifecycle import Fenced, Lifecycle, ServersSeen, TakenAway
+from harn.server import RecordWriter
+from harn.servers.operations import own_id, server_id
+from harn.servers.sights import BEAT, LOOK, Sights, leader, left_behind
+from harn.store.interfaces import IStore
+from harn.store.servers import DRAINING, ServerNote, ServerRow, ServersFound
+
+log = Logger(namespace="harn.servers")
+
+TOPIC = "orchestrator.servers"
+"""The topic of the records about servers."""
+
+
+class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of the topic: which server it is about, and who says so."""
+
+    id: str
+    incarnation: int
+    by: str
+
+
+@frozen
+class Clocks:
+    """The reactor's time, and the time of day."""
+
+    clock: IReactorTime
+    wall: WallTime
+
+
+class Membership:
+    """
+    One server among those on its store.
+
+    :ivar others: the other servers that live, as of the last look. ``is_leading``: see `leader`.
+    :ivar fenced: how often this server was fenced. ``taken_away``: deliveries that were dropped for it.
+    """
+
+    def __init__(
+        self, clocks: Clocks, store: IStore, lifecycle: Lifecycle, records: RecordWriter, version: str
+    ) -> None:
+        self._clock = clocks.clock
+        self._wall = clocks.wall
+        self._store = store
+        self._lifecycle = lifecycle
+        self._records = records
+        self._sights = Sights()
+        self._note = ServerNote(version=version)
+        self._loop = LoopingCall(self._turn)
+        self._loop.clock = clocks.clock
+        self._beat_at = float("-inf")
+        self._is_beating = self._is_rejoining = False
+        self.others: tuple[ServerRow, ...] = ()
+        self.is_leading = True
+        self._leader = 0
+        self.fenced = self.taken_away = 0
+        lifecycle.subscribe(TakenAway, self._taken_away)
+
+    @property
+    def id(self) -> str:
+        """The name of this server."""
+        return own_id()
+
+    @property
+    def incarnation(self) -> int:
+        """The number of this server."""
+        return self._store.incarnation
+
+    @property
+    def leader(self) -> int:
+        """The number of the server that does what one of them all does; 0 where that is not known."""
+        return self._store.incarnation if self.is_leading else self._leader
+
+    async def look(self) -> tuple[Sequence[ServerRow], Collection[int]]:
+        """
+        Return the servers on the store now, and the numbers of those that were silent at the last look.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        found: ServersFound = await self._store.servers.look()
+        own = [evolve(each, note=self._note) if each.incarnation == self.incarnation else each for each in found.rows]
+        return own, self._sights.silent(self._clock.seconds())
+
+    # Its life
+
+    async def begin(self) -> None:
+        """
+        Begin the heartbeats and the looks, once the store is open; where only one server may use it, do nothing.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        if not self._store.is_shared:
+            return
+        await self._store.servers.note(self._note)
+        self._seen(await self._store.servers.look())
+        looping: Deferred[Any] = self._loop.start(LOOK, now=False)
+        looping.addErrback(lambda failure: log.failure("looking at the other servers ended", failure))
+
+    def close(self) -> None:
+        """Stop taking part; the store notes the end when it is closed."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def describe(self, **changes: Any) -> None:
+        """Change the description that this server gives of itself; ``changes`` are fields of a `ServerNote`."""
+        self._note = msgspec.structs.replace(self._note, **changes)
+        if self._loop.running:
+            self._store.servers.note(self._note).addErrback(_ignored)
+
+    @property
+    def note(self) -> ServerNote:
+        """The description that this server gives of itself."""
+        return self._note
+
+    # Each second
+
+    def _turn(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._look()).addErrback(_looked_in_vain)
+
+    async def _look(self) -> None:
+        now = self._clock.seconds()
+        is_blind = self._is_beating
+        if now - self._beat_at >= BEAT - LOOK / 2.0 and not self._is_beating:
+            self._beat_at = now
+            self._is_beating = True
+            self._store.heartbeat(self._wall.seconds()).addBoth(self._beaten)
+        found: ServersFound = await self._store.servers.look()
+        self._seen(found, is_blind=is_blind)
+        silent = self._sights.silent(self._clock.seconds())
+        if silent and not is_blind and not self._is_rejoining:
+            await self._fence(silent)
+
+    def _beaten(self, result: object) -> None:
+        self._is_beating = False
+        if isinstance(result, Failure):
+            if result.check(ServerFenced) is not None:
+                if not self._is_rejoining:
+                    self._is_rejoining = True
+                    rejoining = Deferred.fromCoroutine(self._rejoin())
+                    rejoining.addErrback(_looked_in_vain).addBoth(self._rejoined)
+            elif result.check(EventLogUnavailable) is None:
+                log.failure("the heartbeat failed, and is tried again", result)
+
+    def _seen(self, found: ServersFound, *, is_blind: bool = False) -> None:
+        ours = self._store.incarnation
+        own = next((each for each in found.rows if each.incarnation == ours), None)
+        self.others = tuple(each for each in found.rows if each.incarnation != ours)
+        beats = {each.incarnation: each.seen_at for each in self.others}
+        self._sights = self._sights.looked(beats, self._clock.seconds(), is_blind=is_blind)
+        draining = [each.incarnation for each in self.others if each.note.status == DRAINING]
+        self._leader = 0 if own is None else leader(own, self.others, draining)
+        self.is_leading = self._leader == ours
+        has_left = bool(left_behind(found.owners, (each.incarnation for each in found.rows)))
+        self._lifecycle.emit(ServersSeen(tuple(beats), self.is_leading, has_left and own is not None))
+
+    async def _fence(self, silent: dict[int, float]) -> None:
+        """Stop servers that are silent from writing, unless they have renewed their heartbeats since."""
+        rows = {each.incarnation: each for each in self.others}
+        for number in await self._store.servers.fence(silent):
+            row = rows[number]
+            log.error(
+                "server {id} (number {number}) is silent, and writes nothing more: its unfinished deliveries are taken"
+                " over",
+                id=server_id(row.host, row.pid),
+                number=number,
+            )
+            await self._record("server_fenced", server_id(row.host, row.pid), number)
+        self._seen(await self._store.servers.look())
+
+    async def _rejoin(self) -> None:
+        """Register this server under a new number, and have it drop the deliveries of its old one."""
+        before = self._store.incarnation
+        self.is_leading = False
+        self._lifecycle.emit(ServersSeen(tuple(each.incarnation for each in self.others), False))
+        after: int = await self._store.rejoin()
+        self.fenced += 1
+        dropped = self.taken_away
+        self._sights = Sights()
+        self._lifecycle.emit(Fenced(before, after))
+        log.error(
+            "this server was silent for too long, and others have taken over its unfinished deliveries: {count} are"
+            " dropped here, and it continues as number {after} (was {before})",
+            count=self.taken_away - dropped,
+            before=before,
+            after=after,
+            announce=True,
+        )
+        await self._store.servers.note(self._note)
+        await self._record("server_rejoined", self.id, after)
+
+    def _rejoined(self, _: object) -> None:
+        self._is_rejoining = False
+
+    def _taken_away(self, event: TakenAway) -> None:
+        self.taken_away += event.count
+
+    async def _record(self, kind: str, about: str, number: int) -> None:
+        await self._records.note(TOPIC, kind, ServerRecord(id=about, incarnation=number, by=self.id))
+
+    async def record_start(self) -> None:
+        """Record that this server serves, where several may use its store."""
+        if self._store.is_shared:
+            await self._record("server_started", self.id, self._store.incarnation)
+
+
+def _ignored(failure: Failure) -> None:
+    failure.trap(EventLogUnavailable)  # what this server says about itself is written again with the next change
+
+
+def _looked_in_vain(failure: Failure) -> None:
+    if failure.check(EventLogUnavailable) is None:
+        log.failure("looking at the other servers failed, and is tried again", failure)

@@ -1,0 +1,89 @@
+"""The servers on a store: the description that each gives of itself, and which of them were fenced."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+from attrs import field, frozen
+from zope.interface import Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
+
+NOTE = "server/"
+"""Names of the values in which servers describe themselves begin so; their number follows."""
+STARTING, SERVING, DRAINING = "starting", "serving", "draining"
+
+
+class ServerNote(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The description that a server gives of itself.
+
+    :ivar status: `STARTING`, `SERVING` or `DRAINING`. ``url``: of its listener; empty until it serves.
+    :ivar generation: the number of its live generation. ``version``: of harn.
+    """
+
+    status: str = STARTING
+    url: str = ""
+    generation: int = 0
+    version: str = ""
+
+
+@frozen(kw_only=True)
+class ServerRow:
+    """
+    A server that was neither fenced nor has ended.
+
+    :ivar home: names its state directory.
+    :ivar started_at: seconds, Unix, by its own clock. ``seen_at``: the same of its last heartbeat; for others it is a
+        value that differs from that of the heartbeat before.
+    """
+
+    incarnation: int
+    host: str
+    pid: int
+    home: str
+    started_at: float
+    seen_at: float
+    note: ServerNote = field(factory=ServerNote)
+
+
+@frozen(kw_only=True)
+class ServersFound:
+    """
+    The servers on a store at one moment.
+
+    :ivar owners: numbers under which there are unfinished deliveries.
+    """
+
+    rows: tuple[ServerRow, ...] = ()
+    owners: frozenset[int] = frozenset()
+
+
+class IServers(Interface):
+    """The servers on a store."""
+
+    def look() -> Deferred[ServersFound]:
+        """Return the servers; cost grows with their number alone."""
+
+    def fence(beats: Mapping[int, float]) -> Deferred[Collection[int]]:
+        """
+        Stop servers from writing anything from now on, so that their deliveries may be taken over.
+
+        :param beats: by number the ``seen_at`` at which they were found to be silent; one that has renewed its
+            heartbeat since is left alone.
+        :return: the numbers of those that are fenced now.
+        """
+
+    def note(note: ServerNote) -> Deferred[None]:
+        """Keep the description that this server gives of itself."""
+
+
+def read_note(value: bytes | None) -> ServerNote:
+    """Read a note; one that is missing or of another form says nothing."""
+    try:
+        return ServerNote() if value is None else msgspec.json.decode(value, type=ServerNote)
+    except msgspec.MsgspecError:
+        return ServerNote()

@@ -1,0 +1,140 @@
+"""The membership of servers on one PostgreSQL: heartbeats, one that dies, one that was stopped and comes back."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from harn.errors import EventLogUnavailable
+from harn.lifecycle import Fenced, Lifecycle, ServersSeen, TakenAway
+from harn.operations.model import Caller, Role
+from harn.server import RecordWriter
+from harn.servers.membership import TOPIC, Clocks, Membership
+from harn.servers.operations import SILENT, ListServers, ServerList, list_servers
+from harn.store.postgres.store import PostgresStore
+from harn.store.servers import SERVING
+from tests.servers.test_fencing import TwoServers
+
+
+@define(eq=False)
+class Member:
+    """
+    One server's membership, and the events that it emitted.
+
+    :ivar clock: its process's time, which stands still while it is stopped.
+    """
+
+    clock: Clock
+    store: PostgresStore
+    members: Membership
+    emitted: list[Any] = field(factory=list)
+
+    def last(self) -> ServersSeen:
+        """Return its last view of the others."""
+        found = [each for each in self.emitted if isinstance(each, ServersSeen)]
+        return found[-1]
+
+
+class MembershipTests(TwoServers):
+    def setUp(self) -> None:
+        """Begin both memberships."""
+        super().setUp()
+        self.first, self.second = (self.member(store) for store in (self.store, self.other))
+        self.running = [self.first, self.second]
+        for each in self.running:
+            self.result_of(Deferred.fromCoroutine(each.members.begin()))
+            self.addCleanup(each.members.close)
+
+    def member(self, store: PostgresStore) -> Member:
+        """Make a membership."""
+        lifecycle, clock = Lifecycle(), Clock()
+        records = RecordWriter(self.clock, store.event_log)
+        member = Member(clock, store, Membership(Clocks(clock, self.clock), store, lifecycle, records, version="1.0"))
+        for kind in (ServersSeen, Fenced, TakenAway):
+            lifecycle.subscribe(kind, member.emitted.append)
+        return member
+
+    def pass_time(self, seconds: int) -> None:
+        """Run each second with the clocks of the servers that run, and answer every question to the store."""
+        for _ in range(seconds):
+            self.clock.advance(1.0)
+            for member in self.running:
+                member.clock.advance(1.0)
+            for _ in range(3):
+                for member in self.running:
+                    written = member.store.checkpoints.put("seconds", 1)
+                    self.result_of(written.addErrback(lambda failure: failure.trap(EventLogUnavailable)))
+                    self.result_of(member.store.servers.look())
+
+    def listed(self, place: int) -> list[tuple[int, str, bool]]:
+        """Return number, status and leadership of the servers, as one of them lists them."""
+        caller = Caller(actor="me", role=Role.READ)
+
+        async def listing() -> ServerList:
+            found: ServerList = await list_servers.run((self.first, self.second)[place].members, caller, ListServers())
+            return found
+
+        found = self.result_of(Deferred.fromCoroutine(listing()))
+        return [(each.incarnation, each.status, each.leads) for each in found.servers]
+
+    def test_both_live(self) -> None:
+        """As long as both beat, nothing happens; the one that came first leads; each describes itself."""
+        self.first.members.describe(status=SERVING, generation=4)
+        self.pass_time(20)
+        first, second = self.store.incarnation, self.other.incarnation
+        self.assertEqual(self.first.last(), ServersSeen((second,), True))
+        self.assertEqual(self.second.last(), ServersSeen((first,), False))
+        expected = [(first, "serving", True), (second, "starting", False)]
+        self.assertEqual((self.listed(0), self.listed(1)), (expected, expected))
+
+    def test_one_that_dies(self) -> None:
+        """Within three heartbeats it is fenced, its deliveries are found, and the other leads; it is recorded."""
+        self.accept_one("e1")
+        self.pass_time(2)
+        self.running.remove(self.first)
+        self.pass_time(3)
+        self.assertFalse(self.second.last().leads)
+        self.pass_time(3)
+        self.assertEqual(self.second.last(), ServersSeen((), True, True))
+        (record,) = self.result_of(self.other.event_log.read(TOPIC, 0, 10))
+        self.assertEqual((record.kind, record.payload["incarnation"]), ("server_fenced", self.store.incarnation))
+        self.assertEqual(self.listed(1), [(self.other.incarnation, "starting", True)])
+
+    def test_one_that_was_stopped(self) -> None:
+        """It finds out that it was fenced with its next heartbeat, and continues under a new number, not leading."""
+        before = self.store.incarnation
+        self.pass_time(2)
+        self.running.remove(self.first)
+        self.pass_time(7)
+        self.assertEqual(self.first.members.fenced, 0)
+        self.running.append(self.first)
+        self.pass_time(3)
+        self.assertIn(Fenced(before, self.store.incarnation), self.first.emitted)
+        self.assertGreater(self.store.incarnation, self.other.incarnation)
+        self.assertEqual(self.first.last(), ServersSeen((self.other.incarnation,), False))
+        self.accept_one("e1")
+        kinds = [each.kind for each in self.result_of(self.store.event_log.read(TOPIC, 0, 10))]
+        self.assertEqual(kinds, ["server_fenced", "server_rejoined"])
+
+    def test_one_that_ends(self) -> None:
+        """Its row says so: nothing is fenced, and the other leads at its next look."""
+        self.first.members.close()
+        self.result_of(self.store.close())
+        self.running.remove(self.first)
+        self.pass_time(1)
+        self.assertEqual(self.second.last(), ServersSeen((), True))
+        self.assertEqual(self.result_of(self.other.event_log.read(TOPIC, 0, 10)), [])
+
+    def test_silent(self) -> None:
+        """A server that is silent is listed so before it is fenced."""
+        self.pass_time(2)
+        self.first.members.close()
+        self.patch(self.other.servers, "fence", lambda beats: Deferred())
+        self.pass_time(6)
+        self.assertEqual(self.listed(1)[0][1], SILENT)
