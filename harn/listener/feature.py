@@ -21,6 +21,7 @@ from harn.listener.endpoint import Bind
 from harn.listener.handshakes import Handshakes
 from harn.listener.ingest import Ingest
 from harn.listener.pages import make_pages
+from harn.listener.peers import warn_of_certificates
 from harn.listener.port import ServerPort
 from harn.listener.published_operations import OPERATIONS, Published
 from harn.listener.push import Push
@@ -125,6 +126,8 @@ def apply_generation(candidate: Candidate, credentials: LiveCredentials, port: S
     credentials.replace(inputs.credentials)
     site.client_authorities = inputs.client_authorities
     port.ask_clients(wanted=bool(inputs.client_authorities))
+    if inputs.client_authorities and inputs.certificate is None:
+        warn_of_certificates(inputs.manifest.triggers.values())
     port.show_certificate(inputs.certificate)
 
 

@@ -9,6 +9,7 @@ request is checked, as its trigger says.
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -16,12 +17,16 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL.crypto import X509, X509Store, X509StoreContext, X509StoreContextError
 from OpenSSL.SSL import Connection
+from twisted.logger import Logger
 
 from harn.connectors.fetching import NotFetched
 from harn.errors import AddressRefused, CredentialsRejected
 from harn.listener.request import HarnRequest
 from harn.manifest.model import TriggerSpec
+from harn.model.display import list_some
 from harn.model.networks import is_within, sender_of, split_sources
+
+log = Logger(namespace="harn.listener")
 
 _PURPOSES = frozenset((ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
 
@@ -44,6 +49,16 @@ def check_peer(request: HarnRequest, spec: TriggerSpec) -> None:
                 # never asked for one, and its client may keep it for as long as it has requests.
                 request.channel.persistent = False
             raise
+
+
+def warn_of_certificates(triggers: Iterable[TriggerSpec]) -> None:
+    """Log which triggers require certificates of clients, which none can show to a server without TLS."""
+    names = [spec.id for spec in triggers if spec.client_ca is not None]
+    log.warn(
+        "client_ca of {triggers}: this server has no --cert and --key, so no client can show a certificate, and each"
+        " request is answered 401",
+        triggers=list_some(names),
+    )
 
 
 def check_address(request: HarnRequest, allowed: tuple[str, ...]) -> None:

@@ -16,10 +16,12 @@ from OpenSSL.SSL import Context
 from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.ssl import CertificateOptions
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.listener.admin_port import AdminAddress
 from harn.listener.endpoint import Bind
+from harn.listener.peers import warn_of_certificates
 from harn.listener.tls import load_context
 from harn.testing.clients import SocketClient, request_bytes
 from tests.listener.test_ingest import IngestCase
@@ -181,6 +183,16 @@ class PlainTests(IngestCase):
         answer = self.world.wire().send(request_bytes("POST", "/x", signed(b"{}"), b"{}")).answer()
         self.assertEqual(answer.status, 401)
         self.assertIn("TLS", answer.json()["detail"])
+
+    def test_warned(self) -> None:
+        """The log names the triggers that no client can reach for lack of TLS."""
+        served = [self.world.trigger(name, f"/{name}", **more).binding.spec for name, more in self.TRIGGERS]
+        with capturedLogs() as events:
+            warn_of_certificates(served)
+        (said,) = [formatEvent(event) for event in events]
+        self.assertIn("client_ca of x: this server has no --cert", said)
+
+    TRIGGERS: Any = (("x", {"client_ca": "ca.pem"}), ("y", {}))
 
 
 class ManifestTests(SynchronousTestCase):

@@ -238,6 +238,16 @@ class FailureTests(PollsCase):
         with self.assertRaisesRegex(PayloadInvalid, 'at most 2000 events, got 2001: .* "more"'):
             read_polled(json.dumps({"events": [{"payload": 1}] * 2001}).encode(), "p", b"1")
 
+    def test_times(self) -> None:
+        """The time of an event is RFC 3339 with its offset, or the call has failed."""
+        for text in ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.5+02:00"):
+            answer = json.dumps({"events": [{"payload": 1, "occurred_at": text}]}).encode()
+            self.assertEqual(read_polled(answer, "p", b"1").events[0].occurred_at, text)
+        for text in ("", "yesterday", "2026-01-02", "2026-01-02T03:04:05", "2026-13-02T03:04:05Z"):
+            answer = json.dumps({"events": [{"payload": 1, "occurred_at": text}]}).encode()
+            with self.assertRaisesRegex(PayloadInvalid, "occurred_at a time of RFC 3339"):
+                read_polled(answer, "p", b"1")
+
     def test_interrupted(self) -> None:
         """A call whose interpreter died by another's fault is made again with the same cursor, and does not count."""
         world = self.world()
@@ -480,7 +490,9 @@ class AnswerTests(SynchronousTestCase):
             optional={
                 "events": VALUES
                 | st.lists(
-                    st.fixed_dictionaries({}, optional={"payload": VALUES, "kind": VALUES, "dedupe_key": VALUES}),
+                    st.fixed_dictionaries(
+                        {}, optional=dict.fromkeys(("payload", "kind", "dedupe_key", "occurred_at"), VALUES)
+                    ),
                     max_size=3,
                 ),
                 "cursor": VALUES,

@@ -15,6 +15,7 @@ from attrs import frozen
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from harn.connectors import bodies
 from harn.connectors.interfaces import PUBLIC, ConnectorContext, IConnectorPlugin, NormalizedEvent
 from harn.connectors.providers.cron import Idle
 from harn.connectors.schedule import (
@@ -92,7 +93,7 @@ class PolledEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     One event as the function returns it.
 
     :ivar payload: any JSON value. ``dedupe_key``: by which it is recognized when it is found again.
-    :ivar occurred_at: RFC 3339.
+    :ivar occurred_at: RFC 3339, with the offset from UTC.
     """
 
     payload: msgspec.Raw
@@ -153,6 +154,11 @@ def _event(given: PolledEvent, index: int, trigger_id: str, cursor: bytes) -> No
     # Without a key of its own: the same again when this very call is repeated, as after a crash, and no other time.
     key = given.dedupe_key or digest_value([cursor.decode("utf-8"), index, payload.decode("utf-8")])
     value = msgspec.json.decode(payload)
+    if given.occurred_at is not None and bodies.occurred_at(given.occurred_at) is None:
+        raise PayloadInvalid(
+            f"it must return in events[{index}].occurred_at a time of RFC 3339 with its offset, for example"
+            f" 2026-01-02T03:04:05Z, got {given.occurred_at[:40]!r}"
+        )
     return NormalizedEvent(
         kind=given.kind,
         dedupe_key=f"{POLL}:{trigger_id}:{key}",
