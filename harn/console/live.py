@@ -131,7 +131,7 @@ class LivePart:
     :ivar visit: that of its drawings, which belong to no session: a mark stands where the token of each viewer comes.
     :ivar event: the last drawing, as an event; empty before the first.
     :ivar counted: the events that had happened before it.
-    :ivar drawn_at: when that drawing began; ``began_at``: when the newest one did, which may go on (seconds of the
+    :ivar drawn_at: when that drawing began; ``began_at``: when the newest one did, which may still run (seconds of the
         clock).
     :ivar again_at: when it may be drawn again; ``old_at``: when it is, even if nothing happens.
     """

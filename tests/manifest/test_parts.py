@@ -154,7 +154,7 @@ class IncludeTests(PartsCase):
         )
 
     def test_itself(self) -> None:
-        """A manifest that names itself is told so; a pattern that it matches leaves it out."""
+        """A manifest that names itself is a problem; a pattern that it matches leaves it out."""
         self.write("harn.toml", f'include = ["harn.toml"]\n{trigger_text("a")}')
         (said,) = self.complaints()
         self.assertEqual(said, "conf/harn.toml:1: include: conf/harn.toml includes itself; take it out of include")
