@@ -11,6 +11,7 @@ from unittest import SkipTest
 
 from harn.store.postgres.address import Address
 from harn.store.postgres.connection import PostgresConnection
+from harn.store.postgres.database import PostgresDatabase
 from harn.store.postgres.schema import migrate
 from harn.store.postgres.store import PostgresStore
 from harn.testing.postgres import URL_VARIABLE, LocalPostgres, NoPostgres
@@ -87,3 +88,8 @@ def make_store(case: StoreTestCase, directory: str, clock: Any, home: str = "hom
     """Make a store on the schema of this process, as it is."""
     address = Address.read(url(schema_of_process()))
     return PostgresStore.at(address, clock, directory, no_secret, home=home, **given)
+
+
+def make_database(directory: str, clock: Any) -> PostgresDatabase:
+    """Make the database of the schema of this process, as it is."""
+    return PostgresDatabase(Address.read(url(schema_of_process())), directory, clock, no_secret, "home")

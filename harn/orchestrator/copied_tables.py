@@ -14,8 +14,9 @@ import msgspec
 from attrs import frozen
 
 from harn.store.database import Numbers
-from harn.store.postgres.connection import PostgresConnection, PostgresSession
+from harn.store.postgres.connection import PostgresConnection
 from harn.store.postgres.database import COPYING
+from harn.store.postgres.session import PostgresSession
 from harn.store.sqlite.connection import Session as SQLiteSession
 
 SLICE = 500

@@ -140,6 +140,8 @@ class Database(Protocol):
     :ivar arrays: how many values are given to one statement.
     :ivar location: a path or URL without credentials, or None; ``name``: the same for messages, always there.
     :ivar patience: seconds of one batch after which it counts as away; None for one that cannot be without an error.
+    :ivar longest_read: seconds after which a read is ended, by the method ``abort`` of its connection, which another
+        thread calls; None for one that cannot be without an answer.
     :ivar is_exclusive: a lock that the caller holds keeps others off, but for one that takes over: a server whose
         heartbeat was not renewed since this one started is gone. Else it lives until its heartbeat lapses.
     """
@@ -148,6 +150,7 @@ class Database(Protocol):
     location: str | None
     name: str
     is_exclusive: bool
+    longest_read: float | None
     patience: float | None
 
     @property

@@ -158,6 +158,9 @@ class ThreadWorkers:
 class Reader:
     """
     Runs queries over a connection that cannot write; they see the last commit, and wait for none.
+
+    Where a database may give no answer, a read that has run for `Database.longest_read` is looked at, and ended when it
+    still runs after as long again.
     """
 
     def __init__(self, database: Database, worker: Worker) -> None:
@@ -165,6 +168,9 @@ class Reader:
         self._worker = worker
         self._connection: Any = None
         self._closed = True
+        self._asked = self._answered = 0
+        self._running = self._ended = self._refused = 0  # numbers of reads, as they were asked for
+        self._watch: IDelayedCall | None = None
 
     def open(self) -> None:
         """Start the thread; the connection is made at the first read."""
@@ -179,12 +185,19 @@ class Reader:
         """
         if self._closed:
             return fail(EventLogUnavailable(f"the event log {self._database.name} is closed"))
+        self._asked += 1
+        number = self._asked
 
         def run() -> T:
-            with self._snapshot() as connection:
+            with self._snapshot(number) as connection:
                 return query(connection, *args, **kwargs)
 
-        return run_in(self._worker, run)
+        found = run_in(self._worker, run)
+        if self._database.longest_read is not None:
+            if self._watch is None:
+                self._watch = self._worker.later(self._database.longest_read, self._look, number)
+            found.addBoth(self._answer)
+        return found
 
     def close(self) -> Deferred[None]:
         """Refuse further reads, finish those that are here, end the thread. Called once, after `open`."""
@@ -192,18 +205,51 @@ class Reader:
         self._worker.post(self._disconnect)
         return self._worker.stop()
 
+    def _answer(self, result: Any) -> Any:
+        self._answered += 1
+        if self._answered == self._asked and self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        return result
+
+    def _look(self, number: int) -> None:
+        """End the read that runs, if it ran before, too."""
+        running, connection = self._running, self._connection
+        if running and running == number and connection is not None:
+            self._ended = number
+            connection.abort()
+        longest = self._database.longest_read
+        assert longest is not None
+        self._watch = self._worker.later(longest, self._look, running)
+
     # In the reader's thread:
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Any]:
+    def _snapshot(self, number: int) -> Iterator[Any]:
         try:
             if self._connection is None:
-                self._connection = self._database.connect_reader()
+                self._connect(number)
+            self._running = number
             with self._database.snapshot(self._connection) as connection:
                 yield connection
         except (self._database.error, StateDirectoryUnusable) as error:
             self._disconnect()
-            raise EventLogUnavailable(f"the event log {self._database.name} cannot be read: {error}") from error
+            why = str(error)
+            if self._ended == number:
+                why = f"it gave no answer within {self._database.longest_read:g} s"
+            raise EventLogUnavailable(f"the event log {self._database.name} cannot be read: {why}") from error
+        finally:
+            self._running = 0
+
+    def _connect(self, number: int) -> None:
+        """Make the connection; reads that were asked for while that failed fail, too."""
+        if number <= self._refused:
+            raise StateDirectoryUnusable("it could not be reached")
+        try:
+            self._connection = self._database.connect_reader()
+        except (self._database.error, StateDirectoryUnusable):
+            self._refused = self._asked
+            raise
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -6,18 +6,20 @@ import signal
 import time
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable, StoreError
 from harn.lifecycle import Lifecycle, StoreChanged
 from harn.model.delivery import DEAD, DONE
 from harn.store.event_log import INBOX
-from harn.store.postgres import listening, schema
+from harn.store.postgres import database, listening, schema
 from harn.store.postgres.address import Address
-from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.offline import open_readonly, write_offline
+from harn.store.postgres.session import PostgresSession
 from harn.store.postgres.store import PostgresStore
 from harn.store.postgres.tools import migrate_store, read_status
+from harn.store.worker import Reader, ThreadWorker
 from harn.testing.stores.kit import NOW, StoreTestCase, accept_of, attempt_of, dead_letter, dedupe, new_delivery
 from tests import postgres
 
@@ -109,6 +111,40 @@ class AwayTests(PostgresCase):
         self.assertEqual(self.result_of(hanging), (1,))
         self.assertTrue(self.store.available())
         self.assertEqual([self.state_of(each) for each in ("e1", "e2", "e3")], [["ready"], [], []])
+
+    def test_a_read_without_an_answer(self) -> None:
+        """It is ended after a while, and so are those behind it; the next one goes on over a new connection."""
+        if postgres.server() is None:
+            return  # its processes are those of another machine
+        self.assertEqual(self.state_of("e1"), [])
+        (backend,) = self.query(BACKENDS + " ORDER BY backend_start DESC LIMIT 1")[0]
+        os.kill(int(str(backend)), signal.SIGSTOP)
+        try:
+            hanging, behind = self.store.deliveries.find("e1"), self.store.deliveries.find("e2")
+            failures: list[Failure] = []
+            hanging.addErrback(failures.append)
+            while not failures:
+                self.clock.advance(10.0)
+                turned: Deferred[None] = Deferred()
+                self.clock.callFromThread(turned.callback, None)
+                self.result_of(turned)
+                time.sleep(0.01)  # in which the thread begins the read, and then fails it
+            self.assertIn("gave no answer within 10 s", failures[0].getErrorMessage())
+            self.assertEqual(self.result_of(behind), [])
+        finally:
+            os.kill(int(str(backend)), signal.SIGCONT)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_read_that_takes_too_long(self) -> None:
+        """PostgreSQL ends it, and the connection is used on."""
+        self.patch(database, "LONGEST_READ", 0.05)
+        reader = Reader(postgres.make_database(self.directory, self.clock), ThreadWorker("reader", self.clock))
+        reader.open()
+        self.addCleanup(lambda: self.result_of(reader.close()))
+        with self.assertRaises(EventLogUnavailable) as raised:
+            self.result_of(reader.read(lambda connection: connection.run("SELECT pg_sleep(5)")))
+        self.assertIn("statement timeout", str(raised.exception))
+        self.assertEqual(self.state_of("e1"), [])
 
     def test_texts_that_postgresql_has_no_form_for(self) -> None:
         """A NUL in an event or an error is replaced; keys with one stay apart."""

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from harn.model.delivery import Claim
-from harn.store.postgres.connection import PostgresSession
+from harn.store.postgres.session import PostgresSession
 
 TABLES = """
 -- `delivery_id`: which delivery holds it, and releases it as a dead letter: `expires_at` is negative from then on.

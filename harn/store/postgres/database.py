@@ -14,10 +14,11 @@ from harn.errors import StateDirectoryUnusable
 from harn.store.database import Arrays, Numbers
 from harn.store.postgres import recovery
 from harn.store.postgres.address import Address, Resolve
-from harn.store.postgres.connection import ARRAYS, PostgresConnection, PostgresSession, driver
+from harn.store.postgres.connection import PostgresConnection, driver
 from harn.store.postgres.generations import STANDING
 from harn.store.postgres.offline import connect
 from harn.store.postgres.schema import check_schema, find_schema, migrate
+from harn.store.postgres.session import ARRAYS, PostgresSession
 from harn.store.running import RunningNote, RunningNotes
 from harn.store.worker import Worker
 
@@ -27,6 +28,8 @@ COPYING = "copy_of"
 """What ``standing`` keeps, while a copy into the store is not complete, the source under."""
 
 
+LONGEST_READ = 10.0
+"""Seconds after which PostgreSQL ends a statement that reads; where PostgreSQL gives no answer, the server does."""
 PATIENCE = 3.0
 """Seconds of one batch after which requests are refused until it has ended: senders wait for ten, and try again."""
 
@@ -44,6 +47,7 @@ class PostgresDatabase:
 
     arrays: Arrays = ARRAYS
     is_exclusive = True
+    longest_read: float | None = LONGEST_READ
     patience: float | None = PATIENCE
 
     def __init__(
@@ -165,7 +169,13 @@ class PostgresDatabase:
 
     def connect_reader(self) -> PostgresConnection:
         """See `harn.store.database.Database.connect_reader`."""
-        return connect(self._address, self._resolve)
+        connection = connect(self._address, self._resolve)
+        try:
+            connection.run(f"SET statement_timeout = {LONGEST_READ * 1000:.0f}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def snapshot(self, connection: Any) -> AbstractContextManager[Any]:
         """See `harn.store.database.Database.snapshot`."""

@@ -13,7 +13,7 @@ from harn.model.delivery import LARGE_BODY
 from harn.store.deliveries import DueDelivery, IDeliveries
 from harn.store.executor import writes
 from harn.store.postgres import claims
-from harn.store.postgres.connection import PostgresSession
+from harn.store.postgres.session import PostgresSession
 from harn.store.postgres.settling import PostgresSettle
 from harn.store.rows import DONE, SKIPPED
 from harn.store.states import DeliveriesHalf, DeliveryStatements, GiveUpStatements

@@ -12,8 +12,8 @@ from zope.interface import implementer
 from harn.store.event_log import ATTEMPTS, DEAD_LETTERS, INBOX, OUTBOX, IEventLog
 from harn.store.halves import AppendUnit
 from harn.store.lists import ATTEMPT_COLUMNS
-from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.deliveries import COLUMNS, FROM
+from harn.store.postgres.session import PostgresSession
 from harn.store.postgres.settling import columns, floats
 from harn.store.records import EventLogHalf, LogStatements
 

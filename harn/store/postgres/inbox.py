@@ -12,8 +12,8 @@ from harn.store.halves import AcceptUnit, InboxHalf
 from harn.store.inbox import IInbox, Kept
 from harn.store.postgres import claims
 from harn.store.postgres.claims import Wanted
-from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.generations import STANDING
+from harn.store.postgres.session import PostgresSession
 from harn.store.postgres.settling import Death, columns, floats, mark_dead, mark_replayed
 
 _INSERT = (
@@ -95,7 +95,7 @@ def _write(session: PostgresSession, units: Sequence[PostgresAccept], refused: s
     session.numbers.delivery = number
     if rows:
         *values, received, replays = columns(rows, _WIDTH)
-        session.connection.execute(_INSERT, (*values, floats(received), session.incarnation, replays))
+        session.defer(_INSERT, (*values, floats(received), session.incarnation, replays))
     mark_dead(session, dead)
     if checkpoints:
         STANDING.put_all(session, checkpoints)

@@ -12,7 +12,7 @@ from harn.store.executor import Executor
 from harn.store.offline import OfflineIdeas, OfflineStore, OfflineWriter
 from harn.store.postgres import recovery
 from harn.store.postgres.address import Address, Resolve, unreachable
-from harn.store.postgres.connection import ARRAYS, PostgresConnection, PostgresSession, driver
+from harn.store.postgres.connection import PostgresConnection, driver
 from harn.store.postgres.deliveries import PostgresDeliveries
 from harn.store.postgres.event_log import PostgresAppend, PostgresEventLog
 from harn.store.postgres.generations import STANDING, PostgresCheckpoints, PostgresGenerations
@@ -20,6 +20,7 @@ from harn.store.postgres.jobs import PostgresJobs
 from harn.store.postgres.lists import PostgresDeliveryLists
 from harn.store.postgres.schema import check_schema, find_schema
 from harn.store.postgres.servers import PostgresServers
+from harn.store.postgres.session import ARRAYS, PostgresSession
 from harn.store.postgres.statistics import PostgresStatistics, PostgresTotals
 
 

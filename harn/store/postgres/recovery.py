@@ -17,8 +17,9 @@ from harn.model.delivery import StoredDelivery
 from harn.store.deliveries import Backlog
 from harn.store.executor import Executor, reads, writes
 from harn.store.halves import Left, RecoveryHalf, TakenOver
-from harn.store.postgres.connection import PostgresConnection, PostgresSession
+from harn.store.postgres.connection import PostgresConnection
 from harn.store.postgres.deliveries import COUNTS, DEAD_LETTER_SOME, FROM, RELEASE_SOME, WITHOUT_EVENT
+from harn.store.postgres.session import PostgresSession
 from harn.store.recovery import LAPSE, IRecovery, Recovery, recovery_limit
 from harn.store.rows import stored
 from harn.store.servers import NOTE

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from harn.model.delivery import CANCELLED, LARGE_BODY, State, StoredDelivery
 from harn.store.jobs import ReplayOrder
 from harn.store.postgres import claims
-from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.deliveries import STATE
+from harn.store.postgres.session import PostgresSession
 from harn.store.postgres.settling import mark_replayed
 from harn.store.replays import Replaying, ReplayStatements
 from harn.store.rows import DISCARDED, NAMES, SKIPPED

@@ -12,10 +12,10 @@ import msgspec
 
 from harn.store.postgres import recovery
 from harn.store.postgres.claims import EXPIRED
-from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.event_log import LOG
 from harn.store.postgres.generations import GENERATIONS, STANDING
 from harn.store.postgres.jobs import JOBS
+from harn.store.postgres.session import PostgresSession
 from harn.store.postgres.statistics import TOTALS
 from harn.store.trimming import Trimming, TrimStatements
 

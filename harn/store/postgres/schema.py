@@ -17,7 +17,8 @@ from attrs import frozen
 
 from harn.errors import StateDirectoryUnusable
 from harn.store.postgres import claims, deliveries, event_log, generations, jobs, recovery, statistics
-from harn.store.postgres.connection import MIGRATIONS, SEQUENCES, PostgresConnection, lock_key, quoted
+from harn.store.postgres.connection import PostgresConnection, quoted
+from harn.store.postgres.session import MIGRATIONS, SEQUENCES, lock_key
 
 OLDEST = 1
 """The oldest schema whose servers can write to a database of the newest: a step that does not only add raises it."""

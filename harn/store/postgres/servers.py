@@ -11,9 +11,10 @@ import msgspec
 from zope.interface import implementer
 
 from harn.store.executor import Idea, reads, writes
-from harn.store.postgres.connection import PostgresConnection, PostgresSession
+from harn.store.postgres.connection import PostgresConnection
 from harn.store.postgres.generations import STANDING
 from harn.store.postgres.recovery import owners_of_unfinished
+from harn.store.postgres.session import PostgresSession
 from harn.store.servers import NOTE, IServers, ServerNote, ServerRow, ServersFound, read_note
 
 _LOOK = (

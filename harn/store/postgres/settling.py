@@ -13,7 +13,7 @@ from harn.model import delivery as model
 from harn.model.delivery import DeadLetter
 from harn.store.halves import SettleUnit
 from harn.store.postgres import claims
-from harn.store.postgres.connection import PostgresSession
+from harn.store.postgres.session import PostgresSession
 from harn.store.rows import REPLAYED, attempt_row, settlement_row
 
 _UPDATE = (

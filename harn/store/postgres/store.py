@@ -13,7 +13,6 @@ from harn.lifecycle import Lifecycle
 from harn.store.interfaces import IStore
 from harn.store.postgres import recovery, retention
 from harn.store.postgres.address import Address, Resolve, unreachable
-from harn.store.postgres.connection import PostgresSession
 from harn.store.postgres.database import PostgresDatabase
 from harn.store.postgres.deliveries import PostgresDeliveries
 from harn.store.postgres.event_log import PostgresEventLog
@@ -24,6 +23,7 @@ from harn.store.postgres.listening import Listening
 from harn.store.postgres.lists import PostgresDeliveryLists
 from harn.store.postgres.recovery import PostgresRecovery
 from harn.store.postgres.servers import PostgresServers
+from harn.store.postgres.session import PostgresSession
 from harn.store.postgres.statistics import PostgresStatistics, PostgresTotals
 from harn.store.retention import RetentionPolicy
 from harn.store.store import Beat, DatabaseStore, Guard

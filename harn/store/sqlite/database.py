@@ -160,6 +160,7 @@ class DatabaseFile:
 
     arrays: Arrays = ARRAYS
     error: type[Exception] = sqlite3.Error
+    longest_read: float | None = None
     patience: float | None = None
 
     def __init__(

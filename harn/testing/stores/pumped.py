@@ -252,6 +252,7 @@ class MemoryDatabase:
     location: str | None = None
     name = ":memory:"
     error: type[Exception] = sqlite3.Error
+    longest_read: float | None = None
     patience: float | None = None
 
     def __init__(self, *, is_exclusive: bool = True) -> None:
