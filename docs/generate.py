@@ -88,7 +88,7 @@ OURS = {
     for plugin in (getattr(builtin, name) for name in builtin.__all__)
     if IConnectorPlugin.providedBy(plugin)
 }
-"""Providers that come with harn; what else is installed here is not our documentation's business."""
+"""Providers that come with harn; others that are installed here are not documented."""
 
 
 def keys_of(schema: Schema, defaults: Mapping[str, str] | None = None) -> str:

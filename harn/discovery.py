@@ -1,4 +1,4 @@
-"""Finding plugins: objects that provide an interface, in modules of our plugin package, whoever installed them."""
+"""Finding plugins: objects that provide an interface, in modules of the package `harn.plugins`, of any distribution."""
 
 from __future__ import annotations
 

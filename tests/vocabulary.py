@@ -80,6 +80,10 @@ PHRASES: dict[str, str] = {
     r"(?:can(?:not)?) be meant": "is not valid",
     r"as ever": "as usual, as always",
     r"what serve[sd]": "the live generation, the last live generation",
+    r"in hand": "unfinished, in memory, in progress",
+    r"for good": "permanently, with all attempts",
+    r"what is left of": "the rest of",
+    r"which is what|of its own accord|be it": "that, automatically, whether",
     # What commands say of a reload or a job is stated by the contract of the command line.
     r"go(?:es)? on(?! serving| in the server|; ·+ shows)": "continue, keep, still run, resume",
 }
@@ -87,25 +91,25 @@ PHRASES: dict[str, str] = {
 
 VERBS = frozenset(
     """
-    abort accept acquire activate add adopt allocate allow answer append apply arm assert attach authenticate begin
-    bind block buffer build cache call cancel catch change check choose claim classify clear close collect combine
-    commit compare compile complete compress compute configure confirm connect consume continue convert copy count
-    create cut dead-letter decide declare decode decompress decorate define delete deliver derive describe detect
-    digest disable discard disconnect dispatch drain draw drive drop edit emit empty enable encode end ensure enter
-    escape evaluate examine exchange execute exit expect expire export extend extract fail fetch fill find finish
-    fire fit flush follow forbid format forward freeze gather generate group guard guess handle hash help hide hold
-    identify ignore import increment inform insert install instrument interrupt invalidate join keep kill lease
-    leave limit link list listen load locate lock log look lower make map mark mask match measure merge migrate
-    mirror mount move normalize notify observe open order override pack parse pass pause percent-decode
-    percent-encode perform pick ping plan point poll pop post prefetch prepare prevent print process prune publish
-    push put query queue quiesce quote raise rank read reap reassign receive recompute reconcile record recover
-    redact redirect redrive refill refuse register reject release reload remove rename render renew reopen repeat
-    replace replay report request reserve reset resolve respond restart restore resume retire retry return revert
-    revive rotate route run sample save scan schedule search see select send serialize serve set settle shorten show
-    shut shutdown sign simulate skip sort split stage start step stop store stream strip submit subscribe summarize
-    suspend swap switch synchronize terminate test time touch track transfer translate treat trigger trim truncate
-    try unblock undo uninstall unlink unlock unregister update upgrade use validate verify wait wake watch withdraw
-    work wrap write yield zero
+    abort accept acquire activate add adopt allocate allow answer append apply arm assert attach authenticate back
+    begin bind block buffer build cache call cancel catch change check choose claim classify clear close collect
+    combine commit compact compare compile complete compress compute configure confirm connect consume continue
+    convert copy count create cut dead-letter decide declare decode decompress decorate define delete deliver derive
+    describe detect digest disable discard disconnect dispatch drain draw drive drop edit emit empty enable encode
+    end ensure enter escape evaluate examine exchange execute exit expect expire export extend extract fail fetch
+    fill find finish fire fit flush follow forbid format forward freeze gather generate group guard guess handle
+    hash help hide hold identify ignore import increment inform insert install instrument interrupt invalidate join
+    keep kill lease leave limit link list listen load locate lock log look lower make map mark mask match measure
+    merge migrate mirror mount move normalize notify observe open order override pack parse pass pause
+    percent-decode percent-encode perform pick ping plan point poll pop post prefetch prepare prevent print process
+    prune publish push put query queue quiesce quote raise rank read reap reassign receive recompute reconcile
+    record recover redact redirect redrive refill refuse register reject release reload remove rename render renew
+    reopen repeat replace replay report request reserve reset resolve respond restart restore resume retire retry
+    return revert revive revoke rotate route run sample save scan schedule search see select send serialize serve
+    set settle shorten show shut shutdown sign simulate skip sort split stage start step stop store stream strip
+    submit subscribe summarize suspend swap switch synchronize terminate test time touch track transfer translate
+    treat trigger trim truncate try unblock undo uninstall unlink unlock unregister update upgrade use validate
+    verify wait wake watch withdraw work wrap write yield zero
     """.split()  # noqa: SIM905 - a hundred words read better so
 )
 """How the docstring of a function begins, unless with "Called when": plain imperative verbs."""

@@ -1,5 +1,5 @@
 """
-Every alert in force with its state: what happens is passed to those that it concerns. No I/O.
+All alerts in force with their states; each event is passed to the alerts that it concerns. No I/O.
 
 A silent trigger is one that has accepted nothing for some time; `Silence` finds those of one alert.
 """

@@ -1,5 +1,5 @@
 """
-The state machine of one alert: what happened and the time in, the next state with the messages that are due out. Pure.
+The state machine of one alert: from its state, an event and the time to its next state and the messages due. Pure.
 
 An alert is quiet or firing. It begins and ends as `harn.manifest.alerts` says of its kind; a message is made when it
 has begun, again while it continues, at most one in ``every``, and one when it has ended, if its beginning was

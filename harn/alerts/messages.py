@@ -1,4 +1,4 @@
-"""The words of a message: what an operator needs to know and to type, for a chat, a mail or a program. Pure."""
+"""The text of an alert's message, with the command to type next, for a chat, a mail or a program. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Drives the alerts: looks at them when their time comes, keeps what changed, and sends what is due.
+Runs the alerts: updates them when their time comes, stores changed states, and sends the messages that are due.
 
 Messages to one receiver go one after the other, a few receivers at the same time; a receiver that asks for a pause gets
 it. One that cannot be reached is tried again with growing pauses, for a day. Nothing here is waited for by a delivery

@@ -1,5 +1,5 @@
 """
-Alerts of a running server: what happens is passed to the board, and each look at the clock and the store, too.
+Alerts of a running server: lifecycle events, the time and figures of the store are passed to the board.
 
 `AlertWatcher` has the subscribers to lifecycle events. `AlertService` continues from what an earlier server left, and
 keeps the state of alerts for the next. `LatenessService` looks for deliveries that have been ready for too long.

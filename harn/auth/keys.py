@@ -1,5 +1,5 @@
 """
-Named keys: one for each person or program, with a role; and the ring of those that are in force.
+Named keys of the admin API, one for each person or program, with a role; and the ring of valid ones.
 
 A key is made of 256 random bits, so its SHA-256 is kept and nothing slower: there is nothing to guess. The key itself
 is shown once, to its maker.

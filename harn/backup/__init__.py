@@ -1,1 +1,1 @@
-"""Backups of a server's event log, running or not; what is restored from one; the check of a store."""
+"""Backups of an event log, with or without a running server; restoring them; the check of a store."""

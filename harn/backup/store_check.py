@@ -1,4 +1,4 @@
-"""The check of a state directory's event log, whether a server runs on it or not; and making its file small again."""
+"""The check of a state directory's event log, with or without a running server; and compacting its file."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Circuits: destinations that fail are given time to recover."""
+"""Circuits: circuit breakers, which give failing destinations time to recover."""

@@ -1,5 +1,5 @@
 """
-The circuits of a server: one for each trigger that has one, moved by the beginnings and ends of its attempts.
+The circuits of a server, one for each trigger with circuit settings, updated when its attempts begin and end.
 
 They belong to the trigger, not to a version: a reload leaves them as they are, and what is open outlives a restart.
 """

@@ -90,7 +90,7 @@ def replay(**given: Any) -> None:
 @click.command()
 @with_deliveries
 def cancel(**given: Any) -> None:
-    """Cancel deliveries: what waits or is ready ends, what runs is cut off: EVENT_IDs, or all that match."""
+    """Cancel deliveries that are ready, waiting or running: EVENT_IDs, or all that match."""
     change(CANCEL, **given)
 
 

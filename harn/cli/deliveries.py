@@ -62,7 +62,7 @@ STYLES = {
 @with_server
 @with_json
 def deliveries(target: ServerTarget, states: tuple[str, ...], limit: int, as_json: bool, **given: Any) -> None:
-    """List deliveries, the newest first: what is accepted, how it stands, and how it ended."""
+    """List deliveries, the newest first, with their state and outcome."""
     wanted = parameters_from(list_deliveries, given, state=state_of(states))
     show_list(target, wanted, limit, as_json)
 
@@ -73,7 +73,7 @@ def deliveries(target: ServerTarget, states: tuple[str, ...], limit: int, as_jso
 @with_server
 @with_json
 def delivery(target: ServerTarget, as_json: bool, **given: Any) -> None:
-    """Show the delivery of EVENT_ID: all that happened to it in order, and its event, without secrets."""
+    """Show the delivery of EVENT_ID: its timeline and its event, without secrets."""
     found = find_source(target).show(parameters_from(show_delivery, given))
     if as_json:
         print_json(found.document)

@@ -317,7 +317,7 @@ def rollback(target: ServerTarget, as_json: bool, **given: Any) -> None:
 @with_server
 @with_json
 def confirm(target: ServerTarget, as_json: bool, **given: Any) -> None:
-    """Keep the generation that is on probation: it is not rolled back by itself any more. GENERATION: only this one."""
+    """Confirm the generation on probation, so that it is not rolled back automatically. GENERATION: only this one."""
     wanted = parameters_from(confirm_generation, given)
     answered = ask(target.client(), confirm_generation, wanted)
     if as_json:
@@ -347,7 +347,7 @@ RAMP_COLUMNS = (
 @with_server
 @with_json
 def ramp(target: ServerTarget, trigger: str | None, finish: bool, abort: bool, as_json: bool) -> None:
-    """List the triggers whose versions share their deliveries, or end that for TRIGGER, or for all of them."""
+    """List the ramps: triggers with two versions that share its deliveries. Or end the ramp of TRIGGER, or all."""
     if finish and abort:
         raise click.UsageError("--finish and --abort exclude each other")
     client = target.client()

@@ -52,9 +52,9 @@ def keys() -> None:
 @with_json
 def create(target: ServerTarget, as_json: bool, **wanted: Any) -> None:
     """
-    Make the key NAME with a role, and print it: this once, since only its digest is kept.
+    Make the key NAME with a role, and print it. It is shown only once: its digest is stored, and not the key.
 
-    It counts immediately, also where a server runs: Authorization: Bearer KEY, or X-API-Key: KEY.
+    A running server accepts it immediately, as Authorization: Bearer KEY, or X-API-Key: KEY.
     """
     parameters = parameters_from(create_key, wanted)
     client = target.client_if_any()
@@ -74,7 +74,7 @@ def create(target: ServerTarget, as_json: bool, **wanted: Any) -> None:
 @with_server
 @with_json
 def list_(target: ServerTarget, as_json: bool) -> None:
-    """List the named keys; those of the environment are not among them."""
+    """List the named keys. Keys from the environment are not shown."""
     client = target.client_if_any()
     found = stored_keys(target.location.state_dir) if client is None else ask(client, list_keys, ListKeys()).result
     if as_json:
@@ -89,7 +89,7 @@ def list_(target: ServerTarget, as_json: bool) -> None:
 @with_server
 @with_json
 def revoke(target: ServerTarget, as_json: bool, **wanted: Any) -> None:
-    """Refuse the key NAME from now on; a running server does so immediately."""
+    """Revoke the key NAME; a running server refuses it immediately."""
     parameters = parameters_from(revoke_key, wanted)
     client = target.client_if_any()
     if client is None:

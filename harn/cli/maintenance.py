@@ -51,9 +51,9 @@ class BackupElsewhere(HarnError):
 @with_json
 def backup(target: ServerTarget, file: str, force: bool, as_json: bool) -> None:
     """
-    Write everything that was accepted until now, and every generation, into FILE.
+    Back up all accepted events and all generations into FILE.
 
-    A server that runs continues meanwhile. Secrets of the manifest are not in it; events are, with headers and bodies.
+    The server may run meanwhile. The backup has no secrets of the manifest; it has events, with headers and bodies.
     With --admin-url the FILE is on the server's machine.
     """
     if target.admin_url is not None and not os.path.isabs(file):
@@ -106,9 +106,9 @@ def of_store(place: ServerLocation, path: str, force: bool) -> Answered[BackupIn
 @with_json
 def restore(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     """
-    Make an empty state directory one that `serve` continues from: what FILE, a backup, holds.
+    Restore the backup FILE into an empty state directory, for `serve` to start from.
 
-    Stop the server that the backup is of first, if it still runs somewhere: both would run what is unfinished.
+    First stop the server that the backup was made of, if it still runs: both would run its unfinished deliveries.
     """
     from harn.backup.backups import describe, restore_into
     from harn.store.sqlite.copying import examine
@@ -174,9 +174,9 @@ def backup_lines(found: BackupInfo, done: str) -> Iterator[Line]:
 @with_json
 def compact(as_json: bool, **given: Any) -> None:
     """
-    Make the event log's file as small as it can be, with new indices, while no server runs.
+    Compact the event log's file and rebuild its indices; no server may run.
 
-    It takes as much room again for a while. A file that an earlier version made shrinks by itself from then on.
+    The disk needs as much free space as the file has. Afterwards a file of an earlier version shrinks automatically.
     """
     from harn.backup.store_check import compact as compact_store
 
@@ -198,9 +198,9 @@ def check(store: bool, no_secrets: bool, as_json: bool, **given: Any) -> None:
     """
     Check a manifest, its secrets, its code and its connectors; for continuous integration.
 
-    With --no-secrets: no secret and no credential is read; what is made of their values is not checked, such as the
-    keys of connectors. With --store: check the event log instead, every page and row of it. A server that runs on it
-    continues meanwhile.
+    With --no-secrets: secrets and credentials are not read, and what depends on their values is not checked, such as
+    keys of connectors. With --store: check the event log instead, every page and row of it. A server may run on it
+    meanwhile.
     """
     if store and no_secrets:
         raise click.UsageError("--no-secrets and --store exclude each other: a check of the event log reads no secrets")

@@ -1,7 +1,7 @@
 """
 ``harn orchestrator reload`` and ``plan``: have a running server reload, or show what that would change.
 
-A plan in lines for people says for each trigger what would change, and what else a reload would touch.
+A plan in lines for people says for each trigger what would change, and the other changes of a reload.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generatio
 @with_server
 @with_json
 def reload(target: ServerTarget, as_json: bool, **given: Any) -> None:
-    """Reload the manifest and the code of the handlers; what is in flight ends as it began."""
+    """Reload the manifest and the code of the handlers; deliveries in flight finish on their old version."""
     wanted = parameters_from(reload_operation, given, source=SOURCE)
     carry_out(target, write_request(reload_operation, wanted), wanted.dry_run, as_json, excerpts_of(target))
 
@@ -70,7 +70,7 @@ def reload(target: ServerTarget, as_json: bool, **given: Any) -> None:
 @with_server
 @with_json
 def plan(target: ServerTarget, as_json: bool, **given: Any) -> None:
-    """Show the changes that a reload would make, and make none: exit 0 nothing, 1 something, 2 problems."""
+    """Show the changes that a reload would make, and make none. Exit status: 0 no change, 1 changes, 2 problems."""
     wanted = parameters_from(plan_operation, given, source=SOURCE)
     carry_out(target, write_request(plan_operation, wanted), True, as_json, excerpts_of(target))
 

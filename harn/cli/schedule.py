@@ -112,7 +112,7 @@ def shown_cursor(cursor: Any) -> str:
 @with_json
 def cursor(target: ServerTarget, value: str | None, as_json: bool, **given: Any) -> None:
     """
-    Show the cursor of the poll TRIGGER, or have its next call get another one.
+    Show the cursor of the poll TRIGGER, or set the one that its next call gets.
 
     A call that runs is interrupted, unless it has returned already. Events that are found again under the same
     dedupe_key are dropped.

@@ -202,11 +202,11 @@ class NotConfirmed(HarnError):
 @click.command()
 @with_place
 @with_parameters(recover_operation, helps=DRY_RUN)
-@click.option("-y", "--yes", is_flag=True, help="Take it up.")
+@click.option("-y", "--yes", is_flag=True, help="Recover them; without it, or --dry-run, nothing is done.")
 @with_server
 @with_json
 def recover(target: ServerTarget, yes: bool, as_json: bool, **given: Any) -> None:
-    """Find accepted events that nothing has finished, and hand them out again."""
+    """Recover the unfinished deliveries of an earlier server."""
     wanted = parameters_from(recover_operation, given)
     if not wanted.dry_run and not yes:
         raise NotConfirmed("refusing to recover without --yes; see what would be recovered with --dry-run")

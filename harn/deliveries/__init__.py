@@ -1,1 +1,1 @@
-"""Deliveries in hand: lists of them, one with all that happened to it, dead letters in groups, fixtures."""
+"""Operations on deliveries: lists, the timeline of one delivery, groups of dead letters, fixtures, replays."""

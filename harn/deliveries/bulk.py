@@ -1,5 +1,5 @@
 """
-Changes of many deliveries: tried as a dry run, or done as a job that is waited for, for a while.
+Changes of many deliveries: as a dry run, or as a job whose end a request awaits for a limited time.
 
 They are those of a running server (`Bulk`), or, in a state directory on which none runs, what the next server does
 (`change_offline`).

@@ -1,5 +1,5 @@
 """
-Deliveries as users see them: lists, one with all that happened to it, dead letters in groups; without secrets.
+Descriptions of deliveries for users: lists, the timeline of one, groups of dead letters; without secrets.
 
 What authorizes or signs is replaced in the event of a delivery, in headers and in the body.
 """

@@ -1,4 +1,4 @@
-"""Deliveries in hand, as a feature of a server."""
+"""Operations on deliveries, as a feature of a server."""
 
 from __future__ import annotations
 

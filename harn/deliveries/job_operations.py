@@ -1,4 +1,4 @@
-"""Operations on jobs: their list, one with its items, pause, resume, cancel."""
+"""Operations on jobs: list, show with items, pause, resume, cancel."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The jobs of a server: what operators have it do with many deliveries, in slices, between which everything else runs.
+The jobs of a server: changes of many deliveries, run in slices so that nothing else is delayed.
 
 Everything about a job is in the store, so that the next server continues it where this one ended, however it ended.
 """

@@ -1,5 +1,5 @@
 """
-Operations that read deliveries: their list, one of them, the dead letters in groups; and as fixtures.
+Operations that read deliveries: list, show, groups of dead letters, export and import of fixtures.
 
 An event is exported as a fixture, a file for tests and for other servers; a fixture is imported as a new delivery.
 """

@@ -1,5 +1,5 @@
 """
-The deliveries that an operator means: by state, trigger, kind, age and an expression over each one; and their reading.
+Selection of deliveries by state, trigger, kind, age and an expression, and the reader that scans the store for them.
 
 `refusal` says of each operation in which states a delivery may be replayed, cancelled or discarded. `Scan` is pure,
 too: it says which slice to read next, and keeps what is chosen; `DeliveryReader` reads the slices, off the reactor's

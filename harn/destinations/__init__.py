@@ -1,1 +1,1 @@
-"""Where deliveries go: what a destination is, those of this installation, and the first of them, local functions."""
+"""Destinations, where deliveries go: the interface, the installed ones, and the first of them, local functions."""

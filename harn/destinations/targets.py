@@ -1,5 +1,5 @@
 """
-Destinations as a version holds them: the interpreter of local functions, or the destination of a plugin.
+The destination that a binding version holds: the interpreter of local functions, or one of a plugin.
 
 That of a plugin is used as the dispatcher may rely on it: in time, with known failures, behind the predicate.
 """

@@ -1,1 +1,1 @@
-"""Dispatch: from an accepted event to its outcome."""
+"""Dispatch: from an accepted event to its durable outcome."""

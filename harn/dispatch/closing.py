@@ -183,10 +183,10 @@ class Closing:
 
     def move_and_redrive(self, binding: BindingVersion, since: float) -> Deferred[int]:
         """
-        Move the deliveries that a draining version has not begun, or has failed for good, to the live version.
+        Move the deliveries that a draining version has not begun, or has failed with all attempts, to the live version.
 
         What has used up its attempts on it at ``since`` (seconds, Unix) or later is tried again from the start; what it
-        still runs too, should that fail for good. When the trigger is gone: as `move_on`.
+        still runs too, should that fail with all attempts. When the trigger is gone: as `move_on`.
 
         :return: how many deliveries that are, when it is on disk.
         """

@@ -250,7 +250,7 @@ class Share:
 
     def has_found(self, delivery_id: int) -> bool:
         """
-        Return whether a read of the store found a delivery before its commit was reported: it is in hand, or is
+        Return whether a read of the store found a delivery before its commit was reported: it is in memory, or is
         cancelled.
         """
         return delivery_id in self.in_hand or delivery_id in self.barred

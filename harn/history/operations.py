@@ -1,6 +1,5 @@
 """
-The generations that served, as operations give them and commands show them: their list, the content of one, the
-differences between two.
+Operations on the generations that served: list, content of one, differences between two.
 
 The store's records become results here, from a running server or without one.
 """

@@ -1,6 +1,6 @@
 """
-The details of a dry run: what a reload would do, which deliveries are unfinished meanwhile, and how recorded events
-would be treated.
+The plan of a reload, for a dry run: its changes, unfinished deliveries, and which recorded events it would treat
+differently.
 
 What does not change is not looked at: of ten thousand triggers with one change, the cost is that of the one.
 """

@@ -1,5 +1,5 @@
 """
-The unified diff of two texts, whatever they are: in bounded time, of bounded length. Pure.
+The unified diff of two texts, in bounded time and of bounded length. Pure.
 
 Long texts are first split at lines that stand once in each (patience diff), so that a manifest of ten thousand triggers
 costs what differs in it; what stays long between two such lines is shown as replaced.

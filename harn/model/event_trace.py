@@ -1,6 +1,6 @@
 """
-The trace of an event: derived from what its envelope says, so that it is as durable as the event, and the same after a
-restart, for each attempt, and on each server.
+The trace of an event, derived from its envelope: as durable as the event, and the same after a restart and on each
+server.
 
 An event belongs to the trace of its request, or, where that names none, to one of its own, whose id is that of the
 event's ``trace_id``. A replay begins a new trace, and names the old one.

@@ -1,4 +1,4 @@
-"""The exchange with plugins: a request as a connector sees it, and a delivery as its destination sees it."""
+"""The values exchanged with plugins: the request that a connector gets, the delivery that a destination gets."""
 
 from __future__ import annotations
 

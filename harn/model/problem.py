@@ -1,4 +1,4 @@
-"""One thing that is wrong with a manifest or with what it names, and what to do about it."""
+"""A problem of a manifest, or of something that it names, with its place and what to do."""
 
 from __future__ import annotations
 

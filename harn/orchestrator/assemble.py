@@ -1,6 +1,6 @@
 """
-Puts a server together: its core (store, interpreters, metrics, logs, external inputs), and then its features. Or only
-what a manifest is checked with, as a reload does it, without a server.
+Composition of a server: its core (store, interpreters, metrics, logs, external inputs), then its features; and the
+check of a manifest without a server.
 
 Nothing starts here, no thread, child or socket: twistd forks after it.
 """

@@ -1,6 +1,6 @@
 """
-The server's process, as others reach it: signals, as calls on the reactor thread; the terminal whose end SIGHUP may
-report; the start of a daemon, as the command that starts it sees it.
+The server's process: its signals, as calls on the reactor thread; its terminal, whose end SIGHUP may report; and the
+start of a daemon.
 
 SIGHUP, SIGUSR1 and SIGUSR2 are held back or caught from the first moment, since their default action ends the process;
 what comes before the server is ready is the server's to keep. SIGTERM and SIGINT are taken over once the reactor runs,

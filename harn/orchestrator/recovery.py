@@ -1,4 +1,4 @@
-"""Unfinished deliveries of an earlier server: taken over by itself, or when an operator says so."""
+"""Recovery of the unfinished deliveries of an earlier server, automatically or on an operator's request."""
 
 from __future__ import annotations
 

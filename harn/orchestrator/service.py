@@ -1,5 +1,5 @@
 """
-The life of one server: what starts after what, and what ends before what.
+The life of one server: the order in which its parts start and end.
 
 Starting: lock, store, interpreters, first generation, unfinished deliveries, listener. Ending: no more reloads, no more
 requests, what runs finishes within its time, and what did not stays in the store for the next server. A server that

@@ -1,6 +1,6 @@
 """
-The state directory: closed to other users; the key in it that makes digests of secrets useless to others; the state
-file, which shows what the server is doing.
+The state directory, closed to other users: the key for digests of secrets, and the state file, with the server's
+status.
 
 Events, tokens and what handlers log are in its files. Each file is made with mode 0600, and each directory with 0700.
 `make_private` corrects the modes of files of earlier versions and copies, and warns about the directory itself.

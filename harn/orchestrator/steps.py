@@ -1,8 +1,8 @@
 """
 The steps of a server's life: of its start, of its end, and of an upgrade in place that pauses it or lets it take over.
 
-A start: the first generation, the port, what an earlier server left unfinished, its record. An end: what is in hand
-ends within its time, and the rest stays for the next server.
+A start: the first generation, the port, what an earlier server left unfinished, its record. An end: running deliveries
+end within their time, and the rest stays for the next server.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ OPERATIONS = (show_stats, show_activity)
 
 @frozen(kw_only=True)
 class StatisticsService:
-    """Reads windows of the store slice by slice, and describes what the server has in hand."""
+    """Reads windows of the store slice by slice, and describes the unfinished deliveries of the server."""
 
     clock: IReactorTime
     wall: WallTime

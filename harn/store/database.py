@@ -186,7 +186,7 @@ class Database(Protocol):
         """Called when the connection was closed after a failure."""
 
     def close(self, session: Any) -> None:
-        """Close the connection, if there is one, and what else is open."""
+        """Close the connection, if there is one, and all other open ones."""
 
     def connect_reader(self) -> Any:
         """

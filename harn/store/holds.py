@@ -28,7 +28,7 @@ PAUSED = "paused"
 @frozen(kw_only=True)
 class Pause:
     """
-    One pause, or what is left of it.
+    One pause, or the rest of one.
 
     :ivar since: seconds, Unix. ``until``: when it ends by itself; None: when an operator resumes.
     :ivar rate: it has ended, and until then the deliveries that it held begin at so many a second.

@@ -207,7 +207,7 @@ class Writer:
         self.available = failure is None and not self._gone
         self._end(units, failure)
         if self._pending:
-            # After what else this turn brings, the answers' consequences included.
+            # After all other calls of this turn, those that the answers cause included.
             self._worker.soon(self._hand_over)
         else:
             self._rest()  # a single connection does not wait for a turn of the reactor

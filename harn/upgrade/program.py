@@ -1,6 +1,6 @@
 """
-The programs of an upgrade: starting a program again, with its command line and what the new one inherits; the channel
-between the two; and the old one's process, as the new one that takes its place sees it.
+The programs of an upgrade: starting the new one with its inheritance, the channel between the two, and the old process
+as the new one sees it.
 
 The channel is a socket pair with one message a line. The new program sends `READY` when it could serve. When the old
 one accepts no more connections, it sends `TAKE_OVER`; the new one then accepts them, and sends `TAKEN`: until then the

@@ -1,6 +1,6 @@
 """
-Calls of an interpreter on the server's side: one that runs, or waits to, until it has ended, once; its frames, and the
-values and exceptions that stand for them.
+Calls of an interpreter on the server's side, from begin to their one end; their frames, and the values and exceptions
+made of them.
 
 The attempt that a call makes is passed back when the call has ended. For those who await one call there is `run_call`,
 which gives a Deferred.

@@ -66,7 +66,7 @@ class Channel:
         """
         Stop reading and writing; unsent data is dropped. The descriptor is closed before the reactor polls again.
 
-        Not immediately: the reactor may have an event of this descriptor in hand, as of a pipe whose other end was
+        Not immediately: the reactor may be handling an event of this descriptor, as of a pipe whose other end was
         closed, and a connection that is accepted meanwhile gets the number of one that is closed, and with it that
         event: it would be taken for a client that has gone.
         """

@@ -1,5 +1,5 @@
 """
-Resolves under way in one process: the module that is being imported, the line if that does not end, and the answers.
+The resolves under way in one process: their answers, and the module and line of an import that does not end.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-One bundle's process, kept running: each call gets exactly one answer, and a process that dies or is killed is replaced.
+The worker of one bundle: a process that is replaced when it dies or is killed; each call gets exactly one answer.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The watched files: which they are, one look at them, and its classification.
+The watched files: their paths, a snapshot of them, and the classification of its changes.
 
 Looking queries the file system, in a thread; everything else is pure.
 """

@@ -1,6 +1,6 @@
 """
-The watcher's service: it waits for quiet after an event, looks, and requests a reload when it twice reads the same new
-bytes.
+The watcher's service: after a quiet time it reads the files, and requests a reload when it reads the same new bytes
+twice.
 
 Only the content decides, never a time stamp or the number of events.
 """

@@ -78,7 +78,7 @@ class OutsideTests(SynchronousTestCase):
         return Deferred.fromCoroutine(outside.begin(example_delivery(TARGET), seconds))
 
     def test_arrives(self) -> None:
-        """What the destination returns is the outcome, be it a Deferred, a coroutine, or the value itself."""
+        """What the destination returns is the outcome, whether a Deferred, a coroutine, or the value itself."""
 
         async def answering() -> Returned:
             return Returned(b"3")

@@ -1,4 +1,4 @@
-"""Counts of attempts, when they are settled, and what a version has in hand."""
+"""Counts of attempts, when they are settled, and the deliveries that a version holds."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tests.triggers.examples import spec
 
 
 class FairnessTests(SynchronousTestCase):
-    """Triggers with deliveries in hand at the same time."""
+    """Triggers with deliveries at the same time."""
 
     def world(self, *trigger_ids: str, settings: dict[str, Any] | None = None, **options: Any) -> World:
         """Make a world with these triggers; ``settings`` are of the first."""

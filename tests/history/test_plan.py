@@ -77,7 +77,7 @@ class TriggersTests(PlanCase):
         self.assertEqual(self.plan(inputs, inputs), NOTHING)
 
     def test_modified(self) -> None:
-        """A modified trigger: its fields and files, old and new, its versions, and what is in hand."""
+        """A modified trigger: its fields and files, old and new, its versions, and its unfinished deliveries."""
         live = self.folder.read(trigger_text("gh"), trigger_text("other"))
         self.folder.write(handlers="def on_event(event):\n    return 2\n")
         following = self.folder.read(trigger_text("gh", extra='timeout = "5s"'), trigger_text("other"), previous=live)

@@ -245,7 +245,7 @@ class SharedServerCase(ServerCase):
     """
     Tests that share a server: each finds it reloaded with its own files, idle, and sees its own records alone.
 
-    Such a test does not depend on the number of a generation or of a version, and changes nothing for good: one that
+    Such a test does not depend on the number of a generation or of a version, and changes nothing permanently: one that
     ends its server, or needs options or an environment of its own, is a `ServerCase`. The first of these tests that a
     process runs starts the server, and so does the one after a test that leaves it anything but idle.
     """

@@ -1,4 +1,4 @@
-"""Deliveries in hand on a real server: listed, explained, taken to another place and back."""
+"""Deliveries on a real server: listed, explained, taken to another place and back."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class NothingChangesTests(PlanCase):
     """What a plan leaves as it was: everything."""
 
     def test_nothing_changes(self) -> None:
-        """Store, metrics, processes and state file are the same after plans of all kinds, with work in hand."""
+        """Store, metrics, processes and state file are the same after plans of all kinds, amid deliveries."""
         self.write_handlers(more=FAILING)
         later = trigger_text("later", handler="handlers:later")
         self.write_manifest(HELD, later, head=ONE_AT_A_TIME)

@@ -84,7 +84,7 @@ class RetryTests(RetryCase, SharedServerCase):
 
 
 class EndTests(RetryCase):
-    """What is left of failed attempts when a server ends, and what waiting ones keep."""
+    """Failed and waiting attempts when a server ends."""
 
     def test_exhausted(self) -> None:
         """After ``retry.max`` attempts the event is a dead letter that says why, by class and in words."""

@@ -123,7 +123,7 @@ class AnswerTests(IngestCase):
         self.assertEqual(receiver.seen[-1].headers["x-acme"], "t0k")
 
     def test_lines_of_refusals(self) -> None:
-        """A request that is refused for good has the connector's lines, by its headers already; no other has."""
+        """A request that is refused finally has the connector's lines, by its headers already; no other has."""
         receiver: Any = self.world.gh.receiver
         receiver.final_headers = b"X-Final: 1\r\n"
         post = request_bytes("POST", "/hooks/gh", {}, b"{}")

@@ -40,7 +40,7 @@ class DeclarationTests(SynchronousTestCase):
     """What is declared of every operation of a server."""
 
     def test_examples(self) -> None:
-        """Each operation that has parameters has an example, which is what it can read."""
+        """Each operation that has parameters has an example, which it can read."""
         for each in OPERATIONS:
             self.assertEqual(bool(each.example), bool(each.fields), each.name)
             read_object(each, each.example)

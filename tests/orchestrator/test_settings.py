@@ -88,7 +88,7 @@ class SettingsWorld:
         return 50, ""
 
     def pending(self, events: int, length: int) -> list[str]:
-        """Request admission while so many undurable events, of this size each, are in hand."""
+        """Request admission while so many undurable events, of this size each, are held."""
         answers = []
         for _ in range(events):
             answers.append(self.request())

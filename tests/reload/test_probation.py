@@ -139,7 +139,7 @@ class ConfirmTests(ProbationCase):
         self.assertEqual((self.generation, self.world.last.source), (3, "revert"))
 
     def test_another_takes_its_place(self) -> None:
-        """To adopt something else is not to confirm: what is left of the time holds for that too."""
+        """To adopt something else is not to confirm: the rest of the time holds for that too."""
         self.adopt(2, confirm_within=60.0)
         self.world.clock.advance(40.0)
         report = self.adopt(3)

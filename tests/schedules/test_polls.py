@@ -344,7 +344,7 @@ class OverTests(PollsCase):
         self.assertEqual(self.due_of(world, "p").call.body, b"null")
 
     def test_back_and_quiet(self) -> None:
-        """The cursor of a trigger that came back and found nothing new is kept for good, over restarts, too."""
+        """The cursor of a trigger that came back and found nothing new is kept permanently, over restarts, too."""
         world = self.world(poll(), poll("other"))
         self.answer(self.due_of(world, "p"), 1)
         for triggers in ([poll("other")], [poll(), poll("other")]):

@@ -27,7 +27,7 @@ class RemovedFilesTests(SQLiteTestCase):
             self.lines.append(event["log_format"].format(**event))
 
     def refused(self, event_id: str = "lost") -> str:
-        """Accept something, which fails for good; give the reason."""
+        """Accept something, which fails permanently; give the reason."""
         with self.assertRaises(EventLogGone) as raised:
             self.result_of(self.store.inbox.accept(accept_of(new_delivery(event_id))))
         self.assertFalse(self.store.available())

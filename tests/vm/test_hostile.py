@@ -287,7 +287,7 @@ class DeathTests(HostileCase):
                     await self.turn()
             await self.assert_fine(interpreter)
             if number:
-                os.kill(programs[1], signal.SIGKILL)  # detached: what is left of it is the system's
+                os.kill(programs[1], signal.SIGKILL)  # detached: its rest is the system's
 
     def lives(self, pid: Any) -> Any:
         """Return whether a process runs; one that has ended and was not waited for does not."""
@@ -369,7 +369,7 @@ class TimeTests(HostileCase):
         self.assertEqual(self.restarts, 2)
 
     async def test_what_was_left_behind(self) -> None:
-        """A task that a finished handler left on the loop may block it for good: no present call fails for it."""
+        """A task that a finished handler left on the loop may block it for ever: no present call fails for it."""
         interpreter = await self.make_hostile()
         await self.result(interpreter, "leaves_blocker")
         calling = run_call(interpreter, make_call("waits", timeout=0.5))

@@ -299,7 +299,7 @@ class OrphanTests(SynchronousTestCase):
         self.assert_ends(self.orphan("waits", "loops"))
 
     def test_blocked(self) -> None:
-        """It ends although a handler blocks its loop for good."""
+        """It ends although a handler blocks its loop for ever."""
         self.assert_ends(self.orphan("blocks_later"))
 
     def test_held_by_c_code(self) -> None:

@@ -42,7 +42,7 @@ def doctor(no_network: bool, deep: bool, as_json: bool, **given: Any) -> None:
     """
     Check a state directory, its server if one runs, the manifest and the machine, and say what to do.
 
-    Each finding is a row: OK, WARN (it serves all the same), FAIL (correct it), or SKIP. The status is 1 where a row
+    Each finding is a row: OK, WARN (it serves all the same), FAIL (correct it), or SKIP. The exit status is 1 if a row
     is FAIL. Nothing is changed; a file of a few pages is written in the state directory, and removed.
     """
     try:

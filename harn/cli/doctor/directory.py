@@ -208,7 +208,7 @@ def row_of_syncs(times: Sequence[float]) -> Row:
     """Return the finding about the times of syncs (seconds, at least one)."""
     median = statistics.median(times)
     said = f"a page takes {median * 1000:.1f} ms (median of {len(times)}), {max(times) * 1000:.1f} ms at most"
-    hint = "each delivery waits for one: use a local disk (SSD), no network file system, and see what else writes to it"
+    hint = "each delivery waits for one: use a local disk (SSD), not a network one; look for other programs that use it"
     if median >= TOO_SLOW:
         return failure(SYNC, said, hint)
     return warning(SYNC, said, hint) if median >= SLOW else ok(SYNC, said)
