@@ -118,14 +118,76 @@ def fault_of_url(url: str) -> str:
 
 
 @frozen(kw_only=True)
-class AdminClient:
+class ServerAddress:
     """
-    Asks one server.
+    Where a server is, and how it is reached.
 
     :ivar url: ``http://host:port``, ``https://host:port`` or ``unix:PATH``; a path of the first two comes before every
         target.
     :ivar timeout: seconds that each read may take.
     :ivar cacert: path of the certificates to trust; None for the system's.
+    """
+
+    url: str
+    timeout: float
+    cacert: str | None = None
+    insecure: bool = False
+
+    def target(self, path: str) -> str:
+        """Return the target of a request for ``path``, which may have a query."""
+        return path if self.url.startswith(UNIX) else urlsplit(self.url).path.rstrip("/") + path
+
+    def connect(self) -> http.client.HTTPConnection:
+        """
+        Connect.
+
+        :raises ServerUnreachable: there is no connection; says why, and what to do.
+        """
+        connection = self._connection()
+        try:
+            connection.connect()
+        except ssl.SSLError as error:
+            if error.reason in PLAIN_ANSWERS:
+                plain = "http" + self.url[len("https") :]
+                said = f"the server at {self.url} does not speak TLS; if it is the right one, write {plain}"
+            else:
+                said = (
+                    f"no trusted connection to {self.url}: {error.reason or error}; name its certificate with --cacert"
+                )
+            raise ServerUnreachable(said) from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name of a host that no host can have
+            why = (isinstance(error, OSError) and error.strerror) or error
+            raise ServerUnreachable(f"no server answers at {self.url}: {why}") from error
+        return connection
+
+    def _connection(self) -> http.client.HTTPConnection:
+        """
+        Make the connection, still closed.
+
+        :raises ServerUnreachable: the file of certificates cannot be used.
+        """
+        if self.url.startswith(UNIX):
+            return UnixConnection(self.url.removeprefix(UNIX), self.timeout)
+        parts = urlsplit(self.url)
+        host, port = parts.hostname or "", parts.port
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=self.timeout)
+        try:
+            context = ssl.create_default_context(cafile=self.cacert)
+        except (OSError, ssl.SSLError) as error:
+            raise ServerUnreachable(f"--cacert {self.cacert} cannot be used: {error}") from error
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return http.client.HTTPSConnection(host, port, timeout=self.timeout, context=context)
+
+
+@frozen(kw_only=True)
+class AdminClient:
+    """
+    Asks one server.
+
+    :ivar url: see `ServerAddress`; so are ``timeout``, ``cacert`` and ``insecure``.
     """
 
     url: str = field()
@@ -166,24 +228,10 @@ class AdminClient:
         :raises AnswerTimedOut: no answer in time.
         :raises SecretUnavailable: there are no credentials to show.
         """
-        parts = urlsplit(self.url)
-        target = target if self.url.startswith(UNIX) else parts.path.rstrip("/") + target
+        address = ServerAddress(url=self.url, timeout=self.timeout, cacert=self.cacert, insecure=self.insecure)
+        target = address.target(target)
         signed = authorization(self.credentials, method, target, body, time.time())
-        connection = self._connection()
-        try:
-            connection.connect()
-        except ssl.SSLError as error:
-            if error.reason in PLAIN_ANSWERS:
-                plain = "http" + self.url[len("https") :]
-                said = f"the server at {self.url} does not speak TLS; if it is the right one, write {plain}"
-            else:
-                said = (
-                    f"no trusted connection to {self.url}: {error.reason or error}; name its certificate with --cacert"
-                )
-            raise ServerUnreachable(said) from error
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name of a host that no host can have
-            why = (isinstance(error, OSError) and error.strerror) or error
-            raise ServerUnreachable(f"no server answers at {self.url}: {why}") from error
+        connection = address.connect()
         try:
             connection.request(method, target, body or None, {"Authorization": signed, **headers})
             response = connection.getresponse()
@@ -200,27 +248,6 @@ class AdminClient:
             if response.status < 300:
                 raise ServerUnreachable(f"{self.url} does not answer as a harn orchestrator does") from error
             return ServerAnswer(status=response.status, document=data.decode("utf-8", "replace").strip())
-
-    def _connection(self) -> http.client.HTTPConnection:
-        """
-        Make the connection, still closed.
-
-        :raises ServerUnreachable: the file of certificates cannot be used.
-        """
-        if self.url.startswith(UNIX):
-            return UnixConnection(self.url.removeprefix(UNIX), self.timeout)
-        parts = urlsplit(self.url)
-        host, port = parts.hostname or "", parts.port
-        if parts.scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=self.timeout)
-        try:
-            context = ssl.create_default_context(cafile=self.cacert)
-        except (OSError, ssl.SSLError) as error:
-            raise ServerUnreachable(f"--cacert {self.cacert} cannot be used: {error}") from error
-        if self.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection(host, port, timeout=self.timeout, context=context)
 
 
 @frozen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import ssl
 import sys
 import time
 import uuid
@@ -17,7 +16,7 @@ import msgspec
 from attrs import field, frozen
 
 from harn.auth.credentials import API_KEYS, Credentials, authorization
-from harn.cli.client import ServerUnreachable, fault_of_url
+from harn.cli.client import AnswerTimedOut, ServerAddress, ServerUnreachable, fault_of_url
 from harn.cli.completion import complete_data, complete_path, complete_triggers
 from harn.cli.demo_secret import derive_demo_pair, read_demo_secret
 from harn.cli.options import Seconds, WholeNumber, read_data, with_json, with_place
@@ -33,6 +32,10 @@ if TYPE_CHECKING:
     from harn.manifest.load import LoadedManifest
     from harn.manifest.model import TriggerSpec
     from harn.model.exchange import InboundRequest
+
+
+REQUESTING = frozenset(("webhook", "a2a-push"))
+"""Kinds of triggers whose events come as requests."""
 
 
 class CannotSend(HarnError):
@@ -71,10 +74,10 @@ def send(trigger: str, count: int, as_json: bool, **given: Any) -> None:
     if wrong:
         raise click.UsageError(f"--url is not the URL of a server: {wrong}")
     sending = prepare(location, trigger, given)
-    server = SendTarget(url=base, cacert=given["cacert"], insecure=given["insecure"], timeout=given["timeout"])
+    server = ServerAddress(url=base, cacert=given["cacert"], insecure=given["insecure"], timeout=given["timeout"])
     answers = []
     for _ in range(count):
-        answer = server.post(sending.request(urlsplit(base).netloc, time.time()))
+        answer = post(server, sending.request(urlsplit(base).netloc, time.time()))
         answers.append(answer)
         if not as_json:
             click.echo(f"{answer.status} {visible(answer.text)}")
@@ -136,7 +139,8 @@ class Sending:
             )
             checked = None if plugin.schema is None else plugin.schema.check(settings or {})[0]
             signed = signed_request(plugin, self.secrets, request, now, checked, self.private_key, self.spec.id)
-            return with_credentials(self.credentials, signed, now)
+            proven = with_credentials(self.credentials, signed, now)
+            return msgspec.structs.replace(proven, headers={**proven.headers, **self.headers})  # those given win
         except (ValueError, StageFailed) as wrong:
             raise CannotSend(str(wrong)) from None
 
@@ -187,6 +191,8 @@ def prepare(location: ServerLocation, trigger: str, given: Mapping[str, Any]) ->
         plugin = plugin_of(given["sender"] or spec.provider)
     except ValueError as wrong:
         raise CannotSend(f"--sender: {wrong}") from None
+    if given["sender"] and REQUESTING.isdisjoint(plugin.kinds):
+        raise CannotSend(f"--sender: {plugin.provider} sends no requests; name the sender of a webhook")
     demo_value = read_demo_secret(location.state_dir)
     pair = None if demo_value is None else derive_demo_pair(plugin, demo_value)
     secrets, demo = read_secrets(spec, pair.public if pair else demo_value)
@@ -281,6 +287,10 @@ def read_secrets(spec: TriggerSpec, demo: str | None) -> tuple[Mapping[str, Sequ
     return found, tuple(filled)
 
 
+LATIN_1 = 0xFF
+"""The last character that a header may have."""
+
+
 def read_header(text: str) -> tuple[str, str]:
     """
     Read ``Name: value``.
@@ -290,6 +300,8 @@ def read_header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip() or not text.isprintable() or not name.strip().isascii():
         raise click.UsageError(f"--header must be NAME:VALUE, got {text!r}")
+    if any(ord(each) > LATIN_1 for each in value):
+        raise click.UsageError(f"--header must have characters of Latin-1 only, got {text!r}")
     return name.strip().lower(), value.strip()
 
 
@@ -302,46 +314,30 @@ class SenderAnswer:
     document: Any
 
 
-@frozen(kw_only=True)
-class SendTarget:
-    """The address of a server, and how it is reached; see `harn.cli.client.AdminClient`."""
+def post(server: ServerAddress, request: InboundRequest) -> SenderAnswer:
+    """
+    Send a request, and read the answer.
 
-    url: str
-    cacert: str | None
-    insecure: bool
-    timeout: float
-
-    def post(self, request: InboundRequest) -> SenderAnswer:
-        """
-        Send a request, and read the answer.
-
-        :raises ServerUnreachable: no server answers.
-        """
-        parts = urlsplit(self.url)
-        target = parts.path.rstrip("/") + request.path + (f"?{request.query}" if request.query else "")
-        try:
-            connection = self._connection(parts.hostname or "", parts.port, parts.scheme == "https")
-            connection.request(request.method, target, request.body, dict(request.headers))
-            response = connection.getresponse()
-            data = response.read()
-            connection.close()
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            why = (isinstance(error, OSError) and error.strerror) or error or type(error).__name__
-            raise ServerUnreachable(f"no answer from {self.url}: {why}") from error
-        text = data.decode("utf-8", "replace").strip()
-        try:
-            return SenderAnswer(response.status, text, msgspec.json.decode(data))
-        except msgspec.DecodeError:
-            return SenderAnswer(response.status, text, text)
-
-    def _connection(self, host: str, port: int | None, is_tls: bool) -> http.client.HTTPConnection:
-        if not is_tls:
-            return http.client.HTTPConnection(host, port, timeout=self.timeout)
-        context = ssl.create_default_context(cafile=self.cacert)
-        if self.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection(host, port, timeout=self.timeout, context=context)
+    :raises ServerUnreachable: no server answers.
+    :raises AnswerTimedOut: it does not answer in time.
+    """
+    target = server.target(request.path + (f"?{request.query}" if request.query else ""))
+    connection = server.connect()
+    try:
+        connection.request(request.method, target, request.body, dict(request.headers))
+        response = connection.getresponse()
+        data = response.read()
+    except TimeoutError as error:
+        raise AnswerTimedOut(f"no answer from {server.url} within {server.timeout:g} s") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise ServerUnreachable(f"the connection to {server.url} broke: {error or type(error).__name__}") from error
+    finally:
+        connection.close()
+    text = data.decode("utf-8", "replace").strip()
+    try:
+        return SenderAnswer(response.status, text, msgspec.json.decode(data))
+    except msgspec.DecodeError:
+        return SenderAnswer(response.status, text, text)
 
 
 def explain(answer: SenderAnswer, sending: Sending, state_dir: str) -> str:
@@ -353,6 +349,8 @@ def explain(answer: SenderAnswer, sending: Sending, state_dir: str) -> str:
         return f"{said}; signed with the demo value in {state_dir}: set {named} to the value that the server has"
     if answer.status == 401 and needs_own_credentials(sending.plugin, sending.spec):
         return f"{said}; HARN_ORCHESTRATOR_API_KEYS of this shell must have a key of the server"
+    if answer.status == 401 and sending.plugin.provider != sending.spec.provider:
+        return f"{said}; trigger {sending.spec.id} takes requests of {sending.spec.provider}: leave out --sender"
     if answer.status == 401 and not sending.secrets:
         return f"{said}; trigger {sending.spec.id} has no secrets in the manifest to sign with"
     if answer.status == 401:

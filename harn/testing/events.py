@@ -46,6 +46,9 @@ from harn.model.references import new_event_id, new_trace_id
 from harn.testing import shapes
 from harn.testing.places import places_of
 
+_WITHOUT_REQUESTS: Mapping[str, str] = {"cron": "tick()", "poll": "polled()"}
+"""What makes the events of these providers."""
+
 Body = bytes | str | Mapping[str, Any] | list[Any] | Path
 """A body: as bytes, as text, as a value for JSON, or the file that holds it."""
 
@@ -69,11 +72,16 @@ def example(
         request; the message says what to give.
     """
     plugin = plugin_of(provider)
+    if provider in _WITHOUT_REQUESTS:
+        raise ValueError(f"events of {provider} do not come as requests; make one with {_WITHOUT_REQUESTS[provider]}")
     found = sample(plugin, kind, body=None if body is None else bytes_of(body), settings=settings)
     sent = {**found.headers, **{name.lower(): value for name, value in headers.items()}}
     now = time.time()
     request = InboundRequest(method="POST", path="/", query="", headers=sent, body=found.body, received_at=now)
-    return event_of(provider, request, normalized(plugin, request, settings))
+    made = normalized(plugin, request, settings)
+    if kind is not None and made.kind != kind and body is None and not headers:
+        raise ValueError(f"no example of {provider} is of kind {kind!r}; the nearest is of {made.kind!r}: ask for that")
+    return event_of(provider, request, made)
 
 
 def sample(
@@ -91,6 +99,9 @@ def sample(
     :raises ValueError: there is no example of that kind; the message says what to give.
     """
     given = None if kind is None else shapes.example_of(plugin.provider, kind)
+    meant = None if given is not None or kind is None else shapes.meant(plugin.provider, kind)
+    if meant is not None:
+        raise ValueError(f"{plugin.provider} has no kind {kind!r}; did you mean {meant!r}?")
     if given is None:
         given = _own_example(plugin, settings)
         if given is None and body is None:
@@ -169,9 +180,10 @@ def _as_kind(plugin: IConnectorPlugin, given: Example, kind: str, settings: Mapp
     fact: Any = places_of(plugin).kind if declared is None else declared.kind
     put = getattr(fact, "put", None)
     if put is None:
+        known = ", ".join(shapes.kinds(plugin.provider))
         raise ValueError(
             f"{plugin.provider} has the kind in different places, so that no example of kind {kind!r} can be made; give"
-            " a body of that kind, and no kind"
+            f" a body of that kind, and no kind{f', or one of: {known}' if known else ''}"
         )
     headers = {name.lower(): value for name, value in given.headers.items()}
     document = _json_object(given.body)
@@ -219,8 +231,11 @@ def connector_of(
     if plugin.schema is not None:
         checked, wrong = plugin.schema.check(table or {})
         if wrong:
-            raise ValueError(f"settings: {wrong[0].key}: {wrong[0].message}")
+            advice = f"; {wrong[0].hint}" if wrong[0].hint else ""
+            raise ValueError(f"settings: {wrong[0].key}: {wrong[0].message}{advice}")
         table = checked
+    elif table:
+        raise ValueError(f"settings: {plugin.provider} has none, got {', '.join(table)}")
     binding = ConnectorBinding(
         trigger_id="test",
         provider=plugin.provider,

@@ -14,10 +14,8 @@ It runs in the process of the test, with unittest, pytest or trial, whether the 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +27,7 @@ from attrs import field, frozen
 from harn.errors import AttemptFailed, HandlerRetryAfter
 from harn.handlers import Context, Reject, RetryAfter, SecretMissing, TriggerEvent
 from harn.model.event import read_fixture
-from harn.model.references import parse_function_reference
+from harn.model.references import parse_secret_reference
 from harn.model.trace import TRACESTATE, parse_traceparent, passed_on
 from harn.testing.events import (
     bitbucket,
@@ -55,9 +53,10 @@ from harn.testing.events import (
     webhook,
     zendesk,
 )
+from harn.testing.functions import Function, function_of
 from harn.vm.calls import error_of
 from harn.vm.child.calls import encode_result, wait_of
-from harn.vm.child.functions import Unusable, UserFunction, usable
+from harn.vm.child.functions import UserFunction
 from harn.vm.child.tracebacks import message_of, one_line
 from harn.vm.frames import PREDICATE_RAISED, RAISED, REJECTED, RETRY_AFTER, TIMED_OUT, Failed
 
@@ -89,9 +88,6 @@ __all__ = [
     "webhook",
     "zendesk",
 ]
-
-Function = str | Callable[..., Any]
-"""A function of the user's: itself, or its name ``module:function`` as in a manifest, imported as tests import it."""
 
 SUCCESS, SKIPPED = "success", "skipped"
 """Outcomes of an attempt that did not fail; others are ``failed``, ``timeout`` and ``denied``."""
@@ -179,8 +175,10 @@ def run_handler(
         is ``timeout`` when it has returned.
     :param secrets: by reference what ``context.secret`` returns; any other one is missing.
     :param delivery: what the context says of the delivery.
-    :raises ValueError: a function is missing, or cannot be called with an event; the message says what to write.
+    :raises ValueError: a function is missing, or cannot be called with an event, or another argument is wrong; the
+        message says what to write.
     """
+    _check(event, attempt, timeout, secrets)
     function = function_of(handler)
     predicate = None if when is None else function_of(when)
     log: list[LoggedRecord] = []
@@ -191,6 +189,28 @@ def run_handler(
     if predicate is None or run.wants(predicate):
         run.handle(function)
     return run.ended(tuple(log))
+
+
+def _check(event: TriggerEvent, attempt: int, timeout: float, secrets: Mapping[str, str]) -> None:
+    """
+    Check the arguments of an attempt.
+
+    :raises ValueError: one is wrong; says what to write.
+    """
+    if not isinstance(event, TriggerEvent):
+        made = "make one with github(...), example(...), tick(...), polled(...) or load_fixture(...)"
+        raise ValueError(f"the event must be a TriggerEvent, got {type(event).__name__}; {made}")
+    if attempt < 1:
+        raise ValueError(f"attempt must be at least 1, got {attempt}")
+    if not timeout > 0:
+        raise ValueError(f"timeout must be a number of seconds greater than 0, got {timeout}")
+    for reference, value in secrets.items():
+        try:
+            parse_secret_reference(reference)
+        except ValueError as wrong:
+            raise ValueError(f"secrets: a name {wrong}") from None
+        if not isinstance(value, str):
+            raise ValueError(f"secrets: the value of {reference} must be text, got {type(value).__name__}")
 
 
 def run_with_cursor(
@@ -234,7 +254,8 @@ class _Services:
         if reference in self.secrets:
             found.set_result(self.secrets[reference])
         else:
-            found.set_exception(SecretMissing(f"no secret {reference!r} was given to run_handler"))
+            given = f'add secrets={{"{reference}": "..."}} to the call'
+            found.set_exception(SecretMissing(f"no secret {reference!r} was given to run_handler; {given}"))
         return found
 
 
@@ -348,44 +369,3 @@ def _outside_loops(call: Callable[[], Any]) -> Any:
         return call()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result()
-
-
-def function_of(named: Function) -> UserFunction:
-    """
-    Return a function, imported where it is given by its name in the form of a manifest.
-
-    :raises ValueError: it is missing, or cannot be called with an event.
-    """
-    if not isinstance(named, str):
-        return _usable(named, getattr(named, "__name__", repr(named)), "")
-    reference = parse_function_reference(named)
-    try:
-        module = _imported(reference.module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{reference.module}.".startswith(f"{error.name}."):
-            raise  # a module that it imports is missing
-        raise ValueError(
-            f"there is no module {error.name!r} in this folder or on sys.path; run tests in the manifest's folder"
-        ) from None
-    if not hasattr(module, reference.function):
-        raise ValueError(f"module {reference.module!r} has no function {reference.function!r}")
-    return _usable(getattr(module, reference.function), reference.function, module.__file__ or "")
-
-
-def _imported(name: str) -> Any:
-    """Import a module; the folder in which the tests run counts, too, as that of a manifest does."""
-    here = os.getcwd()
-    if here in sys.path or "" in sys.path:
-        return importlib.import_module(name)
-    sys.path.append(here)
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(here)
-
-
-def _usable(value: Any, name: str, file: str) -> UserFunction:
-    try:
-        return usable(value, name, file)
-    except Unusable as wrong:
-        raise ValueError(f"{wrong.message}; {wrong.hint}") from None

@@ -21,7 +21,8 @@ from harn.connectors.providers.poll import read_polled
 from harn.errors import PayloadInvalid
 from harn.handlers import TriggerEvent
 from harn.testing.events import polled_event
-from harn.testing.handlers import SUCCESS, Function, HandlerRun, function_of, run_with_cursor
+from harn.testing.functions import Function, function_of
+from harn.testing.handlers import SUCCESS, HandlerRun, run_with_cursor
 
 
 @frozen(kw_only=True)
@@ -65,7 +66,7 @@ def run_poll(
     try:
         found = read_polled(msgspec.json.encode(run.result), trigger_id, before)
     except PayloadInvalid as wrong:
-        failed = evolve(run, outcome="failed", error_class=type(wrong).__name__, error=str(wrong))
+        failed = evolve(run, outcome="failed", result=None, error_class=type(wrong).__name__, error=str(wrong))
         return PollRun(cursor=cursor, run=failed)
     events = tuple(map(polled_event, found.events))
     return PollRun(events=events, cursor=msgspec.json.decode(found.cursor), more=found.more, run=run)

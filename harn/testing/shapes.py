@@ -9,6 +9,7 @@ CloudEvents 1.0.2; Twilio, "Status callbacks". Other kinds come from the provide
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlencode
 
@@ -163,6 +164,23 @@ SLACK: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+_GITHUB_EVENTS = """
+branch_protection_configuration branch_protection_rule check_run check_suite code_scanning_alert commit_comment
+create custom_property custom_property_values delete dependabot_alert deploy_key deployment
+deployment_protection_rule deployment_review deployment_status discussion discussion_comment fork
+github_app_authorization gollum installation installation_repositories installation_target issue_comment
+issue_dependencies issues label marketplace_purchase member membership merge_group meta milestone org_block
+organization package page_build personal_access_token_request ping project project_card project_column projects_v2
+projects_v2_item projects_v2_status_update public pull_request pull_request_review pull_request_review_comment
+pull_request_review_thread push registry_package release repository repository_advisory repository_dispatch
+repository_import repository_ruleset repository_vulnerability_alert secret_scanning_alert
+secret_scanning_alert_location secret_scanning_scan security_advisory security_and_analysis sponsorship star status
+sub_issues team team_add watch workflow_dispatch workflow_job workflow_run
+"""
+GITHUB_EVENTS = frozenset(_GITHUB_EVENTS.split())
+"""Names of events. Source: GitHub, "Webhook events and payloads"."""
+
+
 def example_of(provider: str, kind: str) -> Example | None:
     """Return a request of a kind, unsigned; None where it must be made of the provider's own example."""
     if provider == "github" and kind in GITHUB:
@@ -181,6 +199,21 @@ def example_of(provider: str, kind: str) -> Example | None:
 def kinds(provider: str) -> tuple[str, ...]:
     """Return the kinds that have a shape of their own."""
     return tuple({"github": GITHUB, "slack": SLACK}.get(provider, ()))
+
+
+def meant(provider: str, kind: str) -> str | None:
+    """
+    Return the kind that was probably meant: of a name that is nearly that of an event; None for any other.
+
+    An event that is not listed here may be a new one, so that only what looks like a slip is one.
+    """
+    if provider == "slack":
+        return next(iter(get_close_matches(kind, SLACK, n=1, cutoff=0.8)), None)
+    name, dot, action = kind.partition(".")
+    if provider != "github" or name in GITHUB_EVENTS:
+        return None
+    near = get_close_matches(name, GITHUB_EVENTS, n=1, cutoff=0.8)
+    return f"{near[0]}{dot}{action}" if near else None
 
 
 def _slack(kind: str) -> Mapping[str, Any]:

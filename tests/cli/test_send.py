@@ -146,13 +146,16 @@ class SendTests(SendCase):
         """A body is sent byte for byte, signed; headers come beside those of the sender, and win."""
         file = self.mktemp()
         Path(file).write_bytes(b'{ "action": "closed" }')
-        server = self.serve(*[(200, ACCEPTED)] * 3)
+        server = self.serve(*[(200, ACCEPTED)] * 3, (401, {"detail": "wrong"}))
         self.send("gh", "-d", f"@{file}", "-H", "X-Further: 1", "-H", "x-github-delivery: d-1")
         self.send("gh", "-d", "-", typed=b"[]")
         self.send("gh", "-d", "text")
         self.assertEqual([seen.body for seen in server.seen], [b'{ "action": "closed" }', b"[]", b"text"])
         self.assertEqual(server.seen[0].headers["x-further"], "1")
         self.assertEqual(server.seen[0].headers["x-github-delivery"], "d-1")
+        refused = self.send("gh", "-H", "X-Hub-Signature-256: sha256=00", "--sender", "gitea")
+        self.assertEqual(server.seen.pop().headers["x-hub-signature-256"], "sha256=00")
+        self.assertIn("takes requests of github: leave out --sender", refused.stderr)
         for seen in server.seen:
             self.assert_verified(seen, "github")
 
@@ -197,6 +200,7 @@ class SendTests(SendCase):
             (("g",), "there is no trigger 'g'; did you mean 'gh'?"),
             (("gh", "-d", "@nowhere"), "nowhere cannot be read"),
             (("gh", "--sender", "githb"), "did you mean"),
+            (("gh", "--sender", "cron"), "--sender: cron sends no requests"),
         ):
             result = self.send(*arguments)
             self.assertEqual((result.exit_code, result.stdout), (1, ""), arguments)
@@ -204,6 +208,7 @@ class SendTests(SendCase):
         result = self.send("gh", "-H", "novalue")
         self.assertEqual(result.exit_code, 2)
         self.assertIn("--header must be NAME:VALUE", result.stderr)
+        self.assertIn("characters of Latin-1 only", self.send("gh", "-H", "X-Name: \u65e5").stderr)
         self.environ["HARN_SECRET_STANDARD_KEY"] = "not base64!"
         self.write(TRIGGER.format(id="payments", provider="standard", events="[]"))
         self.assertIn("trigger payments: the value of the secret signing_secret cannot", self.send("payments").stderr)
@@ -215,7 +220,9 @@ class SendTests(SendCase):
         """Without a server the command says how to start one; a URL at which none listens is named."""
         self.assertIn("no server runs on", self.send("gh").stderr)
         result = self.send("gh", "--config", self.manifest, "--url", "http://127.0.0.1:9")
-        self.assertIn("no answer from http://127.0.0.1:9", result.stderr)
+        self.assertIn("no server answers at http://127.0.0.1:9", result.stderr)
+        missing = self.send("gh", "--config", self.manifest, "--url", "https://127.0.0.1:9", "--cacert", "nowhere.pem")
+        self.assertIn("--cacert nowhere.pem cannot be used", missing.stderr)
         self.assertEqual(self.send("gh", "--url", "nowhere").exit_code, 2)
 
 

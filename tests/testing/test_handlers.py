@@ -167,6 +167,7 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(run.retry_after, 7.0 if isinstance(error, RetryAfter) else None)
         run = run_handler(lambda event, context: context.secret_sync("a/b"), github())
         self.assertIsInstance(run.exception, SecretMissing)
+        self.assertIn('add secrets={"a/b": "..."} to the call', str(run.exception))
         for result in (object(), float("nan")):
             run = run_handler(returns(result), github())
             self.assertEqual((run.outcome, run.error_class, run.result), ("failed", "result_invalid", None))
@@ -224,6 +225,19 @@ class RunTests(SynchronousTestCase):
             with self.assertRaisesRegex(ValueError, said):
                 run_handler(name, github())
 
+    def test_wrong_arguments(self) -> None:
+        """An argument that no attempt can have is refused, with what to write."""
+        wrong: tuple[tuple[Any, dict[str, Any], str], ...] = (
+            ({"kind": "push"}, {}, "must be a TriggerEvent, got dict; make one with github"),
+            (github(), {"attempt": 0}, "attempt must be at least 1"),
+            (github(), {"timeout": 0}, "timeout must be a number of seconds greater than 0"),
+            (github(), {"secrets": {"HARN_SECRET_A_B": "x"}}, "write namespace/name"),
+            (github(), {"secrets": {"a/b": b"x"}}, "the value of a/b must be text, got bytes"),
+        )
+        for event, arguments, said in wrong:
+            with self.assertRaisesRegex(ValueError, said):
+                run_handler(returns(1), event, **arguments)
+
 
 class EventTests(SynchronousTestCase):
     """Events of requests that no server has had."""
@@ -250,8 +264,15 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(github("star.created").provider_payload["action"], "created")
         self.assertEqual(stripe("invoice.paid").provider_payload["raw"]["type"], "invoice.paid")
         self.assertEqual(example("shopify", "orders/paid").kind, "orders/paid")
-        with self.assertRaisesRegex(ValueError, "give a body of that kind"):
-            slack("no_such_event")
+        for make, kind, said in (
+            (slack, "no_such_event", "give a body of that kind, and no kind, or one of: .*app_mention"),
+            (slack, "app_mentoin", "did you mean 'app_mention'"),
+            (github, "isues.opened", "did you mean 'issues.opened'"),
+            (github, "issues", "the nearest is of 'issues.opened'"),
+        ):
+            with self.assertRaisesRegex(ValueError, said):
+                make(kind)
+        self.assertEqual(github("some_new_event.made").kind, "some_new_event.made")
 
     def test_bodies(self) -> None:
         """A body of the test's own is read as the provider's; bytes whose kind is theirs already are kept."""
@@ -270,7 +291,8 @@ class EventTests(SynchronousTestCase):
             (lambda: slack(body={"type": "url_verification", "challenge": "c"}), "makes no event"),
             (lambda: example("githb"), "did you mean"),
             (lambda: example("webhook", settings={"signature_scheme": "x"}), "settings: signature_scheme"),
-            (lambda: example("poll", settings={"every": "1m"}), "no example"),
+            (lambda: example("poll", settings={"every": "1m"}), r"make one with polled\(\)"),
+            (lambda: github(settings={"x": 1}), "github has none, got x"),
         ):
             with self.assertRaisesRegex(ValueError, said):
                 call()
