@@ -113,7 +113,7 @@ def events_of(session: PostgresSession, delivery_ids: Sequence[int]) -> dict[int
 def release(session: PostgresSession, delivery_ids: Sequence[int]) -> None:
     """Release the claims of these deliveries, which are dead letters now."""
     if delivery_ids:
-        session.connection.execute(_RELEASE, (list(delivery_ids),))
+        session.defer(_RELEASE, (list(delivery_ids),))
 
 
 def hand_on(session: PostgresSession, dead_id: int, delivery_id: int) -> None:

@@ -54,6 +54,7 @@ class PostgresSession:
     The writer's connection; see `harn.store.database.Session`.
 
     :param connect: makes the connection again, to find out whether a commit was made whose answer did not come.
+    :ivar is_in_unit: between `begin_unit` and `end_unit`: what is written there fails alone.
     :ivar is_closing: set by another thread: the answer is not waited for any longer.
     """
 
@@ -68,7 +69,7 @@ class PostgresSession:
         self.numbers = Numbers(delivery=0, attempt=0, dead=0, record=0)
         self._connect = connect
         self._transaction = ""
-        self._is_in_unit = False
+        self.is_in_unit = False
         self._noted = self.numbers.copy()
         self._begin = (
             f"BEGIN; SELECT pg_advisory_xact_lock({_WRITERS}, {lock_key(connection.schema)}::integer);"
@@ -82,7 +83,7 @@ class PostgresSession:
 
         :raises ServerFenced: others have taken over what this server had.
         """
-        self._is_in_unit = False
+        self.is_in_unit = False
         lives = _LIVES.format(self.incarnation) if self.incarnation else "true"
         *numbers, self._transaction, is_alive = self.connection.run(self._begin + lives)
         self.numbers = Numbers(*map(int, numbers))
@@ -160,7 +161,7 @@ class PostgresSession:
     def begin_unit(self) -> None:
         """See `harn.store.database.Session.begin_unit`."""
         self.connection.run("SAVEPOINT unit")
-        self._is_in_unit = True
+        self.is_in_unit = True
 
     def undo_unit(self) -> None:
         """See `harn.store.database.Session.undo_unit`."""
@@ -168,12 +169,12 @@ class PostgresSession:
 
     def end_unit(self) -> None:
         """See `harn.store.database.Session.end_unit`."""
-        self._is_in_unit = False
+        self.is_in_unit = False
         self.connection.run("RELEASE unit")
 
     def defer(self, statement: str, values: Sequence[Any]) -> None:
         """Run a statement of which no result is needed with the commit; at once in a unit, which fails alone."""
-        if self._is_in_unit:
+        if self.is_in_unit:
             self.connection.execute(statement, values)
         else:
             self.connection.defer(statement, values)

@@ -28,13 +28,18 @@ _UPDATE = (
 )
 _UPDATE_WIDTH = 14
 # With the attempts in one statement: one round trip for a batch.
-_SETTLE = (
+_ATTEMPTED = (
     "WITH attempted AS (INSERT INTO attempts"
     " (id, delivery_id, number, version, started_at, completed_at, outcome, error_class, error, traceback, output)"
     " SELECT * FROM unnest($15::bigint[], $16::bigint[], $17::integer[], $18::integer[], $19::float8[], $20::float8[],"
-    " $21::text[], $22::text[], $23::text[], $24::text[], $25::text[])) " + _UPDATE.format("$26::bigint")
+    " $21::text[], $22::text[], $23::text[], $24::text[], $25::text[]))"
 )
+# Fails where not all are there and this server's: then each unit of the batch is written alone.
+_CHECKED = " updated AS ({} RETURNING 1) SELECT 1 / (count(*) = {}::bigint)::integer FROM updated"
+_SETTLE = _ATTEMPTED + " " + _UPDATE.format("$26::bigint")
+_SETTLE_ALL = _ATTEMPTED + "," + _CHECKED.format(_UPDATE.format("$26::bigint"), "$27")
 _SETTLE_WITHOUT_ATTEMPTS = _UPDATE.format("$15::bigint")
+_SETTLE_ALL_WITHOUT_ATTEMPTS = "WITH" + _CHECKED.format(_UPDATE.format("$15::bigint"), "$16")
 _OWNERS_OF = "SELECT id, owner FROM deliveries WHERE id = ANY ($1::bigint[])"
 _FORGET_ATTEMPTS = "DELETE FROM attempts WHERE id = ANY ($1::bigint[])"
 _ATTEMPT_WIDTH = 11
@@ -104,7 +109,11 @@ class PostgresSettle(SettleUnit):
 
 
 def _write(session: PostgresSession, rows: dict[int, Any], attempts: Sequence[Any]) -> set[int]:
-    """Write settlements with one statement; return the ids of another server's deliveries, which stay as they are."""
+    """
+    Write settlements with one statement; return the ids of another server's deliveries, which stay as they are.
+
+    In a batch, the statement goes with the commit, and fails where there are any.
+    """
     if not rows:
         return set()
     values = columns(tuple(rows.values()), _UPDATE_WIDTH)
@@ -115,6 +124,10 @@ def _write(session: PostgresSession, rows: dict[int, Any], attempts: Sequence[An
     for place in _FLOATS[: 4 if attempts else 2]:
         values[place] = floats(values[place])
     values[4] = list(map(bool, values[4]))
+    if not session.is_in_unit:
+        statement = _SETTLE_ALL if attempts else _SETTLE_ALL_WITHOUT_ATTEMPTS
+        session.defer(statement, (*values, session.incarnation, len(rows)))
+        return set()
     if session.connection.execute(statement, (*values, session.incarnation)).rowcount == len(rows):
         return set()
     return _taken(session, rows, attempts)
@@ -135,7 +148,7 @@ def mark_dead(session: PostgresSession, dead: Sequence[Death]) -> None:
     for delivery_id, letter, at in dead:
         session.numbers.dead += 1
         values = (float(at), session.numbers.dead, letter.reason, letter.error_class, letter.error, delivery_id)
-        session.connection.execute(_DEAD_LETTER, values)
+        session.defer(_DEAD_LETTER, values)
 
 
 def mark_replayed(session: PostgresSession, delivery_id: int, event_id: str, now: float) -> bool:
