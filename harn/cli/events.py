@@ -14,7 +14,7 @@ from harn.cli.client import AdminClient, ServerUnreachable, ask
 from harn.cli.options import WholeNumber, with_json, with_parameters, with_place
 from harn.cli.place import ServerTarget, Sleep, Wait, with_server
 from harn.model.display import visible_json
-from harn.orchestrator.operations import ReadEvents, RecordInfo, read_events
+from harn.orchestrator.record_operations import ReadEvents, RecordInfo, read_events
 
 LARGEST_PAGE = 1000
 """Records that the admin API gives immediately."""

@@ -51,7 +51,7 @@ from harn.history.operations import (
 from harn.manifest.model import Manifest
 from harn.model.display import NO_SECRETS
 from harn.model.event import Fixture, read_fixture
-from harn.orchestrator.operations import RecordInfo, describe_record
+from harn.orchestrator.record_operations import RecordInfo, describe_record
 from harn.orchestrator.stores import open_offline
 from harn.reload.archive import read_kept_bundle, read_manifest_text
 from harn.statistics.figures import Figures, StoredTotals

@@ -14,7 +14,15 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from harn.clocks import rfc3339
 from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
-from harn.model.display import REDACTED, SecretSet, candidates, is_signature, looks_secret, redact
+from harn.model.display import (
+    REDACTED,
+    SecretSet,
+    holds_credential,
+    is_signature,
+    redact,
+    redacted_event,
+    shown_value,
+)
 from harn.model.event import Envelope, TriggerEvent, decode_envelope, is_too_deep
 from harn.model.references import binding_key
 from harn.operations.model import Result
@@ -22,8 +30,6 @@ from harn.store.deliveries import DeadGroup, ListedDelivery, WholeDelivery
 
 if TYPE_CHECKING:
     from harn.deliveries.selection import Scan
-
-_MOST_WORDS = 10_000
 
 
 def envelope_of(delivery: ListedDelivery) -> Envelope | None:
@@ -50,33 +56,14 @@ def shown_event(delivery: ListedDelivery, known: SecretSet) -> dict[str, Any]:
     envelope = envelope_of(delivery)
     if envelope is None:
         return _damaged(delivery)
-    event = TriggerEvent(envelope, delivery.body).to_dict()
+    event = redacted_event(TriggerEvent(envelope, delivery.body).to_dict(), known)
     event["headers"] = shown_headers(event["headers"], known)
-    payload = shown_value(event["provider_payload"], known)
-    if payload != event["provider_payload"] or holds_credential(delivery.body, known):
-        event["provider_payload"] = payload
-        if "raw_body" in event:
-            event["raw_body"] = REDACTED
     return event
 
 
 def shown_headers(headers: dict[str, str], known: SecretSet) -> dict[str, str]:
     """Return headers as they are shown."""
     return {name: REDACTED if is_signature(name) else value for name, value in redact(headers, known).items()}
-
-
-def shown_value(value: Any, known: SecretSet) -> Any:
-    """Return a JSON value without secrets: known ones, and whatever stands under the name of one."""
-    if isinstance(value, dict):
-        return {
-            name: REDACTED if looks_secret(name) and each not in (None, "") else shown_value(each, known)
-            for name, each in value.items()
-        }
-    if isinstance(value, list):
-        return [shown_value(each, known) for each in value]
-    if isinstance(value, str) and any(map(known.include, candidates(value))):
-        return REDACTED
-    return value
 
 
 def shown_body(envelope: Envelope, body: bytes, known: SecretSet) -> bytes:
@@ -91,11 +78,6 @@ def shown_body(envelope: Envelope, body: bytes, known: SecretSet) -> bytes:
     if envelope.body_format == "json" and shown != raw:
         return msgspec.json.encode(shown)
     return REDACTED.encode("ascii")
-
-
-def holds_credential(body: bytes, known: SecretSet) -> bool:
-    """Return whether a known secret stands in a body, with white space around it."""
-    return any(map(known.include, body.split(None, _MOST_WORDS)[:_MOST_WORDS]))
 
 
 def _damaged(delivery: ListedDelivery) -> dict[str, Any]:

@@ -22,13 +22,12 @@ from harn.deliveries.describing import (
     envelope_of,
     shown_body,
     shown_headers,
-    shown_value,
 )
 from harn.deliveries.expressions import compile_where
 from harn.deliveries.selection import Selection, read_states
 from harn.errors import DeliveryUnknown, PayloadInvalid, RouteUnknown
 from harn.model.delivery import NewDelivery
-from harn.model.display import NO_SECRETS, SecretSet, describe_unknown
+from harn.model.display import NO_SECRETS, SecretSet, describe_unknown, shown_value
 from harn.model.event import Fixture, encode_envelope, fixture_document, make_fixture, read_fixture
 from harn.model.event_trace import TraceContexts
 from harn.model.references import binding_key, new_event_id, new_trace_id

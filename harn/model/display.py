@@ -15,7 +15,7 @@ import binascii
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 REDACTED = "[redacted]"
 
@@ -173,6 +173,44 @@ _SECRET_FIELDS = frozenset(name.replace("-", "_") for name in SECRET_NAMES) | fr
 def looks_secret(name: str) -> bool:
     """Return whether a field of this name is secret: by an exact list, in any case, with ``-`` or ``_``."""
     return name.lower().replace("-", "_") in _SECRET_FIELDS
+
+
+MOST_WORDS_OF_BODY = 10_000
+"""Words of a body that are looked at."""
+
+
+def shown_value(value: Any, known: SecretSet = NO_SECRETS) -> Any:
+    """Return a JSON value without secrets: known ones, and whatever stands under the name of one."""
+    if isinstance(value, dict):
+        return {
+            name: REDACTED if looks_secret(name) and each not in (None, "") else shown_value(each, known)
+            for name, each in value.items()
+        }
+    if isinstance(value, list):
+        return [shown_value(each, known) for each in value]
+    if isinstance(value, str) and known is not NO_SECRETS and any(map(known.include, candidates(value))):
+        return REDACTED
+    return value
+
+
+def holds_credential(body: bytes, known: SecretSet) -> bool:
+    """Return whether a known secret stands in a body, with white space around it."""
+    return known is not NO_SECRETS and any(
+        map(known.include, body.split(None, MOST_WORDS_OF_BODY)[:MOST_WORDS_OF_BODY])
+    )
+
+
+def redacted_event(event: Mapping[str, Any], known: SecretSet = NO_SECRETS) -> dict[str, Any]:
+    """
+    Return the document of an event as it is shown: without secrets, and with its bytes only if they hold none.
+
+    :param event: as `harn.model.event.TriggerEvent.to_dict` makes it.
+    """
+    shown = {**event, "headers": redact(event["headers"], known)}
+    payload, raw = shown_value(event["provider_payload"], known), event.get("raw_body", "")
+    if payload == event["provider_payload"] and (not raw or not holds_credential(base64.b64decode(raw), known)):
+        return shown
+    return {**shown, "provider_payload": payload, **({"raw_body": REDACTED} if raw else {})}
 
 
 _DIRECTION = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"

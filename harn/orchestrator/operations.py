@@ -12,11 +12,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from harn.clocks import rfc3339
 from harn.errors import EventLogUnavailable
-from harn.model.display import REDACTED, redact
 from harn.observability.counts import NO_COUNTS, VersionCounts
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Duration, Parameters, shown_as
-from harn.store.event_log import HANDSHAKE_CAPTURED, OURS, check_known
+from harn.orchestrator.record_operations import read_events
 
 if TYPE_CHECKING:
     from harn.dispatch.dispatcher import Dispatcher
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from harn.store.interfaces import IStore
     from harn.triggers.binding import BindingVersion
     from harn.triggers.registry import Registry
+    from harn.waiting import ReactorThreads
 
 OUTBOX = "trigger.outbox"
 RECENT = 20
@@ -47,6 +47,7 @@ class ServerService:
     recovery: RecoveryService
     backlogs: Backlogs
     status: ServerStatus
+    threads: ReactorThreads
 
 
 class NoParameters(Parameters, frozen=True, kw_only=True):
@@ -196,32 +197,6 @@ class Inspection(Result, frozen=True, kw_only=True):
     ]
 
 
-class ReadEvents(Parameters, frozen=True, kw_only=True):
-    """Which records."""
-
-    topic: Annotated[str, Meta(description="For example trigger.outbox.")]
-    after: Annotated[int, Meta(ge=0, description="Only records numbered above N.")] = 0
-    limit: Annotated[int, Meta(ge=1, le=1000, description="At most N records.")] = 100
-
-
-class RecordInfo(Result, frozen=True, kw_only=True):
-    """One record."""
-
-    number: int
-    kind: str
-    payload: Any
-    headers: dict[str, str]
-    occurred_at: Annotated[float, Meta(description="Seconds, Unix.")]
-
-
-class RecordPage(Result, frozen=True, kw_only=True):
-    """A piece of a topic, and the number of its newest record, 0 for none."""
-
-    topic: str
-    records: tuple[RecordInfo, ...]
-    latest: int
-
-
 class Recover(Parameters, frozen=True, kw_only=True):
     """The deliveries to recover."""
 
@@ -317,26 +292,6 @@ async def _newest(server: ServerService, count: int) -> Sequence[Record]:
 
 
 @operation(
-    "events.read",
-    role=Role.READ,
-    route=Get("/events/{topic}"),
-    example={"topic": "trigger.outbox", "after": 0, "limit": 100},
-)
-async def read_events(server: ServerService, caller: Caller, wanted: ReadEvents) -> RecordPage:
-    """
-    Read the records of a topic. A secret that a sender has brought is shown to an admin alone.
-
-    :raises RouteUnknown: there is no such topic.
-    """
-    records = await server.store.event_log.read(wanted.topic, wanted.after, wanted.limit)
-    if not records and wanted.topic not in OURS:
-        check_known(wanted.topic, await server.store.event_log.topics())
-    latest = await server.store.event_log.latest(wanted.topic)
-    shown = tuple(describe_record(each, _without_secrets(server, caller, each)) for each in records)
-    return RecordPage(topic=wanted.topic, records=shown, latest=latest)
-
-
-@operation(
     "recover",
     role=Role.OPERATE,
     route=Post("/recover"),
@@ -372,28 +327,6 @@ def describe_version(binding: BindingVersion, counts: VersionCounts, registry: R
         draining_since=None if binding.draining_since is None else rfc3339(binding.draining_since),
         fingerprint=binding.definition.fingerprint,
     )
-
-
-def describe_record(record: Record, payload: Any) -> RecordInfo:
-    """Return the description of a record, with this payload."""
-    return RecordInfo(
-        number=record.number,
-        kind=record.kind,
-        payload=payload,
-        headers=record.headers,
-        occurred_at=record.occurred_at,
-    )
-
-
-def _without_secrets(server: ServerService, caller: Caller, record: Record) -> Any:
-    """Return a record's payload; secrets of the live generation in headers of an event are redacted."""
-    if record.kind == HANDSHAKE_CAPTURED and not caller.role.covers(Role.ADMIN):
-        return {**record.payload, "value": REDACTED}
-    live = server.coordinator.current
-    event = record.payload.get("event")
-    if live is None or not isinstance(event, dict) or not isinstance(event.get("headers"), dict):
-        return record.payload
-    return {**record.payload, "event": {**event, "headers": redact(event["headers"], live.inputs.known)}}
 
 
 OPERATIONS = (list_bindings, inspect, read_events, recover)

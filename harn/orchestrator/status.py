@@ -334,13 +334,13 @@ class ServerSnapshot:
     state: ServerState
     lines: StateLines | None = None
 
-    def document(self) -> StateDocument:
-        """Return the document of the state file. May be called in a thread: ten thousand triggers take a while."""
-        return describe(self.facts, self.state)
-
     def encode(self) -> bytes:
-        """Return the text of the state file; as `document`, but with the lines that have not changed."""
-        return self.document().encode() if self.lines is None else self.lines.encode(self.facts, self.state)
+        """Return the text of the state file, with the lines that have not changed. May be called in a thread."""
+        return (
+            describe(self.facts, self.state).encode()
+            if self.lines is None
+            else self.lines.encode(self.facts, self.state)
+        )
 
 
 @frozen
@@ -396,5 +396,6 @@ def install(server: Server) -> None:
         recovery=server[RecoveryService],
         backlogs=server[Backlogs],
         status=server[ServerStatus],
+        threads=server.threads,
     )
     server.operations.add(whole, *operations.OPERATIONS)

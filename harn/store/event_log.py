@@ -18,7 +18,7 @@ from zope.interface import Interface
 from harn.clocks import rfc3339
 from harn.errors import RouteUnknown
 from harn.model.delivery import Attempt, DeadLetter, StoredDelivery
-from harn.model.display import redact
+from harn.model.display import redacted_event
 from harn.model.event import TriggerEvent, decode_envelope, is_too_deep
 from harn.model.references import LOCAL, binding_key, scheme_of
 
@@ -265,12 +265,10 @@ def _event(delivery: StoredDelivery) -> dict[str, Any]:
         if is_too_deep(delivery.body):
             # A handler may be able to read it; whoever writes the record as JSON may not.
             envelope = structs.replace(envelope, body_format="bytes")
-        event = TriggerEvent(envelope, delivery.body).to_dict()
+        return redacted_event(TriggerEvent(envelope, delivery.body).to_dict())
     except msgspec.MsgspecError:
         # A topic stays readable although one envelope is not.
         return {"id": delivery.event_id, "provider": delivery.provider, "kind": delivery.kind}
-    event["headers"] = redact(event["headers"])
-    return event
 
 
 def _headers(row: StoredDelivery | RecordedAttempt, version: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.cli.client import ServerUnreachable
 from harn.cli.events import INTERVAL, FoundRecords, follow_pages, read_pages
 from harn.cli.place import ServerTarget
-from harn.orchestrator.operations import RecordInfo
+from harn.orchestrator.record_operations import RecordInfo
 from tests.cli.looks import Waits
 from tests.cli.test_commands import CREDENTIALS, CommandCase
 

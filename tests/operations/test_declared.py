@@ -21,7 +21,8 @@ from harn.operations.http import Arguments, read_object, read_parameters
 from harn.operations.model import Operation
 from harn.operations.parameters import Duration, Parameters
 from harn.operations.statuses import INTERNAL, status_of
-from harn.orchestrator.operations import ReadEvents, Recover, read_events, recover
+from harn.orchestrator.operations import Recover, recover
+from harn.orchestrator.record_operations import ReadEvents, read_events
 from harn.reload.operations import DrainOf, ListDrains, cancel_drain, list_drains, move_drain
 from harn.rollout.operations import Confirm, RampOf, abort_ramps, confirm_generation, finish_ramps
 

@@ -26,15 +26,14 @@ from harn.orchestrator import recovery
 from harn.orchestrator.operations import (
     Inspect,
     NoParameters,
-    ReadEvents,
     Recover,
     Recovered,
     ServerService,
     inspect,
     list_bindings,
-    read_events,
     recover,
 )
+from harn.orchestrator.record_operations import ReadEvents, read_events
 from harn.orchestrator.status import ServerSnapshot, ServerState
 from harn.statistics.gauges import Backlogs
 from harn.store.event_log import HANDSHAKE_CAPTURED
@@ -69,6 +68,7 @@ class OperationsTests(SynchronousTestCase):
                 *(world.clock, world.clock, world.store.totals, world.dispatcher, world.registry, Lifecycle())
             ),
             status=status,
+            threads=world.server.threads,
         )
 
     def fire(self, trigger_id: str = "a", payload: Any = None) -> Deferred[Any]:
@@ -156,20 +156,28 @@ class OperationsTests(SynchronousTestCase):
             self.assertTrue(event.dedupe_key.startswith(f"fire:{trigger_id}:"))
 
     def test_topics_hide_known_secrets(self) -> None:
-        """A secret of the live manifest is hidden in a topic under whatever header it came; the handler has it."""
+        """Secrets are hidden in topics: known ones, and what stands under such a name; the handler has them."""
         headers = {"x-unheard-of": "s-1", "x-other": "s-11", "cookie": "c"}
         route = self.world.table.tree["/triggers/a"]
-        arrival = Arrival(headers=headers, body=b"{}", received_at=self.world.clock.seconds())
-        self.successResultOf(
-            self.world.intake.take(route.binding, arrival, [NormalizedEvent(kind="k", dedupe_key="d")])
-        )
+        bodies = (b"{}", b'{"a": ["s-1", {"access_token": "x", "n": 1}]}', b"text s-1")
+        for number, body in enumerate(bodies):
+            arrival = Arrival(headers=headers, body=body, received_at=self.world.clock.seconds())
+            self.successResultOf(
+                self.world.intake.take(route.binding, arrival, [NormalizedEvent(kind="k", dedupe_key=f"d{number}")])
+            )
         page = self.successResultOf(
             asked(read_events, self.operations, ReadEvents(topic="trigger.inbox.envelopes", after=0, limit=10))
         )
         shown = {"x-unheard-of": REDACTED, "x-other": "s-11", "cookie": REDACTED}
-        self.assertEqual([record.payload["event"]["headers"] for record in page.records], [shown])
-        (running,) = self.world.calls
-        self.assertEqual(decode_envelope(running.call.envelope).headers, headers)
+        events = [record.payload["event"] for record in page.records]
+        self.assertEqual([event["headers"] for event in events], [shown] * 3)
+        self.assertEqual(
+            [event["provider_payload"]["raw"] for event in events[:2]],
+            [{}, {"a": [REDACTED, {"access_token": REDACTED, "n": 1}]}],
+        )
+        self.assertEqual([event["raw_body"] for event in events], ["e30=", REDACTED, REDACTED])
+        self.assertEqual([decode_envelope(each.call.envelope).headers for each in self.world.calls], [headers] * 3)
+        self.assertEqual([each.call.body for each in self.world.calls], list(bodies))
         page = self.successResultOf(
             asked(read_events, self.operations, ReadEvents(topic="orchestrator.manifest", after=0, limit=10))
         )
