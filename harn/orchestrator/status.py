@@ -42,9 +42,6 @@ LIFECYCLE = "orchestrator.lifecycle"
 
 _encoder = msgspec.json.Encoder()
 
-NO_FIGURES = Figures()
-"""Of triggers that nothing has happened to."""
-
 
 @frozen(kw_only=True)
 class ServerFacts:
@@ -90,7 +87,7 @@ class ServerState:
     pinned: bool
     bindings: Iterable[BindingVersion]
     counts: Mapping[str, VersionCounts]
-    figures: Figures = NO_FIGURES
+    figures: Figures = field(factory=Figures)
     paused: Collection[str] = ()
     circuits: CircuitStates | Mapping[str, str] = field(factory=dict)
     ramps: Mapping[str, Ramp] = NO_RAMPS
