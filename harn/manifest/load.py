@@ -186,7 +186,7 @@ def _begin(source: ManifestSource, previous: LoadedManifest | None, rules: Plugi
     pieces = cut(text)
     if known and not _has_defaults(pieces, previous):
         known = {}  # each spec was made with others
-    specs = [known.get(part) for part in pieces.parts]
+    specs = list(map(known.get, pieces.parts))
     new = [index for index, spec in enumerate(specs) if spec is None]
     return _Draft(
         source=source,
@@ -274,6 +274,9 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
     complete = [spec for spec in specs if spec is not None]
     triggers = {spec.id: spec for spec in complete}
     earlier = {} if draft.previous is None else draft.previous.manifest.fingerprints
+    fingerprints = {**earlier, **checked.fingerprints}
+    if len(fingerprints) != len(triggers):  # some of the earlier triggers are gone
+        fingerprints = {key: fingerprints[key] for key in triggers}
     manifest = Manifest(
         path=draft.source.path,
         digest=draft.digest,
@@ -282,7 +285,7 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
         orchestrator=head.orchestrator,
         include=head.include,
         triggers=triggers,
-        fingerprints={key: checked.fingerprints.get(key) or earlier[key] for key in triggers},
+        fingerprints=fingerprints,
     )
     return LoadedManifest(
         manifest=manifest,

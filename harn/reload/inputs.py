@@ -7,6 +7,7 @@ certificate; so two equal digests are the same generation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,8 @@ def _read_secrets(loaded: LoadedManifest, environ: Mapping[str, str], problems: 
     manifest = loaded.manifest
     specs = manifest.triggers.values()
     # In the order of the manifest, in which problems are reported.
-    texts = dict.fromkeys(text for spec in specs for named in spec.secrets.values() for text in named)
+    references = itertools.chain.from_iterable(spec.secrets.values() for spec in specs)
+    texts = dict.fromkeys(itertools.chain.from_iterable(references))
     texts |= dict.fromkeys(text for spec in specs if spec.handler_secrets for text in spec.handler_secrets)
     texts |= dict.fromkeys(each.reference for each in alert_secrets(manifest))
     try:
