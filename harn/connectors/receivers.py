@@ -17,7 +17,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from harn.auth.credentials import TOLERANCE, check_fresh
-from harn.connectors import bodies
+from harn.connectors.bodies import LONGEST_WORD, body_digest, identifier, moment, word
 from harn.connectors.interfaces import (
     PUBLIC,
     ConnectorContext,
@@ -338,23 +338,23 @@ class SignedConnector(Receiver):
         :raises PayloadInvalid: it has no kind.
         """
         declared, headers = self._declared, message.headers
-        kind = bodies.word(declared.kind(message))
+        kind = word(declared.kind(message))
         if kind is None:
             raise PayloadInvalid(f"the body has no kind of event; is this a webhook of {declared.provider}?")
         payload: dict[str, Any] = {"event": kind}
         if declared.values is not no_values:
             payload = {**declared.values(message), "event": kind}
         for name, each in self._named:
-            payload[name] = value if (value := headers.get(each)) and len(value) <= bodies.LONGEST_WORD else None
+            payload[name] = value if (value := headers.get(each)) and len(value) <= LONGEST_WORD else None
         occurred_at = None if declared.occurred_at is nothing else declared.occurred_at(message)
         fields = declared.fields(message)
         return NormalizedEvent(
             kind=kind,
-            dedupe_key=bodies.identifier(declared.identity(message)) or bodies.body_digest(body),
+            dedupe_key=identifier(declared.identity(message)) or body_digest(body),
             payload=payload,
             lifted=fields if type(fields) is Lifted else Lifted.of(fields),
             body_format=message.body_format,
-            occurred_at=None if occurred_at is None else bodies.moment(occurred_at),
+            occurred_at=None if occurred_at is None else moment(occurred_at),
             signature_status=VERIFIED,
             body=message.body,
         )

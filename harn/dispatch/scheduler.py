@@ -90,7 +90,7 @@ class Scheduler:
             return False
         if share.active is not self._registry.active:
             self._read_limits(share)
-        if share.held is not None or share.pace is not None or not self._may_begin_one(share):
+        if share.pace is not None or not self._may_begin_one(share):
             return False
         queue.begins(delivery)
         return True

@@ -46,17 +46,18 @@ _BODILESS = frozenset((204, 304))
 _STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSES.items()}
 
 
-@lru_cache(maxsize=256)
-def _first_line(version: bytes, status: int) -> bytes:
-    """Return the first line of an answer."""
-    return version + (_STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status)
+@lru_cache(maxsize=512)
+def _beginning(version: bytes, status: int, content_type: bytes, length: int | None) -> bytes:
+    """
+    Return the first lines of an answer: most have bodies of the same length.
 
-
-@lru_cache(maxsize=256)
-def _about(content_type: bytes, length: int | None) -> bytes:
-    """Return the header lines about a body; most answers have bodies of the same length. None: of a stream."""
-    line = b"" if length is None else b"Content-Length: %d\r\n" % length
-    return b"Content-Type: %b\r\n%b" % (content_type, line)
+    :param length: None for that of a stream.
+    """
+    line = version + (_STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status)
+    if status in _BODILESS:
+        return line
+    size = b"" if length is None else b"Content-Length: %d\r\n" % length
+    return b"%bContent-Type: %b\r\n%b" % (line, content_type, size)
 
 
 class HarnRequest:
@@ -319,19 +320,14 @@ class HarnRequest:
         if channel is not None:
             if site.closes:
                 channel.persistent = False
-            if status in _BODILESS:
-                about = sent = b""
-            else:
-                about = _about(content_type, None if channel.is_streaming else len(body))
-                sent = b"" if self.method == b"HEAD" else body
-            message = b"%b%b%b%b%b%b%b" % (
-                _first_line(self.line.version, status),
+            length = None if channel.is_streaming else len(body)
+            message = b"%b%b%b%b%b%b" % (
+                _beginning(self.line.version, status, content_type, length),
                 site.date_header(now),
                 b"" if self.route is None else self.tree.header,
                 headers,
-                about,
                 b"\r\n" if channel.persistent else b"Connection: close\r\n\r\n",
-                sent,
+                b"" if status in _BODILESS or self.method == b"HEAD" else body,
             )
         self.answered = status  # not before: where a connector's answer is not of bytes, another one is sent
         endpoint = site.unknown_endpoint if place is None else place.endpoint(self)

@@ -7,6 +7,7 @@ While no output takes records of single deliveries, an event costs the log one l
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from harn.lifecycle import (
     CIRCUIT_CLOSED,
@@ -116,8 +117,29 @@ class Counting:
             self._metrics.version(each.binding).dead += 1
 
     def _settled(self, event: Settled) -> None:
+        successes: dict[str, list[tuple[SettledDelivery, Attempt]]] = {}
         for each in event.deliveries:
-            self._settled_one(each)
+            attempt = each.settlement.attempt
+            if attempt is not None and each.settlement.result is not None and each.handler_kind == LOCAL:
+                successes.setdefault(each.binding, []).append((each, attempt))  # as nearly all
+            else:
+                self._settled_one(each)
+        for together in successes.values():
+            self._succeeded(together)
+
+    def _succeeded(self, together: Sequence[tuple[SettledDelivery, Attempt]]) -> None:
+        """Count handlers of one version that returned."""
+        event, attempt = together[-1]
+        counts = self._triggers.get(event.trigger_id) or self._metrics.trigger(event.trigger_id, event.provider)
+        version = self._versions.get(event.binding) or self._metrics.version(event.binding)
+        version.attempted += len(together)
+        version.dispatched += len(together)
+        self._touched.add(event.trigger_id)
+        counts.predicate_true += sum([each.predicate_passed for each, _ in together])
+        counts.dispatched_ok += len(together)
+        counts.last_success = attempt.completed_at
+        counts.handler_seconds.observe_all([max(0.0, run.completed_at - run.started_at) for _, run in together])
+        counts.delivery_seconds.observe_all([max(0.0, run.completed_at - each.received_at) for each, run in together])
 
     def _settled_one(self, event: SettledDelivery) -> None:
         settlement = event.settlement
@@ -130,12 +152,6 @@ class Counting:
                 counts.skip(settlement.skip_reason)
             return
         version = self._versions.get(event.binding) or self._metrics.version(event.binding)
-        if attempt is not None and settlement.result is not None and event.handler_kind == LOCAL:  # as nearly all
-            version.attempted += 1
-            version.dispatched += 1
-            self._touched.add(trigger_id)
-            _succeeded(event, attempt, counts)
-            return
         counts.predicate_true += event.predicate_passed
         if attempt is not None:
             version.attempted += 1
@@ -203,15 +219,6 @@ class Counting:
 
     def _interpreter_restarted(self, event: InterpreterRestarted) -> None:
         self._metrics.interpreter_restarts += 1
-
-
-def _succeeded(event: SettledDelivery, attempt: Attempt, counts: TriggerCounts) -> None:
-    """Count a handler that returned."""
-    counts.predicate_true += event.predicate_passed
-    counts.dispatched_ok += 1
-    ended_at = counts.last_success = attempt.completed_at
-    counts.handler_seconds.observe(max(0.0, ended_at - attempt.started_at))
-    counts.delivery_seconds.observe(max(0.0, ended_at - event.received_at))
 
 
 def log_deliveries(lifecycle: Lifecycle) -> None:

@@ -251,16 +251,18 @@ class PacketWriter:
 
     def add(self, frame: msgspec.Struct) -> None:
         """Add a frame; a text in it that UTF-8 cannot encode raises ``UnicodeEncodeError``, and nothing is added."""
+        size = self._size
         if type(frame) is Begin and len(frame.body) > LARGE:
             encoded = _without_body(frame)
             self._parts += (encoded, memoryview(frame.body))
-            self._size += len(encoded) + len(frame.body)
+            size += len(frame.body)
         else:
             encoded = _encode(frame)
             self._parts.append(encoded)
-            self._size += len(encoded)
+        size += len(encoded)
+        self._size = size
         self._count += 1
-        if self._size > PACKET or self._count == MOST_FRAMES:
+        if size > PACKET or self._count == MOST_FRAMES:
             self._end_packet()
 
     def take(self) -> list[bytes | memoryview]:

@@ -111,12 +111,12 @@ class CallDeadlines:
     def began(self, running: ActiveCall) -> None:
         """Called when a call was sent: its time runs."""
         now = self._reactor.seconds()
-        running.due_at = now + running.call.timeout
+        due_at = running.due_at = now + running.call.timeout
         if len(self._holder.calls) == 1:
             self._turned_at = now
-        moment = min(running.due_at, now + PING_INTERVAL)
-        if self._timer is None or moment < self._wakes_at:
-            self._wake_by(moment)
+        latest = now + PING_INTERVAL if now + PING_INTERVAL < due_at else due_at
+        if self._timer is None or latest < self._wakes_at:
+            self._wake_by(latest)
 
     def queued(self, running: ActiveCall, *, waits: bool) -> None:
         """Called when a call waits for a thread, or has got one: its time stops, or starts again."""

@@ -50,6 +50,9 @@ BACKOFFS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 RESOLVE_LIMIT = 30.0
 """Seconds that a replacement has to import the modules of its predecessor."""
 
+_ENDS = (Done, Failed)
+"""The frames that end a call."""
+
 
 @frozen
 class WorkerServices:
@@ -247,13 +250,13 @@ class Worker:
         """Handle answers and requests; the calls that these end, end together."""
         ended: dict[Endings, list[Ending]] = {}
         for frame in frames:
-            if isinstance(frame, Done | Failed):
-                running = self.calls.pop(frame.number, None)
-                if running is not None:  # else it was given up before
-                    outcome = outcome_of(frame) if isinstance(frame, Done) else self._output.error_of(frame)
-                    ended.setdefault(running.endings, []).extend(running.ending(outcome))
-            else:
+            if not isinstance(frame, _ENDS):
                 self._frame_received(frame)
+                continue
+            running = self.calls.pop(frame.number, None)
+            if running is not None:  # else it was given up before
+                outcome = outcome_of(frame) if isinstance(frame, Done) else self._output.error_of(frame)
+                ended.setdefault(running.endings, []).extend(running.ending(outcome))
         if ended:
             self._deadlines.loop_turned()
             self._fruitless = 0
