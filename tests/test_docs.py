@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,19 @@ from harn.manifest.source import ManifestSource
 from harn.model import delivery
 from harn.store.event_log import VIEWS
 from harn.testing.connectors import signed_case
+from harn.testing.events import example
+from harn.testing.handlers import run_handler
+from harn.triggers.matching import matches
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
 BLOCK = re.compile(r"^```(?P<language>[a-z]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+CHOSEN = (
+    *("application_command.deploy", "call.ringing", "com.example.order.paid", "incident.triggered", "invoice.paid"),
+    *("issue.create", "merge_request.open", "page.created", "payment_intent.succeeded", "pull_request.opened"),
+)
+"""Kinds of which there are events, for what a manifest takes by their beginning."""
 VARIABLE = re.compile(r"HARN_(?:ORCHESTRATOR|SECRET)_[A-Z_]*[A-Z]")
 EXAMPLES = frozenset(("HARN_SECRET_GITHUB_WEBHOOK_SECRET", "HARN_SECRET_GITHUB_WEBHOOK_SECRET_V"))
 """Variables that docstrings name as examples of secrets."""
@@ -218,6 +227,26 @@ class ExampleTests(DocumentationCase):
         made.verify(case.request, case.now)
         (event,) = made.normalize(case.request).events
         self.assertEqual((event.kind, event.occurred_at), ("parcel.sent", "2023-11-14T22:13:20.000Z"))
+
+    def test_senders(self) -> None:
+        """The handler of each sender's page handles an event of each kind that the manifest beside it takes."""
+        seen = 0
+        for page in sorted((DOCS / "howto" / "senders").glob("*.md")):
+            code = [text for text in blocks(page, "python") if "def on_" in text]
+            manifests = [text for text in blocks(page, "toml") if "[[triggers]]" in text]
+            for text, manifest in zip(code, manifests, strict=False):
+                names: dict[str, Any] = {}
+                exec(compile(text, str(page), "exec"), names)
+                (trigger,) = tomllib.loads(manifest)["triggers"]
+                handler = names[trigger["handler"].partition(":")[2]]
+                settings = trigger.get(trigger["provider"])
+                for kind in trigger["match"]["events"]:
+                    kind = next((each for each in CHOSEN if matches((kind,), each)), kind)
+                    event = example(trigger["provider"], kind, settings=settings)
+                    run = run_handler(handler, event)
+                    self.assertEqual((run.outcome, event.kind), ("success", kind), (page.name, run))
+                    seen += 1
+        self.assertGreater(seen, 25)
 
     def test_python(self) -> None:
         """Every example in Python compiles."""

@@ -122,7 +122,8 @@ class Sending:
         :raises CannotSend: it cannot be made, or not be signed.
         """
         from harn.model.exchange import InboundRequest
-        from harn.testing.events import renewed, sample
+        from harn.testing.events import sample
+        from harn.testing.renewal import renewed
         from harn.testing.signers import signed_request
 
         plugin, settings = self.plugin, self.settings

@@ -110,6 +110,15 @@ class Member:
             document[step] = document = dict(inner) if isinstance(inner, dict) else {}
         document[self.path[-1]] = value
 
+    def remove(self, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Remove the member from the body."""
+        for step in self.path[:-1]:
+            inner = document.get(step)
+            if not isinstance(inner, dict):
+                return
+            document[step] = document = dict(inner)
+        document.pop(self.path[-1], None)
+
 
 @frozen
 class Header:
@@ -124,6 +133,10 @@ class Header:
     def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
         """Write ``value`` where this reads it."""
         headers[self.name] = value
+
+    def remove(self, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Remove the header."""
+        headers.pop(self.name, None)
 
 
 @frozen
@@ -144,6 +157,8 @@ class Dotted:
         self.first.put(first, headers, document)
         if dot:
             self.second.put(second, headers, document)
+        else:
+            self.second.remove(headers, document)
 
 
 @frozen

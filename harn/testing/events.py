@@ -98,10 +98,10 @@ def sample(
     :param body: the bytes to send; only a kind that is in the body, and differs, changes them.
     :raises ValueError: there is no example of that kind; the message says what to give.
     """
-    given = None if kind is None else shapes.example_of(plugin.provider, kind)
-    meant = None if given is not None or kind is None else shapes.meant(plugin.provider, kind)
+    meant = None if kind is None else shapes.meant(plugin.provider, kind)
     if meant is not None:
         raise ValueError(f"{plugin.provider} has no kind {kind!r}; did you mean {meant!r}?")
+    given = None if kind is None else shapes.example_of(plugin.provider, kind)
     if given is None:
         given = _own_example(plugin, settings)
         if given is None and body is None:
@@ -113,30 +113,6 @@ def sample(
         given = _as_kind(plugin, evolve(given, body=body), cast("str", kind), settings)
     headers = {name.lower(): value for name, value in given.headers.items()}
     return Example(body=_as_of_now(plugin, given.body, settings), headers=headers)
-
-
-def renewed(
-    plugin: IConnectorPlugin,
-    given: Example,
-    identity: str,
-    settings: Mapping[str, Any] | None = None,
-    *,
-    keeps_body: bool = False,
-) -> Example:
-    """
-    Return a request with another identity of its delivery, so that it is not a duplicate.
-
-    :param keeps_body: change headers alone; where the identity is in the body, it stays.
-    """
-    declared = declared_by(plugin, settings)
-    put = getattr(places_of(plugin).identity if declared is None else declared.identity, "put", None)
-    if put is None:
-        return given
-    headers, document = dict(given.headers), {} if keeps_body else _json_object(given.body) or {}
-    before = dict(document)
-    put(identity, headers, document)
-    body = given.body if keeps_body or document == before or not before else msgspec.json.encode(document)
-    return Example(body=body, headers=headers)
 
 
 def _as_of_now(plugin: IConnectorPlugin, body: bytes, settings: Mapping[str, Any] | None) -> bytes:

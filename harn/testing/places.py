@@ -70,8 +70,40 @@ class NotificationIdentity:
         headers["x-a2a-delivery"] = value
 
 
+class StandardIdentity:
+    """The identity of a Standard Webhook."""
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write ``value`` there."""
+        headers["webhook-id"] = value
+
+
+class SlackIdentity:
+    """The identity of an event of Slack, or of a command or an interaction."""
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write ``value`` there."""
+        document["event_id" if document.get("type") == "event_callback" else "trigger_id"] = value
+
+
+class CloudEventIdentity:
+    """The identity of a CloudEvent, in structured or binary mode."""
+
+    def put(self, value: str, headers: dict[str, str], document: dict[str, Any]) -> None:
+        """Write ``value`` there."""
+        if "ce-id" in headers:
+            headers["ce-id"] = value
+        else:
+            document["id"] = value
+
+
 USUAL = Places(WebhookKind(), WebhookIdentity())
-_PLACES: Mapping[str, Places] = {"a2a-push": Places(NotificationKind(), NotificationIdentity())}
+_PLACES: Mapping[str, Places] = {
+    "a2a-push": Places(NotificationKind(), NotificationIdentity()),
+    "cloudevents": Places(WebhookKind(), CloudEventIdentity()),
+    "slack": Places(WebhookKind(), SlackIdentity()),
+    "standard": Places(WebhookKind(), StandardIdentity()),
+}
 
 
 def places_of(plugin: IConnectorPlugin) -> Places:

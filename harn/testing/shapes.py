@@ -1,7 +1,7 @@
 """
 Requests as senders post them, by provider and kind: the fields that handlers use, named and nested as in real ones.
 
-Sources: GitHub, "Webhook events and payloads"; Slack, "Events API"; Linear, "Webhooks"; GitLab, "Webhook events";
+Sources: GitHub, "Webhook events and payloads"; Linear, "Webhooks"; GitLab, "Webhook events";
 Zendesk, "Webhook event types"; SendGrid, "Event Webhook Reference"; Discord, "Interactions" and "Webhook Events";
 CloudEvents 1.0.2; Twilio, "Status callbacks". Other kinds come from the provider's own example.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from harn.connectors.messages import Example
+from harn.testing.slack_shapes import CHANNELS, INTERACTIONS, SLACK, slack_example
 from harn.wire import canonical_json
 
 _USER = {"login": "octocat", "id": 583231, "type": "User", "site_admin": False}
@@ -152,18 +153,6 @@ GITHUB: Mapping[str, Mapping[str, Any]] = {
     "ping": {"zen": "Keep it logically awesome.", "hook_id": 109948940, "hook": {"type": "Repository"}, **_BASE},
 }
 
-SLACK: Mapping[str, Mapping[str, Any]] = {
-    "message.channels": {"channel_type": "channel", "text": "Good morning", "ts": "1700000000.000200"},
-    "app_mention": {"text": "<@U0LAN0Z89> hello", "ts": "1700000000.000300"},
-    "reaction_added": {
-        "reaction": "thumbsup",
-        "item": {"type": "message", "channel": "C2147483705", "ts": "1700000000.000200"},
-        "item_user": "U222222222",
-        "event_ts": "1700000000.000400",
-    },
-}
-
-
 _GITHUB_EVENTS = """
 branch_protection_configuration branch_protection_rule check_run check_suite code_scanning_alert commit_comment
 create custom_property custom_property_values delete dependabot_alert deploy_key deployment
@@ -190,8 +179,6 @@ def example_of(provider: str, kind: str) -> Example | None:
             "X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
         }
         return Example(body=canonical_json(GITHUB[kind]), headers=headers)
-    if provider == "slack" and kind in SLACK:
-        return Example(body=canonical_json(_slack(kind)))
     make = _MAKERS.get(provider)
     return None if make is None else make(kind)
 
@@ -208,25 +195,13 @@ def meant(provider: str, kind: str) -> str | None:
     An event that is not listed here may be a new one, so that only what looks like a slip is one.
     """
     if provider == "slack":
-        return next(iter(get_close_matches(kind, SLACK, n=1, cutoff=0.8)), None)
+        known = (*SLACK, *CHANNELS, *INTERACTIONS)
+        return next(iter(get_close_matches(kind, known, n=1, cutoff=0.9)), None) if kind not in known else None
     name, dot, action = kind.partition(".")
     if provider != "github" or name in GITHUB_EVENTS:
         return None
     near = get_close_matches(name, GITHUB_EVENTS, n=1, cutoff=0.8)
     return f"{near[0]}{dot}{action}" if near else None
-
-
-def _slack(kind: str) -> Mapping[str, Any]:
-    """Return the envelope of an event of Slack."""
-    return {
-        "type": "event_callback",
-        "token": "XXYYZZ",
-        "team_id": "T061EG9R6",
-        "api_app_id": "A0PNCHHK2",
-        "event": {"type": kind.partition(".")[0], "user": "U061F7AUR", "channel": "C2147483705", **SLACK[kind]},
-        "event_id": "Ev0PV52K25",
-        "event_time": 1700000000,
-    }
 
 
 def _linear(kind: str) -> Example | None:
@@ -370,6 +345,7 @@ _MAKERS: Mapping[str, Callable[[str], Example | None]] = {
     "gitlab": _gitlab,
     "linear": _linear,
     "sendgrid": _sendgrid,
+    "slack": slack_example,
     "twilio": _twilio,
     "zendesk": _zendesk,
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,16 @@ from harn.testing.handlers import (
     DeliveryContext,
     LoggedRecord,
     example,
+    gitea,
     github,
+    linear,
     load_fixture,
     run_handler,
     slack,
     stripe,
 )
 from harn.testing.signers import sign_github
+from harn.testing.slack_shapes import SLACK
 
 FIXTURE: dict[str, Any] = {
     "format": FORMAT,
@@ -254,7 +258,7 @@ class EventTests(SynchronousTestCase):
         """The recorded shapes have the kinds that they are listed under, and the fields that are lifted."""
         for kind in shapes.GITHUB:
             self.assertEqual(github(kind).kind, kind)
-        for kind in shapes.SLACK:
+        for kind in SLACK:
             self.assertEqual(slack(kind).kind, kind)
         payload = github("issue_comment.created").provider_payload
         self.assertEqual((payload["action"], payload["comment"]["user"]["login"]), ("created", "octocat"))
@@ -265,14 +269,21 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(stripe("invoice.paid").provider_payload["raw"]["type"], "invoice.paid")
         self.assertEqual(example("shopify", "orders/paid").kind, "orders/paid")
         for make, kind, said in (
-            (slack, "no_such_event", "give a body of that kind, and no kind, or one of: .*app_mention"),
+            (linear, "issue", "give a body of that kind, and no kind"),
             (slack, "app_mentoin", "did you mean 'app_mention'"),
             (github, "isues.opened", "did you mean 'issues.opened'"),
-            (github, "issues", "the nearest is of 'issues.opened'"),
+            (partial(example, "a2a-push"), "a2a.task.cancelled", "the nearest is of 'a2a.task.canceled'"),
         ):
             with self.assertRaisesRegex(ValueError, said):
                 make(kind)
-        self.assertEqual(github("some_new_event.made").kind, "some_new_event.made")
+        for make, kind in (
+            *((github, kind) for kind in ("some_new_event.made", "fork", "create")),
+            *((gitea, kind) for kind in ("push", "issues.closed")),
+            *((slack, kind) for kind in ("/deploy", "block_actions", "view_submission", "message.im", "team_join")),
+        ):
+            self.assertEqual(make(kind).kind, kind)
+        self.assertEqual(slack("/deploy").provider_payload["user_name"], "octocat")
+        self.assertEqual(slack("block_actions").provider_payload["actions"][0]["action_id"], "confirm")
 
     def test_bodies(self) -> None:
         """A body of the test's own is read as the provider's; bytes whose kind is theirs already are kept."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.connectors.catalog import Catalog
+from harn.connectors.messages import Example
 from harn.connectors.providers.cloudevents import CLOUDEVENTS
 from harn.connectors.providers.discord import DISCORD
+from harn.connectors.providers.gitea import GITEA
 from harn.connectors.providers.gitlab import GITLAB
 from harn.connectors.providers.linear import LINEAR
 from harn.connectors.providers.sendgrid import SENDGRID
+from harn.connectors.providers.slack import SLACK
 from harn.connectors.providers.twilio import TWILIO
 from harn.connectors.providers.zendesk import ZENDESK
 from harn.model.exchange import InboundRequest
-from harn.testing.events import normalized, polled, renewed, sample, tick
+from harn.testing.events import normalized, polled, sample, tick
+from harn.testing.renewal import renewed
 
 KINDS = (
     (LINEAR, ("issue.update", "issue_label.create", "comment.remove")),
@@ -22,6 +28,11 @@ KINDS = (
     (ZENDESK, ("ticket.status_changed", "user.created")),
     (SENDGRID, ("bounce", "open")),
     (DISCORD, ("application_command.deploy", "message_component", "modal_submit", "application_authorized")),
+    (
+        SLACK,
+        ("app_mention", "message.groups", "message.im", "/deploy", "block_actions", "view_submission", "team_join"),
+    ),
+    (GITEA, ("push", "issues.opened", "pull_request.closed")),
     (CLOUDEVENTS, ("com.example.order.paid",)),
     (TWILIO, ("message.delivered", "call.ringing", "com.twilio.messaging.message.sent")),
 )
@@ -33,15 +44,28 @@ class KindTests(SynchronousTestCase):
         for plugin, kinds in KINDS:
             for kind in kinds:
                 found = renewed(plugin, sample(plugin, kind), "other-id")
-                request = InboundRequest(
-                    method="POST",
-                    path="/x",
-                    query="",
-                    headers=found.headers,
-                    body=found.body,
-                    received_at=time.time(),
-                )
-                self.assertEqual(normalized(plugin, request).kind, kind, plugin.provider)
+                self.assertEqual(normalized(plugin, self.request(found)).kind, kind, plugin.provider)
+
+    def test_another_identity(self) -> None:
+        """For every sender, and each form of its body, a request that is renewed is another delivery."""
+        plugins = Catalog.discover().plugins.values()
+        cases = [(plugin, None) for plugin in plugins if not {"cron", "poll"} & {*plugin.kinds}]
+        cases += [(SLACK, kind) for kind in ("message.im", "/deploy", "block_actions", "reaction_added")]
+        for plugin, kind in cases:
+            given = sample(plugin, kind)
+            keys = {normalized(plugin, self.request(renewed(plugin, given, each))).dedupe_key for each in "ab"}
+            self.assertEqual(len(keys), 2, (plugin.provider, kind))
+        batch = msgspec.json.encode([{"event": "open", "sg_event_id": "1"}, {"event": "open", "sg_event_id": "1"}])
+        first, second = msgspec.json.decode(renewed(SENDGRID, Example(body=batch), "a").body)
+        self.assertNotEqual(first["sg_event_id"], second["sg_event_id"])
+        kept = renewed(SENDGRID, Example(body=batch), "a", keeps_body=True)
+        self.assertEqual(kept.body, batch)
+
+    def request(self, found: Example) -> InboundRequest:
+        """Return a request as connectors get it."""
+        return InboundRequest(
+            method="POST", path="/x", query="", headers=found.headers, body=found.body, received_at=time.time()
+        )
 
     def test_ticks_and_polls(self) -> None:
         """Events of schedules and polls are as a handler gets them."""

@@ -13,7 +13,8 @@ from harn.connectors.providers.a2a_push import A2aPushPlugin
 from harn.errors import PayloadInvalid
 from harn.model.event import UNSIGNED
 from harn.model.exchange import InboundRequest
-from harn.testing.events import example, normalized, plugin_of, renewed, sample
+from harn.testing.events import example, normalized, plugin_of, sample
+from harn.testing.renewal import renewed
 from harn.testing.signers import signed_request
 from harn.wire import digest_bytes
 from tests.connectors.declared import seen
