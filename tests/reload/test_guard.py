@@ -8,7 +8,7 @@ from harn.triggers.reconcile import would_remove_most
 
 
 class GuardTests(SynchronousTestCase):
-    """`would_remove_most`."""
+    """`would_remove_most`: which shares of the live triggers a change may remove."""
 
     def test_where_it_begins(self) -> None:
         """More than half and at least two: exactly half is let through, and so is the only trigger."""

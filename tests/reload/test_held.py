@@ -58,20 +58,6 @@ class HeldTests(CoordinatorCase):
         self.world.manifest(*map(fake, "abcde"))
         self.assertEqual((self.watch().ok, self.world.coordinator.waiting), (True, None))
 
-    def test_half(self) -> None:
-        """Half of them is not most of them."""
-        self.world.manifest(*map(fake, "abcd"))
-        self.reloaded()
-        self.world.manifest(*map(fake, "ab"))
-        self.assertTrue(self.watch().ok)
-
-    def test_one(self) -> None:
-        """One trigger may always go, even if it is the last."""
-        self.world.manifest(fake("a"))
-        self.reloaded()
-        self.world.manifest()
-        self.assertTrue(self.watch().ok)
-
     def test_plan(self) -> None:
         """A dry run is never held; it says what it would do."""
         self.world.manifest(fake("a"))
