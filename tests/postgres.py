@@ -85,9 +85,9 @@ def schema_of_process() -> str:
 
 
 def make_store(case: StoreTestCase, directory: str, clock: Any, home: str = "home", **given: Any) -> PostgresStore:
-    """Make a store on the schema of this process, as it is."""
+    """Make a store on the schema of this process, as it is; ``given``: further parameters of `PostgresDatabase`."""
     address = Address.read(url(schema_of_process()))
-    return PostgresStore.at(address, clock, directory, no_secret, home=home, **given)
+    return PostgresStore.at(PostgresDatabase(address, directory, clock, no_secret, home, **given), clock)
 
 
 def make_database(directory: str, clock: Any) -> PostgresDatabase:

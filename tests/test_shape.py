@@ -13,7 +13,7 @@ LONGEST_FUNCTION = 39
 MOST_PARAMETERS = 7
 
 LONG_FUNCTIONS: frozenset[str] = frozenset(())
-WIDE_FUNCTIONS: frozenset[str] = frozenset(("harn.store.postgres.store.PostgresStore.at",))
+WIDE_FUNCTIONS: frozenset[str] = frozenset(())
 """
 What is over a limit today. These lists only shrink: who brings one of these under its limit removes its line, and a new
 function is not added.

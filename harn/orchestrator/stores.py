@@ -195,19 +195,13 @@ class StoreUse:
 def _make_postgres_store(
     address: Address, reactor: Any, environ: Mapping[str, str], wall: WallTime, guard: Guard | None, use: StoreUse
 ) -> IStore:
+    from harn.store.postgres.database import PostgresDatabase
     from harn.store.postgres.store import PostgresStore
 
-    return PostgresStore.at(
-        address,
-        reactor,
-        use.state_dir,
-        Secrets(environ).resolve,
-        home=use.home,
-        evidence=(state_path(use.state_dir), os.path.join(use.state_dir, DATABASE)),
-        wall=wall,
-        guard=guard,
-        alone=use.alone,
-    )
+    evidence = (state_path(use.state_dir), os.path.join(use.state_dir, DATABASE))
+    resolve = Secrets(environ).resolve
+    database = PostgresDatabase(address, use.state_dir, wall, resolve, use.home, evidence, alone=use.alone)
+    return PostgresStore.at(database, reactor, wall=wall, guard=guard)
 
 
 def _home_in(state_dir: str) -> str:

@@ -15,6 +15,7 @@ from harn.model.delivery import DEAD, DONE
 from harn.store.event_log import INBOX
 from harn.store.postgres import database, listening, schema
 from harn.store.postgres.address import Address
+from harn.store.postgres.database import PostgresDatabase
 from harn.store.postgres.offline import open_readonly, write_offline
 from harn.store.postgres.session import PostgresSession
 from harn.store.postgres.store import PostgresStore
@@ -283,7 +284,8 @@ class StartTests(PostgresCase):
     def test_unreachable(self) -> None:
         """The message says which store, why, and what to do; never a password."""
         address = Address.read("postgresql://harn:geheim@127.0.0.1:1/harn")
-        store = PostgresStore.at(address, self.clock, self.directory, postgres.no_secret, home="home")
+        database = PostgresDatabase(address, self.directory, self.clock, postgres.no_secret, "home")
+        store = PostgresStore.at(database, self.clock)
         said = self.refused(store)
         self.assertIn("postgresql://127.0.0.1:1/harn", said)
         self.assertIn("start PostgreSQL", said)

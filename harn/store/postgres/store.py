@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,7 +12,7 @@ from harn.clocks import WallTime
 from harn.lifecycle import Lifecycle
 from harn.store.interfaces import IStore
 from harn.store.postgres import recovery, retention
-from harn.store.postgres.address import Address, Resolve, unreachable
+from harn.store.postgres.address import unreachable
 from harn.store.postgres.database import PostgresDatabase
 from harn.store.postgres.deliveries import PostgresDeliveries
 from harn.store.postgres.event_log import PostgresEventLog
@@ -93,27 +93,14 @@ class PostgresStore(DatabaseStore):
 
     @classmethod
     def at(
-        cls,
-        address: Address,
-        reactor: Any,
-        directory: str,
-        resolve: Resolve,
-        *,
-        home: str,
-        evidence: Sequence[str] = (),
-        wall: WallTime | None = None,
-        guard: Guard | None = None,
-        alone: bool = False,
+        cls, database: PostgresDatabase, reactor: Any, *, wall: WallTime | None = None, guard: Guard | None = None
     ) -> PostgresStore:
         """
         Make a store over a database, with threads of its own.
 
         :param reactor: see `harn.store.sqlite.store.SQLiteStore.at`; so are ``wall`` and ``guard``.
-        :param directory: see `PostgresDatabase`; so are ``resolve``, ``home``, ``evidence`` and ``alone``.
         """
-        clock = wall or reactor
-        database = PostgresDatabase(address, directory, clock, resolve, home, evidence, alone=alone)
-        return cls(database, ThreadWorkers(reactor), clock, guard)
+        return cls(database, ThreadWorkers(reactor), wall or reactor, guard)
 
     def follow(self, lifecycle: Lifecycle) -> None:
         """See `IChanges.follow`."""
