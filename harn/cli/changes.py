@@ -291,7 +291,6 @@ class StoreChanges:
         :raises StateDirectoryUnusable: there is no event log, or a server holds the directory.
         """
         from twisted.internet import reactor
-        from twisted.internet.defer import Deferred
 
         from harn.cli.serve import run_until
         from harn.clocks import WallClock, use_monotonic_time
@@ -304,9 +303,7 @@ class StoreChanges:
         lock.acquire()
         use_monotonic_time(reactor)
         try:
-            done = run_until(
-                reactor, lambda: Deferred.fromCoroutine(self._change(reactor, wall, store, operation, wanted))
-            )
+            done = run_until(reactor, self._change(reactor, wall, store, operation, wanted))
         finally:
             lock.release()
         return Answered(done, to_builtins(done))

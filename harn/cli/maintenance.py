@@ -223,7 +223,7 @@ def check(store: bool, no_secrets: bool, as_json: bool, **given: Any) -> None:
     from harn.orchestrator.assemble import check_manifest
 
     use_monotonic_time(reactor)
-    found = run_until(reactor, lambda: check_manifest(reactor, options, os.environ, with_secrets=not no_secrets))
+    found = run_until(reactor, check_manifest(reactor, options, os.environ, with_secrets=not no_secrets))
     sys.exit(show_checked(found, as_json, options.manifest))
 
 

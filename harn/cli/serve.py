@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
@@ -17,7 +17,6 @@ from harn.orchestrator.process import hold_back
 from harn.processes import close_memory
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from harn.model.problem import Problem
@@ -173,13 +172,14 @@ def end_at_once(status: int) -> None:
     os._exit(status)
 
 
-def run_until(reactor: Any, begin: Callable[[], Deferred[_Result]]) -> _Result:
+def run_until(reactor: Any, work: Coroutine[Any, Any, _Result]) -> _Result:
     """
-    Run the reactor until what ``begin`` gives has fired, and give its result.
+    Run the reactor until ``work`` has ended, and return its result.
 
-    :raises BaseException: what it failed with.
+    :raises BaseException: ``work`` raised it.
     :raises KeyboardInterrupt: the reactor was stopped before.
     """
+    from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     outcome: list[_Result | Failure] = []
@@ -189,7 +189,7 @@ def run_until(reactor: Any, begin: Callable[[], Deferred[_Result]]) -> _Result:
         reactor.stop()
 
     def start() -> None:
-        begin().addBoth(ended)
+        Deferred.fromCoroutine(work).addBoth(ended)
 
     reactor.callWhenRunning(start)
     reactor.run()

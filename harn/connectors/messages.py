@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from attrs import frozen
@@ -16,6 +16,9 @@ from harn.wire import canonical_json
 
 Path = tuple[str, ...]
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+V = TypeVar("V")
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -89,8 +92,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         return self.document.at(*path)
 
 
-Fact = Callable[[Message], Any]
-"""Finds one field in a message; None if absent."""
+Fact = Callable[[Message], V]
+"""Returns something about a message; None if that is absent."""
 
 
 @frozen
@@ -187,7 +190,7 @@ class First:
 class Together:
     """Joins facts that identify a delivery together by a space; their digest where that is long, as URIs may be."""
 
-    facts: tuple[Fact, ...]
+    facts: tuple[Fact[Any], ...]
 
     def __call__(self, message: Message) -> str | None:
         """Return them; None where one is absent, empty or no text."""
@@ -214,7 +217,7 @@ class Milliseconds:
         document[self.name] = int(value * 1000)
 
 
-def together(*facts: Fact) -> Together:
+def together(*facts: Fact[Any]) -> Together:
     """Make a fact that joins several, which identify a delivery together."""
     return Together(facts)
 
@@ -252,11 +255,11 @@ class Lifted(dict[str, list[str]]):
         return cls({name: list(path) for name, path in fields.items()})
 
 
-Fields = Callable[[Message], Mapping[str, Sequence[str]]]
-"""Returns the fields of a message: names, and their paths in the body."""
+Fields = Mapping[str, Sequence[str]]
+"""Fields of a message: names, and their paths in the body."""
 
 
-def always(*names: str, **fields: Path) -> Fields:
+def always(*names: str, **fields: Path) -> Fact[Fields]:
     """Make a function that returns the same fields for every message: members by these names, and paths by others."""
     lifted = Lifted.of({**{name: (name,) for name in names}, **fields})
     return lambda message: lifted
@@ -279,7 +282,7 @@ class Example:
     body: bytes
     headers: Mapping[str, str] = {"Content-Type": "application/json"}
 
-    def of_kind(self, kind: str, fact: Fact) -> Example:
+    def of_kind(self, kind: str, fact: Fact[Any]) -> Example:
         """
         Return the example as a message of another kind.
 

@@ -106,12 +106,8 @@ class Receiver:
 
 SECRET = "signing_secret"  # noqa: S105 - the name of a secret, not a secret
 
-Answering = Callable[[Message], Respond | None]
-"""Returns the answer to a message; None for no answer of its own."""
 Reading = Callable[[Mapping[str, str], bytes], Message | tuple[Message, ...]]
 """Parses a request, of headers and body: a message, or the several that it holds."""
-Values = Callable[[Message], Mapping[str, Any]]
-"""Returns further fields of a message, computed: names and values."""
 
 
 def no_values(message: Message) -> Mapping[str, Any]:
@@ -148,21 +144,21 @@ class SignedProvider:
     provider: str
     home: str
     scheme: Scheme
-    kind: Fact
+    kind: Fact[Any]
     secrets: tuple[str, ...] = (SECRET,)
     any_secret: bool = False
     expects_handshake: bool = False
     tolerance: int = TOLERANCE
     read: Reading = Message.of
-    sent_at: Fact | None = None
-    values: Values = no_values
+    sent_at: Fact[Any] | None = None
+    values: Fact[Mapping[str, Any]] = no_values
     example: Example | None = None
-    identity: Fact = nothing
-    occurred_at: Fact = nothing
-    fields: Fields = field(factory=always)
+    identity: Fact[Any] = nothing
+    occurred_at: Fact[Any] = nothing
+    fields: Fact[Fields] = field(factory=always)
     headers: Mapping[str, str] = field(factory=dict)
-    handshake: Answering = nothing
-    acknowledgement: Answering = nothing
+    handshake: Fact[Respond | None] = nothing
+    acknowledgement: Fact[Respond | None] = nothing
     final: bytes = b""
 
     kinds = ("webhook",)
@@ -258,7 +254,7 @@ class SignedConnector(Receiver):
         self.scheme: Scheme = declared.scheme
         self.sent_at = declared.sent_at
         self._named = tuple(declared.headers.items())
-        self._handshake: Answering = nothing if declared.expects_handshake else declared.handshake
+        self._handshake: Fact[Respond | None] = nothing if declared.expects_handshake else declared.handshake
         self._is_plain = declared.sent_at is None and self._handshake is declared.acknowledgement is nothing
         self.final_headers: bytes = declared.final
         self.credential_headers: tuple[str, ...] = getattr(declared.scheme, "credential_headers", ())

@@ -175,18 +175,14 @@ class Checked:
     warnings: tuple[str, ...] = ()
 
 
-def check_manifest(
+async def check_manifest(
     reactor: Any, options: ServeOptions, environ: Mapping[str, str], *, with_secrets: bool = True
-) -> Deferred[Checked]:
+) -> Checked:
     """
     Check the manifest that ``options`` name, with the secrets that ``environ`` has.
 
     :param with_secrets: False: read neither secrets nor credentials, and prepare only what needs none.
     """
-    return Deferred.fromCoroutine(_check(reactor, options, environ, with_secrets))
-
-
-async def _check(reactor: Any, options: ServeOptions, environ: Mapping[str, str], with_secrets: bool) -> Checked:
     found = await _check_stages(reactor, options, environ, with_secrets)
     if not with_secrets or not found.problems or found.triggers:
         return found

@@ -130,20 +130,25 @@ class RunServiceTests(SynchronousTestCase):
             self.assertFalse(timer.is_alive())
 
 
+async def awaited(waiting: Deferred[Any]) -> Any:
+    """Return the result of a Deferred."""
+    return await waiting
+
+
 class RunUntilTests(SynchronousTestCase):
-    """The reactor until one Deferred has fired."""
+    """The reactor until some work has ended."""
 
     def test_result(self) -> None:
-        """What it fires with is given; the reactor is stopped once."""
+        """Its result is returned; the reactor is stopped once."""
         reactor = StubReactor()
-        self.assertEqual(run_until(reactor, lambda: succeed(5)), 5)
+        self.assertEqual(run_until(reactor, awaited(succeed(5))), 5)
         self.assertEqual(reactor.stops, 1)
 
     def test_failure(self) -> None:
-        """What it fails with is raised."""
-        self.assertRaises(ValueError, run_until, StubReactor(), lambda: fail(ValueError("no")))
+        """Its error is raised."""
+        self.assertRaises(ValueError, run_until, StubReactor(), awaited(fail(ValueError("no"))))
 
     def test_interrupted(self) -> None:
         """A reactor that was stopped before is an interrupt."""
         waiting: Deferred[None] = Deferred()
-        self.assertRaises(KeyboardInterrupt, run_until, StubReactor(), lambda: waiting)
+        self.assertRaises(KeyboardInterrupt, run_until, StubReactor(), awaited(waiting))
