@@ -12,8 +12,8 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
-from harn.cli.doctor import configuration, directory, installation, serving, stored, timed
-from harn.cli.doctor.model import CheckStatus, Row, count_by_status, diagnosis, failure
+from harn.cli.doctor import configuration, directory, installation, serving, stored, telemetry, timed
+from harn.cli.doctor.model import CheckStatus, Row, count_by_status, diagnosis, failure, skipped
 from harn.cli.doctor.subject import Subject, read_subject
 from harn.cli.options import with_flags, with_json
 from harn.cli.place import ServerLocation
@@ -69,6 +69,7 @@ def waiting_shown(as_json: bool) -> Any:
 def checks_of(subject: Subject) -> Iterator[tuple[str, Iterator[Row]]]:
     """Yield the rows of every check, in order, with the label that is used where the check fails itself."""
     yield installation.VERSIONS, installation.check_versions(subject)
+    yield telemetry.EXTRAS, telemetry.check_extras(subject)
     yield directory.DIRECTORY, directory.check_directory(subject)
     yield directory.LOCK, directory.check_lock(subject)
     yield serving.SERVER, serving.check_server(subject)
@@ -91,19 +92,27 @@ def checks_of(subject: Subject) -> Iterator[tuple[str, Iterator[Row]]]:
     yield "destinations", serving.check_destinations(subject)
     yield serving.LISTENER, serving.check_listener(subject)
     yield serving.CERTIFICATE, serving.check_certificate(subject)
+    yield telemetry.TRACES, telemetry.check_traces(subject)
     yield installation.UNIT, installation.check_unit(subject)
 
 
 def run_checks(checks: Iterable[tuple[str, Iterator[Row]]]) -> Iterator[Row]:
-    """Yield the rows of each check; one that fails itself is a failure, and the others run all the same."""
+    """Yield the rows of each check; one that fails itself is a failure, once for each cause, and the others run."""
+    said: list[str] = []
     for label, rows in checks:
         try:
-            yield from rows
+            for row in rows:
+                said.append(row.detail)
+                yield row
         except (HarnError, OSError) as error:
+            if any(str(error) in each for each in said):
+                yield skipped(label, "cannot be checked, for the same reason")
+                continue
+            said.append(str(error))
             yield failure(label, f"cannot be checked: {error}", "correct that first; run this as the server's user")
         except Exception as error:  # its text may hold anything
-            said = f"cannot be checked: {type(error).__name__}"
-            yield failure(label, said, "report this as an error of harn, with the output of `harn --version`")
+            reason = f"cannot be checked: {type(error).__name__}"
+            yield failure(label, reason, "report this as an error of harn, with the output of `harn --version`")
 
 
 def exit_status(rows: Iterable[Row]) -> int:

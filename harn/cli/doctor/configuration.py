@@ -63,8 +63,9 @@ def check_code(subject: Subject) -> Iterator[Row]:
         found = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         yield failure(CODE, f"importing it takes longer than {LONGEST_CHECK:g} s", ADVICE)
-    except (OSError, ValueError):
-        yield failure(CODE, "the check of it ended without a result", ADVICE)
+    except (OSError, ValueError) as error:
+        why = f": {error}" if isinstance(error, OSError) else ""
+        yield failure(CODE, f"the check of it ended without a result{why}", ADVICE)
     else:
         yield from rows_of_code(found)
 

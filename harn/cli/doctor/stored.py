@@ -35,8 +35,11 @@ def check_event_log(subject: Subject) -> Iterator[Row]:
                 dead = sum(store.ask(store.totals.dead()).values())
             yield ok(EVENT_LOG, f"{address.location}, schema {POSTGRES_SCHEMA}; {dead:,} dead letters")
             return
+    except StateDirectoryUnusable as error:
+        yield failure(EVENT_LOG, str(error), "correct that first; run this as the server's user")
+        return
     except HarnError as error:
-        yield failure(EVENT_LOG, str(error), "`harn store status` shows more")
+        yield failure(EVENT_LOG, str(error), "see that it runs and can be reached: harn store status")
         return
     try:
         report = check_store(subject.state_dir, whole=subject.is_deep)

@@ -126,6 +126,16 @@ class DoctorTests(SynchronousTestCase):
         self.assertEqual((first.status, first.label, second.status), (CheckStatus.FAIL, "odd", CheckStatus.OK))
         self.assertNotIn(VALUE, first.detail + first.hint)
 
+    def test_one_cause(self) -> None:
+        """What keeps several checks from being made is a failure once; the others are skipped."""
+
+        def raises() -> Iterator[Row]:
+            yield from ()
+            raise PermissionError(13, "not allowed", "/state")
+
+        rows = list(run_checks((("first", raises()), ("second", raises()), ("third", iter([ok("third", "fine")])))))
+        self.assertEqual([row.status.value for row in rows], ["FAIL", "SKIP", "OK"])
+
     def test_syncs_leave_nothing(self) -> None:
         """The file whose syncs are measured is removed, also when it cannot be written."""
         self.assertTrue(all(seconds > 0 for seconds in time_syncs(str(self.state))))

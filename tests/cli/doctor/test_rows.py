@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from attrs import evolve
 from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
 from harn.backup.backups import Problem as StoreProblem
 from harn.backup.backups import StoreReport
-from harn.cli.doctor import configuration, directory, installation, serving, stored, timed
+from harn.cli.doctor import configuration, directory, installation, serving, stored, telemetry, timed
 from harn.cli.doctor.model import CheckStatus, Row, diagnosis, failure, format_age, format_size, ok
-from harn.cli.doctor.subject import Serving
+from harn.cli.doctor.subject import Serving, Subject
+from harn.cli.place import ServerLocation
 from harn.clocks import rfc3339
 from harn.listener.endpoint import Bind
 from harn.listener.published_operations import PublishedInfo, PublishedList
 from harn.manifest.model import ReferenceSite, TriggerSpec
 from harn.model.problem import Problem
+from harn.options import ServeOptions
 from harn.orchestrator.operations import TriggerInfo
 from harn.schedules.cursor_operations import PollInfo
 from harn.schedules.operations import FiringInfo, ScheduleList
@@ -53,6 +57,52 @@ class ModelTests(SynchronousTestCase):
         """Sizes and ages are written in a unit that suits them."""
         self.assertEqual([format_size(size) for size in (12, 1536, 3 * 1024**3)], ["12 bytes", "1.5 KiB", "3.0 GiB"])
         self.assertEqual([format_age(age) for age in (12, 600, 3 * 86400)], ["12 s", "10 min", "3 d"])
+
+
+class TelemetryTests(SynchronousTestCase):
+    """Extras, and what is sent to a collector."""
+
+    def test_extras(self) -> None:
+        """An extra that is asked for and missing says what asks for it, and how it is installed."""
+        here = telemetry.NeededExtra(name="postgres", why="the store", is_installed=True)
+        vital = evolve(here, name="keyring", is_installed=False)
+        other = evolve(here, name="otel", why="OTEL_X asks for traces", is_installed=False, is_vital=False)
+        self.assertEqual(statuses(telemetry.rows_of_extras(())), [SKIP])
+        self.assertEqual(statuses(telemetry.rows_of_extras([here])), [OK])
+        first, second, third = telemetry.rows_of_extras([here, vital, other])
+        self.assertEqual([first.status, second.status, third.status], [FAIL, WARN, OK])
+        self.assertIn("pip install 'harn[keyring]'", first.hint)
+        self.assertIn("OTEL_X asks for traces", second.detail)
+        self.assertIn("OTEL_SDK_DISABLED=true", second.hint)
+
+    def test_needed_extras(self) -> None:
+        """The environment, and the note of a store elsewhere, say which extras are needed."""
+        asked = {"HARN_SECRET_PROVIDERS": "env, keyring", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+        self.assertEqual(self.needed(asked), ["keyring", "otel"])
+        self.assertEqual(self.needed({"HARN_ORCHESTRATOR_STORE": "postgresql://h/d"}), ["postgres"])
+        self.assertEqual(self.needed({**asked, "OTEL_SDK_DISABLED": "true"}), ["keyring"])
+        self.assertEqual(self.needed({}), [])
+
+    def needed(self, environ: Mapping[str, str]) -> list[str]:
+        """Return the extras that are needed in an environment."""
+        return [each.name for each in telemetry.needed_extras(self.subject(environ))]
+
+    def subject(self, environ: Mapping[str, str]) -> Subject:
+        """Return an empty folder with an environment."""
+        options = ServeOptions.from_values({"state_dir": os.path.abspath(self.mktemp())}, {})
+        location = ServerLocation.of_options(None, options.state_dir, {})
+        return Subject(options=options, location=location, environ=environ, network=False, now=NOW)
+
+    def test_traces(self) -> None:
+        """Malformed variables are warnings, and a collector that takes no connections is one; without both, skipped."""
+        self.assertEqual(statuses(telemetry.check_traces(self.subject({}))), [SKIP])
+        wrong = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://u:p@collector:4318", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}
+        first, second = telemetry.check_traces(self.subject(wrong))
+        self.assertEqual([first.status, second.status], [WARN, SKIP])
+        self.assertIn("must be seconds, got 'soon'", first.detail)
+        self.assertNotIn("u:p", second.detail)
+        found = [telemetry.row_of_collector("http://collector:4318", error) for error in ("", "refused")]
+        self.assertEqual(statuses(found), [OK, WARN])
 
 
 class TimedTests(SynchronousTestCase):
