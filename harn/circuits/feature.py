@@ -6,9 +6,11 @@ from harn.circuits.circuit import CircuitState
 from harn.circuits.operations import OPERATIONS
 from harn.circuits.service import Circuits
 from harn.dispatch.dispatcher import Dispatcher
+from harn.lifecycle import StoreChanged
 from harn.observability.metrics import Metrics
 from harn.reload.interfaces import Adopted, ReloadsClosed
 from harn.server import Server
+from harn.store.holds import CIRCUITS
 from harn.triggers.registry import Registry
 
 LEVELS = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 1.0, CircuitState.OPEN: 2.0}
@@ -24,6 +26,7 @@ def install(server: Server) -> None:
     dispatcher.gates.add(circuits)
     server.operations.add(circuits, *OPERATIONS)
     server.lifecycle.subscribe(Adopted, lambda event: circuits.settings_changed())
+    server.lifecycle.subscribe(StoreChanged, lambda event: circuits.follow() if event.concerns(CIRCUITS) else None)
     server.lifecycle.subscribe(ReloadsClosed, lambda event: circuits.hand_over())
     add_circuit_gauge(server.metrics, circuits)
 

@@ -12,13 +12,14 @@ import msgspec
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.circuits.circuit import KEPT_UNUSED, Circuit, CircuitOutcome, CircuitState, restored
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.gates import Held, IGate
-from harn.errors import HandlerRejected, HandlerRetryAfter
+from harn.errors import EventLogUnavailable, HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settled
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
 from harn.model.delivery import CIRCUIT_OPEN, DeadLetter, Settlement
@@ -85,7 +86,8 @@ class Circuits:
         self._lifecycle = lifecycle
         self._circuits: dict[str, Circuit] = {}
         self._expired: dict[str, Circuit] = {}
-        self._handed_over = False
+        self._handed_over = self._is_following = False
+        self._saves = 0
         lifecycle.subscribe(Begun, self._begun)
         lifecycle.subscribe(Settled, self._settled)
         lifecycle.subscribe(Interrupted, self._interrupted)
@@ -182,8 +184,9 @@ class Circuits:
             self._circuits[trigger_id] = circuit
         if circuit.state is before.state and circuit.retry_at == before.retry_at:
             return
-        if CircuitState.CLOSED in (before.state, circuit.state) or circuit.state is CircuitState.OPEN:
-            self._save()
+        is_kept = CircuitState.CLOSED in (before.state, circuit.state) or circuit.state is CircuitState.OPEN
+        if is_kept and not self._is_following:
+            self._save(trigger_id)
         if circuit.state is not before.state:
             self._announce(trigger_id, binding, before, circuit)
         self._dispatcher.gate_changed(trigger_id)
@@ -226,6 +229,7 @@ class Circuits:
         expired, self._expired = self._expired, {}
         for trigger_id, circuit in expired.items():
             newest = self._registry.newest(trigger_id)
+            self._save(trigger_id)
             if newest is not None:
                 self._announce(trigger_id, newest.key, circuit, CLOSED)
         for trigger_id in list(self._circuits):
@@ -251,24 +255,58 @@ class Circuits:
         """Write nothing more: another program has them from now on."""
         self._handed_over = True
 
-    def _save(self) -> None:
-        """Record the circuits that are not closed. One that is half-open reads as open, its time come."""
+    def _save(self, trigger_id: str) -> None:
+        """Record a circuit, if it is not closed. One that is half-open reads as open, its time come."""
         if self._handed_over:
             return
-        now = self._wall.seconds()
-        kept: dict[str, OpenRecord] = {}
-        for trigger_id, each in self._circuits.items():
-            if each.state is not CircuitState.CLOSED:
-                spec, at = self.spec(trigger_id) or CircuitSpec(), now if each.retry_at is None else each.retry_at
-                refuses = spec.open == DEAD_LETTER
-                kept[trigger_id] = OpenRecord(failures=each.failures, retry_at=at, reset=spec.reset, refuses=refuses)
-        saving: Deferred[None] = self._checkpoints.put(CIRCUITS, msgspec.to_builtins(kept) or None)
+        circuit, record = self.of(trigger_id), None
+        if circuit.state is not CircuitState.CLOSED:
+            spec = self.spec(trigger_id) or CircuitSpec()
+            at = self._wall.seconds() if circuit.retry_at is None else circuit.retry_at
+            refuses = spec.open == DEAD_LETTER
+            record = OpenRecord(failures=circuit.failures, retry_at=at, reset=spec.reset, refuses=refuses)
+        self._saves += 1
+        saving = self._checkpoints.amend(CIRCUITS, {trigger_id: msgspec.to_builtins(record)})
         saving.addErrback(
             lambda failure: log.warn(
                 "the state of the circuits could not be written, so that a restart closes them: {why}",
                 why=failure.getErrorMessage(),
             )
         )
+
+    # Other servers on the store
+
+    def follow(self) -> None:
+        """Read the circuits again, which other servers on the store may have opened or closed."""
+        Deferred.fromCoroutine(self._follow(self._saves)).addErrback(_not_followed)
+
+    async def _follow(self, saves: int) -> None:
+        found = read_circuits(await self._checkpoints.get(CIRCUITS))
+        if saves != self._saves:
+            return  # it may be older than what this server has written since, which is announced in its turn
+        now = self._wall.seconds()
+        self._is_following = True
+        try:
+            for trigger_id in {*found, *self._circuits}:
+                self._follow_one(trigger_id, found.get(trigger_id), now)
+        finally:
+            self._is_following = False
+
+    def _follow_one(self, trigger_id: str, record: OpenRecord | None, now: float) -> None:
+        """Open a circuit that another server has opened, or close one that another has closed."""
+        ours, newest = self.of(trigger_id), self._registry.newest(trigger_id)
+        if newest is None:
+            return
+        if record is None:
+            if ours.state is CircuitState.OPEN:
+                self._replace(trigger_id, newest.key, CLOSED)
+        elif now < record.retry_at and (ours.retry_at or 0.0) < record.retry_at:
+            self._replace(trigger_id, newest.key, restored(record.failures, record.retry_at, record.reset, now))
+
+
+def _not_followed(failure: Failure) -> None:
+    if failure.check(EventLogUnavailable) is None:
+        log.failure("circuits cannot be read again", failure)
 
 
 def refusal_of(trigger_id: str, circuit: Circuit) -> DeadLetter:

@@ -11,6 +11,7 @@ from harn.deliveries.operations import IMPORTING, OPERATIONS, DeliveryService, F
 from harn.deliveries.selection import DeliveryReader
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
+from harn.lifecycle import ServersSeen
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
 from harn.triggers.registry import Registry
@@ -45,6 +46,7 @@ def install_changes(server: Server, reader: DeliveryReader) -> None:
         Changer(wall=wall, store=store, reader=reader, replayer=replayer, canceller=canceller, lifecycle=lifecycle)
     )
     runner = server.add(JobRunner(server.reactor, wall, store, reader, changer, server.records))
+    lifecycle.subscribe(ServersSeen, lambda event: runner.take_over() if event.has_left and event.leads else None)
     bulk = server.add(Bulk(wall=wall, store=store, reader=reader, changer=changer, runner=runner, replayer=replayer))
     server.operations.add(ChangeService(changer=changer, bulk=bulk), *change_operations.OPERATIONS)
     server.operations.add(bulk, *job_operations.OPERATIONS)

@@ -98,6 +98,11 @@ class JobRunner(Service):
         Service.startService(self)
         self._starting = Deferred.fromCoroutine(self._continue())
 
+    def take_over(self) -> None:
+        """Continue the jobs of a server that is gone; what another server does meanwhile is done once all the same."""
+        if self.running:
+            Deferred.fromCoroutine(self._continue())
+
     def start_without_earlier(self) -> None:
         """Start, and leave the jobs of earlier servers to the next one."""
         Service.startService(self)

@@ -40,6 +40,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Ins
     yield partial(listener.install, takes_over=takes_over)
     yield history.install_planner
     yield reload.install
+    yield servers.install_agreement
     yield rollout.install
     yield history.install
     yield deliveries.install

@@ -156,7 +156,7 @@ def make_store(
     if address is None:
         return make_sqlite_store(options.state_dir, reactor, wall, guard)
     note_address(options.state_dir, address)
-    return _make_postgres_store(address, reactor, environ, wall, guard, StoreUse(options.state_dir, home, alone=True))
+    return _make_postgres_store(address, reactor, environ, wall, guard, StoreUse(options.state_dir, home))
 
 
 def make_offline_store(

@@ -143,6 +143,17 @@ class Archive:
                 return record.number
         raise GenerationUnknown(f"no generation before {number} with another content is kept; {await self._kept()}")
 
+    async def newest_adopted(self) -> Sequence[GenerationRecord]:
+        """
+        Return the generation that was adopted last, as the only one.
+
+        :raises GenerationUnknown: none was adopted.
+        """
+        found = await self._generations.history(1)
+        if not found:
+            raise GenerationUnknown("no generation was adopted so far")
+        return found
+
     async def newest(self) -> int:
         """
         Return the newest generation whose content is kept.

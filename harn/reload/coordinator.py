@@ -7,7 +7,7 @@ and what is written before the caller is answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from attrs import evolve, field, frozen
@@ -29,9 +29,11 @@ from harn.reload.generation import Candidate, Generation, LastGeneration
 from harn.reload.interfaces import (
     Adopted,
     FirstServes,
+    IOtherServers,
     IReloader,
     IReloadPublisher,
     IRollouts,
+    NoOtherServers,
     NoRollouts,
     PinEnded,
     ReloadBegan,
@@ -69,10 +71,12 @@ class Start:
 
     :ivar last: the generation that served last.
     :ivar ramps: by trigger id, the ramps that were under way or aborted.
+    :ivar joins: other servers serve that generation, and this one is to serve it, too, under its number.
     """
 
     last: LastGeneration = field(factory=LastGeneration)
     ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
+    joins: bool = False
 
 
 @implementer(IReloader)
@@ -83,6 +87,7 @@ class Coordinator:
     :param wall: for stamps.
     :ivar queue: runs one reload at a time; its holder keeps reloads out.
     :ivar rollouts: probation and ramps of the adopted generation; the feature ``rollout`` replaces the default.
+    :ivar others: the other servers on the store; the feature ``servers`` replaces the default.
     :ivar last: the last report; ``last_failed``: the last report of a failure, until a reload succeeds.
     :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
         is adopted or finds nothing changed.
@@ -102,6 +107,7 @@ class Coordinator:
         self._pipeline = pipeline
         self._live = live
         self.rollouts: IRollouts = NoRollouts(pipeline.generations)
+        self.others: IOtherServers = NoOtherServers()
         self._publisher = publisher
         self._lifecycle = lifecycle
         self.queue = ReloadQueue()
@@ -238,6 +244,7 @@ class Coordinator:
     async def _attempt(self, request: ReloadRequest, stages: Stages, start: Start) -> ReloadReport:
         if not self.numbers.are_known and not request.dry_run:
             await stages.run("prepare", self.numbers.read_again(self.current))
+        others = tuple(await stages.run("prepare", self._living()))
         async with AsyncExitStack() as stack:
             result = await self._pipeline.run(
                 PipelineRun(
@@ -248,6 +255,8 @@ class Coordinator:
                     started_with=self._live.started_with,
                     last=start.last,
                     ramps=start.ramps,
+                    joins=start.joins,
+                    others=others,
                 )
             )
             if result.candidate is not None:
@@ -266,6 +275,10 @@ class Coordinator:
         status = self.rollouts.status() if result.is_adopted else None
         draining = self._live.registry.draining()
         return reports.ended(request, result, self.current, draining, self._live.started_with, status)
+
+    async def _living(self) -> Sequence[str]:
+        """Return the other servers that a reload concerns: at a start none."""
+        return () if self.current is None else await self.others.living()
 
     def _adopt(self, candidate: Candidate, request: ReloadRequest) -> None:
         """Adopt in one step, then emit `Adopted`; a subscriber that raises does not keep the others from running."""

@@ -5,7 +5,7 @@ Interfaces between reloading and the layers above it, in both directions, and th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -95,6 +95,40 @@ class NoRollouts:
 
     async def catch_up(self) -> None:
         """See `IRollouts.catch_up`."""
+
+
+class IOtherServers(Interface):
+    """The other servers on the store; provided by `harn.servers.membership.Membership`."""
+
+    def serving() -> Awaitable[Sequence[str]]:
+        """
+        Look, and return the names of those that serve, and that this server does not replace.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+
+    def living() -> Awaitable[Sequence[str]]:
+        """Return the same of those that serve or start."""
+
+    def settled() -> Awaitable[None]:
+        """Wait until those that began to start before this server serve, or are gone."""
+
+
+@implementer(IOtherServers)
+@frozen
+class NoOtherServers:
+    """A server that is alone on its store."""
+
+    async def serving(self) -> Sequence[str]:
+        """See `IOtherServers.serving`."""
+        return ()
+
+    async def living(self) -> Sequence[str]:
+        """See `IOtherServers.living`."""
+        return ()
+
+    async def settled(self) -> None:
+        """See `IOtherServers.settled`."""
 
 
 class IReloadPublisher(Interface):

@@ -7,7 +7,7 @@ adopted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,8 +15,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from harn.clocks import WallTime
-from harn.errors import GenerationUnknown
+from harn.errors import GenerationUnknown, StageFailed
 from harn.manifest.model import RolloutSpec
+from harn.model.display import list_some
 from harn.reload.archive import Archive, ArchivedContent, Reviver
 from harn.reload.build import Builder
 from harn.reload.candidate import CandidateParts, RevivedVersion, Terms, make_candidate
@@ -37,6 +38,14 @@ log = Logger(namespace="harn.reload")
 
 NOTING = 5.0
 """Seconds that a caller waits until the store has recorded that a generation serves, or was withdrawn."""
+
+
+def would_split(others: Sequence[str]) -> str:
+    """Return why a reload is refused while other servers serve, and what to do."""
+    return (
+        f"other servers on the store serve the live generation, and would not adopt this one: {', '.join(others)};"
+        " nothing has changed. Stop them, reload, and start them again: they begin with the new generation"
+    )
 
 
 class ReloadPipeline:
@@ -76,6 +85,10 @@ class ReloadPipeline:
             return RunResult(plan=Plan(unchanged=tuple(sorted(live.bindings))), read=read)
         prepared = await self._resolve(run, read.inputs)
         plan = prepared.plan
+        if run.others and not request.dry_run:
+            raise StageFailed("prepare", would_split(run.others))
+        if run.joins:
+            self._check_joining(prepared)
         if not run.may_remove_most and live is not None and would_remove_most(len(plan.removed), len(live.bindings)):
             return RunResult(plan=plan, read=read, held=True)
         rollouts, warnings = await stages.run("resolve", self._plan_rollouts(run, prepared))
@@ -110,6 +123,8 @@ class ReloadPipeline:
         if content is None:
             return ContentRead(source=source, inputs=inputs)
         recalled = content.record.number
+        if run.joins:
+            return ContentRead(source=source, inputs=inputs, recalled=content.record.recalled)
         if live is not None and request.source == UNASKED:
             # The watcher asks for changed secrets to be read: the pin and the recalled generation stay as they are.
             return ContentRead(source=source, inputs=inputs, recalled=content.record.recalled or recalled, pin=live.pin)
@@ -174,7 +189,7 @@ class ReloadPipeline:
     ) -> Candidate:
         """Put the candidate together, and reserve its numbers; if the disk is full, the reload fails here."""
         stages, numbers = run.stages, self.numbers
-        keeps_number = (
+        keeps_number = run.joins or (
             run.live is None
             and run.last.digest == read.inputs.digest
             and numbers.versions.keeps(prepared.definitions.values())
@@ -207,6 +222,21 @@ class ReloadPipeline:
             reserving = self.builder.reserve(self.generations, candidate, read.source.data, run.live, since)
             await stages.run("prepare", reserving)
         return candidate
+
+    def _check_joining(self, prepared: Prepared) -> None:
+        """
+        Check that this server makes the same of the content as those that serve it.
+
+        :raises StageFailed: it does not: the plugins or versions of harn differ.
+        """
+        kept = self.numbers.versions.kept
+        differing = sorted(each.spec.id for each in prepared.definitions.values() if kept(each) is None)
+        if differing:
+            raise StageFailed(
+                "resolve",
+                f"this server reads {list_some(differing)} otherwise than those that serve on the store; install the"
+                " same version of harn and the same plugins here",
+            )
 
     async def _put_together(self, parts: CandidateParts) -> Candidate:
         """Make the candidate. However little has changed, that copies what there is of each trigger."""

@@ -233,6 +233,8 @@ class PipelineRun:
     :ivar started_with: the settings of the server's first generation, once there was one.
     :ivar last: at a start: the generation that served last; a candidate with the same digest keeps its number.
     :ivar ramps: at a start: by trigger id, the ramps of an earlier server.
+    :ivar joins: at a start: other servers serve the content that is recalled, under the number that it keeps.
+    :ivar others: names of the other servers that serve, and would not adopt what this one does.
     """
 
     request: ReloadRequest
@@ -242,6 +244,8 @@ class PipelineRun:
     started_with: OrchestratorSettings | None = None
     last: LastGeneration = field(factory=LastGeneration)
     ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
+    joins: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def may_remove_most(self) -> bool:

@@ -5,19 +5,21 @@ rolled back to, or, if the files are broken, from the last good one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
 from harn.dispatch.dispatcher import Dispatcher
-from harn.errors import FilesHang, GenerationUnknown
+from harn.errors import FilesHang, GenerationUnknown, WrongState
+from harn.model.display import list_some
 from harn.reload.build import Builder
 from harn.reload.candidate import ContinuedRamp
 from harn.reload.coordinator import Coordinator, Start
-from harn.reload.generation import Pin
+from harn.reload.generation import Adoption, LastGeneration, Pin
 from harn.reload.report import PREVIOUS, START, ReloadReport, ReloadRequest
+from harn.reload.reports import files_now
 from harn.rollout.model import RUNNING, RampRecord
 from harn.rollout.operations import OPERATIONS, RolloutService
 from harn.rollout.probation import Reverter
@@ -52,9 +54,13 @@ class Startup:
         :param waits: it does not serve yet; see `Coordinator.start`.
         :raises EventLogUnavailable: the store cannot be read.
         """
+        await self.coordinator.others.settled()
         last = await self.coordinator.numbers.read()
         records = await self.rollouts.load()
         start = Start(last=last, ramps=continued(records))
+        others = await self.coordinator.others.serving()
+        if others and last.number:
+            return await self._join(start, records, others, waits=waits)
         if last.number and await self._is_pinned():
             log.warn("files unchanged since the rollback: starting from the generation that was rolled back to")
             reason = "the generation that was rolled back to continues"
@@ -71,6 +77,51 @@ class Startup:
         if report.ok or not self.last_good:
             return report
         return await self._last_good(report, start, waits=waits)
+
+    async def _join(
+        self, start: Start, records: Mapping[str, RampRecord], others: Sequence[str], *, waits: bool
+    ) -> ReloadReport:
+        """
+        Begin with the generation that other servers serve, from the store, whatever the files are.
+
+        :raises WrongState: they are about to decide whether it stays.
+        :raises GenerationUnknown: its content is not kept.
+        """
+        named = ", ".join(others)
+        if self.rollouts.is_undecided or any(each.state == RUNNING for each in records.values()):
+            raise WrongState(
+                f"a probation or ramp of the live generation is under way on {named}: finish or confirm it there, and"
+                " start this server then"
+            )
+        (serving,) = await self.coordinator.archive.newest_adopted()
+        start = evolve(
+            start,
+            joins=True,
+            last=LastGeneration(
+                serving.number, serving.digest, Adoption(serving.source, serving.actor, serving.adopted_at or 0.0)
+            ),
+        )
+        self.coordinator.numbers.highest = serving.number
+        reason = f"the generation that {named} serves"
+        request = ReloadRequest(source=START, actor=START, recall=serving.number, reason=reason)
+        report = await self.coordinator.start(request, start, waits=waits)
+        await self._note_drift(named)
+        return report
+
+    async def _note_drift(self, named: str) -> None:
+        """Log which files of this server differ from the generation that it has begun with."""
+        live = self.coordinator.current
+        now = await files_now(self.builder, live)
+        if live is None or isinstance(now, str):
+            return
+        differing = sorted(path for path in live.inputs.plain_files if now.get(path) != live.inputs.files[path])
+        log.info("generation {number} serves, as on {others}", number=live.number, others=named, announce=True)
+        if differing:
+            log.warn(
+                "these files differ from that generation, and do not serve: {files}",
+                files=list_some(differing),
+                announce=True,
+            )
 
     async def _recall(self, start: Start, reason: str, *, waits: bool) -> ReloadReport:
         """

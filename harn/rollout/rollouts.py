@@ -133,6 +133,11 @@ class Rollouts:
         """See `IRollouts.status`."""
         return RolloutStatus(self.probations.describe(), tuple(self.ramps.describe()))
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether an earlier server, or one that serves, has left a probation under way."""
+        return self._left is not None
+
     def needed(self) -> Needed:
         """Return the generations and versions that retention must keep."""
         trials = (self.probations.current, self.probations.undoing)

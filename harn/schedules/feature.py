@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harn.connectors.interfaces import IEventSink
-from harn.lifecycle import VersionEnded
+from harn.lifecycle import ServersSeen, VersionEnded
 from harn.observability.metrics import Metrics
 from harn.reload.adopt import LiveGeneration
 from harn.reload.interfaces import Adopted, ReloadsClosed
@@ -44,6 +44,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     for service in (schedules, polls):
         server.background.add(service)
     server.operations.add(TimedTriggers(schedules, polls), *OPERATIONS)
+    server.lifecycle.subscribe(ServersSeen, lambda event: polls.lead(leads=event.leads))
     server.lifecycle.subscribe(Adopted, lambda event: adopted(schedules, polls, event))
     server.lifecycle.subscribe(VersionEnded, lambda event: sync(schedules, polls, [event.trigger_id]))
     server.lifecycle.subscribe(ReloadsClosed, lambda event: pause(schedules, polls))

@@ -29,6 +29,7 @@ from harn.errors import (
     HandlerRetryAfter,
     PayloadInvalid,
     RouteUnknown,
+    WrongState,
 )
 from harn.model.delivery import Checkpoint
 from harn.reload.adopt import LiveGeneration
@@ -78,6 +79,7 @@ class Polls(Service):
         self.entries: dict[str, PollEntry] = {}
         self._leaving: dict[str, PollEntry] = {}  # removed, while something of them still runs
         self._running = 0
+        self._leads = True
 
     # Starting, ending, reloads
 
@@ -86,7 +88,32 @@ class Polls(Service):
         Service.startService(self)
         self.sync(self._registry.active)
         self._prune()
-        self._agenda.start()
+        if self._leads:
+            self._agenda.start()
+
+    def lead(self, *, leads: bool) -> None:
+        """
+        Begin to call the functions, or stop: of several servers on a store one calls them, and has their cursors.
+
+        Until it does, a server keeps no cursor in memory, which another one changes.
+        """
+        if not leads or not self._leads:
+            for entry in self.entries.values():
+                if entry.running is None:
+                    entry.record = None
+        if leads is self._leads:
+            return
+        self._leads = leads
+        if not self.running:
+            return
+        if leads:
+            now = self._wall.seconds()
+            for entry in self.entries.values():
+                if entry.running is None:
+                    self._plan(entry, now)
+            self._agenda.start()
+        else:
+            self.pause()
 
     def stopService(self) -> Deferred[None]:
         """End the calls that run, which are made again by the next server; fires when nothing is on its way."""
@@ -336,9 +363,15 @@ class Polls(Service):
         :param cursor: as JSON.
         :return: the record before.
         :raises RouteUnknown: there is no such poll.
+        :raises WrongState: another server on the store calls it.
         :raises EventLogUnavailable: it cannot be kept, and stays as it was.
         """
         entry = self.entry(trigger_id)
+        if not self._leads:
+            raise WrongState(
+                f"another server calls the poll of {trigger_id!r}, and has its cursor: set it there, on the one that"
+                " `harn orchestrator servers` shows as leading"
+            )
         await entry.lock.acquire()
         try:
             entry.cut_off()

@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 
 import harn
 from harn.lifecycle import ServerStarted
+from harn.reload.coordinator import Coordinator
 from harn.reload.interfaces import Adopted, ReloadsClosed
 from harn.server import Server
 from harn.servers.membership import Clocks, Membership
@@ -23,6 +24,11 @@ def install(server: Server) -> None:
     lifecycle.subscribe(Adopted, lambda event: members.describe(generation=event.candidate.generation.number))
     lifecycle.subscribe(ReloadsClosed, lambda event: members.describe(status=DRAINING))
     add_gauges(server, members)
+
+
+def install_agreement(server: Server) -> None:
+    """Add the other servers to the coordinator of reloads, which is there by then."""
+    server[Coordinator].others = server[Membership]
 
 
 def started(members: Membership, event: ServerStarted) -> None:

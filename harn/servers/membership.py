@@ -15,18 +15,20 @@ import msgspec
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable, ServerFenced
 from harn.lifecycle import Fenced, Lifecycle, ServersSeen, TakenAway
+from harn.reload.interfaces import IOtherServers
 from harn.server import RecordWriter
 from harn.servers.operations import own_id, server_id
 from harn.servers.sights import BEAT, LOOK, Sights, leader, left_behind
 from harn.store.interfaces import IStore
-from harn.store.servers import DRAINING, ServerNote, ServerRow, ServersFound
+from harn.store.servers import DRAINING, SERVING, STARTING, ServerNote, ServerRow, ServersFound
 
 log = Logger(namespace="harn.servers")
 
@@ -50,6 +52,7 @@ class Clocks:
     wall: WallTime
 
 
+@implementer(IOtherServers)
 class Membership:
     """
     One server among those on its store.
@@ -75,6 +78,7 @@ class Membership:
         self.others: tuple[ServerRow, ...] = ()
         self.is_leading = True
         self._leader = 0
+        self._home = ""
         self.fenced = self.taken_away = 0
         lifecycle.subscribe(TakenAway, self._taken_away)
 
@@ -102,6 +106,33 @@ class Membership:
         found: ServersFound = await self._store.servers.look()
         own = [evolve(each, note=self._note) if each.incarnation == self.incarnation else each for each in found.rows]
         return own, self._sights.silent(self._clock.seconds())
+
+    async def serving(self) -> Sequence[str]:
+        """See `harn.reload.interfaces.IOtherServers.serving`."""
+        return await self._in_status(SERVING)
+
+    async def living(self) -> Sequence[str]:
+        """See `harn.reload.interfaces.IOtherServers.living`."""
+        return await self._in_status(SERVING, STARTING)
+
+    async def _in_status(self, *statuses: str) -> Sequence[str]:
+        if self._store.is_shared:
+            self._seen(await self._store.servers.look())
+        found = [each for each in self.others if each.note.status in statuses and each.home != self._home]
+        return [server_id(each.host, each.pid) for each in found]
+
+    async def settled(self) -> None:
+        """See `harn.reload.interfaces.IOtherServers.settled`."""
+        while starting := self._starting_before():
+            log.info("waiting until {names} has started", names=", ".join(starting))
+            await deferLater(self._clock, LOOK)
+
+    def _starting_before(self) -> list[str]:
+        return [
+            server_id(each.host, each.pid)
+            for each in self.others
+            if each.note.status == STARTING and each.home != self._home and each.incarnation < self.incarnation
+        ]
 
     # Its life
 
@@ -166,6 +197,7 @@ class Membership:
     def _seen(self, found: ServersFound, *, is_blind: bool = False) -> None:
         ours = self._store.incarnation
         own = next((each for each in found.rows if each.incarnation == ours), None)
+        self._home = "" if own is None else own.home
         self.others = tuple(each for each in found.rows if each.incarnation != ours)
         beats = {each.incarnation: each.seen_at for each in self.others}
         self._sights = self._sights.looked(beats, self._clock.seconds(), is_blind=is_blind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import INBOX_TOPIC
+from harn.lifecycle import ServersSeen
 from harn.reload.interfaces import Adopted
 from harn.server import Server
 from harn.statistics.gauges import Backlogs, DiskWatch, add_disk_gauges, add_gauges
@@ -21,6 +22,7 @@ def install_totals(server: Server, *, takes_over: bool = False) -> None:
     totals = server.add(
         TriggerTotals(server.reactor, server.wall, server.store.totals, server.metrics, takes_over=takes_over)
     )
+    server.lifecycle.subscribe(ServersSeen, lambda event: totals.leave_to_others() if event.others else None)
     server.lifecycle.subscribe(Adopted, lambda event: totals.begin())
     server.background.add(TotalsFlusher(server.reactor, totals))
     server.services.add_closing(totals.close)

@@ -132,6 +132,10 @@ class TriggerTotals:
             self._loading = Deferred.fromCoroutine(self._load())
             self._loading.addErrback(lambda failure: log.failure("totals cannot be read", failure))
 
+    def leave_to_others(self) -> None:
+        """Count nothing that was left out before: the servers that live add their counts themselves."""
+        self._is_complete = True
+
     async def flush(self) -> None:
         """Add to the store what was counted since the last time; an unavailable event log costs this turn alone."""
         await self._lock.acquire()

@@ -161,7 +161,8 @@ class IDeliveries(Interface):
         tried: bool = True,
     ) -> Deferred[Sequence[GivenUp]]:
         """
-        Make unfinished deliveries of a version, or with None of every version of the trigger, dead letters.
+        Make unfinished deliveries of a version, or with None of every version of the trigger, dead letters: where
+        several servers may use the store, those of this one.
 
         :param excluding: ids that stay as they are: of those that memory has.
         :param waiting: those that wait for a retry, too; ``tried``: those that have used up an attempt, too.

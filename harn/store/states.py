@@ -26,7 +26,7 @@ class GiveUpStatements:
     """
     The statements that make dead letters of unfinished deliveries.
 
-    Values of all: trigger, version, highest state, most attempts, ids that are left out.
+    Values of all: trigger, version, highest state, most attempts, ids that are left out; if ``are_owned``, the owner.
 
     :ivar count: selects the fields of `GivenUp`. ``release``: their claims.
     :ivar give_up: with further values: at (seconds, Unix), the last number of a dead letter, reason, class and text of
@@ -36,6 +36,7 @@ class GiveUpStatements:
     count: str
     release: str
     give_up: str
+    are_owned: bool = False
 
 
 @frozen(kw_only=True)
@@ -176,7 +177,8 @@ class DeliveriesHalf(Idea):
         execute = session.connection.execute
         sql = self.sql.of_trigger if version is None else self.sql.of_version
         most = (WAITING if waiting else READY, _ANY if tried else 0)
-        which = (trigger_id, version or 0, *most, session.arrays.of(excluding))
+        owner = (session.incarnation,) if sql.are_owned else ()
+        which = (trigger_id, version or 0, *most, session.arrays.of(excluding), *owner)
         found = [GivenUp(*row) for row in execute(sql.count, which)]
         session.release_claims(sql.release, which)
         why = (dead.reason, dead.error_class, dead.error)

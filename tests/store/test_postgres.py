@@ -114,7 +114,7 @@ class AwayTests(PostgresCase):
         self.assertEqual([self.state_of(each) for each in ("e1", "e2", "e3")], [["ready"], [], []])
 
     def test_a_read_without_an_answer(self) -> None:
-        """It is ended after a while, and so are those behind it; the next one goes on over a new connection."""
+        """It is ended after a while, and so are those behind it; the next one uses a new connection."""
         if postgres.server() is None:
             return  # its processes are those of another machine
         self.assertEqual(self.state_of("e1"), [])

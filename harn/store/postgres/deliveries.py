@@ -113,7 +113,7 @@ COUNTS = "count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1)"
 """Of a binding version: how many are ready, and how many wait; the end of a row for `count`."""
 _UNFINISHED = (
     "state < 2 AND trigger_id = $1::text AND version {} $2::integer AND state <= $3::smallint"
-    " AND attempts <= $4::bigint AND id <> ALL ($5::bigint[])"
+    " AND attempts <= $4::bigint AND id <> ALL ($5::bigint[]) AND owner = $6::bigint"
 )
 DEAD_LETTER_SOME = (
     "UPDATE deliveries d SET state = 3, due_at = NULL, settled_at = ${0}::float8,"
@@ -129,7 +129,8 @@ def _giving_up(which: str) -> GiveUpStatements:
     return GiveUpStatements(
         count="SELECT provider, " + COUNTS + " FROM deliveries WHERE " + which + " GROUP BY provider",
         release=RELEASE_SOME.format(which),
-        give_up=DEAD_LETTER_SOME.format(6, 7, 8, 9, 10, "", which),
+        give_up=DEAD_LETTER_SOME.format(7, 8, 9, 10, 11, "", which),
+        are_owned=True,
     )
 
 

@@ -1,0 +1,95 @@
+"""Two servers on one PostgreSQL: one that is killed, one that is stopped and comes back; dedupe, pauses, schedules."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+from harn.testing.postgres import LocalPostgres, NoPostgres
+from harn.testing.server import ServerProcess, wait_until
+from tests.integration.case import ServerCase, held_trigger, trigger_text
+
+KEYED = trigger_text("gh", extra="dedupe_key = 'event.dedupe_key'\n")
+
+
+class ServersTests(ServerCase):
+    def setUp(self) -> None:
+        """Start a PostgreSQL of the test's own."""
+        super().setUp()
+        try:
+            self.postgres = LocalPostgres(settings=("autovacuum=off",))
+            self.addCleanup(self.postgres.close)
+            self.postgres.start()
+        except NoPostgres as why:
+            self.skipTest(f"no PostgreSQL: {why}")
+        self.head = f'[orchestrator]\nstore = "{self.postgres.url()}"\n'
+
+    def second(self) -> ServerProcess:
+        """Start a server on a state directory of its own."""
+        return self.serve(state_dir="state2")
+
+    def statuses(self, server: ServerProcess) -> dict[str, int]:
+        """Count the servers that one lists, by status."""
+        found = server.admin("GET", "/admin/servers").json()["servers"]
+        return dict(Counter(each["status"] for each in found))
+
+    def deliver(self, server: ServerProcess, name: str, path: str = "/triggers/gh") -> str:
+        """Deliver an event that is accepted; return its id."""
+        return self.assert_accepted(server.deliver(path, delivery=name), path.rpartition("/")[2])
+
+    def test_a_life_of_two(self) -> None:
+        """One promise holds over both: nothing accepted is lost, and nothing of a server that was stopped is kept."""
+        self.write_handlers()
+        self.write_manifest(KEYED, held_trigger("slow"), head=self.head)
+        first = self.serve()
+        self.write_handlers("two")  # the second server's files differ, and do not serve
+        second = self.second()
+        wait_until(lambda: self.statuses(first) == {"serving": 2}, "both to serve")
+        self.assertIn("handlers.py", second.stderr)
+        self.deliver(first, "d0")
+        self.assertEqual(second.deliver("/triggers/gh", delivery="d0").json()["status"], "duplicate_dropped")
+        self.deliver(second, "d1")
+        self.assertEqual({each["version"] for each in self.wait_handled("d0", "d1")}, {"one"})
+        self.a_reload(first)
+        self.a_pause(first, second)
+        self.a_stopped_server(first, second)
+
+    def a_reload(self, server: ServerProcess) -> None:
+        """Check that it is refused, since the other server would not adopt it."""
+        report = self.assert_failed(server.reload(), "prepare", 500)
+        self.assertIn("other servers on the store serve", report["error"])
+
+    def a_pause(self, first: ServerProcess, second: ServerProcess) -> None:
+        """Check that one of the first server holds on the second, and the other way round its end."""
+        self.assertEqual(first.admin("POST", "/admin/triggers/gh/pause", {}).status, 200)
+        wait_until(lambda: second.admin("GET", "/admin/inspect").json()["triggers"][0]["paused"], "the pause there")
+        self.assertEqual(second.admin("POST", "/admin/triggers/gh/resume", {}).status, 200)
+        wait_until(lambda: not first.admin("GET", "/admin/inspect").json()["triggers"][0]["paused"], "its end here")
+
+    def a_stopped_server(self, first: ServerProcess, second: ServerProcess) -> None:
+        """Stop one: the other runs its deliveries; it comes back, and settles nothing; then kill the other one."""
+        event_id = self.deliver(first, "s0", "/triggers/slow")
+        self.wait_begun("s0")
+        first.signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: self.begun().count("s0") == 2, "the other server to begin it")
+            self.assertEqual(self.statuses(second), {"serving": 1})
+        finally:
+            first.signal(signal.SIGCONT)
+        wait_until(lambda: self.statuses(second) == {"serving": 2}, "it to come back")
+        self.release("s0")
+        self.wait_handled("s0")
+        wait_until(lambda: self.begun().count("s0") == self.handled().count("s0"), "both attempts to end", timeout=30)
+        found = second.admin("GET", f"/admin/deliveries/{event_id}").json()
+        self.assertEqual((found["state"], len(found["attempts"])), ("done", 1))
+        kinds = [each["kind"] for each in second.records("orchestrator.servers")]
+        self.assertEqual(kinds[-2:], ["server_fenced", "server_rejoined"])
+        self.deliver(second, "k0", "/triggers/slow")
+        self.wait_begun("k0")
+        second.kill()
+        wait_until(lambda: self.begun().count("k0") == 2, "the first server to begin it")
+        self.release()
+        self.wait_handled("k0")
+        self.assertEqual(self.statuses(first), {"serving": 1})
+        listed = self.orchestrator("servers")
+        self.assertIn("serving", listed.stdout)
