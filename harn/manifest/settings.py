@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -44,7 +44,8 @@ def _fault_of_store(text: str) -> tuple[str, str] | None:
     if not _STORE.match(text):
         return "must be a URL that begins with postgresql://", 'write for example "postgresql://harn@db/harn"'
     try:
-        has_password = urlsplit(text).password is not None
+        parts = urlsplit(text)
+        has_password = parts.password is not None or "password" in dict(parse_qsl(parts.query, keep_blank_values=True))
     except ValueError:
         return "must be a URL of PostgreSQL", 'write for example "postgresql://harn@db/harn"'
     if has_password:

@@ -127,6 +127,7 @@ def compare(source: Side, target: Side, show: Show) -> None:
     :raises StoreError: one differs, is missing or too many; names it.
     """
     for table in TABLES:
+        place = 0
         for place, (ours, theirs) in enumerate(zip_longest(source.rows(table, None), target.rows(table, None)), 1):
             if ours != theirs:
                 which = (ours or theirs or ())[: table.keys]
@@ -134,7 +135,7 @@ def compare(source: Side, target: Side, show: Show) -> None:
                     f"the copy differs from its source in {table.name} at row {place} ({', '.join(map(str, which))});"
                     f" empty {target.name} and copy again, with no server on either"
                 )
-        show(f"{table.name} compared", 1, 1)
+        show(f"{table.name} compared", place, place)
 
 
 def _publish(target: Address | str) -> None:

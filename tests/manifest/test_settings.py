@@ -145,6 +145,12 @@ class OrchestratorTests(SynchronousTestCase):
             ["harn.toml:1: orchestrator: must be a table, got an integer"],
         )
 
+    def test_store(self) -> None:
+        """A password stands nowhere in the address of a store; a secret may be named."""
+        for address in ("postgresql://harn:x@db/harn", "postgresql://harn@db/harn?password=x", "mysql://db/harn"):
+            self.assertEqual(len(complaints(EMPTY + f'store = "{address}"\n')), 1, address)
+        self.assertEqual(complaints(EMPTY + 'store = "postgresql://harn@db/harn?password_secret=a/b"\n'), [])
+
     def test_reverts(self) -> None:
         """Both guards are off by default; what is about failures counts only where they are watched for."""
         reload = self.settings("").reload

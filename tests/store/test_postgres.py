@@ -291,6 +291,16 @@ class StartTests(PostgresCase):
         self.assertIn("start PostgreSQL", said)
         self.assertNotIn("geheim", said)
 
+    def test_refused(self) -> None:
+        """What to check is said where PostgreSQL answers and refuses, and where the URL is wrong."""
+        given = postgres.url(self.schema)
+        for url, said in (
+            (given.replace("/postgres?", "/nowhere?"), "createdb"),
+            (f"{given}&nonsense=1", "correct the URL"),
+        ):
+            store = PostgresStore.at(Address.read(url), self.clock, self.directory, postgres.no_secret, home="home")
+            self.assertIn(said, self.refused(store))
+
     def test_a_state_directory_with_another_store(self) -> None:
         """Where a server has run, a store that none has used is refused: what is unfinished would be left."""
         self.result_of(self.store.close())

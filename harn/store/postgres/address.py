@@ -93,8 +93,17 @@ class Address:
             raise StateDirectoryUnusable(f"the password of the store {self.location} cannot be read: {why}") from error
 
 
-def unreachable(name: str, error: Exception) -> str:
-    """Return why a database cannot be used, and what to do."""
+REFUSES = (
+    "check the user, its password (PGPASSFILE, or password_secret= in the URL), that the database is there (createdb),"
+    " and that it allows more connections (max_connections)"
+)
+"""What to do about a PostgreSQL that answers and refuses a connection, whose error has no code."""
+
+
+def unreachable(
+    name: str, error: Exception, advice: str = "start PostgreSQL, or check host, port and firewalls"
+) -> str:
+    """Return why a database cannot be used, and what to do: ``advice`` where the error has no code of PostgreSQL's."""
     state = getattr(error, "sqlstate", None) or ""
     said = " ".join(str(error).split())
     if state.startswith("28"):
@@ -105,6 +114,4 @@ def unreachable(name: str, error: Exception) -> str:
         advice = "let the database's owner run: harn store migrate; or grant the user the right to make schemas in it"
     elif state.startswith("53"):
         advice = "give PostgreSQL room: on its disk, or for more connections (max_connections)"
-    else:
-        advice = "start PostgreSQL, or check host, port and firewalls"
     return f"the store {name} cannot be used: {said}; {advice}"

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any
 
 from harn.errors import StateDirectoryUnusable
+from harn.store.postgres.address import REFUSES
 
 CONNECT_TIMEOUT = 5
 """Seconds that a connection may take to be made."""
@@ -214,6 +215,19 @@ class PostgresConnection:
         """End it from another thread: what waits for an answer fails immediately, whatever PostgreSQL does."""
         with self._closing, suppress(OSError, driver().Error), socket(fileno=os.dup(self.fileno())) as its:
             its.shutdown(SHUT_RDWR)
+
+
+def advice_for(conninfo: str) -> str:
+    """Return advice about a database to which no connection can be made. Blocks for at most `CONNECT_TIMEOUT`."""
+    pq = driver().pq
+    found = pq.PGconn.ping(f"{conninfo}{'&' if '?' in conninfo else '?'}connect_timeout={CONNECT_TIMEOUT}".encode())
+    if found == pq.Ping.OK:
+        return REFUSES
+    if found == pq.Ping.REJECT:
+        return "PostgreSQL starts or ends: try again in a moment"
+    if found == pq.Ping.NO_ATTEMPT:
+        return "correct the URL: its words must be those of libpq, password_secret and schema"
+    return "start PostgreSQL, or check host, port, firewalls and sslmode"
 
 
 def quoted(name: str) -> str:

@@ -12,7 +12,7 @@ from harn.store.executor import Executor
 from harn.store.offline import OfflineIdeas, OfflineStore, OfflineWriter
 from harn.store.postgres import recovery
 from harn.store.postgres.address import Address, Resolve, unreachable
-from harn.store.postgres.connection import PostgresConnection, driver
+from harn.store.postgres.connection import PostgresConnection, advice_for, driver
 from harn.store.postgres.deliveries import PostgresDeliveries
 from harn.store.postgres.event_log import PostgresAppend, PostgresEventLog
 from harn.store.postgres.generations import STANDING, PostgresCheckpoints, PostgresGenerations
@@ -33,7 +33,8 @@ def connect(address: Address, resolve: Resolve) -> PostgresConnection:
     try:
         return PostgresConnection(address.conninfo, address.resolved(resolve), address.schema)
     except driver().Error as error:
-        raise StateDirectoryUnusable(unreachable(address.location, error)) from error
+        advice = advice_for(address.conninfo)
+        raise StateDirectoryUnusable(unreachable(address.location, error, advice)) from error
 
 
 def connect_checked(address: Address, resolve: Resolve) -> PostgresConnection:
