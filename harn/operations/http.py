@@ -7,6 +7,8 @@ Requests are read by the server, with every wrong or unknown argument refused, a
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from functools import cache
+from importlib import resources
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -15,10 +17,10 @@ from attrs import field, frozen
 from msgspec import Meta
 
 import harn
-from harn.errors import PayloadInvalid
+from harn.errors import NotPermitted, OriginRefused, PayloadInvalid
 from harn.operations.model import Caller, Get, Operation, Result, Role, operation
 from harn.operations.parameters import In, Parameter, Parameters, given, schema_of_written
-from harn.operations.statuses import status_of
+from harn.operations.statuses import first_of, status_of
 
 _AS_TEXT = frozenset((In.PATH, In.QUERY, In.HEADER))
 """Places of a request whose values are texts; a body has JSON."""
@@ -185,6 +187,8 @@ EVERYWHERE = {
 FOREIGN = "A page of another site sent it, or Host is not a name of this server."
 OF_BODIES = {408: "The body did not come in time.", 413: "The body is too large."}
 """Problems of a POST."""
+ANSWERS = "answers.json"
+"""The file of the package with answers of a real server."""
 _REF = "#/components/schemas/{name}"
 
 
@@ -327,12 +331,29 @@ def _raised(operation: Operation[Any, Any, Any]) -> dict[int, list[str]]:
 
 def _responses(operation: Operation[Any, Any, Any]) -> dict[str, Any]:
     """Return all answers by status."""
-    found = {status: _answer(about, PROBLEM, Problem) for status, about in problems_of(operation).items()}
+    kinds = [OriginRefused if operation.role is Role.READ else NotPermitted, *(each.kind for each in operation.raises)]
+    raised = {status_of(kind).code: status_of(kind) for kind in kinds}
+    found: dict[int, dict[str, Any]] = {}
+    for status, about in problems_of(operation).items():
+        found[status] = _answer(about, PROBLEM, Problem)
+        known = raised.get(status) or first_of(status)
+        if known is not None:
+            example = Problem(type="about:blank", title=known.title, status=status, detail=about)
+            found[status]["content"][PROBLEM]["example"] = msgspec.to_builtins(example)
     for status, about in operation.also.items():
         found[status] = _answer(about, JSON, operation.result)
         found[status]["content"] |= _answer(about, PROBLEM, Problem)["content"]
     found[200] = _answer("The result.", JSON, operation.result)
+    if operation.name in recorded_answers():
+        found[200]["content"][JSON]["example"] = recorded_answers()[operation.name]
     return {str(status): found[status] for status in sorted(found)}
+
+
+@cache
+def recorded_answers() -> Mapping[str, Any]:
+    """Return examples of results by the names of operations: answers of a real server, which a test compares."""
+    answers: Mapping[str, Any] = msgspec.json.decode(resources.files(__package__).joinpath(ANSWERS).read_bytes())
+    return answers
 
 
 def _parameter(parameter: Parameter, fields: dict[str, Any], example: Mapping[str, Any]) -> dict[str, Any]:

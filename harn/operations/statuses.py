@@ -51,6 +51,11 @@ STATUSES: Mapping[type[BaseException], Status] = {
 """The status of each error class, which holds for the classes below it, too."""
 
 
+def first_of(code: int) -> Status | None:
+    """Return the first status of the table with this code; None if there is none."""
+    return next((each for each in STATUSES.values() if each.code == code), None)
+
+
 def status_of(kind: type[BaseException], table: Mapping[type[BaseException], Status] = STATUSES) -> Status:
     """Return the status of an error class: that of the nearest class above it in the table, else 500."""
     for ancestor in kind.__mro__:
