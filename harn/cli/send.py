@@ -80,7 +80,7 @@ def send(trigger: str, count: int, as_json: bool, **given: Any) -> None:
         answer = post(server, sending.request(urlsplit(base).netloc, time.time()))
         answers.append(answer)
         if not as_json:
-            click.echo(f"{answer.status} {visible(answer.text)}")
+            click.echo(f"{answer.status} {visible(answer.text)}".rstrip())
     if as_json:
         documents = [{"status": answer.status, "answer": answer.document} for answer in answers]
         print_json(documents[0] if count == 1 else documents)
