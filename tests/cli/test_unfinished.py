@@ -171,7 +171,11 @@ class DrainsTests(CommandCase):
 
     def test_list(self) -> None:
         """Each version is a line with all that is known of it; none is said as none."""
-        self.serve((200, {"drains": [HELD]}), (200, {"drains": []}), (200, {"drains": [HELD]}))
+        self.serve(
+            (200, {"drains": [HELD], "total": 1}),
+            (200, {"drains": [], "total": 0}),
+            (200, {"drains": [HELD], "total": 1}),
+        )
         said = self.harn("drains").stdout
         self.assertTrue(said.startswith("Drains:\n- binding=gh@v1 trigger_id=gh version=1 generation=3 "), said)
         self.assertIn('oldest_event={"event_id":"trigger_evt_1",', said)
@@ -180,7 +184,7 @@ class DrainsTests(CommandCase):
 
     def test_watch_ends_by_itself(self) -> None:
         """Watching ends when nothing drains; as JSON each look is a line."""
-        server = self.serve((200, {"drains": []}), (200, {"drains": []}))
+        server = self.serve((200, {"drains": [], "total": 0}), (200, {"drains": [], "total": 0}))
         self.assertEqual(self.harn("drains", "--watch").stdout, "nothing drains\n")
         self.assertEqual(self.harn("drains", "--watch", "--json").stdout, "[]\n")
         self.assertEqual([seen.target for seen in server.seen], ["/admin/drains"] * 2)
@@ -188,7 +192,11 @@ class DrainsTests(CommandCase):
     def test_watch_over_a_restart(self) -> None:
         """A server that breaks off is said to be away on stderr, and asked again."""
         self.patch(unfinished, "INTERVAL", 0.0)
-        self.serve((200, {"drains": [HELD]}), (503, {"status": 503, "detail": "starting"}), (200, {"drains": []}))
+        self.serve(
+            (200, {"drains": [HELD], "total": 1}),
+            (503, {"status": 503, "detail": "starting"}),
+            (200, {"drains": [], "total": 0}),
+        )
         watched = self.harn("drains", "--watch")
         self.assertEqual(watched.exit_code, 0, watched.output)
         self.assertEqual(watched.stdout.splitlines()[1:], ["- binding=gh@v1 drained", "nothing drains"])
