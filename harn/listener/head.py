@@ -9,7 +9,6 @@ it is lenient. Each head has a parser of its own, so that nothing of one request
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from operator import methodcaller
 from types import SimpleNamespace
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -26,7 +25,6 @@ MAX_HEAD = 64 * 1024
 _END_OF_LINE, _END = b"\r\n", b"\r\n\r\n"
 _LINE = b"POST / HTTP/1.1"
 _TOO_LARGE = f"the headers are larger than {MAX_HEAD} bytes, more than {MAX_HEADERS}, or one of them is longer than"
-_text = methodcaller("decode", "latin-1")
 _NO_CRLF = "each line of the head must end in CRLF, got a lone CR or LF"
 
 
@@ -75,10 +73,13 @@ def parse_head(data: bytes) -> RequestHead:
         pass  # the offer of another protocol is ignored (RFC 9110, 7.8)
     except HttpParserError:
         return _read_lines(line, data)
-    headers = dict(zip(map(lower, found), map(_text, found.values()), strict=True))
+    values = b"\n".join(found.values()).decode("latin-1").split("\n")  # together, which takes less than one by one
+    if len(values) != count:  # a header is repeated: `setdefault` has kept one value of it; or there is none
+        return _read_lines(line, data)
+    headers = dict(zip(map(lower, found), values, strict=True))
     if data.find(b" \r") >= 0 or data.find(b"\t\r") >= 0:  # llhttp leaves the space behind a value
         headers = {name: value.rstrip(" \t") for name, value in headers.items()}
-    if len(headers) != count:  # a header is repeated: `setdefault` has kept one value of it
+    if len(headers) != count:  # a name is repeated with other capitals
         return _read_lines(line, data)
     return RequestHead(line, headers, found.items(), len(data))
 

@@ -124,13 +124,15 @@ class Route:
         if self.ramp is not None:
             self.ramp.stable.lease()
         self.receiver.retain()
-        for other in self.others:
-            other.lease()
+        if self.others:
+            for other in self.others:
+                other.lease()
 
     def release(self) -> None:
         """Release all leases of the request. Its deliveries hold their own."""
-        for other in self.others:
-            other.release()
+        if self.others:
+            for other in self.others:
+                other.release()
         self.receiver.release()
         if self.ramp is not None:
             self.ramp.stable.release()
