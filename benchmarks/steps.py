@@ -4,6 +4,9 @@ Steps of a delivery: how many functions of harn it calls, and how many instructi
 Counts are the same on every machine, whatever else runs there. A server in this process serves one trigger, without
 sockets and threads: 32 connections send a signed delivery of 4 KB each, then the store writes what came, then each is
 answered, as in one turn of a busy server. What Twisted and the libraries do is not counted.
+
+With ``--server`` a whole server is counted instead, under load: all that its reactor's thread runs, Twisted included.
+How much comes in one turn depends on the machine then, and a few hundredths of the counts with it.
 """
 
 # Twisted's factories are not typed.
@@ -11,19 +14,21 @@ answered, as in one turn of a busy server. What Twisted and the libraries do is 
 from __future__ import annotations
 
 import argparse
-import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 from typing import Any
 
-from attrs import define, field
 from twisted.internet.task import Clock
 
 import harn
+from benchmarks.cores import cpu_seconds
+from benchmarks.counted import LAUNCHER, Counts, Function, counted, switch
 from benchmarks.figures import Goals, Table
+from benchmarks.load import Running
+from benchmarks.subjects import BLOCKING, HEAD, ONE_AT_A_TIME, QUICK, harn_server
 from benchmarks.traffic import request_parts
 from harn.auth.authenticator import LiveCredentials
 from harn.auth.credentials import Credentials
@@ -55,39 +60,23 @@ PATH = "/hooks/t0"
 SHOWN = 0.5
 """Instructions for each delivery below which a function is not shown."""
 
+WARM_UP, COUNTED_FOR = 3.0, 5.0
+"""Seconds of its processor time that a server is under load before it counts, and while it does."""
+
+LONGEST = 600.0
+"""Seconds after which the load ends in any case."""
+
 _HOME = str(Path(harn.__file__).parent)
 _OURS = (_HOME, "<attrs generated methods harn.")
 _NOT_OURS = str(Path(_HOME, "testing"))
 
 
-@define
-class Counts:
-    """Calls and instructions by function, since they were last emptied."""
+class OwnCounts(Counts):
+    """Counts functions of harn alone, without its kit for tests."""
 
-    calls: Counter[CodeType] = field(factory=Counter)
-    instructions: Counter[CodeType] = field(factory=Counter)
-
-    @contextmanager
-    def counting(self) -> Iterator[None]:
-        """Count the functions of harn that the calling thread runs meanwhile."""
-        sys.settrace(self._called)
-        try:
-            yield
-        finally:
-            sys.settrace(None)
-
-    def _called(self, frame: FrameType, event: str, argument: Any) -> Callable[..., Any] | None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_OURS) or name.startswith(_NOT_OURS):
-            return None
-        self.calls[frame.f_code] += 1
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._ran
-
-    def _ran(self, frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
-        if event == "opcode":
-            self.instructions[frame.f_code] += 1
-        return self._ran
+    def includes(self, file: str) -> bool:
+        """See `Counts.includes`."""
+        return file.startswith(_OURS) and not file.startswith(_NOT_OURS)
 
 
 class Subject:
@@ -161,7 +150,7 @@ class Subject:
         calls[0].endings.ended([(each.attempt, Returned(b"null")) for each in calls])
 
 
-def turn(subject: Subject, phases: dict[str, Counts], *, settles: bool) -> None:
+def turn(subject: Subject, phases: Mapping[str, Counts], *, settles: bool) -> None:
     """Send one delivery on each connection, and follow all of them to their answers, or until they are settled."""
     writer = subject.server.store.writer
     writer.held = True
@@ -186,14 +175,14 @@ def count(places: int, turns: int, dedupe_key: str | None = None, *, settles: bo
     if settles:
         names.append("handled, until it is settled")
     for _ in range(2):
-        turn(subject, {name: Counts() for name in names}, settles=settles)
-    phases = {name: Counts() for name in names}
+        turn(subject, {name: OwnCounts() for name in names}, settles=settles)
+    phases: dict[str, Counts] = {name: OwnCounts() for name in names}
     for _ in range(turns):
         turn(subject, phases, settles=settles)
     return phases
 
 
-def show(case: str, phases: dict[str, Counts], deliveries: int, functions: bool) -> float:
+def show(case: str, phases: Mapping[str, Counts], deliveries: int, functions: bool) -> float:
     """Print the counts for each delivery; return its instructions."""
     table = Table(case, ("from, to", "functions called", "instructions"))
     calls, instructions = Counter[CodeType](), Counter[CodeType]()
@@ -214,12 +203,54 @@ def show(case: str, phases: dict[str, Counts], deliveries: int, functions: bool)
     return instructions.total() / deliveries
 
 
+def wait_for_work(pid: int, seconds: float) -> None:
+    """Wait until a process and its children have used so many seconds of processor time more."""
+    until = cpu_seconds(pid) + seconds
+    while cpu_seconds(pid) < until:
+        time.sleep(0.1)
+
+
+def show_server(case: str, handlers: str, head: str, functions: bool) -> None:
+    """Load a whole server, and print for each accepted delivery the counts of its reactor's thread."""
+    with harn_server(handlers=handlers, head=head, launcher=LAUNCHER) as subject:
+        load = Running(subject.route(), LONGEST)
+        wait_for_work(subject.pid, WARM_UP)
+        switch(subject.server)
+        wait_for_work(subject.pid, COUNTED_FOR)
+        found = counted(subject.server)
+        load.stop()
+    answered = sum(each.calls for each in found if each.name == "Answering.taken")
+    table = Table(f"{case}, a whole server ({answered} deliveries)", ("code", "functions called", "instructions"))
+    own = [each for each in found if each.file.startswith(_OURS)]
+    for what, some in (("harn", own), ("Twisted, libraries", [each for each in found if each not in own])):
+        calls, instructions = sum(each.calls for each in some), sum(each.instructions for each in some)
+        table.add(what, f"{calls / answered:,.1f}", f"{instructions / answered:,.0f}")
+    table.show()
+    if functions:
+        show_functions(case, found, answered)
+
+
+def show_functions(case: str, found: Sequence[Function], deliveries: int) -> None:
+    """Print the functions of a whole server."""
+    table = Table(f"{case}: functions", ("instructions", "calls", "function"))
+    for each in found:
+        if each.instructions / deliveries >= SHOWN:
+            where = f"{each.file.removeprefix(_HOME)}:{each.line} {each.name}"
+            table.add(f"{each.instructions / deliveries:,.1f}", f"{each.calls / deliveries:,.2f}", where)
+    table.show()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, print, and give how many goals were missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks steps", description=__doc__)
     parser.add_argument("--turns", type=int, default=4, help="turns of 32 deliveries")
     parser.add_argument("--functions", action="store_true", help="show the functions too")
+    parser.add_argument("--server", action="store_true", help="count a whole server under load")
     options = parser.parse_args(arguments)
+    if options.server:
+        show_server("accepted", BLOCKING, ONE_AT_A_TIME, options.functions)
+        show_server("accepted, handled, settled", QUICK, HEAD, options.functions)
+        return 0
     deliveries = options.turns * CONNECTIONS
     accepted = show("accepted", count(1, options.turns), deliveries, options.functions)
     claims = count(1, options.turns, "event.dedupe_key")

@@ -1,8 +1,8 @@
 """
 A server that also reports its internals: its timers, its objects, and how long its reactor was held.
 
-``python -m benchmarks.watched`` takes the arguments of ``harn orchestrator serve``, and serves. On SIGUSR1 and SIGRTMIN
-it appends a line of JSON to `FILE` in its working directory: so the server needs no page for this.
+``python -m benchmarks.watched`` takes the arguments of ``harn orchestrator serve``, and serves. On SIGRTMAX and on
+SIGRTMIN it appends a line of JSON to `FILE` in its working directory: so the server needs no page for this.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harn.testing.server import ServerProcess, wait_until
 LAUNCHER = (sys.executable, "-m", "benchmarks.watched")
 """For `ServerProcess`."""
 FILE = "watched.jsonl"
-_INSIDE, _HELD = signal.SIGUSR1, signal.SIGRTMIN
+_INSIDE, _HELD = signal.SIGRTMAX, signal.SIGRTMIN  # the server itself catches SIGUSR1
 
 _Seen = TypeVar("_Seen", "Inside", "Held")
 
