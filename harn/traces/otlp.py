@@ -1,7 +1,7 @@
 """
 The exporters of OpenTelemetry's SDK, with what they need made of our spans and counts.
 
-All of it runs in a sender's thread; there the SDK is imported, which takes a while, at the first batch.
+All of it runs in a sender's thread; there the SDK is imported, which takes a while, when the server starts.
 """
 
 from __future__ import annotations
@@ -108,13 +108,23 @@ class OtlpExporter:
         """See `harn.traces.sending.Exporter`."""
         if self._is_closed:
             return "the server ends"
+        self.prepare()
         words = self._words
-        if words is None:
-            words = self._words = FirstWords(self.module)
+        assert words is not None
         words.text = ""
-        if self._exporter is None:
-            self._exporter = self._make()
         return None if self._send(items) else words.text or "the collector gave no answer"
+
+    def prepare(self) -> None:
+        """See `harn.traces.sending.Exporter`."""
+        if self._is_closed or self._exporter is not None:
+            return
+        if self._words is None:
+            self._words = FirstWords(self.module)  # before the SDK reads variables that may hold tokens
+        self._exporter = self._make()
+
+    def reason(self) -> str:
+        """See `harn.traces.sending.Exporter`."""
+        return "" if self._words is None else self._words.text
 
     def close(self) -> None:
         """See `harn.traces.sending.Exporter`."""

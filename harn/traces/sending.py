@@ -32,7 +32,13 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Exporter(Protocol[T_contra]):
-    """Sends batches to a collector. Its methods are called in the sender's thread, but for `close`."""
+    """Sends batches to a collector. Its methods are called in the sender's thread, but for `close` and `reason`."""
+
+    def prepare(self) -> None:
+        """Import the SDK, which takes a while; called when the server starts."""
+
+    def reason(self) -> str:
+        """Return why the call under way has to try again; empty where that is not known. On any thread."""
 
     def export(self, items: Sequence[T_contra]) -> str | None:
         """Send a batch, which may take a while; return why the collector has not got it, or None."""
@@ -66,6 +72,12 @@ class Sender(Service, Generic[T]):
         self._ended: Deferred[None] | None = None
         self.sent = self.dropped = 0
 
+    def startService(self) -> None:
+        """Prepare the exporter, in the thread, so that the first batch does not take the time of deliveries."""
+        Service.startService(self)
+        preparing = deferToThreadPool(self._reactor, self._thread(), self._exporter.prepare)
+        preparing.addErrback(lambda failure: log.failure("preparing to send {what} failed", failure, what=self._what))
+
     def add(self, item: T) -> None:
         """Record an item to send; it is dropped if as many wait as may."""
         waiting = self._waiting
@@ -73,7 +85,8 @@ class Sender(Service, Generic[T]):
             self._drop(1, "the server ends")
             return
         if len(waiting) >= self._batching.most_waiting:
-            self._drop(1, f"more than {self._batching.most_waiting} wait")
+            why = self._exporter.reason()
+            self._drop(1, f"more than {self._batching.most_waiting} wait{f', since: {why}' if why else ''}")
             return
         waiting.append(item)
         if self._timer is None and not self._in_flight:

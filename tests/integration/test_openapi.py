@@ -199,7 +199,7 @@ class OpenApiTests(ServerCase):
         self.assertEqual(answer.status, 200, answer)
 
     def drain(self, server: ServerProcess) -> str:
-        """Have a version drain, whose delivery does not end; return its key."""
+        """Return the key of a version that drains, and whose delivery does not end."""
         self.change(server, "", handler="held")
         key = f"held-{self.changes}"
         binding: str = server.deliver("/triggers/gh", delivery=key).json()["binding"]

@@ -85,7 +85,9 @@ class ExporterTests(SynchronousTestCase):
         self.patch(sys, "stderr", said)
         self.addCleanup(os.environ.pop, "OTEL_EXPORTER_OTLP_HEADERS", None)
         os.environ["OTEL_EXPORTER_OTLP_HEADERS"] = "a=b,s3cret"
-        self.assertIsNone(self.export(SpanExporter(self.target("traces")), A_SPAN))
+        exporter = SpanExporter(self.target("traces"))
+        exporter.prepare()
+        self.assertIsNone(self.export(exporter, A_SPAN))
         self.assertEqual((said.getvalue(), self.collector.posted[0].headers["a"]), ("", "b"))
 
     def test_metrics(self) -> None:

@@ -17,7 +17,16 @@ class FakeExporter:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.why: str | Exception | None = None
-        self.closed = 0
+        self.closed = self.prepared = 0
+        self.words = ""
+
+    def prepare(self) -> None:
+        """Count the calls."""
+        self.prepared += 1
+
+    def reason(self) -> str:
+        """Return the words."""
+        return self.words
 
     def export(self, items: Sequence[int]) -> str | None:
         """See `Exporter`."""
@@ -56,6 +65,29 @@ class SenderTests(SynchronousTestCase):
         """Add items."""
         for item in items:
             self.sender.add(item)
+
+    def test_prepared(self) -> None:
+        """The exporter is prepared once, in the thread, when the server starts; if that fails, batches are tried."""
+        self.assertEqual(self.exporter.prepared, 1)
+        self.exporter.prepare = self.fail_to_prepare
+        self.sender.startService()
+        self.assertEqual(len(self.flushLoggedErrors(ImportError)), 1)
+        self.add(1)
+        self.clock.advance(5.0)
+        self.assertEqual(self.sender.sent, 1)
+
+    def fail_to_prepare(self) -> None:
+        """Raise an error."""
+        raise ImportError("no SDK")
+
+    def test_why_more_waits(self) -> None:
+        """When too many wait, the reason for which the collector does not take them is logged, where it is known."""
+        self.clock.pool.held = True
+        self.exporter.words = "connection refused"
+        self.add(*range(12))
+        self.assertEqual(len(self.said), 1)
+        self.assertIn("more than 6 wait, since: connection refused", self.said[0])
+        self.clock.pool.release()
 
     def test_after_a_while(self) -> None:
         """Few are sent together after the delay, one timer for all."""
