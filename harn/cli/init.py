@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -47,6 +47,8 @@ def init(directory: str, sender: str | None, name: str | None, handler: str) -> 
     from harn.connectors.catalog import Catalog
     from harn.manifest.json_schema import manifest_json_schema
 
+    if not directory:
+        raise click.UsageError("DIR must name a folder, got an empty text; leave it out for this folder")
     catalog = Catalog.discover()
     plugins = catalog.plugins
     function = read_handler(handler, directory)
@@ -152,14 +154,26 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "x", encoding="utf-8") as file:
                 written.append(path)
-                file.write(text)
-    except BaseException:
+                write_text(file, text)
+    except BaseException as error:
         for path in written:
             path.unlink(missing_ok=True)
         for folder in reversed(made):
             with suppress(OSError):  # it was not made after all, or another program has put a file there
                 folder.rmdir()
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk, for example
+            raise CannotBegin(f"{written[-1]} cannot be written: {error.strerror}; nothing was written") from error
         raise
+
+
+def write_text(file: TextIO, text: str) -> None:
+    """
+    Write a text to a file, past Python's buffer.
+
+    :raises OSError: it cannot be written.
+    """
+    file.write(text)
+    file.flush()
 
 
 def show_next(directory: str, files: list[str], starter: Starter) -> None:

@@ -29,6 +29,8 @@ TRAILER = b"# harn: the files above are "
 """The beginning of the last line of several files that are stored as one: their names and sizes follow, as JSON."""
 
 _INCLUDE = re.compile(r"""^[ \t]*(?:include|"include"|'include')[ \t]*=""", re.MULTILINE)
+_TWICE = "Cannot overwrite a value"
+"""What the parser says of a key that is there already."""
 _TUPLE = re.compile(r"\((?:'[^']*',? ?)+\)")
 
 
@@ -202,13 +204,11 @@ def malformed(file: str, found: Malformed) -> ManifestInvalid:
     """Return the problem of a file whose text is not TOML."""
     # The parser prints a key as its tuple.
     said = _TUPLE.sub(lambda key: ".".join(re.findall("'([^']*)'", key[0])), found.message)
-    problem = Problem(
-        file=file,
-        line=found.line,
-        where="" if found.column is None else f"column {found.column}",
-        message=f"is not TOML: {said}",
-        hint="fix the syntax there, or just before it",
-    )
+    hint = "fix the syntax there, or just before it"
+    if said == _TWICE:
+        said, hint = "a key is given twice", "keep one of them"
+    where = "" if found.column is None else f"column {found.column}"
+    problem = Problem(file=file, line=found.line, where=where, message=f"is not TOML: {said}", hint=hint)
     return ManifestInvalid([problem], stage="parse")
 
 

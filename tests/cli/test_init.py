@@ -115,8 +115,9 @@ class InitTests(SynchronousTestCase):
         self.assertEqual(result.exit_code, 1, result.output)
         self.assertEqual(os.listdir(self.folder), ["rules"])
         self.folder = self.folder / "new" / "shop"
-        with patch("builtins.open", side_effect=OSError(28, "No space left on device")):
-            self.assertIn("No space left on device", self.init().stderr)
+        with patch("harn.cli.init.write_text", side_effect=OSError(28, "No space left on device")):
+            said = self.init().stderr
+        self.assertIn("harn.toml cannot be written: No space left on device; nothing was written", said)
         self.assertFalse(self.folder.parent.exists())
 
     def test_asks_on_a_terminal(self) -> None:
@@ -137,6 +138,12 @@ class InitTests(SynchronousTestCase):
             self.folder = Path(self.mktemp())
             self.assertEqual(self.init(typed="").exit_code, 1)
             self.assertFalse(self.folder.exists())
+
+    def test_empty_name(self) -> None:
+        """An empty DIR, as of a variable that is not set, is not this folder."""
+        result = CliRunner().invoke(cli, ["init", ""], prog_name="harn")
+        self.assertEqual(result.exit_code, 2)
+        self.assertIn("DIR must name a folder", result.stderr)
 
     def test_refused(self) -> None:
         """A sender that is not there, a name that no URL has, and no handler: each says what to write."""

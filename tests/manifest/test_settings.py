@@ -242,6 +242,7 @@ class TopLevelTests(SynchronousTestCase):
         hint = "fix the syntax there, or just before it"
         for text, expected in (
             ("x = 1\ny =\n", f"harn.toml:2: column 4: is not TOML: Invalid value; {hint}"),
+            ("x = 1\nx = 2\n", "harn.toml:2: column 6: is not TOML: a key is given twice; keep one of them"),
             ("[a.b]\n[a.b]\n", f"harn.toml:2: column 5: is not TOML: Cannot declare a.b twice; {hint}"),
             ("x = " + "[" * 2000, f"harn.toml: is not TOML: arrays or tables are nested too deep; {hint}"),
         ):
