@@ -119,6 +119,8 @@ class PageTests(BrowserCase):
             "dead-letters": "/console/dead-letters",
             "dead-letters-change": "/console/dead-letters/change?operation=replay&trigger=bad",
             "reloads": "/console/reloads",
+            "generation": "/console/reloads/1",
+            "nothing-to-do": "/console/triggers?busy=true",
             "login": "/console/login",
         }
         axe = Axe()
