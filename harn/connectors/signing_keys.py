@@ -20,11 +20,13 @@ class SecretUnusable(StageFailed):
     The value of a secret cannot be used by its provider; the message says why, and never quotes it.
 
     :ivar key: of the trigger that names the secret, for example ``secrets.signing_secret[1]``.
+    :ivar why: the reason alone, without the names of trigger and secret.
     """
 
-    def __init__(self, message: str, key: str) -> None:
+    def __init__(self, message: str, key: str, why: str) -> None:
         super().__init__("prepare", message)
         self.key = key
+        self.why = why
 
 
 def keys_of(binding: ConnectorBinding, name: str, scheme: Scheme) -> tuple[bytes, ...]:
@@ -35,7 +37,7 @@ def keys_of(binding: ConnectorBinding, name: str, scheme: Scheme) -> tuple[bytes
     """
     values, key = binding.secrets.get(name, ()), f"secrets.{name}"
     if not values:
-        raise SecretUnusable(f"trigger {binding.trigger_id}: the secret {name} has no value", key)
+        raise SecretUnusable(f"trigger {binding.trigger_id}: the secret {name} has no value", key, "it is empty")
     keys = []
     for number, value in enumerate(values, start=1):
         try:
@@ -45,6 +47,7 @@ def keys_of(binding: ConnectorBinding, name: str, scheme: Scheme) -> tuple[bytes
             raise SecretUnusable(
                 f"trigger {binding.trigger_id}: the value of the secret {place} cannot be used: {error}",
                 key if len(values) == 1 else f"{key}[{number - 1}]",
+                str(error),
             ) from None
     return tuple(keys)
 

@@ -205,7 +205,7 @@ class StructSchema(Generic[_Settings]):
     Checks a table key by key against the fields of a struct, as `Table.values` does, so that every problem is found.
 
     Fields with ``msgspec.Meta(description=...)`` are described in the JSON schema; ``ge``, ``le``, ``pattern`` and
-    the rest are enforced.
+    the rest are enforced. ``title`` says in words what a ``pattern`` allows: "the name of a header".
     """
 
     def __init__(
@@ -309,6 +309,10 @@ class Typed:
             hint = f"did you mean {quote(meant)}? known: {known}" if meant else f"known: {known}"
             diagnostics.add(path, f"{quote(value)} is not known", hint)
             return
+        title = "" if inner or not isinstance(value, str) else _title(self.type)
+        if title:
+            diagnostics.add(path, f"must be {title}, got {quote(value)}")
+            return
         if not said.startswith("Expected "):
             diagnostics.add((*path, *inner), said[:1].lower() + said[1:])
             return
@@ -317,6 +321,12 @@ class Typed:
         if not where and ", got " in said:
             message += f", got {describe(value)}"
         diagnostics.add((*path, *inner), message)
+
+
+def _title(wanted: Any) -> str:
+    """Return what a text of a type with a pattern is, as its ``Meta`` names it; empty for any other type."""
+    schema = _schema_of(wanted)
+    return next((str(each["title"]) for each in (schema, *schema.get("anyOf", ())) if "title" in each), "")
 
 
 def _options(wanted: Any) -> list[str]:

@@ -269,7 +269,8 @@ class Connections:
             message = f"{type(error).__name__}: {error}"
         key, said, hint = "provider", f"its connector failed to {stage}: {message}", ""
         if isinstance(error, SecretUnusable):
-            key, said, hint = error.key, message, "give the secret another value, then reload"
+            key, said = error.key, f"the value of the secret cannot be used: {error.why}"
+            hint = "give the secret another value, then reload"
         problem = inputs.loaded.problem(trigger_id, key, said, hint)
         raise StageFailed(stage, f"connector of trigger {trigger_id!r} failed to {stage}: {message}", [problem])
 

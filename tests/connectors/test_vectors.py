@@ -613,10 +613,10 @@ class HmacTests(SynchronousTestCase):
             ({"header": "X", "signature_entry": "h1"}, "counts only with timestamp_entry"),
             ({**self.LISTED, "separator": ","}, "counts only without timestamp_entry"),
             ({**self.LISTED, "timestamp_entry": "v1"}, "must not be signature_entry"),
-            ({**self.LISTED, "timestamp_entry": ""}, ""),
+            ({**self.LISTED, "timestamp_entry": ""}, "must be a name of ASCII without = and ,"),
             ({**self.LISTED, "signature_entry": "a=b"}, ""),
-            ({"header": "X", "prefix": "\u00fc"}, ""),
-            ({"header": "X:Y"}, ""),
+            ({"header": "X", "prefix": "\u00fc"}, "must be at most 200 characters of ASCII"),
+            ({"header": "X:Y"}, "must be the name of a header, got"),
             ({"header": "X Y"}, ""),
             ({}, ""),
         ):

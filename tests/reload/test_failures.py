@@ -140,14 +140,15 @@ class FailureTests(CoordinatorCase):
         self.world.manifest(fake("a"), fake("b"), fake("c", extra=secrets), fake("d", extra=secrets))
 
         def refuse() -> None:
-            raise SecretUnusable("it must be base64", "secrets.token[0]")
+            raise SecretUnusable("of c: it must be base64", "secrets.token[0]", "it must be base64")
 
+        said = "the value of the secret cannot be used: it must be base64"
         self.world.plugin.script = {"prepare": refuse}
         report = self.fails("prepare")
         self.assertIn("(and 1 more)", report.error)
         self.assertEqual(
             [(problem.where, problem.message) for problem in report.problems],
-            [(f"triggers[{at}] ({name}): secrets.token[0]", "it must be base64") for at, name in ((2, "c"), (3, "d"))],
+            [(f"triggers[{at}] ({name}): secrets.token[0]", said) for at, name in ((2, "c"), (3, "d"))],
         )
         self.assertEqual(self.world.plugin.life.count("c close"), 1)
 

@@ -22,12 +22,14 @@ from harn.manifest.vocabulary import fault_of_event
 
 _HEADER, _BODY = "header:", "body:"
 
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern="^[!-~]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern="^[!-~]+$", title="the name of a parameter")]
 """The name of a parameter of the query."""
-HeaderName = Annotated[str, Meta(min_length=1, max_length=200, pattern=f"^{FIELD_NAME}$")]
-Printable = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$")]
+HeaderName = Annotated[str, Meta(min_length=1, max_length=200, pattern=f"^{FIELD_NAME}$", title="the name of a header")]
+Printable = Annotated[str, Meta(max_length=200, pattern="^[ -~]*$", title="at most 200 characters of ASCII")]
 """Text in a header: of ASCII."""
-EntryName = Annotated[str, Meta(min_length=1, max_length=200, pattern="^[!-+.-<>-~-]+$")]
+EntryName = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern="^[!-+.-<>-~-]+$", title="a name of ASCII without = and ,")
+]
 """The name of an entry in a header's list: without ``=`` and commas."""
 
 

@@ -122,7 +122,7 @@ class TwilioSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``[triggers.twilio]``."""
 
     url: Annotated[
-        Annotated[str, msgspec.Meta(pattern="^https?://")] | None,
+        Annotated[str, msgspec.Meta(pattern="^https?://", title="a URL that begins with https:// or http://")] | None,
         msgspec.Meta(description="The URL as entered at Twilio, which signs it; default: of the request's `Host`."),
     ] = None
 
