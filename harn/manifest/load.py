@@ -8,28 +8,18 @@ parsed in a child process.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from itertools import repeat
 from typing import Any
 
 import msgspec
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
-from twisted.internet.interfaces import IProcessTransport, IReactorProcess
-from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.threads import deferToThreadPool
-from twisted.python.failure import Failure
 
-import harn
-from harn.errors import ManifestInvalid, StageFailed
+from harn.errors import ManifestInvalid
 from harn.manifest.diagnostics import Diagnostic, Diagnostics, FileLines, KeyPath, Locator, parse_key, place
 from harn.manifest.document import (
-    FOR_THE_PARENT,
     Malformed,
     Pieces,
     cut,
@@ -42,11 +32,12 @@ from harn.manifest.document import (
 )
 from harn.manifest.interfaces import PluginRules
 from harn.manifest.model import Manifest, TriggerSpec
+from harn.manifest.parsing_process import parse_in_child
+from harn.manifest.partial import PartlyInvalid, usable_triggers
 from harn.manifest.source import ManifestSource, malformed
 from harn.manifest.trigger import check_defaults, check_trigger, with_defaults
-from harn.manifest.validate import check_head, check_together
+from harn.manifest.validate import Head, check_head, check_together
 from harn.model.problem import Problem
-from harn.processes import signals_blocked
 from harn.wire import digest_bytes
 
 THRESHOLD = 256 * 1024
@@ -61,6 +52,7 @@ class LoadedManifest:
     :ivar shown: the file's name as the user typed it.
     :ivar files: digest of each file by path; ``lines``: which of them each line of the text is from.
     :ivar specs: the spec of each part of the text, with these ``defaults``.
+    :ivar names: of one without the triggers that have problems (`harn.manifest.partial`): the ids of all, by index.
     """
 
     manifest: Manifest
@@ -71,6 +63,7 @@ class LoadedManifest:
     rules: PluginRules = field(repr=False)
     specs: Mapping[str, TriggerSpec] = field(repr=False)
     defaults: Mapping[str, Any] = field(factory=dict, repr=False)
+    names: tuple[str | None, ...] = ()
 
     def problem(self, trigger_id: str | None, key: str, message: str, hint: str = "") -> Problem:
         """
@@ -83,11 +76,14 @@ class LoadedManifest:
         path = (*around, *parse_key(key))
         if trigger_id is not None and not self._locator.has(path[:3]) and path[2] in self.defaults:
             path = ("defaults", *path[2:])
-        return place(self._locator, Diagnostic(path, message, hint), tuple(self._places))
+        return place(self._locator, Diagnostic(path, message, hint), self.names or tuple(self.manifest.triggers))
 
     @cached_property
     def _places(self) -> Mapping[str, int]:
-        return {trigger_id: index for index, trigger_id in enumerate(self.manifest.triggers)}
+        if not self.names:
+            return {trigger_id: index for index, trigger_id in enumerate(self.manifest.triggers)}
+        # Of two with one id the first counts.
+        return {name: index for index, name in reversed(tuple(enumerate(self.names))) if name is not None}
 
     @cached_property
     def _locator(self) -> Locator:
@@ -270,8 +266,23 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
         check_together(specs, head.orchestrator, Locator(values.pieces, draft.lines), diagnostics)
     if diagnostics.found:
         names = [checked.names.get(index, None if spec is None else spec.id) for index, spec in enumerate(specs)]
-        raise ManifestInvalid(diagnostics.problems(draft.lines, values.pieces, names))
-    complete = [spec for spec in specs if spec is not None]
+        problems = diagnostics.problems(draft.lines, values.pieces, names)
+        usable = usable_triggers(specs, diagnostics.found)
+        if not usable:
+            raise ManifestInvalid(problems)
+        raise PartlyInvalid(problems, _loaded(draft, values, head, usable, checked, names))
+    return _loaded(draft, values, head, [spec for spec in specs if spec is not None], checked)
+
+
+def _loaded(
+    draft: _Draft,
+    values: _Values,
+    head: Head,
+    complete: Sequence[TriggerSpec],
+    checked: _Checked,
+    names: Sequence[Any] = (),
+) -> LoadedManifest:
+    """Return the manifest of these triggers; ``names``: of all triggers, where these are not all."""
     triggers = {spec.id: spec for spec in complete}
     earlier = {} if draft.previous is None else draft.previous.manifest.fingerprints
     fingerprints = {**earlier, **checked.fingerprints}
@@ -294,8 +305,9 @@ def _check(draft: _Draft, values: _Values) -> LoadedManifest:
         lines=draft.lines,
         pieces=values.pieces,
         rules=draft.rules,
-        specs=dict(zip(values.pieces.parts, complete, strict=False)),
+        specs={} if names else dict(zip(values.pieces.parts, complete, strict=False)),
         defaults=values.head.get("defaults", {}),
+        names=tuple(name if isinstance(name, str) else None for name in names),
     )
 
 
@@ -329,68 +341,3 @@ def _same_as_before(spec: TriggerSpec, fingerprint: str, old: Manifest | None) -
         return spec
     known = old.triggers[spec.id]
     return known if known.rollout == spec.rollout else spec
-
-
-# Isolated, so that neither the environment nor the working directory can shadow a module. The directory of this harn is
-# passed, since it may be a checkout.
-_PROGRAM = """import sys
-if sys.argv[1] not in sys.path: sys.path.insert(0, sys.argv[1])
-from harn.manifest.document import main
-main()"""
-
-
-class _Parsing(ProcessProtocol):
-    """Protocol of one child: writes the text, collects the answer."""
-
-    transport: IProcessTransport
-
-    def __init__(self, data: bytes) -> None:
-        self.answered: Deferred[bytes] = Deferred(self._cancel)
-        self._data = data
-        self._output: list[bytes] = []
-        self._errors: list[bytes] = []
-
-    def connectionMade(self) -> None:
-        self.transport.write(self._data)
-        self.transport.closeStdin()
-
-    def outReceived(self, data: bytes) -> None:
-        self._output.append(data)
-
-    def errReceived(self, data: bytes) -> None:
-        self._errors.append(data)
-
-    def processEnded(self, reason: Failure) -> None:
-        if self.answered.called:
-            return
-        if reason.check(ProcessDone):
-            self.answered.callback(b"".join(self._output))
-        else:
-            said = b"".join(self._errors).decode("utf-8", "replace").strip().rpartition("\n")[2]
-            why = said or reason.getErrorMessage()
-            self.answered.errback(StageFailed("parse", f"the process that parses the manifest ended early: {why}"))
-
-    def _cancel(self, _: Deferred[bytes]) -> None:
-        with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
-        self.transport.loseConnection()
-
-
-def parse_in_child(text: str, reactor: Any) -> Deferred[bytes]:
-    """
-    Parse ``text`` in a child process; cancelling kills it.
-
-    :param reactor: an `IReactorProcess`.
-    :return: the input of `harn.manifest.document.decode_parsed`.
-    :raises StageFailed: the child could not be started, or ended before it answered.
-    """
-    processes: IReactorProcess = reactor
-    root = os.path.dirname(os.path.dirname(os.path.abspath(harn.__file__)))
-    parsing = _Parsing(text.encode("utf-8"))
-    try:
-        # env=None: the child needs what this interpreter needed to start, for example LD_LIBRARY_PATH.
-        with signals_blocked(FOR_THE_PARENT):
-            processes.spawnProcess(parsing, sys.executable, [sys.executable, "-I", "-c", _PROGRAM, root], env=None)
-    except OSError as error:
-        raise StageFailed("parse", f"cannot start a process to parse the manifest: {error}") from error
-    return parsing.answered

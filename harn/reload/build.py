@@ -17,10 +17,11 @@ from zope.interface import implementer
 
 from harn.connectors.catalog import Catalog
 from harn.destinations.catalog import DestinationCatalog
-from harn.errors import FilesUnsettled, ManifestInvalid
+from harn.errors import FilesUnsettled, ManifestInvalid, StageFailed
 from harn.files import ADVICE, Noted
 from harn.manifest.interfaces import PluginRules
 from harn.manifest.load import LoadedManifest, load_manifest
+from harn.manifest.partial import PartlyInvalid
 from harn.manifest.source import ManifestSource, read_manifest
 from harn.reload.archive import ArchivedContent, pack_manifest
 from harn.reload.changes import compare
@@ -148,11 +149,26 @@ class Builder:
     ) -> tuple[ManifestSource, Inputs]:
         source = await stages.run("parse", self._source(content, noted))
         known = None if previous is None else previous.loaded
-        loaded = await stages.run("parse", load_manifest(source, known, self.rules(), self._reactor))
+        bundle = None if content is None else content.bundle
+        try:
+            loaded = await stages.run("parse", load_manifest(source, known, self.rules(), self._reactor))
+        except PartlyInvalid as error:
+            raise await self._with_what_they_name(stages, error, bundle, noted) from None
         timeout = loaded.manifest.orchestrator.reload.timeout
         stages.timeout = timeout if previous is not None else max(STARTING, timeout)
-        bundle = None if content is None else content.bundle
         return source, await stages.run("resolve", self._inputs(loaded, previous, bundle, noted))
+
+    async def _with_what_they_name(
+        self, stages: Stages, error: PartlyInvalid, bundle: Bundle | None, noted: Noted
+    ) -> ManifestInvalid:
+        """Return the error with the problems of secrets and modules that the usable triggers name: all at once."""
+        try:
+            await stages.run("parse", self._inputs(error.usable, None, bundle, noted))
+        except ManifestInvalid as others:
+            return error.with_problems(others.problems)
+        except StageFailed:  # its own problems are to be seen, whatever the other files do
+            pass
+        return error
 
     async def _changed(self, noted: Noted, *, listings: bool) -> Sequence[str]:
         wait = noted.wait()

@@ -26,7 +26,7 @@ from harn.manifest.document import (
     parse_to_frame,
     parse_whole,
 )
-from harn.manifest.load import parse_in_child
+from harn.manifest.parsing_process import parse_in_child
 from harn.testing.manifests import manifest_text
 from tests.manifest.rules import UNHURRIED, load
 

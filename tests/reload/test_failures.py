@@ -66,6 +66,30 @@ class FailureTests(CoordinatorCase):
         self.world.manifest(fake("a"), github("b"))
         self.assertIn("github/webhook-secret", str(self.fails("resolve").problems[0]))
 
+    def test_problems_of_two_stages(self) -> None:
+        """Missing secrets and modules are reported beside problems of other triggers, each at its own trigger."""
+        self.world.environ.clear()
+        wrong, twin = fake("a", extra="colour = 1"), fake("d", handler="none:f")
+        self.world.manifest(wrong, github("b"), fake("c", handler="missing:f"), twin, twin)
+        found = [(problem.where, problem.message) for problem in self.fails("validate").problems]
+        self.assertEqual(
+            [where for where, _ in found],
+            [
+                "triggers[0] (a): colour",
+                "triggers[1] (b): secrets.signing_secret",
+                "triggers[2] (c): handler",
+                "triggers[3] (d): handler",
+                "triggers[4] (d): id",
+            ],
+        )
+        self.assertIn("github/webhook-secret is not set", found[1][1])
+
+    def test_problem_of_the_head(self) -> None:
+        """A wrong table of the manifest, on which the rest may depend, is reported alone."""
+        self.world.manifest(fake("a", handler="missing:f"), head='[exports]\nmissing = "/x"\n')
+        (problem,) = self.fails("validate").problems
+        self.assertIn("exports", problem.where)
+
     def test_missing_secret_of_a_handler(self) -> None:
         """One that a handler may ask for is a problem too, at the place that names it; what it may have is a change."""
         self.world.manifest(fake("a", extra='handler_secrets = ["shop/none"]\n'))
