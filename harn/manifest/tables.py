@@ -324,7 +324,7 @@ class Typed:
 
 
 def _title(wanted: Any) -> str:
-    """Return what a text of a type with a pattern is, as its ``Meta`` names it; empty for any other type."""
+    """Return the title of a type with a pattern, which says in words what a text must be; empty for any other."""
     schema = _schema_of(wanted)
     return next((str(each["title"]) for each in (schema, *schema.get("anyOf", ())) if "title" in each), "")
 
