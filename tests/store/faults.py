@@ -154,6 +154,7 @@ WRITES: dict[str, Callable[[World], Any]] = {
     ),
     "generations.adopted": lambda w: w.store.generations.adopted(2, NOW + 1, {"kept": None, "new": [1]}),
     "checkpoints.put": lambda w: w.store.checkpoints.put("kept", {"n": 2}),
+    "checkpoints.amend": lambda w: w.store.checkpoints.amend("kept", {"m": 3, "n": None}),
     "jobs.create": lambda w: w.store.jobs.create(
         NewJob(operation="discard", actor="key:1", filter=JobFilter(state="dead"), rate=2.0, created_at=NOW),
         [w.rejected],
@@ -211,6 +212,7 @@ READS: dict[str, Callable[[World], Any]] = {
     "jobs.unfinished": lambda w: w.store.jobs.unfinished(),
     "jobs.pending": lambda w: w.store.jobs.pending(w.job, 5),
     "jobs.items": lambda w: w.store.jobs.items(w.job, 0, 5),
+    "servers.look": lambda w: w.store.servers.look(),
     "statistics.attempts_since": lambda w: w.store.statistics.attempts_since(NOW - 1),
     "statistics.deliveries_since": lambda w: w.store.statistics.deliveries_since(NOW - 1),
     "statistics.attempts": lambda w: w.store.statistics.attempts(IdRange(1, 100), NOW - 1),
@@ -232,9 +234,13 @@ APART = frozenset(
     (
         *("available", "open", "close", "abandon", "settle_log"),
         *("deliveries.begins", "deliveries.begins_at_once", "deliveries.note_now", "deliveries.ended"),
+        *("follow", "notify", "rejoin", "servers.fence", "servers.note"),
     )
 )
-"""Operations that neither read nor write rows: `tests.store.test_trouble` and `tests.store.test_running` have them."""
+"""
+Operations that neither read nor write rows: `tests.store.test_trouble` and `tests.store.test_running` have them; and
+those of several servers on one store, which SQLite never has: `tests.servers` has these.
+"""
 
 
 def operations_of(store: Any) -> set[str]:
