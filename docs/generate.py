@@ -39,6 +39,7 @@ from harn.options import OPTIONS
 from harn.plugins import builtin
 from harn.reload.feature import add_drain_gauge
 from harn.schedules.feature import add_gauges as add_schedule_gauges
+from harn.servers.feature import add_gauges as add_server_gauges
 from harn.statistics.gauges import add_disk_gauges
 from harn.statistics.gauges import add_gauges as add_trigger_gauges
 from harn.traces.feature import add_counters as add_otlp_counters
@@ -353,6 +354,7 @@ def metrics_part() -> str:
     unread: Any = None  # gauges are named here, and not read
     add_version_gauges(metrics, unread)
     add_dispatch_gauges(metrics, unread)
+    add_server_gauges(metrics, unread)
     add_drain_gauge(metrics, unread)
     add_edge_gauges(metrics, unread, unread)
     add_trigger_gauges(metrics, unread, unread)

@@ -113,6 +113,17 @@ class Archive:
         record = await self._generations.generation(number)
         if record is None:
             raise GenerationUnknown(f"there is no generation {number}; {await self._kept()}")
+        return await self._content_of(record)
+
+    async def proposed(self, number: int) -> ArchivedContent:
+        """Return the content of a generation that another server has reserved, or adopted; see `content`."""
+        last = await self._generations.last()
+        if last is not None and last.number == number:
+            return await self._content_of(last)
+        return await self.content(number)
+
+    async def _content_of(self, record: GenerationRecord) -> ArchivedContent:
+        number = record.number
         packed = await self._generations.manifest(record.manifest_digest) if record.manifest_digest else None
         encoded = await self._generations.bundle(record.bundle_id)
         if packed is None or encoded is None:

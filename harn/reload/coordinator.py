@@ -7,10 +7,10 @@ and what is written before the caller is answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -24,11 +24,11 @@ from harn.lifecycle import Lifecycle
 from harn.model.references import uuid7
 from harn.reload import reports
 from harn.reload.adopt import LiveGeneration
-from harn.reload.candidate import ContinuedRamp
-from harn.reload.generation import Candidate, Generation, LastGeneration
+from harn.reload.generation import Candidate, Generation
 from harn.reload.interfaces import (
     Adopted,
     FirstServes,
+    IDecision,
     IOtherServers,
     IReloader,
     IReloadPublisher,
@@ -50,7 +50,7 @@ from harn.reload.report import (
     ReloadRequest,
 )
 from harn.reload.results import LiveGenerationInfo
-from harn.reload.runs import Batch, PipelineRun, ReloadQueue, Stages
+from harn.reload.runs import Batch, PipelineRun, ReloadQueue, RunResult, Stages, Start
 from harn.reload.targets import StartHooks
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import SLICE
@@ -60,23 +60,9 @@ log = Logger(namespace="harn.reload")
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds that each stage may take before a manifest has said otherwise."""
+NO_START = Start()
 PARSING = 5.0
 """Seconds that parsing may take at least: a manifest that allows too little time must not keep out the next one."""
-
-
-@frozen(kw_only=True)
-class Start:
-    """
-    State of an earlier server that the first generation continues; empty for every later generation.
-
-    :ivar last: the generation that served last.
-    :ivar ramps: by trigger id, the ramps that were under way or aborted.
-    :ivar joins: other servers serve that generation, and this one is to serve it, too, under its number.
-    """
-
-    last: LastGeneration = field(factory=LastGeneration)
-    ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
-    joins: bool = False
 
 
 @implementer(IReloader)
@@ -152,7 +138,11 @@ class Coordinator:
             return answer
         return self.queue.following.add(request)
 
-    async def _reload_alone(self, request: ReloadRequest, start: Start | None = None) -> ReloadReport:
+    def follow(self, request: ReloadRequest, decision: IDecision) -> Deferred[ReloadReport]:
+        """Prepare a generation that another server on the store proposes, and adopt it if that is decided."""
+        return self.queue.spawn(self._reload_alone(request, Start(decision=decision)))
+
+    async def _reload_alone(self, request: ReloadRequest, start: Start = NO_START) -> ReloadReport:
         async with self.queue.exclusive():
             return await self._reload(request, start=start)
 
@@ -197,7 +187,7 @@ class Coordinator:
 
     # Doing
 
-    async def _reload(self, request: ReloadRequest, merged: int = 1, start: Start | None = None) -> ReloadReport:
+    async def _reload(self, request: ReloadRequest, merged: int = 1, start: Start = NO_START) -> ReloadReport:
         """Reload under the lock; return a report unless it is refused or cut off by the server's end."""
         self._check(request)
         if request.dry_run:
@@ -220,12 +210,12 @@ class Coordinator:
         finally:
             self._lifecycle.emit(ReloadEnded(report))
 
-    async def _run(self, request: ReloadRequest, start: Start | None) -> tuple[ReloadReport, Stages]:
+    async def _run(self, request: ReloadRequest, start: Start) -> tuple[ReloadReport, Stages]:
         """Run the pipeline, adopt its candidate, and return the report."""
         started = self._clock.seconds()
         stages = Stages(self._clock, max(PARSING, self._timeout()), self._pipeline.builder)
         try:
-            report = await self._attempt(request, stages, start or Start())
+            report = await self._attempt(request, stages, start)
         except (ManifestInvalid, StageFailed) as error:
             report = reports.failed(request, error, self.current)
         except CancelledError:
@@ -244,7 +234,29 @@ class Coordinator:
     async def _attempt(self, request: ReloadRequest, stages: Stages, start: Start) -> ReloadReport:
         if not self.numbers.are_known and not request.dry_run:
             await stages.run("prepare", self.numbers.read_again(self.current))
-        others = tuple(await stages.run("prepare", self._living()))
+        decision = start.decision
+        if decision is None and self.current is not None and not request.dry_run:
+            decision = await stages.run("parse", self.others.begin(request))
+        try:
+            result = await self._run_and_adopt(request, stages, start, decision)
+        finally:
+            if decision is not None:
+                decision.end()
+        await self._settle()
+        servers = () if decision is None or not result.is_adopted else await decision.outcome()
+        if request.dry_run:
+            await self._pipeline.idle()
+        elif result.ends_pin(request):
+            self._end_pin()
+        status = self.rollouts.status() if result.is_adopted else None
+        draining = self._live.registry.draining()
+        report = reports.ended(request, result, self.current, draining, self._live.started_with, status)
+        return evolve(report, servers=tuple(servers))
+
+    async def _run_and_adopt(
+        self, request: ReloadRequest, stages: Stages, start: Start, decision: IDecision | None
+    ) -> RunResult:
+        """Run the pipeline, and adopt its candidate, once the other servers have agreed."""
         async with AsyncExitStack() as stack:
             result = await self._pipeline.run(
                 PipelineRun(
@@ -256,29 +268,20 @@ class Coordinator:
                     last=start.last,
                     ramps=start.ramps,
                     joins=start.joins,
-                    others=others,
+                    follows=None if decision is None else decision.follows,
                 )
             )
             if result.candidate is not None:
                 self._check(request)
                 if self.queue.closed:
                     raise ShuttingDown("the server is shutting down", retry_after=5)
+                if decision is not None:
+                    await decision.agree(result.candidate, stages.timeout)
                 # From here to the end of the step there is no await.
                 stack.pop_all()
                 self._adopt(result.candidate, request)
                 result = result.adopted()
-        await self._settle()
-        if request.dry_run:
-            await self._pipeline.idle()
-        elif result.ends_pin(request):
-            self._end_pin()
-        status = self.rollouts.status() if result.is_adopted else None
-        draining = self._live.registry.draining()
-        return reports.ended(request, result, self.current, draining, self._live.started_with, status)
-
-    async def _living(self) -> Sequence[str]:
-        """Return the other servers that a reload concerns: at a start none."""
-        return () if self.current is None else await self.others.living()
+        return result
 
     def _adopt(self, candidate: Candidate, request: ReloadRequest) -> None:
         """Adopt in one step, then emit `Adopted`; a subscriber that raises does not keep the others from running."""

@@ -5,18 +5,20 @@ Interfaces between reloading and the layers above it, in both directions, and th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface, implementer
 
+from harn.errors import StageFailed
 from harn.manifest.model import RolloutSpec
 from harn.manifest.settings import OrchestratorSettings
+from harn.model.problem import Problem
 from harn.reload.generation import Candidate, Generation, Prepared, VersionNumbers
 from harn.reload.report import Finished, ReloadReport, ReloadRequest
-from harn.reload.results import LiveGenerationInfo, ProbationInfo, RampInfo, ReloadPlan
+from harn.reload.results import LiveGenerationInfo, ProbationInfo, RampInfo, ReloadPlan, ServerAdoption
 from harn.store.generations import IGenerations
 from harn.triggers.routing import Route
 
@@ -97,8 +99,42 @@ class NoRollouts:
         """See `IRollouts.catch_up`."""
 
 
+class NotAgreed(StageFailed):
+    """
+    The servers on the store did not agree to adopt a generation, so that none has.
+
+    :ivar servers: each of them.
+    """
+
+    def __init__(
+        self, stage: str, message: str, problems: Sequence[Problem], servers: Sequence[ServerAdoption]
+    ) -> None:
+        super().__init__(stage, message, problems)
+        self.servers = tuple(servers)
+
+
+class IDecision(Interface):
+    """Whether a candidate is adopted, which several servers decide together."""
+
+    follows: int | None = Attribute("The number of the generation that another server proposes; None of one's own.")
+
+    def agree(candidate: Candidate, seconds: float) -> Awaitable[None]:
+        """
+        Wait for the decision that all adopt the candidate; from then on each must.
+
+        :param seconds: that the votes of the others may take.
+        :raises StageFailed: none adopts it.
+        """
+
+    def outcome() -> Awaitable[Sequence[ServerAdoption]]:
+        """Return how each server stands after the decision."""
+
+    def end() -> None:
+        """Called once, however it ended: other servers may reload from now on."""
+
+
 class IOtherServers(Interface):
-    """The other servers on the store; provided by `harn.servers.membership.Membership`."""
+    """The other servers on the store; provided by `harn.servers.agreement.Agreement`."""
 
     def serving() -> Awaitable[Sequence[str]]:
         """
@@ -107,11 +143,15 @@ class IOtherServers(Interface):
         :raises EventLogUnavailable: the store cannot be read.
         """
 
-    def living() -> Awaitable[Sequence[str]]:
-        """Return the same of those that serve or start."""
-
     def settled() -> Awaitable[None]:
         """Wait until those that began to start before this server serve, or are gone."""
+
+    def begin(request: ReloadRequest) -> Coroutine[Deferred[Any], Any, IDecision | None]:
+        """
+        Begin a reload, which other servers must agree to; return None where there are none.
+
+        :raises StageFailed: another server reloads, or the store cannot be read or written.
+        """
 
 
 @implementer(IOtherServers)
@@ -123,12 +163,12 @@ class NoOtherServers:
         """See `IOtherServers.serving`."""
         return ()
 
-    async def living(self) -> Sequence[str]:
-        """See `IOtherServers.living`."""
-        return ()
-
     async def settled(self) -> None:
         """See `IOtherServers.settled`."""
+
+    async def begin(self, request: ReloadRequest) -> IDecision | None:
+        """See `IOtherServers.begin`."""
+        return None
 
 
 class IReloadPublisher(Interface):

@@ -7,7 +7,7 @@ adopted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -38,14 +38,6 @@ log = Logger(namespace="harn.reload")
 
 NOTING = 5.0
 """Seconds that a caller waits until the store has recorded that a generation serves, or was withdrawn."""
-
-
-def would_split(others: Sequence[str]) -> str:
-    """Return why a reload is refused while other servers serve, and what to do."""
-    return (
-        f"other servers on the store serve the live generation, and would not adopt this one: {', '.join(others)};"
-        " nothing has changed. Stop them, reload, and start them again: they begin with the new generation"
-    )
 
 
 class ReloadPipeline:
@@ -85,8 +77,6 @@ class ReloadPipeline:
             return RunResult(plan=Plan(unchanged=tuple(sorted(live.bindings))), read=read)
         prepared = await self._resolve(run, read.inputs)
         plan = prepared.plan
-        if run.others and not request.dry_run:
-            raise StageFailed("prepare", would_split(run.others))
         if run.joins:
             self._check_joining(prepared)
         if not run.may_remove_most and live is not None and would_remove_most(len(plan.removed), len(live.bindings)):
@@ -118,23 +108,27 @@ class ReloadPipeline:
     async def _read(self, run: PipelineRun) -> ContentRead:
         """Read the files, or the content of an earlier generation with the present secrets and certificate."""
         request, live = run.request, run.live
-        content = await run.stages.run("parse", self._content(request, live))
+        content = await run.stages.run("parse", self._content(request, live, follows=run.follows))
         source, inputs = await self.builder.read_settled(run.stages, None if live is None else live.inputs, content)
         if content is None:
             return ContentRead(source=source, inputs=inputs)
         recalled = content.record.number
-        if run.joins:
+        if run.joins or (run.follows is not None and content.record.recalled is None):
             return ContentRead(source=source, inputs=inputs, recalled=content.record.recalled)
         if live is not None and request.source == UNASKED:
             # The watcher asks for changed secrets to be read: the pin and the recalled generation stay as they are.
             return ContentRead(source=source, inputs=inputs, recalled=content.record.recalled or recalled, pin=live.pin)
-        if live is None:
+        if live is None or run.follows is not None:
             recalled = content.record.recalled or recalled
         paths = inputs.plain_files | (frozenset() if live is None else live.inputs.plain_files)
         pin = Pin(await run.stages.run("resolve", self.builder.plain_files_now(paths)))
         return ContentRead(source=source, inputs=inputs, recalled=recalled, pin=pin)
 
-    async def _content(self, request: ReloadRequest, live: Generation | None) -> ArchivedContent | None:
+    async def _content(
+        self, request: ReloadRequest, live: Generation | None, *, follows: int | None
+    ) -> ArchivedContent | None:
+        if follows is not None:
+            return await self.archive.proposed(follows)
         number = request.recall
         if number is None:
             return None
@@ -208,12 +202,12 @@ class ReloadPipeline:
             connectors=connectors,
             targets=targets,
             live=run.live,
-            number=numbers.highest if keeps_number else numbers.highest + 1,
+            number=run.follows or (numbers.highest if keeps_number else numbers.highest + 1),
             versions=numbers.versions,
             terms=terms,
         )
         candidate = await stages.run("swap", self._put_together(parts))
-        if not keeps_number:
+        if not keeps_number and run.follows is None:
             # A reservation that times out may still be written; the store works in order, so withdrawing comes after.
             run.stack.push_async_exit(self._withdrawing(candidate))
             since = (

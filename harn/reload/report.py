@@ -18,6 +18,7 @@ from harn.reload.results import (
     RampInfo,
     ReloadPlan,
     ReloadResult,
+    ServerAdoption,
     Summary,
 )
 
@@ -97,6 +98,7 @@ class ReloadReport:
     :ivar probation: the conditions that undo it (see `harn.rollout.probation`).
     :ivar ramps: the triggers whose new version takes a share only.
     :ivar reason: why it happened.
+    :ivar servers: each server, where several serve on one store.
     """
 
     reload_id: str = ""
@@ -128,6 +130,7 @@ class ReloadReport:
     probation: ProbationInfo | None = None
     ramps: tuple[RampInfo, ...] = ()
     reason: str = ""
+    servers: tuple[ServerAdoption, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -160,7 +163,7 @@ class ReloadReport:
     def _result_of_failure(self) -> ReloadResult:
         failed = structs.asdict(self.to_failed())
         del failed["at"]
-        return ReloadResult(**failed)
+        return ReloadResult(**failed, servers=self.servers or UNSET)
 
     def _result_of_success(self) -> ReloadResult:
         is_recalled = self.recalled is not None
@@ -185,6 +188,7 @@ class ReloadReport:
             reason=self.reason or UNSET,
             probation=self.probation or UNSET,
             ramps=self.ramps or UNSET,
+            servers=self.servers or UNSET,
         )
 
 

@@ -14,7 +14,7 @@ from harn.manifest.settings import OrchestratorSettings
 from harn.model.display import list_some
 from harn.reload.build import Builder
 from harn.reload.generation import Generation
-from harn.reload.interfaces import RolloutStatus
+from harn.reload.interfaces import NotAgreed, RolloutStatus
 from harn.reload.report import ERROR, NEEDS_CONFIRMATION, OK, UNSETTLED, ReloadReport, ReloadRequest
 from harn.reload.results import DrainingInfo, LiveGenerationInfo, ManifestInfo
 from harn.reload.runs import RunResult
@@ -129,6 +129,7 @@ def failed(request: ReloadRequest, error: ManifestInvalid | StageFailed, live: G
         error=line,
         problems=problems,
         timed_out=isinstance(error, StageTimedOut),
+        servers=error.servers if isinstance(error, NotAgreed) else (),
         reason=request.reason,
     )
 

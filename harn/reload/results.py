@@ -230,6 +230,14 @@ class RampInfo(Result, frozen=True, kw_only=True, omit_defaults=True):
     failures: int | UnsetType = UNSET
 
 
+class ServerAdoption(Result, frozen=True, kw_only=True):
+    """One of several servers on a store, after a reload that they decided together."""
+
+    id: Annotated[str, Meta(description="Its host and process id.")]
+    generation: Annotated[int, Meta(description="The generation that it serves.")]
+    status: Annotated[str, Meta(description="adopted, or pending; of one that failed: refused, silent or unchanged.")]
+
+
 class ReloadResult(Result, frozen=True, kw_only=True):
     """The report of a reload: of one that went well, or would, what changed; of one that failed, the problems."""
 
@@ -257,6 +265,10 @@ class ReloadResult(Result, frozen=True, kw_only=True):
     reason: str | UnsetType = UNSET
     probation: ProbationInfo | UnsetType | None = UNSET
     ramps: tuple[RampInfo, ...] | UnsetType = UNSET
+    servers: (
+        Annotated[tuple[ServerAdoption, ...], Meta(description="Each server, where several serve on one store.")]
+        | UnsetType
+    ) = UNSET
 
 
 class FailedReload(Result, frozen=True, kw_only=True):

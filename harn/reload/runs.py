@@ -34,6 +34,7 @@ from harn.model.quantities import format_duration
 from harn.reload.candidate import ContinuedRamp
 from harn.reload.generation import Candidate, Generation, LastGeneration, Pin
 from harn.reload.inputs import Inputs
+from harn.reload.interfaces import IDecision
 from harn.reload.report import UNASKED, ReloadReport, ReloadRequest
 from harn.reload.results import ReloadPlan
 from harn.reload.targets import WAITS
@@ -136,6 +137,23 @@ class ReloadQueue:
 T = TypeVar("T")
 
 
+@frozen(kw_only=True)
+class Start:
+    """
+    State of other servers that a generation continues: of an earlier one the first, of those that serve any other.
+
+    :ivar last: the generation that served last.
+    :ivar ramps: by trigger id, the ramps that were under way or aborted.
+    :ivar joins: other servers serve that generation, and this one is to serve it, too, under its number.
+    :ivar decision: not at a start: about a generation that another server proposes.
+    """
+
+    last: LastGeneration = field(factory=LastGeneration)
+    ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
+    joins: bool = False
+    decision: IDecision | None = None
+
+
 class IWork(Interface):
     """The work of stages; provided by `harn.reload.build.Builder`."""
 
@@ -234,7 +252,7 @@ class PipelineRun:
     :ivar last: at a start: the generation that served last; a candidate with the same digest keeps its number.
     :ivar ramps: at a start: by trigger id, the ramps of an earlier server.
     :ivar joins: at a start: other servers serve the content that is recalled, under the number that it keeps.
-    :ivar others: names of the other servers that serve, and would not adopt what this one does.
+    :ivar follows: the number of a generation that another server proposes, with its content in the store.
     """
 
     request: ReloadRequest
@@ -245,7 +263,7 @@ class PipelineRun:
     last: LastGeneration = field(factory=LastGeneration)
     ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
     joins: bool = False
-    others: tuple[str, ...] = ()
+    follows: int | None = None
 
     @property
     def may_remove_most(self) -> bool:

@@ -16,10 +16,11 @@ from harn.errors import FilesHang, GenerationUnknown, WrongState
 from harn.model.display import list_some
 from harn.reload.build import Builder
 from harn.reload.candidate import ContinuedRamp
-from harn.reload.coordinator import Coordinator, Start
+from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Adoption, LastGeneration, Pin
 from harn.reload.report import PREVIOUS, START, ReloadReport, ReloadRequest
 from harn.reload.reports import files_now
+from harn.reload.runs import Start
 from harn.rollout.model import RUNNING, RampRecord
 from harn.rollout.operations import OPERATIONS, RolloutService
 from harn.rollout.probation import Reverter

@@ -5,13 +5,18 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 import harn
-from harn.lifecycle import ServerStarted
+from harn.lifecycle import ServersSeen, ServerStarted, StoreChanged
+from harn.observability.metrics import Metrics
 from harn.reload.coordinator import Coordinator
 from harn.reload.interfaces import Adopted, ReloadsClosed
 from harn.server import Server
+from harn.servers.agreement import Agreement
 from harn.servers.membership import Clocks, Membership
 from harn.servers.operations import OPERATIONS
+from harn.store.proposals import PROPOSAL
 from harn.store.servers import DRAINING, SERVING
+
+OTHER_GENERATION = "another generation was decided"
 
 
 def install(server: Server) -> None:
@@ -23,12 +28,19 @@ def install(server: Server) -> None:
     lifecycle.subscribe(ServerStarted, lambda event: started(members, event))
     lifecycle.subscribe(Adopted, lambda event: members.describe(generation=event.candidate.generation.number))
     lifecycle.subscribe(ReloadsClosed, lambda event: members.describe(status=DRAINING))
-    add_gauges(server, members)
+    add_gauges(server.metrics, members)
 
 
 def install_agreement(server: Server) -> None:
-    """Add the other servers to the coordinator of reloads, which is there by then."""
-    server[Coordinator].others = server[Membership]
+    """Add the reloads of all servers; after the feature of reloads."""
+    coordinator, lifecycle = server[Coordinator], server.lifecycle
+    agreement = server.add(
+        Agreement(Clocks(server.reactor, server.wall), server.store, server[Membership], coordinator)
+    )
+    coordinator.others = agreement
+    lifecycle.subscribe(StoreChanged, lambda event: agreement.changed() if event.concerns(PROPOSAL) else None)
+    lifecycle.subscribe(ServersSeen, lambda event: agreement.look())
+    server.readiness.add(OTHER_GENERATION, agreement.is_current)
 
 
 def started(members: Membership, event: ServerStarted) -> None:
@@ -37,9 +49,8 @@ def started(members: Membership, event: ServerStarted) -> None:
     Deferred.fromCoroutine(members.record_start())
 
 
-def add_gauges(server: Server, members: Membership) -> None:
+def add_gauges(metrics: Metrics, members: Membership) -> None:
     """Add the gauges of the servers."""
-    metrics = server.metrics
     metrics.gauge("harn_servers", "Servers on the store that live.", lambda: 1.0 + len(members.others))
     metrics.gauge(
         "harn_server_leads",

@@ -18,17 +18,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from harn.clocks import WallTime
 from harn.errors import EventLogUnavailable, ServerFenced
 from harn.lifecycle import Fenced, Lifecycle, ServersSeen, TakenAway
-from harn.reload.interfaces import IOtherServers
 from harn.server import RecordWriter
 from harn.servers.operations import own_id, server_id
 from harn.servers.sights import BEAT, LOOK, Sights, leader, left_behind
 from harn.store.interfaces import IStore
-from harn.store.servers import DRAINING, SERVING, STARTING, ServerNote, ServerRow, ServersFound
+from harn.store.servers import DRAINING, STARTING, ServerNote, ServerRow, ServersFound
 
 log = Logger(namespace="harn.servers")
 
@@ -52,7 +50,6 @@ class Clocks:
     wall: WallTime
 
 
-@implementer(IOtherServers)
 class Membership:
     """
     One server among those on its store.
@@ -107,22 +104,19 @@ class Membership:
         own = [evolve(each, note=self._note) if each.incarnation == self.incarnation else each for each in found.rows]
         return own, self._sights.silent(self._clock.seconds())
 
-    async def serving(self) -> Sequence[str]:
-        """See `harn.reload.interfaces.IOtherServers.serving`."""
-        return await self._in_status(SERVING)
+    async def in_status(self, *statuses: str) -> Sequence[str]:
+        """
+        Look, and return the names of the other servers in a status, but of a program that this one replaces.
 
-    async def living(self) -> Sequence[str]:
-        """See `harn.reload.interfaces.IOtherServers.living`."""
-        return await self._in_status(SERVING, STARTING)
-
-    async def _in_status(self, *statuses: str) -> Sequence[str]:
+        :raises EventLogUnavailable: the store cannot be read.
+        """
         if self._store.is_shared:
             self._seen(await self._store.servers.look())
         found = [each for each in self.others if each.note.status in statuses and each.home != self._home]
         return [server_id(each.host, each.pid) for each in found]
 
     async def settled(self) -> None:
-        """See `harn.reload.interfaces.IOtherServers.settled`."""
+        """Wait until the servers that began to start before this one serve, or are gone."""
         while starting := self._starting_before():
             log.info("waiting until {names} has started", names=", ".join(starting))
             await deferLater(self._clock, LOOK)
@@ -133,6 +127,11 @@ class Membership:
             for each in self.others
             if each.note.status == STARTING and each.home != self._home and each.incarnation < self.incarnation
         ]
+
+    def name_of(self, number: int) -> str:
+        """Return the name of another server, or its number where it is gone."""
+        found = [server_id(each.host, each.pid) for each in self.others if each.incarnation == number]
+        return found[0] if found else f"number {number}"
 
     # Its life
 

@@ -9,6 +9,8 @@ import msgspec
 from attrs import field, frozen
 from zope.interface import Interface
 
+from harn.store.proposals import Proposal, Vote
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
 
@@ -76,6 +78,28 @@ class IServers(Interface):
             heartbeat since is left alone.
         :return: the numbers of those that are fenced now.
         """
+
+    def take_turn() -> Deferred[int]:
+        """
+        Acquire the turn to reload, unless another server that lives has it.
+
+        :return: the number of the server that has it now.
+        """
+
+    def end_turn() -> Deferred[None]:
+        """Release the turn, if this server has it."""
+
+    def propose(proposal: Proposal) -> Deferred[Proposal]:
+        """Write a proposal to the other servers that serve; return it with those that are asked."""
+
+    def vote(proposal_id: str, vote: Vote) -> Deferred[Proposal]:
+        """Add the vote of this server, and decide if it was the last one; return the last proposal as it is then."""
+
+    def decide(proposal_id: str, *, is_late: bool = False) -> Deferred[Proposal]:
+        """Decide if no vote is missing any more, or if it is too late for votes; return the proposal as it is then."""
+
+    def proposal() -> Deferred[Proposal | None]:
+        """Return the last proposal."""
 
     def note(note: ServerNote) -> Deferred[None]:
         """Keep the description that this server gives of itself."""

@@ -10,6 +10,10 @@ from harn.testing.server import ServerProcess, wait_until
 from tests.integration.case import ServerCase, held_trigger, trigger_text
 
 KEYED = trigger_text("gh", extra="dedupe_key = 'event.dedupe_key'\n")
+BROKEN = """
+if os.path.exists(os.environ.get("TEST_BROKEN", "/no/such/file")):
+    raise RuntimeError("broken here")
+"""
 
 
 class ServersTests(ServerCase):
@@ -26,7 +30,8 @@ class ServersTests(ServerCase):
 
     def second(self) -> ServerProcess:
         """Start a server on a state directory of its own."""
-        return self.serve(state_dir="state2")
+        broken = {"TEST_BROKEN": str(self.directory / "broken")}
+        return self.serve(state_dir="state2", environ={**self.environ, **broken})
 
     def statuses(self, server: ServerProcess) -> dict[str, int]:
         """Count the servers that one lists, by status."""
@@ -50,14 +55,27 @@ class ServersTests(ServerCase):
         self.assertEqual(second.deliver("/triggers/gh", delivery="d0").json()["status"], "duplicate_dropped")
         self.deliver(second, "d1")
         self.assertEqual({each["version"] for each in self.wait_handled("d0", "d1")}, {"one"})
-        self.a_reload(first)
+        self.a_reload(first, second)
         self.a_pause(first, second)
         self.a_stopped_server(first, second)
 
-    def a_reload(self, server: ServerProcess) -> None:
-        """Check that it is refused, since the other server would not adopt it."""
-        report = self.assert_failed(server.reload(), "prepare", 500)
-        self.assertIn("other servers on the store serve", report["error"])
+    def a_reload(self, first: ServerProcess, second: ServerProcess) -> None:
+        """Reload one: both adopt, and the report names both; where one cannot, none does, and the report says why."""
+        self.write_handlers("three", more=BROKEN)
+        report = self.assert_reloaded(first.reload(), modified=["gh", "slow"])
+        self.assertEqual([each["status"] for each in report["servers"]], ["adopted"] * 2)
+        self.assertEqual({each["generation"] for each in report["servers"]}, {report["generation"]})
+        self.deliver(second, "r0")
+        self.assertEqual({each["version"] for each in self.wait_handled("r0")}, {"three"})
+        self.write("broken", "")
+        self.write_handlers("four", more=BROKEN)
+        refused = self.assert_failed(first.reload(), "resolve")
+        self.assertEqual([each["status"] for each in refused["servers"]], ["unchanged", "refused"])
+        self.assertIn("broken here", refused["error"])
+        (self.directory / "broken").unlink()
+        self.assertEqual(second.reload().status, 200)
+        self.deliver(first, "r1")
+        self.assertEqual({each["version"] for each in self.wait_handled("r1")}, {"four"})
 
     def a_pause(self, first: ServerProcess, second: ServerProcess) -> None:
         """Check that one of the first server holds on the second, and the other way round its end."""

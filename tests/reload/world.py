@@ -28,13 +28,14 @@ from harn.reload.adopt import Drains
 from harn.reload.archive import Reviver
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
-from harn.reload.coordinator import Coordinator, Start
+from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Generation
 from harn.reload.inputs import ExternalInputs
 from harn.reload.interfaces import Adopted, DryRun, IPlanner, IReloadPublisher, IRouteTable, ReloadBegan, ReloadEnded
 from harn.reload.reader import FileReader
 from harn.reload.report import START, Finished, ReloadReport, ReloadRequest
 from harn.reload.results import ReloadPlan
+from harn.reload.runs import Start
 from harn.reload.targets import Resolution, Targets
 from harn.rollout import feature as rollout
 from harn.rollout.feature import Startup, continued

@@ -13,6 +13,7 @@ from harn.model.delivery import DEAD, DONE, READY, WAITING
 from harn.store.event_log import ATTEMPTS
 from harn.store.postgres import recovery
 from harn.store.postgres.store import PostgresStore
+from harn.store.proposals import Proposal, ProposalState, Vote
 from harn.store.servers import SERVING, ServerNote
 from harn.testing.stores.kit import (
     NOW,
@@ -22,6 +23,7 @@ from harn.testing.stores.kit import (
     backlog_of,
     dead_letter,
     dedupe,
+    generation_of,
     new_delivery,
     settlement_of,
 )
@@ -197,3 +199,51 @@ class UnavailableTests(TwoServers):
         self.patch(recovery, "_REGISTER", register)
         self.result_of(self.store.rejoin())
         self.accept_one("e1")
+
+
+class ProposalTests(TwoServers):
+    def propose(self, number: int = 2) -> Proposal:
+        """Reserve a generation, and propose it to the other server, which serves."""
+        self.result_of(self.store.generations.reserve(generation_of(number), b"bundle"))
+        self.result_of(self.other.servers.note(ServerNote(status=SERVING, generation=1)))
+        new = Proposal(id="r1", by=0, generation=number, base=1, versions=0, actor="me")
+        return self.result_of(self.store.servers.propose(new))
+
+    def adopted(self) -> bool:
+        """Return whether the generation counts as adopted."""
+        return self.result_of(self.other.generations.generation(2)) is not None
+
+    def test_the_last_vote_decides(self) -> None:
+        """In its transaction the generation is adopted; a server that starts or proposes is not asked."""
+        asked = self.propose()
+        self.assertEqual((asked.by, list(asked.members)), (self.store.incarnation, [str(self.other.incarnation)]))
+        self.assertEqual((asked.state, self.adopted()), (ProposalState.OPEN, False))
+        voted = self.result_of(self.other.servers.vote("r1", Vote(server="b")))
+        self.assertEqual((voted.state, self.adopted()), (ProposalState.ADOPTED, True))
+        self.assertEqual(self.result_of(self.store.servers.decide("r1", is_late=True)), voted)
+        self.assertEqual(self.result_of(self.store.servers.proposal()), voted)
+
+    def test_votes_that_come_too_late(self) -> None:
+        """After the proposer has dropped it, nothing is adopted; nor when it dies before."""
+        self.propose()
+        self.assertEqual(self.result_of(self.store.servers.decide("r1", is_late=True)).state, ProposalState.DROPPED)
+        voted = self.result_of(self.other.servers.vote("r1", Vote(server="b")))
+        self.assertEqual((voted.state, self.adopted()), (ProposalState.DROPPED, False))
+        self.propose()
+        self.fence()
+        self.assertEqual(self.result_of(self.other.servers.decide("r1")).state, ProposalState.DROPPED)
+        self.assertFalse(self.adopted())
+
+    def test_turns(self) -> None:
+        """One server at a time may reload, until it releases the turn, or is gone."""
+        ours, others = self.store.incarnation, self.other.incarnation
+        take, take_other = self.store.servers.take_turn, self.other.servers.take_turn
+        self.assertEqual([self.result_of(each()) for each in (take, take_other, take)], [ours] * 3)
+        self.result_of(self.other.servers.end_turn())
+        self.assertEqual(self.result_of(take_other()), ours)
+        self.result_of(self.store.servers.end_turn())
+        self.assertEqual(self.result_of(take_other()), others)
+        self.result_of(self.other.servers.end_turn())
+        self.result_of(take())
+        self.fence()
+        self.assertEqual(self.result_of(take_other()), others)

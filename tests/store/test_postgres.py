@@ -298,7 +298,9 @@ class StartTests(PostgresCase):
             (given.replace("/postgres?", "/nowhere?"), "createdb"),
             (f"{given}&nonsense=1", "correct the URL"),
         ):
-            store = PostgresStore.at(Address.read(url), self.clock, self.directory, postgres.no_secret, home="home")
+            address = Address.read(url)
+            database = PostgresDatabase(address, self.directory, self.clock, postgres.no_secret, "home")
+            store = PostgresStore.at(database, self.clock)
             self.assertIn(said, self.refused(store))
 
     def test_a_state_directory_with_another_store(self) -> None:

@@ -10,12 +10,16 @@ from collections.abc import Collection, Mapping
 import msgspec
 from zope.interface import implementer
 
+from harn.errors import StoreError
+from harn.store.changes import GENERATIONS
+from harn.store.checkpoints import encode_checkpoints
 from harn.store.executor import Idea, reads, writes
 from harn.store.postgres.connection import PostgresConnection
 from harn.store.postgres.generations import STANDING
 from harn.store.postgres.recovery import owners_of_unfinished
 from harn.store.postgres.session import PostgresSession
-from harn.store.servers import NOTE, IServers, ServerNote, ServerRow, ServersFound, read_note
+from harn.store.proposals import PROPOSAL, TURN, Proposal, ProposalState, Vote, decided, voted
+from harn.store.servers import NOTE, SERVING, IServers, ServerNote, ServerRow, ServersFound, read_note
 
 _LOOK = (
     "SELECT s.incarnation, s.host, s.pid, s.home, s.started_at, s.seen_at, n.value FROM servers s"
@@ -28,6 +32,9 @@ _FENCE = (
 )
 
 
+_ADOPTED = "UPDATE generations SET adopted_at = coalesce(adopted_at, $1::float8) WHERE number = $2::bigint"
+
+
 @implementer(IServers)
 class PostgresServers(Idea):
     """`IServers` on PostgreSQL."""
@@ -35,19 +42,7 @@ class PostgresServers(Idea):
     @reads
     def look(self, connection: PostgresConnection) -> ServersFound:
         """See `IServers.look`."""
-        rows = tuple(
-            ServerRow(
-                incarnation=incarnation,
-                host=host,
-                pid=pid,
-                home=home,
-                started_at=started_at,
-                seen_at=seen_at,
-                note=read_note(value),
-            )
-            for incarnation, host, pid, home, started_at, seen_at, value in connection.execute(_LOOK)
-        )
-        return ServersFound(rows=rows, owners=frozenset(owners_of_unfinished(connection)))
+        return ServersFound(rows=_rows(connection), owners=frozenset(owners_of_unfinished(connection)))
 
     @writes
     def fence(self, session: PostgresSession, beats: Mapping[int, float]) -> Collection[int]:
@@ -58,6 +53,91 @@ class PostgresServers(Idea):
         return fenced
 
     @writes
+    def take_turn(self, session: PostgresSession) -> int:
+        """See `IServers.take_turn`."""
+        holder = STANDING.read(session.connection, TURN)
+        if holder is None or holder not in _living(session.connection):
+            holder = session.incarnation
+            STANDING.put_all(session, encode_checkpoints({TURN: holder}))
+        return int(holder)
+
+    @writes
+    def end_turn(self, session: PostgresSession) -> None:
+        """See `IServers.end_turn`."""
+        if STANDING.read(session.connection, TURN) == session.incarnation:
+            STANDING.put_all(session, {TURN: None})
+
+    @writes
+    def propose(self, session: PostgresSession, proposal: Proposal) -> Proposal:
+        """See `IServers.propose`."""
+        rows = _rows(session.connection)
+        (own,) = (each for each in rows if each.incarnation == session.incarnation)
+        members = {
+            str(each.incarnation): f"{each.host}:{each.pid}"
+            for each in rows
+            if each.note.status == SERVING and each.home != own.home
+        }
+        return self._keep(session, msgspec.structs.replace(proposal, by=session.incarnation, members=members))
+
+    @writes
+    def vote(self, session: PostgresSession, proposal_id: str, vote: Vote) -> Proposal:
+        """See `IServers.vote`."""
+        proposal = _proposal(session.connection)
+        if proposal is None or proposal.id != proposal_id:
+            raise StoreError(f"proposal {proposal_id} is not the last one any more")
+        return self._keep(session, voted(proposal, session.incarnation, vote))
+
+    @writes
+    def decide(self, session: PostgresSession, proposal_id: str, *, is_late: bool = False) -> Proposal:
+        """See `IServers.decide`."""
+        proposal = _proposal(session.connection)
+        if proposal is None or proposal.id != proposal_id:
+            raise StoreError(f"proposal {proposal_id} is not the last one any more")
+        return self._keep(session, proposal, is_late=is_late)
+
+    def _keep(self, session: PostgresSession, proposal: Proposal, *, is_late: bool = False) -> Proposal:
+        """Write a proposal with its state; the generation counts as adopted from the decision on."""
+        before = _proposal(session.connection)
+        after = decided(proposal, _living(session.connection), is_late=is_late)
+        if after != before:
+            STANDING.put_all(session, {PROPOSAL: msgspec.json.encode(after)})
+            session.notify(PROPOSAL)
+        if after.state is ProposalState.ADOPTED and before != after:
+            session.connection.execute(_ADOPTED, (float(self._executor.wall.seconds()), after.generation))
+            session.notify(GENERATIONS)
+        return after
+
+    @reads
+    def proposal(self, connection: PostgresConnection) -> Proposal | None:
+        """See `IServers.proposal`."""
+        return _proposal(connection)
+
+    @writes
     def note(self, session: PostgresSession, note: ServerNote) -> None:
         """See `IServers.note`."""
         STANDING.put_all(session, {f"{NOTE}{session.incarnation}": msgspec.json.encode(note)})
+
+
+def _rows(connection: PostgresConnection) -> tuple[ServerRow, ...]:
+    """Return the servers that have neither ended nor been fenced."""
+    return tuple(
+        ServerRow(
+            incarnation=incarnation,
+            host=host,
+            pid=pid,
+            home=home,
+            started_at=started_at,
+            seen_at=seen_at,
+            note=read_note(value),
+        )
+        for incarnation, host, pid, home, started_at, seen_at, value in connection.execute(_LOOK)
+    )
+
+
+def _living(connection: PostgresConnection) -> set[int]:
+    return {each.incarnation for each in _rows(connection)}
+
+
+def _proposal(connection: PostgresConnection) -> Proposal | None:
+    value = STANDING.read(connection, PROPOSAL)
+    return None if value is None else msgspec.convert(value, Proposal)

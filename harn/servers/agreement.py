@@ -1,0 +1,345 @@
+"""
+The reload of all servers on a store: one proposes a generation, the others prepare it from the store and vote.
+
+What decides is in `harn.store.proposals`, within the transaction of the last vote. A server that was away when it was
+decided adopts what was decided as soon as it looks again, and is not ready until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from harn.errors import EventLogUnavailable, StageFailed
+from harn.model.problem import Problem
+from harn.model.references import uuid7
+from harn.reload.coordinator import Coordinator
+from harn.reload.generation import Candidate
+from harn.reload.interfaces import IDecision, IOtherServers, NotAgreed
+from harn.reload.report import ReloadReport, ReloadRequest
+from harn.reload.results import ServerAdoption
+from harn.servers.membership import Clocks, Membership
+from harn.store.interfaces import IStore
+from harn.store.proposals import Proposal, ProposalState, Vote, VoteProblem, waiting_for
+from harn.store.servers import SERVING, STARTING
+
+log = Logger(namespace="harn.servers")
+
+SOURCE = "servers"
+"""The source of a reload that another server has proposed."""
+PAUSE = 1.0
+"""Seconds between two looks at a proposal of which nothing was announced."""
+AGAIN = 5.0
+"""Seconds after which adopting what was decided is tried again, if it failed."""
+SHOWN = 2.0
+"""Seconds that a report waits until each server shows the generation that was decided."""
+MOST_PROBLEMS = 20
+"""Problems that one vote names."""
+
+
+class Changes:
+    """Waits for what other servers do with a proposal."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._changed: Deferred[None] = Deferred()
+
+    def announce(self) -> None:
+        """Wake all that wait."""
+        changed, self._changed = self._changed, Deferred()
+        changed.callback(None)
+
+    async def wait(self, seconds: float = PAUSE) -> None:
+        """Wait for the next announcement, at most for so many seconds."""
+        waiting: Deferred[None] = Deferred()
+        self._changed.addCallback(lambda _: None if waiting.called else waiting.callback(None))
+        with suppress(TimeoutError):
+            await waiting.addTimeout(seconds, self._clock)
+
+
+@implementer(IOtherServers)
+class Agreement:
+    """
+    The part of one server in the reloads of all.
+
+    :ivar decided: the number of the generation that was decided last.
+    """
+
+    def __init__(self, clocks: Clocks, store: IStore, members: Membership, coordinator: Coordinator) -> None:
+        self.clock = clocks.clock
+        self.wall = clocks.wall
+        self.store = store
+        self.members = members
+        self.coordinator = coordinator
+        self.changes = Changes(clocks.clock)
+        self.decided = 0
+        self._tried: dict[str, float] = {}
+        self._is_looking = False
+
+    # For reloads of this server
+
+    async def serving(self) -> Sequence[str]:
+        """See `IOtherServers.serving`."""
+        return await self.members.in_status(SERVING)
+
+    async def settled(self) -> None:
+        """See `IOtherServers.settled`."""
+        await self.members.settled()
+
+    async def begin(self, request: ReloadRequest) -> IDecision | None:
+        """See `IOtherServers.begin`."""
+        try:
+            if not await self.members.in_status(SERVING, STARTING):
+                return None
+            holder = await self.store.servers.take_turn()
+        except EventLogUnavailable as error:
+            raise StageFailed("prepare", f"the other servers on the store cannot be asked: {error}") from error
+        if holder != self.store.incarnation:
+            name = self.members.name_of(holder)
+            raise StageFailed("prepare", f"server {name} on the same store reloads; try again when that has ended")
+        return Proposing(self, request)
+
+    def is_current(self) -> bool:
+        """Return whether this server serves the generation that was decided last."""
+        return self.decided <= self.coordinator.generation or not self.coordinator.generation
+
+    # For reloads of others
+
+    def changed(self) -> None:
+        """Called when another server may have done something with a proposal."""
+        self.changes.announce()
+        self.look()
+
+    def look(self) -> None:
+        """Look whether this server is asked, or has something to adopt that was decided."""
+        if self._is_looking or not self.store.is_shared or self.members.note.status != SERVING:
+            return
+        self._is_looking = True
+        Deferred.fromCoroutine(self._look()).addErrback(_looked_in_vain).addBoth(self._looked)
+
+    def _looked(self, _: object) -> None:
+        self._is_looking = False
+
+    async def _look(self) -> None:
+        proposal = await self.store.servers.proposal()
+        if proposal is None or proposal.by == self.store.incarnation:
+            return
+        if proposal.state is ProposalState.ADOPTED:
+            self.decided = max(self.decided, proposal.generation)
+        number = str(self.store.incarnation)
+        is_asked = proposal.state is ProposalState.OPEN and number in proposal.members
+        if (is_asked and number not in proposal.votes) or not self.is_current():
+            now = self.clock.seconds()
+            if now - self._tried.get(proposal.id, float("-inf")) >= AGAIN:
+                self._tried = {proposal.id: now}
+                await self._follow(proposal)
+
+    async def _follow(self, proposal: Proposal) -> None:
+        """Prepare the proposed generation, vote, and adopt it if that is decided."""
+        request = ReloadRequest(
+            source=SOURCE, actor=proposal.actor, recall=proposal.generation, reason=proposal.reason, force=True
+        )
+        report: ReloadReport = await self.coordinator.follow(request, Following(self, proposal))
+        if not report.ok:
+            log.error(
+                "generation {number}, which {server} proposes, is not adopted here: {why}",
+                number=proposal.generation,
+                server=self.members.name_of(proposal.by),
+                why=report.error,
+            )
+            await self.store.servers.vote(proposal.id, vote_against(self.members.id, report))
+
+    async def read(self, proposal: Proposal) -> Proposal:
+        """Return a proposal as it is now."""
+        found = await self.store.servers.proposal()
+        return proposal if found is None or found.id != proposal.id else found
+
+
+def vote_against(server: str, report: ReloadReport) -> Vote:
+    """Return the vote of a server that could not prepare a generation."""
+    problems = tuple(
+        VoteProblem(file=each.file, line=each.line, message=each.message, hint=each.hint)
+        for each in report.problems[:MOST_PROBLEMS]
+    )
+    return Vote(server=server, why=report.error or "it failed", stage=report.stage or "prepare", problems=problems)
+
+
+@implementer(IDecision)
+@define(eq=False)
+class Proposing:
+    """The decision about a generation that this server proposes."""
+
+    agreement: Agreement
+    request: ReloadRequest
+    follows: int | None = None
+    proposal: Proposal | None = field(default=None, init=False)
+
+    async def agree(self, candidate: Candidate, seconds: float) -> None:
+        """See `IDecision.agree`."""
+        check_terms(candidate, self.request)
+        agreement = self.agreement
+        servers, clock = agreement.store.servers, agreement.clock
+        ends_at = clock.seconds() + seconds
+        proposal = await servers.propose(
+            Proposal(
+                id=f"reload_{uuid7(agreement.wall.seconds())}",
+                by=0,
+                generation=candidate.generation.number,
+                base=agreement.coordinator.generation,
+                versions=len(candidate.numbered),
+                actor=self.request.actor,
+                reason=self.request.reason,
+            )
+        )
+        while proposal.state is ProposalState.OPEN:
+            await agreement.changes.wait(min(PAUSE, max(0.0, ends_at - clock.seconds())))
+            proposal = await self._decide(proposal, is_late=clock.seconds() >= ends_at)
+        self.proposal = proposal
+        if proposal.state is ProposalState.DROPPED:
+            raise not_agreed(proposal, agreement.members.id, agreement.coordinator.generation)
+
+    async def _decide(self, proposal: Proposal, *, is_late: bool) -> Proposal:
+        """Decide, or, while that cannot be written, find out what was decided: it must not stay unknown."""
+        while True:
+            try:
+                return await self.agreement.store.servers.decide(proposal.id, is_late=is_late)
+            except EventLogUnavailable:
+                await deferLater(self.agreement.clock, PAUSE)
+            try:
+                found = await self.agreement.read(proposal)
+                if found.state is not ProposalState.OPEN:
+                    return found
+            except EventLogUnavailable:
+                continue
+
+    def end(self) -> None:
+        """See `IDecision.end`."""
+        self.agreement.store.servers.end_turn().addErrback(_looked_in_vain)
+
+    async def outcome(self) -> Sequence[ServerAdoption]:
+        """See `IDecision.outcome`: wait for a while until each shows it."""
+        agreement, proposal = self.agreement, self.proposal
+        if proposal is None:
+            return ()
+        ends_at = agreement.clock.seconds() + SHOWN
+        shown: dict[str, int] = {}
+        asked: list[str] = []
+        with suppress(EventLogUnavailable):  # it is adopted all the same
+            while True:
+                shown = {str(each.incarnation): each.note.generation for each in (await agreement.members.look())[0]}
+                asked = [each for each in proposal.members if each in shown]
+                if all(shown[each] >= proposal.generation for each in asked) or agreement.clock.seconds() >= ends_at:
+                    break
+                await deferLater(agreement.clock, 0.05)
+        own = ServerAdoption(id=agreement.members.id, generation=proposal.generation, status="adopted")
+        return (
+            own,
+            *(
+                ServerAdoption(
+                    id=proposal.members[each],
+                    generation=shown[each],
+                    status="adopted" if shown[each] >= proposal.generation else "pending",
+                )
+                for each in asked
+            ),
+        )
+
+
+@implementer(IDecision)
+@define(eq=False)
+class Following:
+    """The decision about a generation that another server proposes."""
+
+    agreement: Agreement
+    proposal: Proposal
+
+    @property
+    def follows(self) -> int:
+        """See `IDecision.follows`."""
+        return self.proposal.generation
+
+    async def agree(self, candidate: Candidate, seconds: float) -> None:
+        """See `IDecision.agree`."""
+        agreement, proposal = self.agreement, self.proposal
+        live = agreement.coordinator.generation
+        is_open = proposal.state is ProposalState.OPEN
+        if is_open and (len(candidate.numbered) != proposal.versions or live != proposal.base):
+            raise StageFailed(
+                "prepare",
+                f"generation {live} serves here, and {proposal.base} on the proposing server;"
+                f" {len(candidate.numbered)} triggers change here, and {proposal.versions} there",
+            )
+        if proposal.state is ProposalState.OPEN:
+            proposal = await agreement.store.servers.vote(proposal.id, Vote(server=agreement.members.id))
+        while proposal.state is ProposalState.OPEN:
+            await agreement.changes.wait()
+            proposal = await self._look(proposal)
+        self.proposal = proposal
+        if proposal.state is ProposalState.DROPPED:
+            raise StageFailed("prepare", "the servers on the store did not agree to adopt it")
+
+    async def _look(self, proposal: Proposal) -> Proposal:
+        """Return the proposal as it is now; one whose proposer is gone is decided here."""
+        try:
+            return await self.agreement.store.servers.decide(proposal.id)
+        except EventLogUnavailable:
+            return proposal
+
+    def end(self) -> None:
+        """See `IDecision.end`."""
+
+    async def outcome(self) -> Sequence[ServerAdoption]:
+        """See `IDecision.outcome`: the report of the server that proposed it names all."""
+        return ()
+
+
+def check_terms(candidate: Candidate, request: ReloadRequest) -> None:
+    """
+    Refuse a probation or a ramp, which one server would decide alone.
+
+    :raises StageFailed: the generation would be on probation, or ramp.
+    """
+    settings = candidate.generation.inputs.manifest.orchestrator.reload
+    asked: tuple[Any, ...] = (request.confirm_within, request.revert_limit, request.ramp)
+    kept = () if request.recall is not None else (settings.confirm_within, settings.revert_on_failures)
+    if candidate.rollouts or any(each is not None for each in (*asked, *kept)):
+        raise StageFailed(
+            "prepare",
+            "a probation or ramp is decided by one server, and several serve: leave out ramp, confirm_within and"
+            " revert_on_failures, in the manifest too, or stop the other servers first",
+        )
+
+
+def not_agreed(proposal: Proposal, own: str, generation: int) -> NotAgreed:
+    """Return the error of a proposal that was dropped: which server, at which stage, which problems."""
+    against = [vote for vote in proposal.votes.values() if vote.why]
+    missing = waiting_for(proposal, [int(each) for each in proposal.members])
+    said = [f"server {vote.server} cannot adopt it: {vote.stage}: {vote.why}" for vote in against]
+    if not against:
+        said.append(f"no answer in time from {', '.join(missing) or 'the proposer'}")
+    refusing = {vote.server for vote in against}
+    servers = [ServerAdoption(id=own, generation=generation, status="unchanged")]
+    for name in proposal.members.values():
+        status = "refused" if name in refusing else "silent" if name in missing else "unchanged"
+        servers.append(ServerAdoption(id=name, generation=generation, status=status))
+    problems = [
+        Problem(file=each.file, line=each.line, message=f"server {vote.server}: {each.message}", hint=each.hint)
+        for vote in against
+        for each in vote.problems
+    ]
+    stage = against[0].stage if against else "prepare"
+    return NotAgreed(stage, "; ".join(said) + "; no server has adopted it", problems, servers)
+
+
+def _looked_in_vain(failure: Failure) -> None:
+    if failure.check(EventLogUnavailable) is None:
+        log.failure("looking at what another server proposes failed", failure)
