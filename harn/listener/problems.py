@@ -24,6 +24,7 @@ from harn.errors import (
 from harn.listener.codings import ACCEPTED
 from harn.operations import statuses
 from harn.operations.statuses import INTERNAL, STATUSES, Status
+from harn.store.worker import EventLogUnreadable
 
 _TABLE = {**STATUSES, NotFetched: Status(503, "Not fetched yet")}
 
@@ -123,6 +124,8 @@ def shown(text: str) -> str:
 
 def _detail(error: BaseException) -> str:
     """Return an error's text that may be shown: a store's own errors stay in the log."""
+    if isinstance(error, EventLogUnreadable):
+        return "the event log cannot be read now; ask again in a moment"
     if isinstance(error, EventLogUnavailable):
         return "the event log cannot be written to; nothing was kept, so send the request again"
     if isinstance(error, ClaimTaken):

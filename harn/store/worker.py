@@ -155,6 +155,10 @@ class ThreadWorkers:
         return ThreadWorker(name, self._reactor)
 
 
+class EventLogUnreadable(EventLogUnavailable):
+    """The event log cannot be read now; a caller may ask again."""
+
+
 class Reader:
     """
     Runs queries over a connection that cannot write; they see the last commit, and wait for none.
@@ -181,7 +185,8 @@ class Reader:
         """
         Run ``query`` with the connection and ``args``, all of it on one state of the database.
 
-        :raises EventLogUnavailable: the database cannot be read.
+        :raises EventLogUnreadable: the database cannot be read.
+        :raises EventLogUnavailable: it is closed.
         """
         if self._closed:
             return fail(EventLogUnavailable(f"the event log {self._database.name} is closed"))
@@ -237,7 +242,7 @@ class Reader:
             why = str(error)
             if self._ended == number:
                 why = f"it gave no answer within {self._database.longest_read:g} s"
-            raise EventLogUnavailable(f"the event log {self._database.name} cannot be read: {why}") from error
+            raise EventLogUnreadable(f"the event log {self._database.name} cannot be read: {why}") from error
         finally:
             self._running = 0
 
