@@ -33,6 +33,7 @@ from harn.lifecycle import (
     Lifecycle,
     PauseChanged,
     Redriven,
+    StoreChanged,
     VersionClosed,
     VersionEnded,
 )
@@ -66,7 +67,7 @@ _COMMENT = b":\n\n"
 _OVER = b"event: over\ndata:\n\n"
 _LATE = b"event: stale\ndata: The server has not answered for %d s.\n\n" % LATE
 
-OF_DELIVERIES: tuple[type, ...] = (DeadLettered, DeadLettersEnded, Redriven)
+OF_DELIVERIES: tuple[type, ...] = (DeadLettered, DeadLettersEnded, Redriven, StoreChanged)
 """Events that change what pages of deliveries show, beside those that `Traffic` counts."""
 OF_SERVER: tuple[type, ...] = (
     *(Adopted, ReloadEnded, PinEnded, ProbationEnded, RolloutRecorded),

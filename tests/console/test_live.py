@@ -15,6 +15,7 @@ from harn.console.live import HEARTBEAT, LATE, MOST_DRAWINGS, MOST_OF_SESSION, M
 from harn.console.overview import Overview, Overviews
 from harn.console.rendering import Renderer
 from harn.console.sessions import LIFETIME
+from harn.lifecycle import StoreChanged
 from harn.operations.model import Role
 from harn.testing.clients import Wire, request_bytes
 from tests.console.test_sign_in import ConsoleCase
@@ -143,6 +144,18 @@ class StreamTests(LiveCase):
             self.turns(2)
             for viewer in viewers:
                 self.assertEqual('class="state paused"' in viewer.events()[-1][1], drawn)
+
+    def test_other_servers(self) -> None:
+        """What another server on the same store has changed is drawn at once."""
+        viewer = self.view()
+        self.turns()
+        viewer.events()
+        self.drawn.clear()
+        self.turns(2)
+        self.assertEqual(self.drawn["now_part.html"], 0)
+        self.world.lifecycle.emit(StoreChanged(frozenset(("pauses",))))
+        self.turns()
+        self.assertEqual(self.drawn["now_part.html"], 1)
 
     def test_who_comes_later(self) -> None:
         """A page that is opened after something has happened never gets an earlier drawing: it shows more already."""
