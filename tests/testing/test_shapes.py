@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.connectors.catalog import Catalog
 from harn.connectors.messages import Example
+from harn.connectors.providers.any_sender import HMAC
 from harn.connectors.providers.cloudevents import CLOUDEVENTS
 from harn.connectors.providers.discord import DISCORD
 from harn.connectors.providers.gitea import GITEA
@@ -60,6 +61,19 @@ class KindTests(SynchronousTestCase):
         self.assertNotEqual(first["sg_event_id"], second["sg_event_id"])
         kept = renewed(SENDGRID, Example(body=batch), "a", keeps_body=True)
         self.assertEqual(kept.body, batch)
+
+    def test_places_of_the_manifest(self) -> None:
+        """Where a table says where kind and identifier are, an example has them there, and so has a renewed one."""
+        for kind, identity in (("body:alert.state", "header:X-Id"), ("header:X-Event", "body:alert.id"), ("one", None)):
+            table = {"header": "X-Signature", "kind": kind, **({"id": identity} if identity else {})}
+            found = [normalized(HMAC, self.request(sample(HMAC, settings=table)), table)]
+            for each in "ab":
+                again = renewed(HMAC, sample(HMAC, settings=table), each, table)
+                found.append(normalized(HMAC, self.request(again), table))
+            self.assertEqual({each.kind for each in found}, {"one" if kind == "one" else "example"})
+            self.assertEqual([each.dedupe_key for each in found], ["1", "a", "b"])
+        asked = sample(HMAC, "closed", settings={"header": "X-Signature", "kind": "body:alert.state"})
+        self.assertEqual(msgspec.json.decode(asked.body)["alert"], {"state": "closed"})
 
     def request(self, found: Example) -> InboundRequest:
         """Return a request as connectors get it."""

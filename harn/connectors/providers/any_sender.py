@@ -6,9 +6,10 @@ header or in the query of the URL, or that sends a user and a password (HTTP's B
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
+from msgspec.json import encode
 
 from harn.auth.credentials import TOLERANCE
 from harn.connectors.bodies import LONGEST_WORD, word
@@ -70,6 +71,16 @@ class FactPlaces(Struct, frozen=True, kw_only=True):
             return first_of(member("type"), member("event"), otherwise="webhook")
         found = fact_of(self.kind)
         return first_of(otherwise=self.kind) if found is None else first_of(found)
+
+    def example_request(self) -> Example:
+        """Return a request that has kind and identifier where these settings look for them."""
+        headers = {"content-type": "application/json"}
+        document: dict[str, Any] = {"type": "example", "id": "1"}
+        places = (self.kind and fact_of(self.kind), self.id and fact_of(self.id))
+        for place, value in zip(places, ("example", "1"), strict=True):
+            if place:
+                place.put(value, headers, document)
+        return Example(body=encode(document), headers=headers)
 
     def identity_fact(self) -> Header | Member:
         """Return the fact that is the identifier."""
@@ -207,7 +218,7 @@ class HmacSettings(FactPlaces, frozen=True, kw_only=True):
             kind=self.kind_fact(),
             identity=self.identity_fact(),
             headers={"content_type": "content-type"},
-            example=Example(body=b'{"type": "example", "id": "1"}'),
+            example=self.example_request(),
         )
 
 
@@ -235,7 +246,7 @@ class BasicSettings(FactPlaces, frozen=True, kw_only=True):
             headers={"content_type": "content-type"},
             # For senders that send the password only when they are asked for it.
             final=b'WWW-Authenticate: Basic realm="harn"\r\n',
-            example=Example(body=b'{"type": "example", "id": "1"}'),
+            example=self.example_request(),
         )
 
 
@@ -271,7 +282,7 @@ class TokenSettings(FactPlaces, frozen=True, kw_only=True):
             kind=self.kind_fact(),
             identity=self.identity_fact(),
             headers={"content_type": "content-type"},
-            example=Example(body=b'{"type": "example", "id": "1"}'),
+            example=self.example_request(),
         )
 
 
