@@ -235,6 +235,8 @@ APART = frozenset(
         *("available", "open", "close", "abandon", "settle_log"),
         *("deliveries.begins", "deliveries.begins_at_once", "deliveries.note_now", "deliveries.ended"),
         *("follow", "notify", "rejoin", "servers.fence", "servers.note"),
+        *("servers.take_turn", "servers.propose", "servers.vote", "servers.decide", "servers.proposal"),
+        "servers.end_turn",
     )
 )
 """
