@@ -11,6 +11,15 @@ from pathlib import Path
 from harn.testing.server import wait_until
 from tests.integration.case import ServerCase
 
+AGENT = """
+[[triggers]]
+id = "agent"
+kind = "a2a-push"
+provider = "a2a-push"
+match = { events = [] }
+handler = "handlers:on_event"
+"""
+
 
 class FirstHourTests(ServerCase):
     """One folder, from nothing to a delivery, an error and its end."""
@@ -18,7 +27,7 @@ class FirstHourTests(ServerCase):
     def test_first_hour(self) -> None:
         """
         Each command works as typed: the folder is tested, served with demo secrets, sent to, and reloaded at a save;
-        the problems of a save are shown with their source.
+        the problems of a save are shown with their source. A route of harn's own credentials takes a request.
         """
         self.assertEqual(self.harn("init", "--sender", "stripe", "--name", "pay").status, 0)
         test = [sys.executable, "-m", "unittest"]
@@ -44,6 +53,10 @@ class FirstHourTests(ServerCase):
         self.replace("handlers.py", "def on_event(event):\n    raise KeyError('amount')\n")
         wait_until(lambda: said("generation 2"), "the reload")
         self.assertEqual(self.harn("fire", "pay", "--kind", "x.y", "--data", "{}").status, 1)
+        self.replace("harn.toml", manifest + AGENT)
+        wait_until(lambda: said("generation 3"), "the trigger of an agent")
+        sent = self.harn("send", "agent")
+        self.assertEqual((sent.status, '"binding":"agent@v1"' in sent.stdout), (0, True), sent)
         dev.send_signal(signal.SIGINT)
         self.assertEqual(dev.wait(60), 0, output.read_text("utf-8"))
         self.assertEqual(output.read_text("utf-8").count("| handlr ="), 1)
