@@ -1,4 +1,4 @@
-"""The list of servers, as the store has it while the one of the state directory does not run."""
+"""The list of servers that is read from the store while the one of the state directory does not run."""
 
 from __future__ import annotations
 
