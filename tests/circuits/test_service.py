@@ -12,6 +12,7 @@ from harn.circuits.service import Circuits
 from harn.errors import CallInterrupted, HandlerRaised, HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import CircuitChanged
 from harn.manifest.model import CircuitSpec, RetrySpec
+from harn.store.holds import CIRCUITS
 from harn.testing.clocks import START
 from tests.dispatch.world import World
 from tests.triggers.examples import spec
@@ -182,6 +183,21 @@ class OutlivingTests(CircuitCase):
         world.take()
         self.adopt(world, failures=0)
         self.assertEqual(len(world.calls), 1)
+
+    def test_other_servers(self) -> None:
+        """One that another server has opened is open here, too; and closed when another has closed it."""
+        world = self.opened()
+        kept = self.successResultOf(world.store.checkpoints.get(CIRCUITS))
+        self.circuits.close("gh")
+        self.assertIsNone(self.successResultOf(world.store.checkpoints.get(CIRCUITS)))
+        self.successResultOf(world.store.checkpoints.put(CIRCUITS, kept))
+        self.circuits.follow()
+        self.assertEqual(self.circuits.state("gh"), CircuitState.OPEN)
+        world.take()
+        self.assertEqual(world.calls, [])
+        self.successResultOf(world.store.checkpoints.put(CIRCUITS, None))
+        self.circuits.follow()
+        self.assertEqual((self.circuits.state("gh"), len(world.calls)), (CircuitState.CLOSED, 1))
 
     def test_switched_off(self) -> None:
         """One that a reload switches off is announced as closed: an alert of it would never end."""

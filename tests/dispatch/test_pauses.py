@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.dispatch.operations import describe_pauses
 from harn.errors import EventLogUnavailable, HandlerRaised, RouteUnknown
-from harn.lifecycle import PauseChanged
+from harn.lifecycle import PauseChanged, StoreChanged
 from harn.manifest.model import RetrySpec
+from harn.store.holds import PAUSES
 from tests.dispatch.world import World, one_trigger
 from tests.triggers.examples import spec
 
@@ -49,6 +50,19 @@ class PauseTests(SynchronousTestCase):
         self.assertTrue(self.resume(world))
         self.assertEqual(self.running(world), ["gh"] * 4 + ["other"])
         self.assertFalse(self.resume(world))
+
+    def test_other_servers(self) -> None:
+        """A pause that another server has recorded holds, and so does its end; each keeps those of the others."""
+        world = self.world()
+        recorded = {"since": world.clock.seconds(), "until": None, "actor": "you", "rate": None}
+        self.successResultOf(world.store.checkpoints.put(PAUSES, {"gh": recorded}))
+        world.lifecycle.emit(StoreChanged(frozenset([PAUSES])))
+        world.take()
+        self.assertEqual(self.running(world), [])
+        self.successResultOf(world.store.checkpoints.put(PAUSES, {"gh": recorded, "third": recorded}))
+        self.assertTrue(self.resume(world))
+        self.assertEqual(self.running(world), ["gh"])
+        self.assertEqual(list(self.successResultOf(world.store.checkpoints.get(PAUSES))), ["third"])
 
     def test_what_waited_in_memory(self) -> None:
         """It is left to the store, and begins first when the trigger is resumed."""

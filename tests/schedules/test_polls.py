@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.clocks import rfc3339
 from harn.connectors.providers.poll import PollSettings, read_polled
-from harn.errors import CallInterrupted, HandlerRaised, HandlerRetryAfter, PayloadInvalid, RouteUnknown
+from harn.errors import CallInterrupted, HandlerRaised, HandlerRetryAfter, PayloadInvalid, RouteUnknown, WrongState
+from harn.lifecycle import ServersSeen
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.operations.model import Caller, Role
 from harn.schedules import feature
@@ -81,6 +82,25 @@ class PollsCase(SynchronousTestCase):
     def kept(self, world: World, trigger_id: str = "p") -> Any:
         """Return the record in the store."""
         return self.successResultOf(world.store.checkpoints.get(PREFIX + trigger_id))
+
+
+class LeadingTests(PollsCase):
+    """Several servers on one store, of which one polls."""
+
+    def test_another_leads(self) -> None:
+        """Nothing is called while another server leads; then the call gets the cursor that this one has written."""
+        world = self.world()
+        self.answer(self.due(world), 1)
+        running = self.due(world)
+        world.lifecycle.emit(ServersSeen((1,), leads=False))
+        self.assertNotIn(running, self.running(world))
+        for _ in range(200):
+            world.clock.advance(1.0)
+        self.assertEqual(self.running(world), [])
+        self.failureResultOf(ensureDeferred(self.polls.set_cursor("p", b"5")), WrongState)
+        self.successResultOf(world.store.checkpoints.put(PREFIX + "p", {**self.kept(world), "cursor": 7}))
+        world.lifecycle.emit(ServersSeen((), leads=True))
+        self.assertEqual(self.due(world).call.body, b"7")
 
 
 class PollTests(PollsCase):
