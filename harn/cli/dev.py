@@ -249,12 +249,12 @@ def source_of(problems: list[ProblemInfo], excerpts: Excerpts) -> list[str]:
 
     Blocks: for a thread.
     """
-    from harn.cli.reload import merged
+    from harn.cli.reload import firsts_of
 
     has_several = len({problem.file for problem in problems}) > 1
     lines: list[str] = []
     named = ""
-    for problem, *_ in merged(problems):
+    for problem in firsts_of(problems):
         source = list(excerpts.lines(problem))
         if source and has_several and problem.file != named:
             named = problem.file

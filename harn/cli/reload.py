@@ -46,8 +46,6 @@ SOURCE = "cli"
 DRY_RUN = {"dry_run": "Only say what would change: exit 0 nothing, 1 something, 2 problems."}
 LATE_RELOAD = "the reload goes on; `harn orchestrator events orchestrator.manifest` shows how it ends"
 LATE_PLAN = "nothing changes, since this was a dry run; to see what it finds, ask again with a longer --timeout"
-MOST_PLACES = 10
-"""Places of one problem that are named beside the first."""
 STATUSES = ("ok", "error", "needs_confirmation", "unsettled")
 NEEDED = {True: {"source", "generation", "summary"}, False: {"error", "generation"}}
 """What every report has, by whether its status is ``ok``."""
@@ -222,7 +220,7 @@ def describe_probation(probation: ProbationInfo, generation: int) -> Iterator[Li
 
 
 def describe_error(report: ReloadResult, excerpts: Excerpts | None = None) -> Iterator[Line]:
-    """Return the lines for a reload that failed: how many problems, then each with its source, those alike once."""
+    """Return the lines for a reload that failed: how many problems, then each, with its source."""
     problems = report.problems or ()
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     if report.status == "needs_confirmation":
@@ -244,37 +242,29 @@ def describe_error(report: ReloadResult, excerpts: Excerpts | None = None) -> It
 
 def describe_problems(problems: Sequence[ProblemInfo], excerpts: Excerpts | None = None) -> Iterator[list[str]]:
     """
-    Write each problem once, where it is found first, with the other places of the same one; then lines of its source.
+    Write each problem once; then lines of its source, which those that differ only in their places share.
 
     :param excerpts: reads the source; None where the files may be on another machine.
     """
-    for first, *others in merged(problems):
-        yield [describe_problem(first, others), *(() if excerpts is None else excerpts.lines(first))]
+    firsts = {id(problem) for problem in firsts_of(problems)}
+    for problem in dict.fromkeys(problems):
+        source = excerpts.lines(problem) if excerpts is not None and id(problem) in firsts else ()
+        yield [describe_problem(problem), *source]
 
 
-def merged(problems: Sequence[ProblemInfo]) -> Sequence[Sequence[ProblemInfo]]:
-    """Return each problem with the same one at other places, in the order in which they were found first."""
-    alike: dict[tuple[str, str, str], list[ProblemInfo]] = {}
+def firsts_of(problems: Sequence[ProblemInfo]) -> Sequence[ProblemInfo]:
+    """Return the problems but for those that differ from an earlier one only in their place within a file."""
+    alike: dict[tuple[str, str, str], ProblemInfo] = {}
     for problem in problems:
-        alike.setdefault((problem.file, problem.message, problem.hint), []).append(problem)
+        alike.setdefault((problem.file, problem.message, problem.hint), problem)
     return list(alike.values())
 
 
-def describe_problem(problem: ProblemInfo, others: Sequence[ProblemInfo] = ()) -> str:
-    """Write a problem as ``file:line: where: message; hint``; after ``where`` come its ``others`` places."""
+def describe_problem(problem: ProblemInfo) -> str:
+    """Write a problem as ``file:line: where: message; hint``."""
     place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
     said = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
-    also = [place_of(other) for other in others[:MOST_PLACES]]
-    if len(others) > MOST_PLACES:
-        also.append(f"{len(others) - MOST_PLACES} more")
-    where = " ".join(part for part in (problem.where, f"(also {', '.join(also)})" if also else "") if part)
-    return ": ".join(part for part in (place, where, said) if part)
-
-
-def place_of(problem: ProblemInfo) -> str:
-    """Return a place in a file of which it is known which."""
-    line = "" if problem.line is None else f"line {problem.line}"
-    return " ".join(part for part in (line, problem.where) if part) or "once more"
+    return ": ".join(part for part in (place, problem.where, said) if part)
 
 
 ACTIONS = {"added": ("+", "green"), "modified": ("~", "yellow"), "removed": ("-", "red")}

@@ -117,7 +117,8 @@ def print_problems(problems: Sequence[Problem], manifest: str) -> None:
 
     for said, *source in describe_problems(list(map(ProblemInfo.of, problems)), Excerpts(manifest)):
         print_error(said)
-        warn("\n".join(source))
+        for line in source:
+            warn(line)
 
 
 def start_spare(reactor: Any) -> Spare:

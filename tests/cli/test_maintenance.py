@@ -37,10 +37,11 @@ class ShowTests(SynchronousTestCase):
         self.assertEqual(self.shown(Checked((), 2, 1)), (0, "ok: 2 triggers, 1 module\n", ""))
 
     def test_problems(self) -> None:
-        """Each problem is a line on stderr that begins with ``error:`` and its place, and names others: exit 1."""
+        """Each problem is a line on stderr that begins with ``error:`` and its place: exit 1."""
         elsewhere = evolve(WRONG, line=9, where="triggers[1]: id")
         other = Problem(file="harn.toml", message="is odd")
-        said = "error: harn.toml:3: triggers[0] (gh): id (also line 9 triggers[1]: id): is empty; give it one\n"
+        said = "error: harn.toml:3: triggers[0] (gh): id: is empty; give it one\n"
+        said += "error: harn.toml:9: triggers[1]: id: is empty; give it one\n"
         found = Checked((WRONG, elsewhere, other), 0, 0)
         self.assertEqual(self.shown(found), (1, "", said + "error: harn.toml: is odd\n"))
 

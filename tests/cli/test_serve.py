@@ -63,7 +63,7 @@ class ProblemsTests(SynchronousTestCase):
     """The problems of a start."""
 
     def test_source(self) -> None:
-        """Each is an error with the line that it is about, from the manifest or from code; the same is said once."""
+        """Each is an error with the line that it is about, from manifest or code, once for those alike."""
         manifest, code = Path(self.mktemp()).absolute(), Path(self.mktemp()).absolute()
         manifest.write_text('handlr = "a:b"\nhandlr = "c:d"\n')
         code.write_text("lock.acquire()\n")
@@ -77,9 +77,10 @@ class ProblemsTests(SynchronousTestCase):
         self.assertEqual(
             said.getvalue().splitlines(),
             [
-                f"error: {manifest}:1: triggers[0] (gh): handlr (also line 2 triggers[1] (gl): handlr): unknown key",
+                f"error: {manifest}:1: triggers[0] (gh): handlr: unknown key",
                 '    1 | handlr = "a:b"',
                 "      | ^^^^^^",
+                f"error: {manifest}:2: triggers[1] (gl): handlr: unknown key",
                 f"error: {code}:1: module 'a' is still being imported",
                 "    1 | lock.acquire()",
                 "      | ^^^^^^^^^^^^^^",
