@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
 from harn.clocks import rfc3339
-from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, UNFINISHED, Attempt
+from harn.model.delivery import DEAD, DISCARDED, REPLAYED, RUNNING, SKIPPED, UNFINISHED, Attempt
 from harn.model.display import (
     REDACTED,
     SecretSet,
@@ -100,6 +100,7 @@ class DeliveryInfo(Result, frozen=True, kw_only=True):
     reason: Annotated[
         Text, Meta(description="Why it waits (retry, paused, circuit_open), was skipped, or is or was a dead letter.")
     ]
+    skip_reason: Annotated[str, Meta(description="The same reason, of one that was skipped.")] | UnsetType = UNSET
     error_class: Text
     error: Annotated[Text, Meta(description="Of the dead letter, or of the last attempt if that failed.")]
     attempts: int
@@ -202,6 +203,7 @@ def describe(delivery: ListedDelivery) -> DeliveryInfo:
         kind=delivery.kind,
         state=delivery.state.value,
         reason=delivery.reason,
+        skip_reason=delivery.reason if delivery.state is SKIPPED and delivery.reason else UNSET,
         error_class=delivery.error_class,
         error=delivery.error,
         attempts=delivery.attempts,

@@ -106,6 +106,15 @@ class OperationTests(SynchronousTestCase):
             },
         )
 
+    def test_skipped(self) -> None:
+        """The reason of a delivery that was skipped stands under both names; no other has the second."""
+        self.successResultOf(self.store.deliveries.skip(self.accept("e1"), "cancelled"))
+        self.settle(self.accept("e2"), DONE, result=b"1")
+        done, skipped = self.ask(list_deliveries, ListDeliveries()).deliveries
+        self.assertEqual((skipped.state, skipped.reason, skipped.skip_reason), ("skipped", "cancelled", "cancelled"))
+        self.assertEqual((done.state, done.skip_reason), ("done", UNSET))
+        self.assertEqual(self.ask(show_delivery, ShowDelivery(event_id="e1")).skip_reason, "cancelled")
+
     def test_nothing_runs(self) -> None:
         """Where no server runs, what a note says that ran is listed as it is stored."""
         number = self.accept("e1")
