@@ -137,9 +137,9 @@ def _read(environ: Mapping[str, str], variable: str, files: list[str]) -> bytes 
 
 TOKEN = "token"  # noqa: S105 - the name of a file
 SIZE = 32
-"""The most bytes that such a file may have."""
+"""Bytes of chance in it."""
 LONGEST = 1024
-"""Bytes that such a file may have."""
+"""The most bytes that such a file may have."""
 
 
 def token_path(state_dir: str) -> str:

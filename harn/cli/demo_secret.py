@@ -1,8 +1,8 @@
 """
 The demo value of secrets that are not set: random, in the state directory, for ``harn dev`` and ``harn send`` alone.
 
-Where no credentials of the admin API are set either, it is a key of that, so that routes that verify nothing else take
-a request.
+Where no credentials of the admin API are set either, a key of that is derived from it, so that routes that verify
+nothing else take a request.
 
 It is a key of Standard Webhooks, which every scheme that signs by an HMAC takes. For a sender that signs with a private
 key, whose secret is the public one, a pair is derived from it.
@@ -108,6 +108,11 @@ def derive_public_keys(plugins: Mapping[str, IConnectorPlugin], value: str) -> M
     return {f"{_PREFIX}{name.upper().replace('-', '_')}_": pair.public for name, pair in pairs.items() if pair}
 
 
+def derive_demo_key(value: str) -> str:
+    """Return the key of the admin API that goes with a demo value, which a sender may be given, and may show."""
+    return sha256(f"admin API\n{value}".encode()).hexdigest()
+
+
 class DemoEnvironment(Mapping[str, str]):
     """
     An environment in which every secret has a value, its own or the demo value, and so have the keys of the admin API.
@@ -124,7 +129,7 @@ class DemoEnvironment(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         if name == API_KEYS and not any(map(self._environ.get, _CREDENTIALS)):
-            return self._value
+            return derive_demo_key(self._value)
         found = self._environ.get(name)
         if found is not None:
             return found

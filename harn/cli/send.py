@@ -18,7 +18,7 @@ from attrs import field, frozen
 from harn.auth.credentials import API_KEYS, Credentials, authorization
 from harn.cli.client import AnswerTimedOut, ServerAddress, ServerUnreachable, fault_of_url
 from harn.cli.completion import complete_data, complete_path, complete_triggers
-from harn.cli.demo_secret import derive_demo_pair, read_demo_secret
+from harn.cli.demo_secret import derive_demo_key, derive_demo_pair, read_demo_secret
 from harn.cli.options import Seconds, WholeNumber, read_data, with_json, with_place
 from harn.cli.output import print_error
 from harn.cli.place import CACERT, ServerLocation
@@ -223,7 +223,7 @@ def own_credentials(plugin: IConnectorPlugin, spec: TriggerSpec, demo: str | Non
     found = Credentials.from_environment(os.environ)
     if found.configured or demo is None:
         return found, False
-    return Credentials(keys=(demo.encode(),)), True
+    return Credentials(keys=(derive_demo_key(demo).encode(),)), True
 
 
 def with_credentials(credentials: Credentials, request: InboundRequest, now: float) -> InboundRequest:

@@ -27,6 +27,10 @@ from harn.rollout.operations import RampOf, abort_ramps, confirm_generation, fin
 RELOADS = f"{ROOT}/reloads"
 TOPIC = "orchestrator.manifest"
 MOST_RECORDS = 20
+MOST_LOOKS = 10
+"""Times that a page looks further back: other topics use up numbers between its records."""
+MOST_READ = 1000
+"""Records that one request reads."""
 MOST_GENERATIONS = 20
 MOST_EXCERPTS = 50
 """Problems of one reload whose source is shown."""
@@ -104,10 +108,20 @@ async def _history(desk: Desk, visit: Visit) -> History:
     first = before
     if first is None:
         first = (await desk.named(visit, "events.read", topic=TOPIC, after=_NEWEST, limit=1)).latest + 1
-    after = max(0, first - 1 - MOST_RECORDS)
-    read = await desk.named(visit, "events.read", topic=TOPIC, after=after, limit=MOST_RECORDS)
-    entries = [entry_of(record) for record in reversed(read.records) if record.number < first]
-    return History(before=before, entries=entries, older=after + 1 if after else None)
+    records: list[Any] = []
+    span = MOST_RECORDS
+    for _ in range(MOST_LOOKS):
+        after = max(0, first - 1 - span)
+        read = await desk.named(visit, "events.read", topic=TOPIC, after=after, limit=span)
+        records = [each for each in read.records if each.number < first] + records
+        first, span = after + 1, min(2 * span, MOST_READ)
+        if not after or len(records) >= MOST_RECORDS:
+            break
+    shown = records[-MOST_RECORDS:]
+    if len(records) > len(shown):
+        first = shown[0].number
+    entries = [entry_of(record) for record in reversed(shown)]
+    return History(before=before, entries=entries, older=first if first > 1 else None)
 
 
 def entry_of(record: Any) -> Entry:

@@ -210,7 +210,14 @@ def redacted_event(event: Mapping[str, Any], known: SecretSet = NO_SECRETS) -> d
     payload, raw = shown_value(event["provider_payload"], known), event.get("raw_body", "")
     if payload == event["provider_payload"] and (not raw or not holds_credential(base64.b64decode(raw), known)):
         return shown
+    if is_of_bytes(payload.get("raw")):
+        payload = {**payload, "raw": REDACTED}  # the same bytes, in another form
     return {**shown, "provider_payload": payload, **({"raw_body": REDACTED} if raw else {})}
+
+
+def is_of_bytes(raw: Any) -> bool:
+    """Return whether a payload is that of a body in no format: its bytes, and its text."""
+    return isinstance(raw, Mapping) and raw.keys() == {"raw_base64", "raw_utf8"}
 
 
 _DIRECTION = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"

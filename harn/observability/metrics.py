@@ -52,9 +52,9 @@ MOST_SOURCES = 32
 """The number of reload sources counted by name: they are labels that callers choose."""
 
 GaugeValue = float | Mapping[tuple[str, ...], float]
+"""The value of a gauge: one number, or a number for each tuple of label values."""
 Read = Callable[[], GaugeValue]
 """Returns the value of a gauge at a scrape; called on the reactor thread."""
-"""The value of a gauge: one number, or a number for each tuple of label values."""
 
 
 class EndpointStats:

@@ -14,7 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.auth.authenticator import Authenticator
 from harn.auth.credentials import Credentials
-from harn.cli.demo_secret import DemoEnvironment, derive_public_keys, make_demo_secret, read_demo_secret
+from harn.cli.demo_secret import (
+    DemoEnvironment,
+    derive_demo_key,
+    derive_public_keys,
+    make_demo_secret,
+    read_demo_secret,
+)
 from harn.cli.main import cli
 from harn.connectors.catalog import Catalog
 from harn.model.exchange import InboundRequest
@@ -109,9 +115,9 @@ class SendTests(SendCase):
         value = make_demo_secret(self.state_dir)
         server = self.serve((200, ACCEPTED), (401, {"detail": "wrong key"}), (200, ACCEPTED), (200, ACCEPTED))
         self.assertEqual(self.send("plain").exit_code, 0)
-        self.assertEqual(server.seen[0].headers["authorization"], f"Bearer {value}")
+        self.assertEqual(server.seen[0].headers["authorization"], f"Bearer {derive_demo_key(value)}")
         demo = DemoEnvironment({"HARN_ORCHESTRATOR_API_KEYS": ""}, value)
-        self.assertEqual(Credentials.from_environment(demo).keys, (value.encode(),))
+        self.assertEqual(Credentials.from_environment(demo).keys, (derive_demo_key(value).encode(),))
         self.assertIn("signed with the demo value", self.send("plain").stderr)
         self.environ["HARN_ORCHESTRATOR_HMAC_SECRET"] = "h"
         self.assertEqual(self.send("plain", "--count", "2", "-d", "{}").exit_code, 0)

@@ -287,6 +287,23 @@ class ReloadTests(ConsoleCase):
         self.assertIn(">Newest<", older)
         self.assertNotIn(">Older reloads<", older)
 
+    def test_history_between_other_records(self) -> None:
+        """Records of other topics use up numbers: a page is full all the same, and the next continues where it ends."""
+        append = self.world.store.event_log.append
+        for number in range(MOST_RECORDS + 5):
+            payload = {"status": "ok", "source": f"deploy-{number:02}", "actor": "key:1", "summary": {"added": []}}
+            self.successResultOf(append(TOPIC, "reload_succeeded", payload))
+            for _ in range(number):
+                self.successResultOf(append("audit.test", "kind", {}))
+        browser = self.world.signed_in()
+        page = browser.page("/reloads")
+        newest = [f"{number:02}" for number in range(MOST_RECORDS + 4, 4, -1)]
+        self.assertEqual(re.findall(r"deploy-(\d\d)", page), newest)
+        older = browser.page(
+            between(page, '<a href="/console', '" rel="next">Older').rpartition('<a href="/console')[2]
+        )
+        self.assertEqual(re.findall(r"deploy-(\d\d)", older), ["04", "03", "02", "01", "00"])
+
     def test_many(self) -> None:
         """A plan and a difference of very many triggers name the first of them, and how many more there are."""
         self.world.manifest(*(fake(f"t{number:03}") for number in range(120)))

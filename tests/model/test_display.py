@@ -15,6 +15,7 @@ from harn.model.display import (
     describe_unknown,
     list_some,
     redact,
+    redacted_event,
     visible,
     visible_json,
     visible_lines,
@@ -67,6 +68,21 @@ class RedactTests(SynchronousTestCase):
             self.assertEqual(redact({"x-whatever": value}, known), {"x-whatever": REDACTED}, value)
         for value in ("hunter", "hunter22", "", "Basic ***", "Basic \xff", "a " * 5000, "\u2603"):
             self.assertEqual(redact({"x-whatever": value}, known), {"x-whatever": value})
+
+    def test_secret_in_a_body_of_no_format(self) -> None:
+        """None of the forms in which an event has such a body shows a known secret; without one all are there."""
+        key, body = b"k" * 16, b"\xff " + b"word " * 50 + b" hunter2 "
+        known = KnownSecrets(key, frozenset((secret_hash(key, b"hunter2"),)))
+        encoded = base64.b64encode(body).decode()
+        event = {
+            "headers": {},
+            "provider_payload": {"raw": {"raw_base64": encoded, "raw_utf8": None}, "kind": "x"},
+            "raw_body": encoded,
+        }
+        self.assertEqual(redacted_event(event), event)
+        shown = redacted_event(event, known)
+        self.assertEqual(shown["provider_payload"], {"raw": REDACTED, "kind": "x"})
+        self.assertEqual(shown["raw_body"], REDACTED)
 
     @settings(deadline=None)
     @given(st.dictionaries(st.text(max_size=20) | st.sampled_from(sorted(SECRET_NAMES)), st.text(max_size=20)))

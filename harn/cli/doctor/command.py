@@ -105,7 +105,7 @@ def run_checks(checks: Iterable[tuple[str, Iterator[Row]]]) -> Iterator[Row]:
                 said.append(row.detail)
                 yield row
         except (HarnError, OSError) as error:
-            if any(str(error) in each for each in said):
+            if str(error) and any(str(error) in each for each in said):
                 yield skipped(label, "cannot be checked, for the same reason")
                 continue
             said.append(str(error))

@@ -26,8 +26,8 @@ from harn.store.sqlite import claims, deliveries, event_log, generations, jobs, 
 from harn.store.sqlite.connection import APPLICATION_ID, OLDEST_WRITER, RESTORE_ADVICE, check_schema, read_number
 from harn.store.sqlite.migrations import OLDEST, SCHEMA_VERSION, STEPS
 
-OLDEST_SQLITE = (3, 33, 0)
-"""The first with ``UPDATE ... FROM``."""
+OLDEST_SQLITE = (3, 35, 0)
+"""The first with ``RETURNING``."""
 
 _NUMBERS = """
 -- The highest numbers ever given, kept where retention took the rows that had them.
