@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -32,6 +32,8 @@ log = Logger(namespace="harn.servers")
 
 TOPIC = "orchestrator.servers"
 """The topic of the records about servers."""
+REMINDER = 60.0
+"""Seconds between two lines about the servers that one which starts waits for."""
 
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,8 @@ class Membership:
         self._loop = LoopingCall(self._turn)
         self._loop.clock = clocks.clock
         self._beat_at = float("-inf")
-        self._is_beating = self._is_rejoining = False
+        self._is_beating = self._is_looking = self._is_noting = self._is_rejoining = False
+        self._has_beaten, self._is_blind = True, False
         self.others: tuple[ServerRow, ...] = ()
         self.is_leading = True
         self._leader = 0
@@ -116,10 +119,19 @@ class Membership:
         return [server_id(each.host, each.pid) for each in found]
 
     async def settled(self) -> None:
-        """Wait until the servers that began to start before this one serve, or are gone."""
+        """
+        Wait until the servers that began to start before this one serve, or are gone.
+
+        There is no limit: to start beside them could adopt two generations, and the large backlog of one may take it
+        minutes. So that an operator sees what this one waits for, it is logged again and again.
+        """
+        waited, named = 0.0, list[str]()
         while starting := self._starting_before():
-            log.info("waiting until {names} has started", names=", ".join(starting))
+            if starting != named or waited >= REMINDER:
+                log.warn("waiting until {names} has started; if that hangs, stop it", names=", ".join(starting))
+                waited, named = 0.0, starting
             await deferLater(self._clock, LOOK)
+            waited += LOOK
 
     def _starting_before(self) -> list[str]:
         return [
@@ -157,7 +169,14 @@ class Membership:
         """Change the description that this server gives of itself; ``changes`` are fields of a `ServerNote`."""
         self._note = msgspec.structs.replace(self._note, **changes)
         if self._loop.running:
-            self._store.servers.note(self._note).addErrback(_ignored)
+            self._write_note()
+
+    def _write_note(self) -> None:
+        self._is_noting = True
+        self._store.servers.note(self._note).addErrback(_ignored).addBoth(self._noted)
+
+    def _noted(self, _: object) -> None:
+        self._is_noting = False
 
     @property
     def note(self) -> ServerNote:
@@ -166,24 +185,40 @@ class Membership:
 
     # Each second
 
-    def _turn(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._look()).addErrback(_looked_in_vain)
-
-    async def _look(self) -> None:
+    def _turn(self) -> None:
+        """Renew the heartbeat, and look at the others: a look that takes long must not delay the heartbeats."""
+        # Where this server's writes fail while it can read, those of the others may fail, too.
+        self._is_blind = self._is_blind or self._is_beating or not self._has_beaten
         now = self._clock.seconds()
-        is_blind = self._is_beating
         if now - self._beat_at >= BEAT - LOOK / 2.0 and not self._is_beating:
             self._beat_at = now
             self._is_beating = True
-            self._store.heartbeat(self._wall.seconds()).addBoth(self._beaten)
+            maybeDeferred(self._store.heartbeat, self._wall.seconds()).addBoth(self._beaten)
+        if not self._is_looking:
+            self._is_looking = True
+            Deferred.fromCoroutine(self._look()).addErrback(_looked_in_vain).addBoth(self._looked)
+
+    def _looked(self, _: object) -> None:
+        self._is_looking = False
+
+    async def _look(self) -> None:
         found: ServersFound = await self._store.servers.look()
+        is_blind, self._is_blind = self._is_blind, False
         self._seen(found, is_blind=is_blind)
+        self._repair_note(found)
         silent = self._sights.silent(self._clock.seconds())
         if silent and not is_blind and not self._is_rejoining:
             await self._fence(silent)
 
+    def _repair_note(self, found: ServersFound) -> None:
+        """Write the description of this server again if it was lost: others ask only servers that serve."""
+        own = next((each for each in found.rows if each.incarnation == self._store.incarnation), None)
+        if own is not None and own.note != self._note and self._loop.running and not self._is_noting:
+            self._write_note()
+
     def _beaten(self, result: object) -> None:
         self._is_beating = False
+        self._has_beaten = not isinstance(result, Failure)
         if isinstance(result, Failure):
             if result.check(ServerFenced) is not None:
                 if not self._is_rejoining:
@@ -257,7 +292,8 @@ class Membership:
 
 
 def _ignored(failure: Failure) -> None:
-    failure.trap(EventLogUnavailable)  # what this server says about itself is written again with the next change
+    if failure.check(EventLogUnavailable) is None:  # else: what this server says is written again after the next look
+        log.failure("describing this server to the others failed, and is tried again", failure)
 
 
 def _looked_in_vain(failure: Failure) -> None:

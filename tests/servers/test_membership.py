@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from harn.errors import EventLogUnavailable
@@ -20,6 +20,18 @@ from harn.servers.operations import SILENT, ListServers, ServerList, list_server
 from harn.store.postgres.store import PostgresStore
 from harn.store.servers import SERVING
 from tests.servers.test_fencing import TwoServers
+
+
+class _Asked:
+    """A store whose ``servers.look`` is another one."""
+
+    def __init__(self, store: PostgresStore, look: Any) -> None:
+        self._store = store
+        self.servers = self
+        self.look = look
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 @define(eq=False)
@@ -121,6 +133,46 @@ class MembershipTests(TwoServers):
         self.accept_one("e1")
         kinds = [each.kind for each in self.result_of(self.store.event_log.read(TOPIC, 0, 10))]
         self.assertEqual(kinds, ["server_fenced", "server_rejoined"])
+
+    def test_a_look_that_takes_long(self) -> None:
+        """The heartbeats go on while the answer of a look is awaited: the server is not fenced."""
+        self.pass_time(2)
+        look = self.store.servers.look
+        unanswered: list[Deferred[Any]] = []
+
+        def asked() -> Deferred[Any]:
+            unanswered.append(Deferred())
+            return unanswered[-1]
+
+        self.patch(self.first.members, "_store", _Asked(self.store, asked))
+        self.pass_time(10)
+        self.assertEqual((self.second.last(), len(unanswered)), (ServersSeen((self.store.incarnation,), False), 1))
+        look().chainDeferred(unanswered[0])
+        self.pass_time(2)
+        self.assertEqual((self.first.members.fenced, len(unanswered)), (0, 2))
+
+    def test_writes_that_fail_at_once(self) -> None:
+        """Servers that can read but not write fence nobody, neither then nor when writes succeed again."""
+        self.pass_time(2)
+        beats = {each: each.store.heartbeat for each in self.running}
+        for each in self.running:
+            each.store.heartbeat = lambda now: fail(EventLogUnavailable("read-only"))
+        self.pass_time(10)
+        for each, beat in beats.items():
+            each.store.heartbeat = beat
+        self.pass_time(10)
+        self.assertEqual([each.members.fenced for each in self.running], [0, 0])
+        self.assertEqual(self.result_of(self.store.event_log.read(TOPIC, 0, 10)), [])
+
+    def test_a_description_that_was_lost(self) -> None:
+        """It is written again after the next look."""
+        note = self.store.servers.note
+        self.store.servers.note = lambda note: fail(EventLogUnavailable("away"))
+        self.first.members.describe(status=SERVING, generation=4)
+        self.store.servers.note = note
+        self.pass_time(2)
+        (row, _) = self.result_of(self.other.servers.look()).rows
+        self.assertEqual((row.note.status, row.note.generation), ("serving", 4))
 
     def test_one_that_ends(self) -> None:
         """Its row says so: nothing is fenced, and the other leads at its next look."""
