@@ -7,19 +7,19 @@ decided adopts what was decided as soon as it looks again, and is not ready unti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from harn.errors import EventLogUnavailable, StageFailed
+from harn.errors import EventLogUnavailable, GenerationUnknown, StageFailed, StoreError
 from harn.model.problem import Problem
 from harn.model.references import uuid7
 from harn.reload.coordinator import Coordinator
@@ -82,6 +82,7 @@ class Agreement:
         self.coordinator = coordinator
         self.changes = Changes(clocks.clock)
         self.decided = 0
+        self.proposes = ""  # the id of the proposal of which a reload of this server waits
         self._tried: dict[str, float] = {}
         self._is_looking = False
 
@@ -131,8 +132,11 @@ class Agreement:
 
     async def _look(self) -> None:
         proposal = await self.store.servers.proposal()
-        if proposal is None or proposal.by == self.store.incarnation:
+        if proposal is None or proposal.id == self.proposes:
             return
+        if proposal.by == self.store.incarnation and proposal.state is ProposalState.OPEN:
+            # It was written, but the answer was lost, and the reload has failed for that.
+            proposal = await self.store.servers.decide(proposal.id, is_late=True)
         if proposal.state is ProposalState.ADOPTED:
             self.decided = max(self.decided, proposal.generation)
         number = str(self.store.incarnation)
@@ -148,15 +152,24 @@ class Agreement:
         request = ReloadRequest(
             source=SOURCE, actor=proposal.actor, recall=proposal.generation, reason=proposal.reason, force=True
         )
-        report: ReloadReport = await self.coordinator.follow(request, Following(self, proposal))
-        if not report.ok:
-            log.error(
-                "generation {number}, which {server} proposes, is not adopted here: {why}",
-                number=proposal.generation,
-                server=self.members.name_of(proposal.by),
-                why=report.error,
-            )
-            await self.store.servers.vote(proposal.id, vote_against(self.members.id, report))
+        try:
+            report: ReloadReport = await self.coordinator.follow(request, Following(self, proposal))
+        except GenerationUnknown as error:
+            vote = Vote(server=self.members.id, why=str(error), stage="parse")
+        else:
+            if report.ok:
+                return
+            vote = vote_against(self.members.id, report)
+        log.error(
+            "generation {number}, which {server} proposes, is not adopted here: {why}",
+            number=proposal.generation,
+            server=self.members.name_of(proposal.by),
+            why=vote.why,
+        )
+        with suppress(
+            StoreError
+        ):  # it was decided without this server; or the store cannot be reached: it is asked again
+            await self.store.servers.vote(proposal.id, vote)
 
     async def read(self, proposal: Proposal) -> Proposal:
         """Return a proposal as it is now."""
@@ -186,12 +199,20 @@ class Proposing:
     async def agree(self, candidate: Candidate, seconds: float) -> None:
         """See `IDecision.agree`."""
         check_terms(candidate, self.request)
+        ends_at = self.agreement.clock.seconds() + seconds
+        try:
+            self.proposal = proposal = await self._decided(await self._propose(candidate), ends_at)
+        except StoreError as error:  # whatever was written, it is dropped or followed with the next look
+            raise StageFailed("prepare", f"the other servers on the store were not asked in full: {error}") from error
+        if proposal.state is ProposalState.DROPPED:
+            raise self._not_agreed(proposal)
+
+    async def _propose(self, candidate: Candidate) -> Proposal:
         agreement = self.agreement
-        servers, clock = agreement.store.servers, agreement.clock
-        ends_at = clock.seconds() + seconds
-        proposal = await servers.propose(
+        agreement.proposes = f"reload_{uuid7(agreement.wall.seconds())}"
+        proposal: Proposal = await agreement.store.servers.propose(
             Proposal(
-                id=f"reload_{uuid7(agreement.wall.seconds())}",
+                id=agreement.proposes,
                 by=0,
                 generation=candidate.generation.number,
                 base=agreement.coordinator.generation,
@@ -200,12 +221,23 @@ class Proposing:
                 reason=self.request.reason,
             )
         )
+        return proposal
+
+    async def _decided(self, proposal: Proposal, ends_at: float) -> Proposal:
+        """Wait until a proposal is decided; at ``ends_at`` (the clock's seconds) for no further vote."""
+        clock = self.agreement.clock
         while proposal.state is ProposalState.OPEN:
-            await agreement.changes.wait(min(PAUSE, max(0.0, ends_at - clock.seconds())))
+            await self.agreement.changes.wait(min(PAUSE, max(0.0, ends_at - clock.seconds())))
             proposal = await self._decide(proposal, is_late=clock.seconds() >= ends_at)
-        self.proposal = proposal
-        if proposal.state is ProposalState.DROPPED:
-            raise not_agreed(proposal, agreement.members.id, agreement.coordinator.generation)
+        return proposal
+
+    def _not_agreed(self, proposal: Proposal) -> NotAgreed:
+        agreement = self.agreement
+        own = ServerAdoption(id=agreement.members.id, generation=agreement.coordinator.generation, status="unchanged")
+        if proposal.by != agreement.store.incarnation:
+            why = "this server was silent for too long, so that the others dropped what it proposed"
+            return NotAgreed("prepare", why, (), [own])
+        return not_agreed(proposal, own, [each.incarnation for each in agreement.members.others])
 
     async def _decide(self, proposal: Proposal, *, is_late: bool) -> Proposal:
         """Decide, or, while that cannot be written, find out what was decided: it must not stay unknown."""
@@ -223,6 +255,7 @@ class Proposing:
 
     def end(self) -> None:
         """See `IDecision.end`."""
+        self.agreement.proposes = ""
         self.agreement.store.servers.end_turn().addErrback(_looked_in_vain)
 
     async def outcome(self) -> Sequence[ServerAdoption]:
@@ -233,7 +266,7 @@ class Proposing:
         ends_at = agreement.clock.seconds() + SHOWN
         shown: dict[str, int] = {}
         asked: list[str] = []
-        with suppress(EventLogUnavailable):  # it is adopted all the same
+        with suppress(EventLogUnavailable, CancelledError):  # it is adopted all the same, and its report is published
             while True:
                 shown = {str(each.incarnation): each.note.generation for each in (await agreement.members.look())[0]}
                 asked = [each for each in proposal.members if each in shown]
@@ -319,25 +352,30 @@ def check_terms(candidate: Candidate, request: ReloadRequest) -> None:
         )
 
 
-def not_agreed(proposal: Proposal, own: str, generation: int) -> NotAgreed:
-    """Return the error of a proposal that was dropped: which server, at which stage, which problems."""
+def not_agreed(proposal: Proposal, own: ServerAdoption, living: Collection[int]) -> NotAgreed:
+    """
+    Return the error of a proposal that was dropped: which server, at which stage, which problems.
+
+    :param living: numbers of the other servers that live. Those that are gone were not waited for.
+    """
     against = [vote for vote in proposal.votes.values() if vote.why]
-    missing = waiting_for(proposal, [int(each) for each in proposal.members])
+    silent = [] if against else waiting_for(proposal, living)  # one vote against it, and no further vote is waited for
     said = [f"server {vote.server} cannot adopt it: {vote.stage}: {vote.why}" for vote in against]
-    if not against:
-        said.append(f"no answer in time from {', '.join(missing) or 'the proposer'}")
+    if silent:
+        said.append(f"no answer in time from {', '.join(silent)}")
     refusing = {vote.server for vote in against}
-    servers = [ServerAdoption(id=own, generation=generation, status="unchanged")]
-    for name in proposal.members.values():
-        status = "refused" if name in refusing else "silent" if name in missing else "unchanged"
-        servers.append(ServerAdoption(id=name, generation=generation, status=status))
+    servers = [own]
+    for number, name in proposal.members.items():
+        if int(number) in living or name in refusing:
+            status = "refused" if name in refusing else "silent" if name in silent else "unchanged"
+            servers.append(ServerAdoption(id=name, generation=own.generation, status=status))
     problems = [
         Problem(file=each.file, line=each.line, message=f"server {vote.server}: {each.message}", hint=each.hint)
         for vote in against
         for each in vote.problems
     ]
     stage = against[0].stage if against else "prepare"
-    return NotAgreed(stage, "; ".join(said) + "; no server has adopted it", problems, servers)
+    return NotAgreed(stage, "; ".join(said or ["it was dropped"]) + "; no server has adopted it", problems, servers)
 
 
 def _looked_in_vain(failure: Failure) -> None:

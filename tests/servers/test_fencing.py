@@ -14,7 +14,7 @@ from harn.store.event_log import ATTEMPTS
 from harn.store.postgres import recovery
 from harn.store.postgres.store import PostgresStore
 from harn.store.proposals import Proposal, ProposalState, Vote
-from harn.store.servers import SERVING, ServerNote
+from harn.store.servers import DRAINING, SERVING, ServerNote
 from harn.testing.stores.kit import (
     NOW,
     StoreTestCase,
@@ -233,6 +233,26 @@ class ProposalTests(TwoServers):
         self.fence()
         self.assertEqual(self.result_of(self.other.servers.decide("r1")).state, ProposalState.DROPPED)
         self.assertFalse(self.adopted())
+
+    def test_a_proposer_that_drains(self) -> None:
+        """It cuts off its reload, and withdraws the generation: the last vote must not adopt that any more."""
+        self.propose()
+        self.result_of(self.store.servers.note(ServerNote(status=DRAINING, generation=1)))
+        voted = self.result_of(self.other.servers.vote("r1", Vote(server="b")))
+        self.assertEqual((voted.state, self.adopted()), (ProposalState.DROPPED, False))
+
+    def test_a_generation_that_was_withdrawn(self) -> None:
+        """Nothing is adopted of which the content is not there."""
+        self.propose()
+        self.result_of(self.store.generations.reserve(generation_of(2, digest=""), None))
+        voted = self.result_of(self.other.servers.vote("r1", Vote(server="b")))
+        self.assertEqual((voted.state, self.adopted()), (ProposalState.DROPPED, False))
+
+    def test_a_member_that_drains(self) -> None:
+        """Its vote is not waited for."""
+        self.propose()
+        self.result_of(self.other.servers.note(ServerNote(status=DRAINING, generation=1)))
+        self.assertEqual(self.result_of(self.store.servers.decide("r1")).state, ProposalState.ADOPTED)
 
     def test_turns(self) -> None:
         """One server at a time may reload, until it releases the turn, or is gone."""

@@ -19,7 +19,7 @@ from harn.store.postgres.generations import STANDING
 from harn.store.postgres.recovery import owners_of_unfinished
 from harn.store.postgres.session import PostgresSession
 from harn.store.proposals import PROPOSAL, TURN, Proposal, ProposalState, Vote, decided, voted
-from harn.store.servers import NOTE, SERVING, IServers, ServerNote, ServerRow, ServersFound, read_note
+from harn.store.servers import DRAINING, NOTE, SERVING, IServers, ServerNote, ServerRow, ServersFound, read_note
 
 _LOOK = (
     "SELECT s.incarnation, s.host, s.pid, s.home, s.started_at, s.seen_at, n.value FROM servers s"
@@ -30,9 +30,10 @@ _FENCE = (
     " WHERE s.incarnation = silent.incarnation AND s.seen_at = silent.seen_at AND s.ended_at IS NULL"
     " RETURNING s.incarnation"
 )
-
-
-_ADOPTED = "UPDATE generations SET adopted_at = coalesce(adopted_at, $1::float8) WHERE number = $2::bigint"
+_ADOPTED = (
+    "UPDATE generations SET adopted_at = coalesce(adopted_at, $1::float8) WHERE number = $2::bigint"
+    " AND digest <> ''"  # a generation that was withdrawn has none
+)
 
 
 @implementer(IServers)
@@ -96,15 +97,24 @@ class PostgresServers(Idea):
         return self._keep(session, proposal, is_late=is_late)
 
     def _keep(self, session: PostgresSession, proposal: Proposal, *, is_late: bool = False) -> Proposal:
-        """Write a proposal with its state; the generation counts as adopted from the decision on."""
+        """
+        Write a proposal with its state; the generation counts as adopted from the decision on.
+
+        A server that drains cuts off its own reload, and takes part in no other. What its proposer has withdrawn is not
+        adopted either.
+        """
         before = _proposal(session.connection)
-        after = decided(proposal, _living(session.connection), is_late=is_late)
+        taking_part = {each.incarnation for each in _rows(session.connection) if each.note.status != DRAINING}
+        after = decided(proposal, taking_part, is_late=is_late)
+        if after.state is ProposalState.ADOPTED and before != after:
+            at = float(self._executor.wall.seconds())
+            if session.connection.execute(_ADOPTED, (at, after.generation)).rowcount:
+                session.notify(GENERATIONS)
+            else:
+                after = msgspec.structs.replace(after, state=ProposalState.DROPPED)
         if after != before:
             STANDING.put_all(session, {PROPOSAL: msgspec.json.encode(after)})
             session.notify(PROPOSAL)
-        if after.state is ProposalState.ADOPTED and before != after:
-            session.connection.execute(_ADOPTED, (float(self._executor.wall.seconds()), after.generation))
-            session.notify(GENERATIONS)
         return after
 
     @reads

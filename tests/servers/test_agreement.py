@@ -1,0 +1,184 @@
+"""The reloads of all servers, as the agreement of each takes part in them: what fails, and what others read of that."""
+
+# The assertions of trial have no annotations, and mypy's exception for Twisted does not reach inherited methods.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from attrs import define
+from attrs import field as attr
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.trial.unittest import SynchronousTestCase
+
+from harn.errors import EventLogUnavailable, GenerationUnknown, StageFailed
+from harn.lifecycle import Lifecycle
+from harn.reload.coordinator import Coordinator
+from harn.reload.interfaces import IDecision
+from harn.reload.report import ReloadReport, ReloadRequest
+from harn.reload.results import ServerAdoption
+from harn.server import RecordWriter
+from harn.servers.agreement import Agreement, Proposing, not_agreed
+from harn.servers.membership import Clocks, Membership
+from harn.store.postgres.store import PostgresStore
+from harn.store.proposals import Proposal, ProposalState, Vote
+from harn.store.servers import SERVING
+from harn.testing.stores.kit import generation_of
+from tests.servers.test_fencing import TwoServers
+
+REQUEST = ReloadRequest(source="cli", actor="me")
+OWN = ServerAdoption(id="a", generation=6, status="unchanged")
+
+
+SETTINGS = SimpleNamespace(reload=SimpleNamespace(confirm_within=None, revert_on_failures=None))
+INPUTS = SimpleNamespace(manifest=SimpleNamespace(orchestrator=SETTINGS))
+CANDIDATE: Any = SimpleNamespace(generation=SimpleNamespace(number=2, inputs=INPUTS), numbered=(), rollouts=())
+"""The candidate of generation 2, which changes no trigger."""
+
+
+class NotAgreedTests(SynchronousTestCase):
+    def statuses(self, living: tuple[int, ...], **votes: Vote) -> tuple[list[str], str]:
+        """Return how each server stands, and the error, of a proposal to servers 2, 3 and 4."""
+        asked = Proposal(
+            id="r",
+            by=1,
+            generation=7,
+            base=6,
+            versions=1,
+            actor="me",
+            members={"2": "b", "3": "c", "4": "d"},
+            votes={number[1:]: vote for number, vote in votes.items()},
+        )
+        error = not_agreed(asked, OWN, living)
+        return [f"{each.id} {each.status}" for each in error.servers], str(error)
+
+    def test_silent(self) -> None:
+        """Silent is one that lives, and was waited for; not one that is gone."""
+        found, error = self.statuses((2, 3), n2=Vote(server="b"))
+        self.assertEqual(found, ["a unchanged", "b unchanged", "c silent"])
+        self.assertIn("no answer in time from c;", error)
+
+    def test_one_against(self) -> None:
+        """One vote against it ends the wait: the others had no time to vote."""
+        found, error = self.statuses((2, 3, 4), n3=Vote(server="c", why="it is broken", stage="resolve"))
+        self.assertEqual(found, ["a unchanged", "b unchanged", "c refused", "d unchanged"])
+        self.assertIn("server c cannot adopt it: resolve: it is broken", error)
+
+
+@define(eq=False)
+class FakeCoordinator:
+    """
+    Serves a generation, and answers `follow` with a report.
+
+    :ivar followed: numbers of generations that others proposed. ``report``: the answer.
+    """
+
+    generation: int = 1
+    followed: list[int | None] = attr(factory=list)
+    report: Deferred[ReloadReport] = attr(factory=Deferred)
+
+    def follow(self, request: ReloadRequest, decision: IDecision) -> Deferred[ReloadReport]:
+        """See `Coordinator.follow`."""
+        self.followed.append(decision.follows)
+        return self.report
+
+
+class AgreementTests(TwoServers):
+    def setUp(self) -> None:
+        """Begin the memberships of both servers, which serve."""
+        super().setUp()
+        self.coordinator, self.other_coordinator = FakeCoordinator(), FakeCoordinator()
+        self.agreement = self.agreement_of(self.store, self.coordinator)
+        self.other_agreement = self.agreement_of(self.other, self.other_coordinator)
+        self.result_of(self.store.generations.reserve(generation_of(2), b"bundle"))
+
+    def agreement_of(self, store: PostgresStore, coordinator: FakeCoordinator) -> Agreement:
+        """Make the agreement of a server."""
+        clocks = Clocks(self.clock, self.clock)
+        members = Membership(clocks, store, Lifecycle(), RecordWriter(self.clock, store.event_log), version="1.0")
+        self.run_of(members.begin())
+        self.addCleanup(members.close)
+        members.describe(status=SERVING, generation=1)
+        return Agreement(clocks, store, members, cast(Coordinator, coordinator))
+
+    def run_of(self, work: Any) -> Any:
+        """Run a coroutine to its end."""
+        return self.result_of(Deferred.fromCoroutine(work))
+
+    def last(self) -> Proposal:
+        """Return the last proposal."""
+        proposal = self.result_of(self.store.servers.proposal())
+        assert proposal is not None
+        return proposal
+
+    def proposed(self) -> Proposal:
+        """Write a proposal of generation 2 to the other server."""
+        new = Proposal(id="r1", by=0, generation=2, base=1, versions=0, actor="me")
+        return self.result_of(self.store.servers.propose(new))
+
+    def test_content_that_is_not_kept(self) -> None:
+        """A server that cannot read the content votes against it, and says why."""
+        self.proposed()
+        self.other_coordinator.report = fail(GenerationUnknown("the content of generation 2 is damaged"))
+        self.run_of(self.other_agreement._look())
+        (vote,) = self.last().votes.values()
+        self.assertEqual((vote.stage, vote.why), ("parse", "the content of generation 2 is damaged"))
+        self.assertEqual(self.last().state, ProposalState.DROPPED)
+
+    def lose_answer(self) -> None:
+        """Run a proposal that is written, but whose answer is lost."""
+        propose = self.store.servers.propose
+
+        def lost(proposal: Proposal) -> Deferred[Proposal]:
+            return propose(proposal).addCallback(lambda _: fail(EventLogUnavailable("no answer")))
+
+        self.patch(self.store.servers, "propose", lost)
+        decision = Proposing(self.agreement, REQUEST)
+        with self.assertRaisesRegex(StageFailed, "no answer"):
+            self.run_of(decision.agree(CANDIDATE, 30.0))
+        self.assertEqual(self.last().state, ProposalState.OPEN)
+        self.run_of(self.agreement._look())
+        self.assertEqual(self.last().state, ProposalState.OPEN)  # its reload unwinds
+        decision.end()
+
+    def test_a_proposal_without_answer(self) -> None:
+        """The reload fails with a report, and what may have been written is dropped."""
+        self.lose_answer()
+        self.run_of(self.agreement._look())
+        self.assertEqual((self.last().state, self.coordinator.followed), (ProposalState.DROPPED, []))
+
+    def test_a_proposal_without_answer_that_all_adopt(self) -> None:
+        """The server that proposed it follows the others."""
+        self.lose_answer()
+        self.result_of(self.other.servers.vote(self.last().id, Vote(server="b")))
+        looking = Deferred.fromCoroutine(self.agreement._look())
+        self.result_of(self.store.servers.look())
+        self.assertEqual((self.last().state, self.coordinator.followed), (ProposalState.ADOPTED, [2]))
+        self.assertFalse(self.agreement.is_current())
+        looking.addErrback(lambda failure: failure.trap(CancelledError))
+        looking.cancel()
+
+    def test_a_proposal_that_is_not_the_last(self) -> None:
+        """A reload fails with a report where another server has proposed since."""
+        decision = Proposing(self.agreement, REQUEST)
+        agreeing = Deferred.fromCoroutine(decision.agree(CANDIDATE, 30.0))
+        self.result_of(self.store.servers.look())
+        self.proposed()
+        self.clock.advance(1.0)
+        with self.assertRaisesRegex(StageFailed, "not the last one any more"):
+            self.result_of(agreeing)
+
+    def test_an_end_after_the_decision(self) -> None:
+        """A server that ends while it waits for the others to show the generation still names them."""
+        decision = Proposing(self.agreement, REQUEST)
+        decision.proposal = self.proposed()
+
+        async def look() -> Any:
+            return await Deferred()
+
+        self.patch(self.agreement.members, "look", look)
+        outcome = Deferred.fromCoroutine(decision.outcome())
+        outcome.cancel()
+        self.assertEqual([each.status for each in self.successResultOf(outcome)], ["adopted"])
