@@ -86,16 +86,19 @@ class Refill:
         queue.is_outdated = False
         share, max_bytes = queue.share, self._queues.room.bytes_for(queue)
         excluded = (*share.in_hand, *share.barred)
+        # The row of one that another server took over may be this server's again, while its old handler still runs.
+        left_out = len(share.barred) + sum(each.is_taken for each in share.in_hand.values())
         reading = self._deliveries.ready(share.trigger_id, queue.version, excluded, limit, max_bytes)
         return reading.addBoth(self._over, queue).addCallbacks(
-            self._came, self._failed, callbackArgs=(queue, len(share.barred)), errbackArgs=(queue,)
+            self._came, self._failed, callbackArgs=(queue, left_out), errbackArgs=(queue,)
         )
 
     def _over(self, result: object, queue: Queue) -> object:
         self._queues.is_reading = queue.is_reading = queue.share.is_reading = False
         return result
 
-    def _came(self, rows: Sequence[StoredDelivery], queue: Queue, barred: int) -> None:
+    def _came(self, rows: Sequence[StoredDelivery], queue: Queue, left_out: int) -> None:
+        has_left = bool(queue.share.ended)
         ended, in_hand = queue.share.ended | queue.share.barred, queue.share.in_hand
         queue.share.ended = set()
         if self._open and queue.is_open and queue.share.held is None and not queue.is_outdated:
@@ -105,25 +108,27 @@ class Refill:
                 if row.delivery_id not in in_hand and row.delivery_id not in ended:
                     queue.stored -= 1
                     self._scheduler.hold(Delivery.stored(row, queue))
-            if not rows and queue.stored > barred:
-                self._missing(queue, barred)
-        if rows or not queue.share.barred:  # else all that is left is being cancelled: the end of that notes the queue
+            if not rows and queue.stored > left_out:
+                self._missing(queue, left_out)
+        # Else all that is left is being cancelled, or its old handler runs: the end of that notes the queue.
+        if rows or not left_out or has_left or queue.is_outdated:
             self._queues.note(queue)
         self._queues.tidy(queue)
 
-    def _missing(self, queue: Queue, barred: int) -> None:
+    def _missing(self, queue: Queue, left_out: int) -> None:
         """
         Called when the store has no ready rows of a queue that counts some: another server has taken them over.
 
-        :param barred: how many were left out because they were being cancelled; the queue counts these on.
+        :param left_out: how many were left out because they were being cancelled, or an old handler runs them; the
+            queue counts these on.
         """
         log.error(
             "{count} deliveries of {trigger}@v{version} belong to another server now",
-            count=queue.stored - barred,
+            count=queue.stored - left_out,
             trigger=queue.share.trigger_id,
             version=queue.version,
         )
-        lost, queue.stored = queue.stored - barred, barred
+        lost, queue.stored = queue.stored - left_out, left_out
         if queue.holder is not None:
             queue.holder.release(lost)
 

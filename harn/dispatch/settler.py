@@ -23,7 +23,7 @@ from harn.dispatch.scheduler import Scheduler
 from harn.dispatch.settlements import cancelled, pause_after, refused, removed, skipped
 from harn.dispatch.timers import Writes
 from harn.errors import EventLogGone
-from harn.lifecycle import Lifecycle, Settled, TakenAway
+from harn.lifecycle import Interrupted, Lifecycle, Settled, TakenAway
 from harn.model.delivery import CANCELLED, DEAD, DONE, READY, WAITING, Settlement
 from harn.store.deliveries import IDeliveries
 from harn.triggers.binding import BindingVersion
@@ -129,6 +129,8 @@ class Settler:
         delivery.trace = None
         delivery.become(Phase.STORED)
         queue.leave(delivery)
+        for each in queue.share.queues.values():
+            self._queues.note(each)  # a read may have left its row out, which is this server's again
         delivery.binding.release()
         if not queue.begun:
             self._queues.tidy(queue)
@@ -137,9 +139,11 @@ class Settler:
         self._lifecycle.emit(TakenAway(1))
 
     def _keep_ours(self, taken: Collection[int], settling: Sequence[Settling]) -> Sequence[Settling]:
-        """Drop the deliveries that another server has taken over; return the others."""
+        """Drop the deliveries that another server has taken over, whose attempts count nowhere; return the others."""
         for delivery, _ in settling:
             if delivery.delivery_id in taken:
+                key, delivery_id = delivery.binding.key, delivery.delivery_id
+                self._lifecycle.emit(Interrupted(delivery.binding.id, key, delivery_id, delivery.trace))
                 self.drop(delivery)
         return [each for each in settling if each[0].delivery_id not in taken]
 

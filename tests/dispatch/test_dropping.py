@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import CallInterrupted, HandlerRaised
-from harn.lifecycle import Fenced, Settled, TakenAway
+from harn.lifecycle import Fenced, Interrupted, Settled, TakenAway
 from harn.manifest.model import RetrySpec
+from harn.store.deliveries import Backlog
 from tests.dispatch.world import World
 from tests.triggers.examples import spec
 
@@ -69,13 +70,49 @@ class DroppingTests(SynchronousTestCase):
         world.clock.advance(1.0)
         self.assertEqual((world.calls, self.dropped, world.version().in_flight), ([], [2], 0))
 
+    def retake(self, world: World, number: int = 1) -> None:
+        """Take over from itself what it has under its earlier number, as when no other server has done so."""
+        rows = [row for row in world.rows() if row.state == "ready"]
+        world.dispatcher.take_over([Backlog(trigger_id="gh", version=number, ready=len(rows), waiting=0)])
+
+    def test_what_runs_and_is_its_own_again(self) -> None:
+        """What it takes over itself is run again once the old handler has ended, and not before."""
+        world = self.world()
+        world.take()
+        self.fence(world)
+        self.retake(world)
+        self.assertEqual((len(world.calls), world.dispatcher.stored(world.version())), (1, 1))
+        world.call().returns()
+        self.assertEqual((len(world.calls), self.settled), (1, []))
+        world.call().returns()
+        self.assertEqual((len(self.settled), world.calls, world.version().in_flight), (1, [], 0))
+        self.assertEqual(world.states(), ["done"])
+
+    def test_an_old_handler_that_ends_during_the_read(self) -> None:
+        """The read that left its delivery out is followed by another one."""
+        world = self.world()
+        world.take()
+        self.fence(world)
+        ready, unanswered = world.store.deliveries.ready, Deferred[Any]()
+        self.patch(world.store.deliveries, "ready", lambda *given: unanswered)
+        self.retake(world)
+        self.patch(world.store.deliveries, "ready", ready)
+        world.call().returns()
+        self.assertEqual(world.calls, [])
+        unanswered.callback([])
+        world.call().returns()
+        self.assertEqual((world.states(), world.version().in_flight), (["done"], 0))
+
     def test_what_the_store_refuses(self) -> None:
         """An outcome that comes when another server has the delivery is dropped, and nothing counts it."""
         world = self.world()
         refused: Deferred[Any] = Deferred()
+        interrupted: list[int] = []
+        world.lifecycle.subscribe(Interrupted, lambda event: interrupted.append(event.delivery_id))
         self.patch(world.store.deliveries, "settle", lambda *given: refused)
         world.take()
         (delivery_id,) = world.dispatcher.in_progress
         world.call().returns()
         refused.callback({delivery_id})
         self.assertEqual((self.settled, self.dropped, world.version().in_flight), ([], [1], 0))
+        self.assertEqual(interrupted, [delivery_id])
