@@ -7,9 +7,8 @@ decided adopts what was decided as soon as it looks again, and is not ready unti
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -20,7 +19,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, GenerationUnknown, StageFailed, StoreError
-from harn.model.problem import Problem
 from harn.model.references import uuid7
 from harn.reload.coordinator import Coordinator
 from harn.reload.generation import Candidate
@@ -28,8 +26,9 @@ from harn.reload.interfaces import IDecision, IOtherServers, NotAgreed
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.results import ServerAdoption
 from harn.servers.membership import Clocks, Membership
+from harn.servers.votes import check_terms, not_agreed, vote_against
 from harn.store.interfaces import IStore
-from harn.store.proposals import Proposal, ProposalState, Vote, VoteProblem, waiting_for
+from harn.store.proposals import Proposal, ProposalState, Vote
 from harn.store.servers import SERVING, STARTING
 
 log = Logger(namespace="harn.servers")
@@ -42,8 +41,6 @@ AGAIN = 5.0
 """Seconds after which adopting what was decided is tried again, if it failed."""
 SHOWN = 2.0
 """Seconds that a report waits until each server shows the generation that was decided."""
-MOST_PROBLEMS = 20
-"""Problems that one vote names."""
 
 
 class Changes:
@@ -84,7 +81,8 @@ class Agreement:
         self.decided = 0
         self.proposes = ""  # the id of the proposal of which a reload of this server waits
         self._tried: dict[str, float] = {}
-        self._is_looking = False
+        self._is_looking = self._owes_turn = False
+        self.failure = ""  # why the generation that was decided last could not be adopted here
 
     # For reloads of this server
 
@@ -100,14 +98,27 @@ class Agreement:
         """See `IOtherServers.begin`."""
         try:
             if not await self.members.in_status(SERVING, STARTING):
-                return None
-            holder = await self.store.servers.take_turn()
+                return Alone(self) if self.store.is_shared else None
+            self._owes_turn = False
+            try:
+                holder = await self.store.servers.take_turn()
+            except (EventLogUnavailable, CancelledError):
+                self.release()  # it may have been written
+                raise
         except EventLogUnavailable as error:
             raise StageFailed("prepare", f"the other servers on the store cannot be asked: {error}") from error
         if holder != self.store.incarnation:
             name = self.members.name_of(holder)
             raise StageFailed("prepare", f"server {name} on the same store reloads; try again when that has ended")
         return Proposing(self, request)
+
+    def release(self) -> None:
+        """Release the turn to reload; where that fails, it is tried again with each look."""
+        self._owes_turn = True
+        self.store.servers.end_turn().addCallbacks(self._released, _looked_in_vain)
+
+    def _released(self, _: object) -> None:
+        self._owes_turn = False
 
     def is_current(self) -> bool:
         """Return whether this server serves the generation that was decided last."""
@@ -122,6 +133,8 @@ class Agreement:
 
     def look(self) -> None:
         """Look whether this server is asked, or has something to adopt that was decided."""
+        if self._owes_turn:
+            self.release()
         if self._is_looking or not self.store.is_shared or self.members.note.status != SERVING:
             return
         self._is_looking = True
@@ -158,6 +171,7 @@ class Agreement:
             vote = Vote(server=self.members.id, why=str(error), stage="parse")
         else:
             if report.ok:
+                self.failure = ""
                 return
             vote = vote_against(self.members.id, report)
         log.error(
@@ -166,9 +180,9 @@ class Agreement:
             server=self.members.name_of(proposal.by),
             why=vote.why,
         )
-        with suppress(
-            StoreError
-        ):  # it was decided without this server; or the store cannot be reached: it is asked again
+        if proposal.state is ProposalState.ADOPTED:
+            self.failure = vote.why
+        with suppress(StoreError):  # decided without this server; or the store cannot be reached: it is asked again
             await self.store.servers.vote(proposal.id, vote)
 
     async def read(self, proposal: Proposal) -> Proposal:
@@ -177,13 +191,29 @@ class Agreement:
         return proposal if found is None or found.id != proposal.id else found
 
 
-def vote_against(server: str, report: ReloadReport) -> Vote:
-    """Return the vote of a server that could not prepare a generation."""
-    problems = tuple(
-        VoteProblem(file=each.file, line=each.line, message=each.message, hint=each.hint)
-        for each in report.problems[:MOST_PROBLEMS]
-    )
-    return Vote(server=server, why=report.error or "it failed", stage=report.stage or "prepare", problems=problems)
+@implementer(IDecision)
+@define(eq=False)
+class Alone:
+    """The decision about a generation of a server that found no other when its reload began."""
+
+    agreement: Agreement
+    follows: int | None = None
+
+    async def agree(self, candidate: Candidate, seconds: float) -> None:
+        """See `IDecision.agree`: one that has begun to start meanwhile would serve the previous generation for good."""
+        try:
+            found = await self.agreement.members.in_status(SERVING, STARTING)
+        except EventLogUnavailable:
+            return  # without the store, no other server starts
+        if found:
+            raise StageFailed("prepare", f"server {', '.join(found)} has started meanwhile; reload again")
+
+    async def outcome(self) -> Sequence[ServerAdoption]:
+        """See `IDecision.outcome`."""
+        return ()
+
+    def end(self) -> None:
+        """See `IDecision.end`."""
 
 
 @implementer(IDecision)
@@ -256,7 +286,7 @@ class Proposing:
     def end(self) -> None:
         """See `IDecision.end`."""
         self.agreement.proposes = ""
-        self.agreement.store.servers.end_turn().addErrback(_looked_in_vain)
+        self.agreement.release()
 
     async def outcome(self) -> Sequence[ServerAdoption]:
         """See `IDecision.outcome`: wait for a while until each shows it."""
@@ -306,6 +336,12 @@ class Following:
         live = agreement.coordinator.generation
         is_open = proposal.state is ProposalState.OPEN
         if is_open and (len(candidate.numbered) != proposal.versions or live != proposal.base):
+            if live < proposal.base and agreement.failure:
+                raise StageFailed(
+                    "prepare",
+                    f"generation {live} serves here, since this server could not adopt generation {proposal.base}:"
+                    f" {agreement.failure}; repair that, or end this server",
+                )
             raise StageFailed(
                 "prepare",
                 f"generation {live} serves here, and {proposal.base} on the proposing server;"
@@ -333,49 +369,6 @@ class Following:
     async def outcome(self) -> Sequence[ServerAdoption]:
         """See `IDecision.outcome`: the report of the server that proposed it names all."""
         return ()
-
-
-def check_terms(candidate: Candidate, request: ReloadRequest) -> None:
-    """
-    Refuse a probation or a ramp, which one server would decide alone.
-
-    :raises StageFailed: the generation would be on probation, or ramp.
-    """
-    settings = candidate.generation.inputs.manifest.orchestrator.reload
-    asked: tuple[Any, ...] = (request.confirm_within, request.revert_limit, request.ramp)
-    kept = () if request.recall is not None else (settings.confirm_within, settings.revert_on_failures)
-    if candidate.rollouts or any(each is not None for each in (*asked, *kept)):
-        raise StageFailed(
-            "prepare",
-            "a probation or ramp is decided by one server, and several serve: leave out ramp, confirm_within and"
-            " revert_on_failures, in the manifest too, or stop the other servers first",
-        )
-
-
-def not_agreed(proposal: Proposal, own: ServerAdoption, living: Collection[int]) -> NotAgreed:
-    """
-    Return the error of a proposal that was dropped: which server, at which stage, which problems.
-
-    :param living: numbers of the other servers that live. Those that are gone were not waited for.
-    """
-    against = [vote for vote in proposal.votes.values() if vote.why]
-    silent = [] if against else waiting_for(proposal, living)  # one vote against it, and no further vote is waited for
-    said = [f"server {vote.server} cannot adopt it: {vote.stage}: {vote.why}" for vote in against]
-    if silent:
-        said.append(f"no answer in time from {', '.join(silent)}")
-    refusing = {vote.server for vote in against}
-    servers = [own]
-    for number, name in proposal.members.items():
-        if int(number) in living or name in refusing:
-            status = "refused" if name in refusing else "silent" if name in silent else "unchanged"
-            servers.append(ServerAdoption(id=name, generation=own.generation, status=status))
-    problems = [
-        Problem(file=each.file, line=each.line, message=f"server {vote.server}: {each.message}", hint=each.hint)
-        for vote in against
-        for each in vote.problems
-    ]
-    stage = against[0].stage if against else "prepare"
-    return NotAgreed(stage, "; ".join(said or ["it was dropped"]) + "; no server has adopted it", problems, servers)
 
 
 def _looked_in_vain(failure: Failure) -> None:

@@ -20,11 +20,12 @@ from harn.reload.interfaces import IDecision
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.results import ServerAdoption
 from harn.server import RecordWriter
-from harn.servers.agreement import Agreement, Proposing, not_agreed
+from harn.servers.agreement import Agreement, Following, Proposing
 from harn.servers.membership import Clocks, Membership
+from harn.servers.votes import not_agreed
 from harn.store.postgres.store import PostgresStore
 from harn.store.proposals import Proposal, ProposalState, Vote
-from harn.store.servers import SERVING
+from harn.store.servers import DRAINING, SERVING, STARTING
 from harn.testing.stores.kit import generation_of
 from tests.servers.test_fencing import TwoServers
 
@@ -92,6 +93,8 @@ class AgreementTests(TwoServers):
         self.coordinator, self.other_coordinator = FakeCoordinator(), FakeCoordinator()
         self.agreement = self.agreement_of(self.store, self.coordinator)
         self.other_agreement = self.agreement_of(self.other, self.other_coordinator)
+        for each in (self.store, self.other):
+            self.result_of(each.checkpoints.put("x", 1))  # the notes are written
         self.result_of(self.store.generations.reserve(generation_of(2), b"bundle"))
 
     def agreement_of(self, store: PostgresStore, coordinator: FakeCoordinator) -> Agreement:
@@ -169,6 +172,63 @@ class AgreementTests(TwoServers):
         self.clock.advance(1.0)
         with self.assertRaisesRegex(StageFailed, "not the last one any more"):
             self.result_of(agreeing)
+
+    def turn_of_other(self) -> int:
+        """Return the number of the server that has the turn, once the other one has asked for it."""
+        return self.result_of(self.other.servers.take_turn())
+
+    def test_a_turn_that_could_not_be_released(self) -> None:
+        """It is released with a later look, so that others may reload."""
+        decision = self.run_of(self.agreement.begin(REQUEST))
+        self.assertEqual(self.turn_of_other(), self.store.incarnation)
+        end_turn = self.store.servers.end_turn
+        self.patch(self.store.servers, "end_turn", lambda: fail(EventLogUnavailable("no answer")))
+        decision.end()
+        self.assertEqual(self.turn_of_other(), self.store.incarnation)
+        self.patch(self.store.servers, "end_turn", end_turn)
+        self.agreement.look()
+        self.result_of(self.store.checkpoints.put("x", 1))
+        self.assertEqual(self.turn_of_other(), self.other.incarnation)
+
+    def test_a_turn_that_comes_too_late(self) -> None:
+        """A reload that waits for the turn no longer does not keep it."""
+        take_turn = self.store.servers.take_turn
+        taken: list[Deferred[int]] = []
+
+        def take() -> Deferred[int]:
+            taken.append(take_turn())
+            return Deferred()
+
+        self.patch(self.store.servers, "take_turn", take)
+        beginning = Deferred.fromCoroutine(self.agreement.begin(REQUEST))
+        while not taken:
+            self.result_of(self.store.servers.look())
+        beginning.cancel()
+        self.failureResultOf(beginning, CancelledError)
+        self.assertEqual(self.result_of(taken[0]), self.store.incarnation)
+        self.result_of(self.store.checkpoints.put("x", 1))
+        self.assertEqual(self.turn_of_other(), self.other.incarnation)
+
+    def test_a_server_that_starts_during_a_reload(self) -> None:
+        """The reload fails, since the other one has begun with the generation before it."""
+        self.other_agreement.members.describe(status=DRAINING)
+        self.result_of(self.other.checkpoints.put("x", 1))
+        decision = self.run_of(self.agreement.begin(REQUEST))
+        self.run_of(decision.agree(CANDIDATE, 30.0))
+        self.other_agreement.members.describe(status=STARTING)
+        self.result_of(self.other.checkpoints.put("x", 1))
+        with self.assertRaisesRegex(StageFailed, "has started meanwhile; reload again"):
+            self.run_of(decision.agree(CANDIDATE, 30.0))
+
+    def test_a_server_that_could_not_adopt(self) -> None:
+        """Its vote against the next generation says why it is behind, and what to do."""
+        self.proposed()
+        adopted = self.result_of(self.other.servers.vote("r1", Vote(server="b")))
+        self.other_coordinator.report = fail(GenerationUnknown("its content is damaged"))
+        self.run_of(self.other_agreement._follow(adopted))
+        following = Following(self.other_agreement, Proposal(id="r2", by=1, generation=3, base=2, versions=0, actor=""))
+        with self.assertRaisesRegex(StageFailed, "could not adopt generation 2: its content is damaged; repair that"):
+            self.run_of(following.agree(CANDIDATE, 30.0))
 
     def test_an_end_after_the_decision(self) -> None:
         """A server that ends while it waits for the others to show the generation still names them."""
