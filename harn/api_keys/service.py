@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import to_builtins
 from twisted.internet.defer import Deferred, DeferredLock
@@ -30,6 +30,7 @@ class NamedKeys:
         self._checkpoints = checkpoints
         self.ring = ring
         self._lock = DeferredLock()
+        self._is_following = False
 
     async def load(self) -> None:
         """
@@ -49,21 +50,19 @@ class NamedKeys:
 
     def follow(self) -> None:
         """Read the keys again, which other servers on the store may have changed."""
-        if not self._lock.locked:
+        if not self._is_following:  # one that still waits for the lock reads all that comes until then
+            self._is_following = True
             Deferred.fromCoroutine(self._follow()).addErrback(_not_followed)
 
     async def _follow(self) -> None:
         await self._lock.acquire()
+        self._is_following = False
         try:
-            found = await self._read()
+            found = read_keys(await self._checkpoints.get(KEYS))
+            if found != tuple(self.ring):
+                self.ring.replace(found)
         finally:
             self._lock.release()
-        if found != tuple(self.ring):
-            self.ring.replace(found)
-
-    async def _read(self) -> tuple[NamedKey, ...]:
-        """Return the keys in the store, some of which another server may have made."""
-        return read_keys(await self._checkpoints.get(KEYS))
 
     async def create(self, name: str, role: Role, actor: str) -> tuple[NamedKey, str]:
         """
@@ -74,11 +73,7 @@ class NamedKeys:
         """
         key = make_key()
         made = NamedKey(name=name, role=role, digest=digest_key(key), made_at=self._wall.seconds(), made_by=actor)
-        await self._lock.acquire()
-        try:
-            await self._put(with_key(await self._read(), made))
-        finally:
-            self._lock.release()
+        await self._change(lambda keys: with_key(keys, made))
         return made, key
 
     async def revoke(self, name: str) -> None:
@@ -88,15 +83,20 @@ class NamedKeys:
         :raises RouteUnknown: there is none of that name.
         :raises EventLogUnavailable: it could not be recorded; nothing has changed.
         """
+        await self._change(lambda keys: without_key(keys, name))
+
+    async def _change(self, change: Callable[[Sequence[NamedKey]], Sequence[NamedKey]]) -> None:
+        """Change the keys in the store, which another server may change meanwhile: then from the start, with its."""
         await self._lock.acquire()
         try:
-            await self._put(without_key(await self._read(), name))
+            while True:
+                kept = await self._checkpoints.get(KEYS)
+                keys = change(read_keys(kept))
+                if await self._checkpoints.replace(KEYS, kept, to_builtins(keys) or None):
+                    break
+            self.ring.replace(keys)
         finally:
             self._lock.release()
-
-    async def _put(self, keys: Sequence[NamedKey]) -> None:
-        await self._checkpoints.put(KEYS, to_builtins(keys) or None)
-        self.ring.replace(keys)
 
 
 def _not_followed(failure: Failure) -> None:

@@ -47,6 +47,7 @@ class Pauses:
         self._lifecycle = lifecycle
         self._pauses: Mapping[str, Pause] = {}
         self._lock = DeferredLock()
+        self._is_following = False
 
     def held(self, trigger_id: str) -> Held | None:
         """See `IGate.held`."""
@@ -90,17 +91,19 @@ class Pauses:
         :raises EventLogUnavailable: they cannot be read; they stay as they are.
         """
         await self._lock.acquire()  # what is read before a change is written must not come after it
+        self._is_following = False
         try:
-            found = read_pauses(await self._checkpoints.get(PAUSES))
+            before, self._pauses = self._pauses, read_pauses(await self._checkpoints.get(PAUSES))
+            is_changed = self._pauses != before
         finally:
             self._lock.release()
-        if found != self._pauses:
-            self._pauses = found
+        if is_changed:
             self._dispatcher.gate_changed()
 
     def follow(self) -> None:
         """Read the pauses again, which other servers on the store may have changed."""
-        if not self._lock.locked:
+        if not self._is_following:  # one that still waits for the lock reads all that comes until then
+            self._is_following = True
             Deferred.fromCoroutine(self.load()).addErrback(_not_followed)
 
     async def pause(self, trigger_id: str | None, seconds: float | None, actor: str) -> Pause:

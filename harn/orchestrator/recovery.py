@@ -157,6 +157,7 @@ class RecoveryService:
         recovery = await self._store.recovery.recover(
             self._wall.seconds(), limit, received_before, self._before.leaving, self._before.gone
         )
+        ours = self._store.incarnation  # which took them over
         if recovery.crashed:
             log.warn("{count} deliveries were running when their server crashed", count=recovery.crashed)
         if recovery.dead:
@@ -171,7 +172,8 @@ class RecoveryService:
             closed = set(await self._dispatcher.closed.load(unfinished))
             backlog = await self._keep_begun(recovery.backlog, closed) if recovery.crashed else recovery.backlog
             revived = await self._reviver.revive(backlog, closed)
-            self._dispatcher.take_over(backlog)
+            if self._store.incarnation == ours:  # else it was fenced meanwhile, and they are another server's
+                self._dispatcher.take_over(backlog)
             for binding in revived:
                 binding.release()  # of a trigger that is gone, the retries keep the newest only
             self._drains.begin(0, revived)

@@ -36,6 +36,15 @@ class ICheckpoints(Interface):
         :raises TypeError: immediately: a value has no form in JSON.
         """
 
+    def replace(name: str, before: Any, after: Any) -> Deferred[bool]:
+        """
+        Put a JSON value in place of another, which other servers may change, too, unless one of them has done so.
+
+        :param before: the value that was read, or None; ``after``: None removes.
+        :return: whether the value was ``before``; else nothing is written.
+        :raises TypeError: immediately: a value has no form in JSON.
+        """
+
     def get(name: str) -> Deferred[Any]:
         """Return the value under a name, or None."""
 
@@ -115,6 +124,18 @@ class CheckpointsHalf(Idea):
         self.sql.put_all(session, encode_checkpoints({name: amended or None}))
         session.notify(name)
         return amended
+
+    def replace(self, name: str, before: Any, after: Any) -> Deferred[bool]:
+        """See `ICheckpoints.replace`; the values are encoded immediately."""
+        return self._replace(name, _encoder.encode(before), encode_checkpoints({name: after}))
+
+    @writes
+    def _replace(self, session: Session, name: str, before: bytes, encoded: Mapping[str, bytes | None]) -> bool:
+        if self.sql.read(session.connection, name) != msgspec.json.decode(before):
+            return False
+        self.sql.put_all(session, encoded)
+        session.notify(name)
+        return True
 
     @reads
     def get(self, connection: Connection, name: str) -> Any:

@@ -14,6 +14,7 @@ from harn.api_keys.operations import CreateKey, ListKeys, RevokeKey, create_key,
 from harn.api_keys.service import NamedKeys
 from harn.auth.keys import KEYS, KeyRing, digest_key
 from harn.errors import EventLogUnavailable, NotPermitted, RouteUnknown, WrongState
+from harn.lifecycle import StoreChanged
 from harn.operations.model import Caller, Operation, Role
 from harn.operations.parameters import Parameters
 from harn.operations.registry import TOPIC
@@ -71,6 +72,37 @@ class NamedKeysTests(SynchronousTestCase):
         self.assertEqual(created["parameters"], {"name": "ci", "role": "read"})
         self.assertEqual((revoked["operation"], revoked["counts"]), ("keys.revoke", {"revoked": 1}))
         self.assertNotIn(made.key, str(self.records()))
+
+    def test_another_server(self) -> None:
+        """A key that another server revokes between the read and the write of this one stays revoked on both."""
+        self.run_operation(create_key, CreateKey(name="old", role="read"))
+        other = KitServer(self.clock, store=self.server.store)
+        feature.install(other)
+        checkpoints = self.server.store.checkpoints
+        get, (asked, kept) = checkpoints.get, (Deferred[Any](), self.successResultOf(checkpoints.get(KEYS)))
+        self.patch(checkpoints, "get", lambda name: asked)
+        creating = Deferred.fromCoroutine(
+            self.server.operations.run(create_key, ADMIN, CreateKey(name="new", role="read"))
+        )
+        self.patch(checkpoints, "get", get)
+        self.successResultOf(Deferred.fromCoroutine(other[NamedKeys].revoke("old")))
+        asked.callback(kept)
+        self.successResultOf(creating)
+        self.assertEqual([each["name"] for each in self.successResultOf(get(KEYS))], ["new"])
+        self.assertEqual([each.name for each in self.server[KeyRing]], ["new"])
+
+    def test_changes_during_a_read(self) -> None:
+        """What another server changes while this one reads the keys is read, too."""
+        self.run_operation(create_key, CreateKey(name="ci", role="read"))
+        checkpoints = self.server.store.checkpoints
+        asked, kept = [Deferred[Any](), Deferred[Any]()], self.successResultOf(checkpoints.get(KEYS))
+        waiting = list(asked)
+        self.patch(checkpoints, "get", lambda name: waiting.pop(0))
+        for _ in range(4):
+            self.server.lifecycle.emit(StoreChanged(frozenset([KEYS])))
+        asked[0].callback(kept)
+        asked[1].callback(None)
+        self.assertEqual((list(self.server[KeyRing]), waiting), ([], []))
 
     def test_restart(self) -> None:
         """The next server accepts the same keys."""

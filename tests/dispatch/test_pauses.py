@@ -64,6 +64,24 @@ class PauseTests(SynchronousTestCase):
         self.assertEqual(self.running(world), ["gh"])
         self.assertEqual(list(self.successResultOf(world.store.checkpoints.get(PAUSES))), ["third"])
 
+    def test_a_change_during_a_read(self) -> None:
+        """What another server changes while this one reads is read, too; many changes are read together."""
+        world = self.world()
+        asked: list[Deferred[Any]] = []
+
+        def get(name: str) -> Deferred[Any]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        self.patch(world.store.checkpoints, "get", get)
+        for _ in range(5):
+            world.lifecycle.emit(StoreChanged(frozenset([PAUSES])))
+        asked[0].callback(None)
+        recorded = {"since": world.clock.seconds(), "until": None, "actor": "you", "rate": None}
+        asked[1].callback({"gh": recorded})
+        world.take()
+        self.assertEqual((self.running(world), len(asked)), ([], 2))
+
     def test_what_waited_in_memory(self) -> None:
         """It is left to the store, and begins first when the trigger is resumed."""
         world = self.world(max_outstanding=1)

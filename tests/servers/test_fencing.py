@@ -149,6 +149,17 @@ class FencingTests(TwoServers):
         self.assertEqual(self.result_of(self.other.recovery.count_unfinished(NOW + 1)), 1)
         self.assertEqual(self.recover(self.other).recovered, 1)
 
+    def test_the_description_of_one_that_crashed(self) -> None:
+        """It is removed by the next server on its state directory, which ends its row."""
+        crashed = self.store.incarnation
+        self.result_of(self.store.servers.note(ServerNote(status=SERVING)))
+        after = postgres.make_store(self, self.directory, self.clock)
+        self.result_of(after.open())
+        self.addCleanup(lambda: self.result_of(after.close()))
+        self.assertIn(f"server/{crashed}", self.result_of(after.checkpoints.beginning("server/")))
+        self.result_of(after.recovery.recover(NOW, 10, gone=crashed))
+        self.assertEqual(self.result_of(after.checkpoints.beginning("server/")), {})
+
 
 class SliceTests(TwoServers):
     def test_slices(self) -> None:

@@ -155,6 +155,7 @@ WRITES: dict[str, Callable[[World], Any]] = {
     "generations.adopted": lambda w: w.store.generations.adopted(2, NOW + 1, {"kept": None, "new": [1]}),
     "checkpoints.put": lambda w: w.store.checkpoints.put("kept", {"n": 2}),
     "checkpoints.amend": lambda w: w.store.checkpoints.amend("kept", {"m": 3, "n": None}),
+    "checkpoints.replace": lambda w: w.store.checkpoints.replace("kept", {"n": 1}, {"n": 2}),
     "jobs.create": lambda w: w.store.jobs.create(
         NewJob(operation="discard", actor="key:1", filter=JobFilter(state="dead"), rate=2.0, created_at=NOW),
         [w.rejected],

@@ -53,11 +53,15 @@ _REGISTER = (
 )
 _RENEW = "UPDATE servers SET seen_at = $1::float8 WHERE incarnation = $2::bigint"
 _END = "UPDATE servers SET ended_at = seen_at WHERE incarnation = $1::bigint"
-_END_ALL_BUT = "UPDATE servers SET ended_at = seen_at WHERE ended_at IS NULL AND incarnation <> ALL ($1::bigint[])"
+_END_ALL_BUT = (
+    "UPDATE servers SET ended_at = seen_at WHERE ended_at IS NULL AND incarnation <> ALL ($1::bigint[])"
+    " RETURNING incarnation"
+)
 _FORGET_NOTE = "DELETE FROM standing WHERE name = $1::text"
 # One that has ended while something of it is unfinished is still to be taken over.
 _TRIM = (
     "DELETE FROM servers WHERE seen_at < $1::float8 AND incarnation <> $2::bigint AND incarnation <> ALL ($3::bigint[])"
+    " RETURNING incarnation"
 )
 
 # One step in an index for each owner, whatever each has.
@@ -122,7 +126,7 @@ class PostgresRecovery(RecoveryHalf):
     def _recover(self, session: PostgresSession, left: Left, limit: int, received_before: float | None) -> TakenOver:
         connection, ours = session.connection, session.incarnation
         others = self._living(connection, left)
-        connection.execute(_END_ALL_BUT, ([ours, *others],))
+        _forget_notes(connection, connection.execute(_END_ALL_BUT, ([ours, *others],)).fetchall())
         owners = owners_of_unfinished(connection) - {ours, *others}
         used = {ours, *others, *self._counted}
         notes = {each: ids for each, ids in self._executor.notes.read().items() if each not in used}
@@ -261,7 +265,13 @@ def renew(session: PostgresSession, beat: Beat) -> None:
 def note_end(session: PostgresSession) -> None:
     """Record that this server ended in good order."""
     session.connection.execute(_END, (session.incarnation,))
-    session.connection.execute(_FORGET_NOTE, (f"{NOTE}{session.incarnation}",))
+    _forget_notes(session.connection, [(session.incarnation,)])
+
+
+def _forget_notes(connection: PostgresConnection, ended: Sequence[tuple[int]]) -> None:
+    """Remove the descriptions that servers which have ended gave of themselves."""
+    for (incarnation,) in ended:
+        connection.execute(_FORGET_NOTE, (f"{NOTE}{incarnation}",))
 
 
 def refuse_second(connection: PostgresConnection, home: str, now: float, name: str) -> None:
@@ -293,4 +303,6 @@ def last_seen(connection: PostgresConnection, home: str) -> Mapping[int, float]:
 def trim_servers(session: PostgresSession, before: float) -> int:
     """Delete the rows of other servers that were alive last before then (seconds, Unix); return how many."""
     needed = list(owners_of_unfinished(session.connection))
-    return int(session.connection.execute(_TRIM, (float(before), session.incarnation, needed)).rowcount)
+    trimmed = session.connection.execute(_TRIM, (float(before), session.incarnation, needed)).fetchall()
+    _forget_notes(session.connection, trimmed)
+    return len(trimmed)

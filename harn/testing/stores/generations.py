@@ -149,6 +149,18 @@ class GenerationTests(StoreTestCase):
         self.result_of(self.store.checkpoints.put("name", [1]))
         self.assertEqual(self.result_of(amend("name", {"a": 1})), {"a": 1})
 
+    def test_replacing(self) -> None:
+        """A value takes the place of the one that was read; where that has changed since, nothing is written."""
+        replace, get = self.store.checkpoints.replace, self.store.checkpoints.get
+        self.assertTrue(self.result_of(replace("name", None, [{"at": 0.1}])))
+        self.assertFalse(self.result_of(replace("name", None, [2])))
+        self.assertFalse(self.result_of(replace("name", [], None)))
+        self.assertEqual(self.result_of(get("name")), [{"at": 0.1}])
+        self.assertTrue(self.result_of(replace("name", [{"at": 0.1}], [2])))
+        self.assertEqual(self.result_of(get("name")), [2])
+        self.assertTrue(self.result_of(replace("name", [2], None)))
+        self.assertIsNone(self.result_of(get("name")))
+
     def test_adopted_with_values(self) -> None:
         """With the note that a generation serves, values are kept or removed, in one unit: all or nothing."""
         self.result_of(self.store.checkpoints.put("old", 1))
