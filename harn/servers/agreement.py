@@ -200,7 +200,7 @@ class Alone:
     follows: int | None = None
 
     async def agree(self, candidate: Candidate, seconds: float) -> None:
-        """See `IDecision.agree`: one that has begun to start meanwhile would serve the previous generation for good."""
+        """See `IDecision.agree`: one that has begun to start meanwhile would not follow."""
         try:
             found = await self.agreement.members.in_status(SERVING, STARTING)
         except EventLogUnavailable:

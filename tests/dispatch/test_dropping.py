@@ -71,7 +71,7 @@ class DroppingTests(SynchronousTestCase):
         self.assertEqual((world.calls, self.dropped, world.version().in_flight), ([], [2], 0))
 
     def retake(self, world: World, number: int = 1) -> None:
-        """Take over from itself what it has under its earlier number, as when no other server has done so."""
+        """Take over the deliveries under its own earlier number, as when no other server has done so."""
         rows = [row for row in world.rows() if row.state == "ready"]
         world.dispatcher.take_over([Backlog(trigger_id="gh", version=number, ready=len(rows), waiting=0)])
 

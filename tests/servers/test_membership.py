@@ -135,7 +135,7 @@ class MembershipTests(TwoServers):
         self.assertEqual(kinds, ["server_fenced", "server_rejoined"])
 
     def test_a_look_that_takes_long(self) -> None:
-        """The heartbeats go on while the answer of a look is awaited: the server is not fenced."""
+        """The heartbeats continue while the answer of a look is awaited: the server is not fenced."""
         self.pass_time(2)
         look = self.store.servers.look
         unanswered: list[Deferred[Any]] = []
@@ -152,7 +152,7 @@ class MembershipTests(TwoServers):
         self.assertEqual((self.first.members.fenced, len(unanswered)), (0, 2))
 
     def test_writes_that_fail_at_once(self) -> None:
-        """Servers that can read but not write fence nobody, neither then nor when writes succeed again."""
+        """Servers that can read but not write fence no other, neither then nor when writes succeed again."""
         self.pass_time(2)
         beats = {each: each.store.heartbeat for each in self.running}
         for each in self.running:
