@@ -2,8 +2,9 @@
 Requests as the senders' own libraries and documentation sign them.
 
 The vectors were made by twilio 9.13.0, svix 2.9.1, standardwebhooks 1.1.0, discord-interactions 0.4.0 (with PyNaCl
-1.6.2) and cloudevents 2.2.0, or checked by sendgrid 6.12.5, whose tests have the one of SendGrid; Bitbucket's is from
-"Manage webhooks". Where a sender publishes neither, the signature is computed here as its page says.
+1.6.2), cloudevents 2.2.0 and @octokit/webhooks 14.2.0, or checked by @linear/sdk 98.0.0, @notionhq/client 5.26.0 and
+sendgrid 6.12.5, whose tests have the one of SendGrid; Bitbucket's is from "Manage webhooks". Where a sender publishes
+neither, the signature is computed here as its page says.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from harn.connectors.providers.bitbucket import BITBUCKET
 from harn.connectors.providers.cloudevents import CLOUDEVENTS
 from harn.connectors.providers.discord import DISCORD
 from harn.connectors.providers.gitea import FORGEJO, GITEA
+from harn.connectors.providers.github import GITHUB
 from harn.connectors.providers.gitlab import GITLAB
 from harn.connectors.providers.linear import LINEAR
 from harn.connectors.providers.notion import NOTION
@@ -85,6 +87,17 @@ class Sent:
 def hexed(key: bytes, signed: bytes) -> str:
     """Return an HMAC with SHA-256, hexadecimal."""
     return hmac.new(key, signed, "sha256").hexdigest()
+
+
+class GithubTests(SynchronousTestCase):
+    def test_their_library(self) -> None:
+        """A signature that GitHub's library for JavaScript makes is accepted, and with no other body."""
+        body = '{"action":"opened","issue":{"number":7,"title":"caf\u00e9"}}'.encode()
+        signature = "sha256=9de483b9b6b8cdfeaef518a732c35782531b875e799cb6bfa3ed1a130fc21dc5"
+        headers = {"X-Hub-Signature-256": signature, "X-GitHub-Event": "issues", "X-GitHub-Delivery": "d"}
+        sent = Sent(GITHUB, b"It's a Secret to Everybody")
+        self.assertEqual(sent.event(body, headers).kind, "issues.opened")
+        self.assertRaises(CredentialsRejected, sent.event, body + b" ", headers)
 
 
 class ShopifyTests(SynchronousTestCase):
@@ -171,6 +184,15 @@ class LinearTests(SynchronousTestCase):
         payload = seen(event, body)
         self.assertEqual((payload["issue_label"], payload["updated_from"]), ({"id": "l"}, {"name": "old"}))
 
+    def test_their_library(self) -> None:
+        """A request that Linear's library accepts is accepted, and with no other body."""
+        text = '{"action":"update","type":"IssueLabel","webhookTimestamp":1700000000000,"data":{"id":"l",'
+        text += '"name":"caf\u00e9"}}'
+        headers = {"Linear-Signature": "b4c225d8678f3e9563452e7c54401312fe54d5d286d7fed1ecf566c3102c5504"}
+        sent = Sent(LINEAR, b"lin_wh_s3cret")
+        self.assertEqual(sent.event(text.encode(), headers).kind, "issue_label.update")
+        self.assertRaises(CredentialsRejected, sent.event, f"{text} ".encode(), headers)
+
     def test_time(self) -> None:
         """A signed body that is older than 75 s, or has no time, is refused."""
         sent = Sent(LINEAR, b"s")
@@ -203,6 +225,15 @@ class NotionTests(SynchronousTestCase):
             Sent(NOTION, b"s").request(self.HANDSHAKE, {})
         with self.assertRaises(PayloadInvalid):
             Sent(NOTION, b"s").request(self.HANDSHAKE, {"X-Notion-Signature": "sha256=" + hexed(b"s", self.HANDSHAKE)})
+
+    def test_their_library(self) -> None:
+        """A request that Notion's library accepts is accepted, and with no other body."""
+        text = '{"id":"e1","type":"page.created","entity":{"id":"p","type":"page"},'
+        text += '"timestamp":"2024-12-05T23:55:34.285Z"}'
+        signature = "sha256=2625d73ffe2664a30f412204e6fd7c9df3169abc93ceb32f0d0b46c09e25291e"
+        sent = Sent(NOTION, b"secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl")
+        self.assertEqual(sent.event(text.encode(), {"X-Notion-Signature": signature}).kind, "page.created")
+        self.assertRaises(CredentialsRejected, sent.event, f"{text} ".encode(), {"X-Notion-Signature": signature})
 
     def test_event(self) -> None:
         """An event is signed with the token."""
