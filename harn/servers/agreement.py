@@ -138,12 +138,13 @@ class Agreement:
         if self._is_looking or not self.store.is_shared or self.members.note.status != SERVING:
             return
         self._is_looking = True
-        Deferred.fromCoroutine(self._look()).addErrback(_looked_in_vain).addBoth(self._looked)
+        Deferred.fromCoroutine(self.look_once()).addErrback(_looked_in_vain).addBoth(self._looked)
 
     def _looked(self, _: object) -> None:
         self._is_looking = False
 
-    async def _look(self) -> None:
+    async def look_once(self) -> None:
+        """Look once; fires when what this server is asked, or has to adopt, has been dealt with."""
         proposal = await self.store.servers.proposal()
         if proposal is None or proposal.id == self.proposes:
             return
@@ -158,9 +159,9 @@ class Agreement:
             now = self.clock.seconds()
             if now - self._tried.get(proposal.id, float("-inf")) >= AGAIN:
                 self._tried = {proposal.id: now}
-                await self._follow(proposal)
+                await self.follow(proposal)
 
-    async def _follow(self, proposal: Proposal) -> None:
+    async def follow(self, proposal: Proposal) -> None:
         """Prepare the proposed generation, vote, and adopt it if that is decided."""
         request = ReloadRequest(
             source=SOURCE, actor=proposal.actor, recall=proposal.generation, reason=proposal.reason, force=True

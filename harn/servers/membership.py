@@ -65,7 +65,7 @@ class Membership:
     ) -> None:
         self._clock = clocks.clock
         self._wall = clocks.wall
-        self._store = store
+        self.store = store
         self._lifecycle = lifecycle
         self._records = records
         self._sights = Sights()
@@ -90,12 +90,12 @@ class Membership:
     @property
     def incarnation(self) -> int:
         """The number of this server."""
-        return self._store.incarnation
+        return self.store.incarnation
 
     @property
     def leader(self) -> int:
         """The number of the server that does what one of them all does; 0 where that is not known."""
-        return self._store.incarnation if self.is_leading else self._leader
+        return self.store.incarnation if self.is_leading else self._leader
 
     async def look(self) -> tuple[Sequence[ServerRow], Collection[int]]:
         """
@@ -103,7 +103,7 @@ class Membership:
 
         :raises EventLogUnavailable: the store cannot be read.
         """
-        found: ServersFound = await self._store.servers.look()
+        found: ServersFound = await self.store.servers.look()
         own = [evolve(each, note=self._note) if each.incarnation == self.incarnation else each for each in found.rows]
         return own, self._sights.silent(self._clock.seconds())
 
@@ -113,8 +113,8 @@ class Membership:
 
         :raises EventLogUnavailable: the store cannot be read.
         """
-        if self._store.is_shared:
-            self._seen(await self._store.servers.look())
+        if self.store.is_shared:
+            self._seen(await self.store.servers.look())
         found = [each for each in self.others if each.note.status in statuses and each.home != self._home]
         return [server_id(each.host, each.pid) for each in found]
 
@@ -153,10 +153,10 @@ class Membership:
 
         :raises EventLogUnavailable: the store cannot be read.
         """
-        if not self._store.is_shared:
+        if not self.store.is_shared:
             return
-        await self._store.servers.note(self._note)
-        self._seen(await self._store.servers.look())
+        await self.store.servers.note(self._note)
+        self._seen(await self.store.servers.look())
         looping: Deferred[Any] = self._loop.start(LOOK, now=False)
         looping.addErrback(lambda failure: log.failure("looking at the other servers ended", failure))
 
@@ -173,7 +173,7 @@ class Membership:
 
     def _write_note(self) -> None:
         self._is_noting = True
-        self._store.servers.note(self._note).addErrback(_ignored).addBoth(self._noted)
+        self.store.servers.note(self._note).addErrback(_ignored).addBoth(self._noted)
 
     def _noted(self, _: object) -> None:
         self._is_noting = False
@@ -193,7 +193,7 @@ class Membership:
         if now - self._beat_at >= BEAT - LOOK / 2.0 and not self._is_beating:
             self._beat_at = now
             self._is_beating = True
-            maybeDeferred(self._store.heartbeat, self._wall.seconds()).addBoth(self._beaten)
+            maybeDeferred(self.store.heartbeat, self._wall.seconds()).addBoth(self._beaten)
         if not self._is_looking:
             self._is_looking = True
             Deferred.fromCoroutine(self._look()).addErrback(_looked_in_vain).addBoth(self._looked)
@@ -202,7 +202,7 @@ class Membership:
         self._is_looking = False
 
     async def _look(self) -> None:
-        found: ServersFound = await self._store.servers.look()
+        found: ServersFound = await self.store.servers.look()
         is_blind, self._is_blind = self._is_blind, False
         self._seen(found, is_blind=is_blind)
         self._repair_note(found)
@@ -212,7 +212,7 @@ class Membership:
 
     def _repair_note(self, found: ServersFound) -> None:
         """Write the description of this server again if it was lost: others ask only servers that serve."""
-        own = next((each for each in found.rows if each.incarnation == self._store.incarnation), None)
+        own = next((each for each in found.rows if each.incarnation == self.store.incarnation), None)
         if own is not None and own.note != self._note and self._loop.running and not self._is_noting:
             self._write_note()
 
@@ -229,7 +229,7 @@ class Membership:
                 log.failure("the heartbeat failed, and is tried again", result)
 
     def _seen(self, found: ServersFound, *, is_blind: bool = False) -> None:
-        ours = self._store.incarnation
+        ours = self.store.incarnation
         own = next((each for each in found.rows if each.incarnation == ours), None)
         self._home = "" if own is None else own.home
         self.others = tuple(each for each in found.rows if each.incarnation != ours)
@@ -244,7 +244,7 @@ class Membership:
     async def _fence(self, silent: dict[int, float]) -> None:
         """Stop servers that are silent from writing, unless they have renewed their heartbeats since."""
         rows = {each.incarnation: each for each in self.others}
-        for number in await self._store.servers.fence(silent):
+        for number in await self.store.servers.fence(silent):
             row = rows[number]
             log.error(
                 "server {id} (number {number}) is silent, and writes nothing more: its unfinished deliveries are taken"
@@ -253,14 +253,14 @@ class Membership:
                 number=number,
             )
             await self._record("server_fenced", server_id(row.host, row.pid), number)
-        self._seen(await self._store.servers.look())
+        self._seen(await self.store.servers.look())
 
     async def _rejoin(self) -> None:
         """Register this server under a new number, and have it drop the deliveries of its old one."""
-        before = self._store.incarnation
+        before = self.store.incarnation
         self.is_leading = False
         self._lifecycle.emit(ServersSeen(tuple(each.incarnation for each in self.others), False))
-        after: int = await self._store.rejoin()
+        after: int = await self.store.rejoin()
         self.fenced += 1
         dropped = self.taken_away
         self._sights = Sights()
@@ -273,7 +273,7 @@ class Membership:
             after=after,
             announce=True,
         )
-        await self._store.servers.note(self._note)
+        await self.store.servers.note(self._note)
         await self._record("server_rejoined", self.id, after)
 
     def _rejoined(self, _: object) -> None:
@@ -287,8 +287,8 @@ class Membership:
 
     async def record_start(self) -> None:
         """Record that this server serves, where several may use its store."""
-        if self._store.is_shared:
-            await self._record("server_started", self.id, self._store.incarnation)
+        if self.store.is_shared:
+            await self._record("server_started", self.id, self.store.incarnation)
 
 
 def _ignored(failure: Failure) -> None:

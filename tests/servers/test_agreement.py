@@ -125,7 +125,7 @@ class AgreementTests(TwoServers):
         """A server that cannot read the content votes against it, and says why."""
         self.proposed()
         self.other_coordinator.report = fail(GenerationUnknown("the content of generation 2 is damaged"))
-        self.run_of(self.other_agreement._look())
+        self.run_of(self.other_agreement.look_once())
         (vote,) = self.last().votes.values()
         self.assertEqual((vote.stage, vote.why), ("parse", "the content of generation 2 is damaged"))
         self.assertEqual(self.last().state, ProposalState.DROPPED)
@@ -142,21 +142,21 @@ class AgreementTests(TwoServers):
         with self.assertRaisesRegex(StageFailed, "no answer"):
             self.run_of(decision.agree(CANDIDATE, 30.0))
         self.assertEqual(self.last().state, ProposalState.OPEN)
-        self.run_of(self.agreement._look())
+        self.run_of(self.agreement.look_once())
         self.assertEqual(self.last().state, ProposalState.OPEN)  # its reload unwinds
         decision.end()
 
     def test_a_proposal_without_answer(self) -> None:
         """The reload fails with a report, and what may have been written is dropped."""
         self.lose_answer()
-        self.run_of(self.agreement._look())
+        self.run_of(self.agreement.look_once())
         self.assertEqual((self.last().state, self.coordinator.followed), (ProposalState.DROPPED, []))
 
     def test_a_proposal_without_answer_that_all_adopt(self) -> None:
         """The server that proposed it follows the others."""
         self.lose_answer()
         self.result_of(self.other.servers.vote(self.last().id, Vote(server="b")))
-        looking = Deferred.fromCoroutine(self.agreement._look())
+        looking = Deferred.fromCoroutine(self.agreement.look_once())
         self.result_of(self.store.servers.look())
         self.assertEqual((self.last().state, self.coordinator.followed), (ProposalState.ADOPTED, [2]))
         self.assertFalse(self.agreement.is_current())
@@ -225,7 +225,7 @@ class AgreementTests(TwoServers):
         self.proposed()
         adopted = self.result_of(self.other.servers.vote("r1", Vote(server="b")))
         self.other_coordinator.report = fail(GenerationUnknown("its content is damaged"))
-        self.run_of(self.other_agreement._follow(adopted))
+        self.run_of(self.other_agreement.follow(adopted))
         following = Following(self.other_agreement, Proposal(id="r2", by=1, generation=3, base=2, versions=0, actor=""))
         with self.assertRaisesRegex(StageFailed, "could not adopt generation 2: its content is damaged; repair that"):
             self.run_of(following.agree(CANDIDATE, 30.0))

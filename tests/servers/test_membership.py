@@ -144,7 +144,7 @@ class MembershipTests(TwoServers):
             unanswered.append(Deferred())
             return unanswered[-1]
 
-        self.patch(self.first.members, "_store", _Asked(self.store, asked))
+        self.patch(self.first.members, "store", _Asked(self.store, asked))
         self.pass_time(10)
         self.assertEqual((self.second.last(), len(unanswered)), (ServersSeen((self.store.incarnation,), False), 1))
         look().chainDeferred(unanswered[0])
