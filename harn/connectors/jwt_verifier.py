@@ -33,11 +33,11 @@ class JwtVerifier:
     """
     Verifies the tokens of one trigger.
 
-    :ivar issuer: what ``iss`` must be. ``audience``: what ``aud`` must name.
+    :ivar issuer: what ``iss`` must be.
+    :ivar audience: what ``aud`` must name.
     :ivar leeway: seconds by which the sender's clock may differ.
     """
 
-    trigger_id: str
     keys: KeySet
     issuer: str
     audience: str
@@ -104,7 +104,9 @@ class JwtVerifier:
         """
         Return the claim that a request's token can be used once; None where it has none, and will not be verified.
 
-        The token is not verified here. The claim is stored together with the events, so only if it was.
+        Its scope is the issuer, within which identifiers are unique (RFC 7519, section 4.1.7). Were it a trigger or a
+        path, a used token would be accepted again after a reload that adds, renames or moves one. The token is not
+        verified here. The claim is stored together with the events, so only if it was.
         """
         try:
             claims = _unverified(bearer_token(headers))
@@ -115,7 +117,7 @@ class JwtVerifier:
             return None
         # As long as the token could be valid: a little longer does no harm.
         return Claim(
-            scope=f"jti:{self.trigger_id}",
+            scope=f"jti:{self.issuer}",
             key=digest_bytes(identifier.encode("utf-8", "surrogatepass")),
             expires_at=min(expires_at, 1e11) + self.leeway + 1.0,
         )

@@ -35,7 +35,7 @@ def verifier(publisher: Publisher | None = None, clock: Clock | None = None, *ki
     """Make a verifier of published keys, or of fixed ones."""
     fixed = () if publisher is not None else read_key_set(key_set(*(kids or ("rsa-1",))))
     keys = KeySet(clock or Clock(), publisher or Publisher(), None if publisher is None else "https://a/jwks", fixed)
-    return JwtVerifier(trigger_id="t1", keys=keys, issuer=ISSUER, audience=AUDIENCE, leeway=60.0)
+    return JwtVerifier(keys=keys, issuer=ISSUER, audience=AUDIENCE, leeway=60.0)
 
 
 class VerifyTests(SynchronousTestCase):
@@ -139,7 +139,7 @@ class VerifyTests(SynchronousTestCase):
         claim = self.verifier.claim_of(bearer(token()))
         assert claim is not None
         self.assertGreater(claim.expires_at, NOW + 300 + 60)
-        self.assertEqual(claim.scope, "jti:t1")
+        self.assertEqual(claim.scope, f"jti:{ISSUER}")
         other = self.verifier.claim_of(bearer(token(jti="j-2")))
         again = self.verifier.claim_of(bearer(token("ec-1")))
         assert other is not None and again is not None

@@ -31,13 +31,21 @@ class AgentCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.world, self.publisher = World(), Publisher("rsa-1")
+        self.pool: KeyedPool[Any] = KeyedPool(lambda each: each.connector.close())
         self.agent()
 
     def agent(self, table: dict[str, Any] = SETTINGS, secret: bytes | None = None) -> None:
         """Serve the trigger with settings, and the agreed token if there is one."""
+        running = self.running("agent", table, secret)
+        made = self.world.trigger("agent", "/a2a/agent", running.authentication)
+        self.world.serve(2, evolve(made, route=evolve(made.route, receiver=self.pool.add("agent", running))))
+        self.connector = running.connector
+
+    def running(self, trigger_id: str, table: dict[str, Any] = SETTINGS, secret: bytes | None = None) -> Any:
+        """Return the running connector of a trigger on the path."""
         plugin = A2aPushPlugin(self.publisher)
         binding = ConnectorBinding(
-            trigger_id="agent",
+            trigger_id=trigger_id,
             provider="a2a-push",
             kind="a2a-push",
             path="/a2a/agent",
@@ -50,11 +58,7 @@ class AgentCase(SynchronousTestCase):
         )
         connector.prepare()
         connector.activate()
-        running = RunningConnector.of("agent", connector, Gate(), plugin.authentication)
-        self.pool: KeyedPool[Any] = KeyedPool(lambda each: each.connector.close())
-        made = self.world.trigger("agent", "/a2a/agent", running.authentication)
-        self.world.serve(2, evolve(made, route=evolve(made.route, receiver=self.pool.add("agent", running))))
-        self.connector = connector
+        return RunningConnector.of(trigger_id, connector, Gate(), plugin.authentication)
 
     def token(self, **changed: Any) -> dict[str, str]:
         """Return the headers with a valid token."""
@@ -92,6 +96,19 @@ class TokenTests(AgentCase):
         )
         again = {"status": "duplicate_dropped", "accepted": [], "ignored": [], "duplicates": ["agent", "other"]}
         self.assertEqual(self.post(self.token()).json(), again)
+
+    def test_after_a_reload(self) -> None:
+        """A token that was used stays a duplicate when a reload adds an earlier trigger, or moves the path."""
+        self.post(self.token())
+        route = self.world.site.tree.routes["/a2a/agent"]
+        earlier = self.world.trigger("adopted", "/a2a/agent", VERIFIED_HERE)
+        moved = evolve(earlier.route, receiver=self.pool.add("adopted", self.running("adopted")))
+        added = shared_route((moved, route))
+        assert added is not None
+        for generation, served in enumerate((added, moved), start=3):
+            self.world.site.swap(self.world.site.build({"/a2a/agent": served}), generation)
+            self.assertEqual(self.post(self.token()).json()["status"], "duplicate_dropped")
+        self.assertEqual(len(self.world.store.rows()), 1)
 
     def test_refused(self) -> None:
         """Only a right token is accepted, and not harn's own key."""

@@ -158,7 +158,6 @@ class A2aPushConnector(Receiver):
             fixed = () if settings.inline_jwks is None else read_key_set(settings.inline_jwks)
             self._key_set = KeySet(context.clock, fetcher, settings.jwks_url, fixed)
             self.jwt = JwtVerifier(
-                trigger_id=context.binding.trigger_id,
                 keys=self._key_set,
                 issuer=settings.expected_iss or "",
                 audience=settings.expected_aud or settings.audience or "",
