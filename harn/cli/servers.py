@@ -23,11 +23,13 @@ COLUMNS = (
         lambda server: server.status,
         styles={"serving": "green", "starting": "yellow", "draining": "yellow", "silent": "red"},
     ),
+    Column("Ready", lambda server: readiness_of(server), drop=1, styles={"yes": "green"}),
     Column("Generation", lambda server: server.generation or None, is_right=True),
-    Column("URL", lambda server: server.url, drop=2),
-    Column("Leads", lambda server: "yes" if server.leads else None, drop=3),
-    Column("Last seen", lambda server: server.last_seen, drop=1),
-    Column("Version", lambda server: server.version or None, drop=4),
+    Column("Outstanding", lambda server: server.outstanding, drop=5, is_right=True),
+    Column("URL", lambda server: server.url, drop=3),
+    Column("Leads", lambda server: "yes" if server.leads else None, drop=4),
+    Column("Last seen", lambda server: server.last_seen, drop=2),
+    Column("Version", lambda server: server.version or None, drop=6),
 )
 INTERVAL = 1.0
 """Seconds between two looks."""
@@ -64,6 +66,11 @@ def read(target: ServerTarget) -> ServerList:
 
     with open_store(target.location.state_dir) as store:
         return stored(store.ask(store.servers.look()).rows, time.time() - LAPSE)
+
+
+def readiness_of(server: ServerInfo) -> str | None:
+    """Return ``yes``, or why a server should get no requests; None where it does not say so."""
+    return None if server.not_ready is None else "; ".join(server.not_ready) or "yes"
 
 
 def rows_of(found: Sequence[ServerInfo]) -> Rows:

@@ -36,6 +36,7 @@ def features(options: ServeOptions, *, takes_over: bool = False) -> Iterator[Ins
     yield servers.install
     yield partial(statistics.install_totals, takes_over=takes_over)
     yield dispatch.install
+    yield servers.install_condition
     yield api_keys.install
     yield partial(listener.install, takes_over=takes_over)
     yield history.install_planner

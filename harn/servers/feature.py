@@ -5,16 +5,18 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 import harn
+from harn.dispatch.dispatcher import Dispatcher
 from harn.lifecycle import ServersSeen, ServerStarted, StoreChanged
 from harn.observability.metrics import Metrics
 from harn.reload.coordinator import Coordinator
 from harn.reload.interfaces import Adopted, ReloadsClosed
 from harn.server import Server
 from harn.servers.agreement import Agreement
-from harn.servers.membership import Clocks, Membership
+from harn.servers.membership import Clocks, Condition, Membership
 from harn.servers.operations import OPERATIONS
 from harn.store.proposals import PROPOSAL
 from harn.store.servers import DRAINING, SERVING
+from harn.triggers.registry import Registry
 
 OTHER_GENERATION = "another generation was decided"
 
@@ -23,12 +25,23 @@ def install(server: Server) -> None:
     """Add the membership, its operation and gauges. It begins when the store is open, and ends before it is closed."""
     clocks, lifecycle = Clocks(server.reactor, server.wall), server.lifecycle
     members = server.add(Membership(clocks, server.store, lifecycle, server.records, harn.__version__))
-    server.services.add_closing(members.close)
+    server.services.add_closing(members.end)
     server.operations.add(members, *OPERATIONS)
     lifecycle.subscribe(ServerStarted, lambda event: started(members, event))
     lifecycle.subscribe(Adopted, lambda event: members.describe(generation=event.candidate.generation.number))
     lifecycle.subscribe(ReloadsClosed, lambda event: members.describe(status=DRAINING))
     add_gauges(server.metrics, members)
+
+
+def install_condition(server: Server) -> None:
+    """Add to the heartbeats what this server has to do, and whether it is ready; after the feature of dispatch."""
+    members, dispatcher, registry = server[Membership], server[Dispatcher], server[Registry]
+
+    def condition() -> Condition:
+        begun, retries = len(dispatcher.in_progress), sum(registry.waiting.values())
+        return Condition(begun + dispatcher.waiting(None) + retries, tuple(server.readiness.reasons()))
+
+    members.condition = condition
 
 
 def install_agreement(server: Server) -> None:
@@ -52,6 +65,21 @@ def started(members: Membership, event: ServerStarted) -> None:
 def add_gauges(metrics: Metrics, members: Membership) -> None:
     """Add the gauges of the servers."""
     metrics.gauge("harn_servers", "Servers on the store that live.", lambda: 1.0 + len(members.others))
+    metrics.gauge(
+        "harn_servers_ready",
+        "Servers on the store that serve and should get requests, as of their last heartbeats.",
+        lambda: float(sum(each.status == SERVING and not each.not_ready for each in members.notes())),
+    )
+    metrics.gauge(
+        "harn_servers_outstanding",
+        "Unfinished deliveries of all servers on the store, as of their last heartbeats.",
+        lambda: float(sum(each.outstanding or 0 for each in members.notes())),
+    )
+    metrics.gauge(
+        "harn_servers_generations",
+        "Generations that the servers on the store serve; more than 1 only while one adopts what was decided.",
+        lambda: float(len({each.generation for each in members.notes() if each.status == SERVING})),
+    )
     metrics.gauge(
         "harn_server_leads",
         "1 if this server does what one of them all does, such as polling.",

@@ -8,7 +8,7 @@ while, finds that out with its next write: it drops its deliveries, and continue
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -52,12 +52,21 @@ class Clocks:
     wall: WallTime
 
 
+@frozen
+class Condition:
+    """The condition of a server, which it describes with its heartbeats; see `ServerNote`."""
+
+    outstanding: int
+    not_ready: tuple[str, ...]
+
+
 class Membership:
     """
     One server among those on its store.
 
     :ivar others: the other servers that live, as of the last look. ``is_leading``: see `leader`.
     :ivar fenced: how often this server was fenced. ``taken_away``: deliveries that were dropped for it.
+    :ivar condition: returns what this server says about itself with its next heartbeat; None until a feature sets it.
     """
 
     def __init__(
@@ -80,6 +89,8 @@ class Membership:
         self._leader = 0
         self._home = ""
         self.fenced = self.taken_away = 0
+        self.condition: Callable[[], Condition] | None = None
+        self._is_recorded = False
         lifecycle.subscribe(TakenAway, self._taken_away)
 
     @property
@@ -104,8 +115,23 @@ class Membership:
         :raises EventLogUnavailable: the store cannot be read.
         """
         found: ServersFound = await self.store.servers.look()
-        own = [evolve(each, note=self._note) if each.incarnation == self.incarnation else each for each in found.rows]
+        own = [
+            evolve(each, note=self.observed()) if each.incarnation == self.incarnation else each for each in found.rows
+        ]
         return own, self._sights.silent(self._clock.seconds())
+
+    def age_of(self, row: ServerRow) -> float | None:
+        """Return the seconds since the heartbeat of a row was seen, by this server's clock; None where none is sent."""
+        if not self._loop.running:
+            return None
+        now, sight = self._clock.seconds(), self._sights.by_number.get(row.incarnation)
+        if row.incarnation == self.incarnation:
+            return max(0.0, now - self._beat_at) if self._beat_at >= 0.0 else None
+        return now - sight.since if sight is not None and sight.beat == row.seen_at else 0.0
+
+    def notes(self) -> Sequence[ServerNote]:
+        """Return the descriptions of this server, now, and of the others, as of the last look."""
+        return [self.observed(), *(each.note for each in self.others)]
 
     async def in_status(self, *statuses: str) -> Sequence[str]:
         """
@@ -160,6 +186,13 @@ class Membership:
         looping: Deferred[Any] = self._loop.start(LOOK, now=False)
         looping.addErrback(lambda failure: log.failure("looking at the other servers ended", failure))
 
+    async def end(self) -> None:
+        """Record the end of this server, if its start was recorded, and stop taking part."""
+        if self._is_recorded:
+            self._is_recorded = False
+            await self._record("server_ended", self.id, self.store.incarnation)
+        self.close()
+
     def close(self) -> None:
         """Stop taking part; the store notes the end when it is closed."""
         if self._loop.running:
@@ -183,6 +216,13 @@ class Membership:
         """The description that this server gives of itself."""
         return self._note
 
+    def observed(self) -> ServerNote:
+        """Return the description of this server with its condition now."""
+        if self.condition is None:
+            return self._note
+        now = self.condition()
+        return msgspec.structs.replace(self._note, outstanding=now.outstanding, not_ready=now.not_ready)
+
     # Each second
 
     def _turn(self) -> None:
@@ -193,19 +233,29 @@ class Membership:
         if now - self._beat_at >= BEAT - LOOK / 2.0 and not self._is_beating:
             self._beat_at = now
             self._is_beating = True
+            self._tell_condition()
             maybeDeferred(self.store.heartbeat, self._wall.seconds()).addBoth(self._beaten)
         if not self._is_looking:
             self._is_looking = True
             Deferred.fromCoroutine(self._look()).addErrback(_looked_in_vain).addBoth(self._looked)
 
+    def _tell_condition(self) -> None:
+        """Write the condition if it has changed: with the heartbeat, in the same transaction."""
+        observed = self.observed()
+        if observed != self._note and not self._is_noting:
+            self._note = observed
+            self._write_note()
+
     def _looked(self, _: object) -> None:
         self._is_looking = False
 
     async def _look(self) -> None:
+        told = None if self._is_noting else self._note
         found: ServersFound = await self.store.servers.look()
         is_blind, self._is_blind = self._is_blind, False
         self._seen(found, is_blind=is_blind)
-        self._repair_note(found)
+        if told is self._note:  # else the look may have found what it said before
+            self._repair_note(found)
         silent = self._sights.silent(self._clock.seconds())
         if silent and not is_blind and not self._is_rejoining:
             await self._fence(silent)
@@ -288,6 +338,7 @@ class Membership:
     async def record_start(self) -> None:
         """Record that this server serves, where several may use its store."""
         if self.store.is_shared:
+            self._is_recorded = True
             await self._record("server_started", self.id, self.store.incarnation)
 
 

@@ -33,6 +33,16 @@ class ServerInfo(Result, frozen=True, kw_only=True):
     version: Annotated[str, Meta(description="Of harn.")]
     started_at: str
     last_seen: Annotated[str, Meta(description="Its last heartbeat, by its own clock.")]
+    age_seconds: Annotated[
+        float | None, Meta(description="Since its last heartbeat was seen, by the clock of the server that answers.")
+    ] = None
+    outstanding: Annotated[
+        int | None, Meta(description="Deliveries that it has and has not ended, as of its last heartbeat.")
+    ] = None
+    not_ready: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="Why it should get no requests, as of its last heartbeat; empty when it should."),
+    ] = None
     leads: Annotated[bool, Meta(description="It does what one server of them all does, such as polling.")]
     is_this: Annotated[bool, Meta(description="It gave this answer.")]
 
@@ -51,22 +61,25 @@ async def list_servers(members: Membership, caller: Caller, wanted: ListServers)
     :raises EventLogUnavailable: the store cannot be read.
     """
     rows, silent = await members.look()
-    return ServerList(
-        servers=tuple(
-            describe(each, leads=each.incarnation == members.leader, is_this=each.incarnation == members.incarnation)
-            if each.incarnation not in silent
-            else describe(each, status=SILENT)
-            for each in rows
-        )
-    )
+    return ServerList(servers=tuple(_described(members, each, is_silent=each.incarnation in silent) for each in rows))
+
+
+def _described(members: Membership, row: ServerRow, *, is_silent: bool) -> ServerInfo:
+    age = members.age_of(row)
+    if is_silent:
+        return describe(row, status=SILENT, age=age)
+    number = row.incarnation
+    return describe(row, age=age, leads=number == members.leader, is_this=number == members.incarnation)
 
 
 SILENT = "silent"
 """The status of a server whose heartbeat does not come, and that is not fenced so far."""
 
 
-def describe(row: ServerRow, *, status: str = "", leads: bool = False, is_this: bool = False) -> ServerInfo:
-    """Return a server as users see it; ``status`` replaces the one in its note."""
+def describe(
+    row: ServerRow, *, status: str = "", age: float | None = None, leads: bool = False, is_this: bool = False
+) -> ServerInfo:
+    """Return a server as users see it; ``status`` replaces the one in its note, and ``age`` is of its heartbeat."""
     return ServerInfo(
         id=server_id(row.host, row.pid),
         incarnation=row.incarnation,
@@ -76,6 +89,9 @@ def describe(row: ServerRow, *, status: str = "", leads: bool = False, is_this: 
         version=row.note.version,
         started_at=rfc3339(row.started_at),
         last_seen=rfc3339(row.seen_at),
+        age_seconds=None if age is None else round(age, 1),
+        outstanding=row.note.outstanding,
+        not_ready=row.note.not_ready,
         leads=leads,
         is_this=is_this,
     )

@@ -25,12 +25,16 @@ class ServerNote(msgspec.Struct, frozen=True, kw_only=True):
 
     :ivar status: `STARTING`, `SERVING` or `DRAINING`. ``url``: of its listener; empty until it serves.
     :ivar generation: the number of its live generation. ``version``: of harn.
+    :ivar outstanding: deliveries that it has and has not ended, as of its last heartbeat. ``not_ready``: why it should
+        get no requests; empty when it should. Both are None where it does not say so: another version wrote it.
     """
 
     status: str = STARTING
     url: str = ""
     generation: int = 0
     version: str = ""
+    outstanding: int | None = None
+    not_ready: tuple[str, ...] | None = None
 
 
 @frozen(kw_only=True)

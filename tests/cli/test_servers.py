@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.cli.servers import COLUMNS, rows_of
-from harn.servers.operations import SILENT, stored
+from harn.cli import servers
+from harn.cli.client import OperationRefused, ServerUnreachable
+from harn.cli.servers import COLUMNS, INTERVAL, rows_of, snapshots
+from harn.errors import HarnError
+from harn.servers.operations import SILENT, ServerList, stored
 from harn.store.servers import SERVING, ServerNote, ServerRow
+from tests.cli.looks import Looks, Waits
+
+TARGET: Any = None
+"""The server of the command, which these looks do not ask."""
 
 ROW = ServerRow(
     incarnation=3,
@@ -37,4 +47,37 @@ class StoredTests(SynchronousTestCase):
         """Each shows its field; the one that answers has a star."""
         (listed,) = rows_of(stored([ROW], 0.0).servers).rows
         shown = [column.value(listed) for column in COLUMNS]
-        self.assertEqual(shown[:4], ["web:7", SERVING, 4, "http://web:8080"])
+        self.assertEqual(shown[:6], ["web:7", SERVING, None, 4, None, "http://web:8080"])
+
+    def test_readiness(self) -> None:
+        """A server is ready, or it is said why not, and how many deliveries it has."""
+        for not_ready, said in (((), "yes"), (("paused", "event log away"), "paused; event log away")):
+            row = evolve(ROW, note=replace(ROW.note, outstanding=12, not_ready=not_ready))
+            (listed,) = rows_of(stored([row], 0.0).servers).rows
+            shown = {column.name: column.value(listed) for column in COLUMNS}
+            self.assertEqual((shown["Ready"], shown["Outstanding"]), (said, 12))
+
+
+class WatchTests(SynchronousTestCase):
+    """Looking again and again."""
+
+    def watched(self, *looks: ServerList | HarnError) -> tuple[list[int], list[float]]:
+        """Return how many servers each look showed, and the waits between them."""
+        found, waits = Looks[ServerList](*looks), Waits()
+        self.patch(servers, "read", lambda target: found.read())
+        shown: list[int] = []
+        with self.assertRaises(HarnError) as raised:
+            for each in snapshots(TARGET, waits):
+                shown += [len(each.servers)]
+        self.assertIs(raised.exception, looks[-1])
+        return shown, waits.seconds
+
+    def test_again(self) -> None:
+        """They are listed each second; a server that is restarted meanwhile is waited for."""
+        one, none, refused = stored([ROW], 0.0), stored([], 0.0), OperationRefused("no such key", 401)
+        away = (ServerUnreachable("gone"), OperationRefused("starting", 503))
+        self.assertEqual(self.watched(one, *away, none, refused), ([1, 0], [INTERVAL] * 4))
+
+    def test_an_error_of_the_first_look(self) -> None:
+        """It ends the command."""
+        self.assertEqual(self.watched(ServerUnreachable("gone")), ([], []))

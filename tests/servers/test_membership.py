@@ -15,8 +15,8 @@ from harn.errors import EventLogUnavailable
 from harn.lifecycle import Fenced, Lifecycle, ServersSeen, TakenAway
 from harn.operations.model import Caller, Role
 from harn.server import RecordWriter
-from harn.servers.membership import TOPIC, Clocks, Membership
-from harn.servers.operations import SILENT, ListServers, ServerList, list_servers
+from harn.servers.membership import TOPIC, Clocks, Condition, Membership
+from harn.servers.operations import SILENT, ListServers, ServerInfo, ServerList, list_servers
 from harn.store.postgres.store import PostgresStore
 from harn.store.servers import SERVING
 from tests.servers.test_fencing import TwoServers
@@ -84,16 +84,20 @@ class MembershipTests(TwoServers):
                     self.result_of(written.addErrback(lambda failure: failure.trap(EventLogUnavailable)))
                     self.result_of(member.store.servers.look())
 
-    def listed(self, place: int) -> list[tuple[int, str, bool]]:
-        """Return number, status and leadership of the servers, as one of them lists them."""
+    def servers_of(self, place: int) -> tuple[ServerInfo, ...]:
+        """Return the servers, as one of them lists them."""
         caller = Caller(actor="me", role=Role.READ)
 
         async def listing() -> ServerList:
             found: ServerList = await list_servers.run((self.first, self.second)[place].members, caller, ListServers())
             return found
 
-        found = self.result_of(Deferred.fromCoroutine(listing()))
-        return [(each.incarnation, each.status, each.leads) for each in found.servers]
+        found: ServerList = self.result_of(Deferred.fromCoroutine(listing()))
+        return found.servers
+
+    def listed(self, place: int) -> list[tuple[int, str, bool]]:
+        """Return number, status and leadership of the servers, as one of them lists them."""
+        return [(each.incarnation, each.status, each.leads) for each in self.servers_of(place)]
 
     def test_both_live(self) -> None:
         """As long as both beat, nothing happens; the one that came first leads; each describes itself."""
@@ -104,6 +108,49 @@ class MembershipTests(TwoServers):
         self.assertEqual(self.second.last(), ServersSeen((first,), False))
         expected = [(first, "serving", True), (second, "starting", False)]
         self.assertEqual((self.listed(0), self.listed(1)), (expected, expected))
+
+    def test_condition(self) -> None:
+        """A heartbeat has outstanding deliveries and readiness, if they changed; the server itself lists current ones."""
+        notes: list[Any] = []
+        write = self.store.servers.note
+        self.store.servers.note = lambda note: (notes.append(note), write(note))[1]
+        self.first.members.describe(status=SERVING, generation=4)
+        self.first.members.condition = lambda: Condition(3, ("paused",))
+        self.assertEqual(self.conditions(0), [(3, ("paused",)), (None, None)])
+        self.pass_time(3)
+        self.assertEqual(self.conditions(1), [(3, ("paused",)), (None, None)])
+        self.first.members.condition = lambda: Condition(0, ())
+        self.assertEqual(self.conditions(0)[0], (0, ()))
+        self.pass_time(10)
+        self.assertEqual(self.conditions(1)[0], (0, ()))
+        said = [(each.generation, each.outstanding, each.not_ready) for each in notes]
+        self.assertEqual(said, [(4, None, None), (4, 3, ("paused",)), (4, 0, ())])
+        self.assertEqual([each.outstanding for each in self.second.members.notes()], [None, 0])
+
+    def conditions(self, place: int) -> list[tuple[int | None, tuple[str, ...] | None]]:
+        """Return outstanding deliveries and readiness of the servers, as one of them lists them."""
+        return [(each.outstanding, each.not_ready) for each in self.servers_of(place)]
+
+    def test_age(self) -> None:
+        """The age of a heartbeat is by the clock of the server that is asked, whatever the rows say."""
+        self.pass_time(2)
+        self.running.remove(self.first)
+        self.clock.advance(1000.0)
+        self.pass_time(3)
+        first, second = (each.age_seconds for each in self.servers_of(1))
+        assert first is not None and second is not None
+        self.assertTrue(3.0 <= first <= 4.0, first)
+        self.assertTrue(0.0 <= second <= 1.0, second)
+
+    def test_records_of_a_life(self) -> None:
+        """That a server serves is recorded, and that it ends; of one that ends before it serves, nothing is."""
+        self.result_of(Deferred.fromCoroutine(self.first.members.record_start()))
+        for each in (self.first, self.second):
+            self.result_of(Deferred.fromCoroutine(each.members.end()))
+        records = self.result_of(self.other.event_log.read(TOPIC, 0, 10))
+        first = self.store.incarnation
+        expected = [("server_started", first), ("server_ended", first)]
+        self.assertEqual([(each.kind, each.payload["incarnation"]) for each in records], expected)
 
     def test_one_that_dies(self) -> None:
         """Within three heartbeats it is fenced, its deliveries are found, and the other leads; it is recorded."""
