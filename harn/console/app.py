@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harn.console import dead_letters, deliveries, now, reloads, triggers
+from harn.console import dead_letters, deliveries, now, reloads, servers, triggers
 from harn.console.answers import see_other
 from harn.console.desk import OUTCOME, PART, STREAM, Desk, Page, Visit
 from harn.console.forms import read_checked_form, read_query
@@ -57,6 +57,7 @@ def pages(parts: Parts) -> dict[str, Page]:
         "/dead-letters/change": dead_letters.show_change,
         "/reloads": reloads.show_list,
         "/reloads/<generation>": reloads.show_diff,
+        "/servers": servers.show_list,
         "/<path:path>": show_unknown,
     }
 
@@ -69,6 +70,7 @@ LIVE = {
     "/deliveries/<event_id>": Pace(often=1.0, seldom=2.0),
     "/dead-letters": Pace(often=1.0, seldom=5.0),
     "/reloads": Pace(often=1.0, seldom=15.0, shows_deliveries=False),
+    "/servers": Pace(often=1.0, seldom=2.0, shows_deliveries=False),
 }
 """The pages that may be streamed, by path."""
 

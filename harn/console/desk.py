@@ -79,12 +79,14 @@ class Desk:
     Runs operations for pages, and makes answers.
 
     :ivar operations: every operation of the server: the only way from a page into it.
+    :ivar names_servers: whether the list of pages has the servers: where several may use the store.
     """
 
     operations: Operations
     renderer: Renderer
     wall: WallTime
     threads: ReactorThreads
+    names_servers: bool = False
 
     async def reply(self, visit: Visit, operation: Operation[Any, P, R], wanted: P) -> Reply[R]:
         """
@@ -120,6 +122,7 @@ class Desk:
             "outcome": visit.outcome,
             "now": self.wall.seconds(),
             "version": harn.__version__,
+            "names_servers": self.names_servers,
         }
         return page(await self.threads.call(self.renderer.render, template, {**common, **values}), status)
 

@@ -34,7 +34,13 @@ def install(server: Server) -> None:
         attempts=Attempts(wall),
         cookie=cookie_of(server.options.state_dir),
     )
-    desk = Desk(operations=server.operations, renderer=Renderer(assets), wall=wall, threads=server.threads)
+    desk = Desk(
+        operations=server.operations,
+        renderer=Renderer(assets),
+        wall=wall,
+        threads=server.threads,
+        names_servers=server.store.is_shared,
+    )
     overviews = Overviews(server.reactor)
     traffic = Traffic(wall, server.lifecycle)
     live = Live(server.reactor, desk, door, traffic, server.lifecycle)

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from harn.console import plots
 from harn.console.desk import Desk, Visit, failed
 from harn.console.forms import number_in, parameters_in
+from harn.console.records import read_records
 from harn.console.sessions import Outcome
 from harn.console.sign_in import ROOT
 from harn.console.triggers import address_of
@@ -26,18 +27,11 @@ from harn.rollout.operations import RampOf, abort_ramps, confirm_generation, fin
 
 RELOADS = f"{ROOT}/reloads"
 TOPIC = "orchestrator.manifest"
-MOST_RECORDS = 20
-MOST_LOOKS = 10
-"""Times that a page looks further back: other topics use up numbers between its records."""
-MOST_READ = 1000
-"""Records that one request reads."""
 MOST_GENERATIONS = 20
 MOST_EXCERPTS = 50
 """Problems of one reload whose source is shown."""
 STAGES = ("parse", "validate", "resolve", "prepare", "activate", "swap")
 """In the order in which they run."""
-_NEWEST = 10**15
-"""A number that no record has yet: reading after it returns only the number of the newest."""
 
 
 @frozen(kw_only=True)
@@ -103,25 +97,10 @@ def _problems(live: LiveGenerationInfo, outcome: Outcome | None) -> Iterator[tup
 
 
 async def _history(desk: Desk, visit: Visit) -> History:
-    """Return the records before the one of the query, else the newest; a record may name thousands of triggers."""
-    before = visit.number("before") or None
-    first = before
-    if first is None:
-        first = (await desk.named(visit, "events.read", topic=TOPIC, after=_NEWEST, limit=1)).latest + 1
-    records: list[Any] = []
-    span = MOST_RECORDS
-    for _ in range(MOST_LOOKS):
-        after = max(0, first - 1 - span)
-        read = await desk.named(visit, "events.read", topic=TOPIC, after=after, limit=span)
-        records = [each for each in read.records if each.number < first] + records
-        first, span = after + 1, min(2 * span, MOST_READ)
-        if not after or len(records) >= MOST_RECORDS:
-            break
-    shown = records[-MOST_RECORDS:]
-    if len(records) > len(shown):
-        first = shown[0].number
-    entries = [entry_of(record) for record in reversed(shown)]
-    return History(before=before, entries=entries, older=first if first > 1 else None)
+    """Return the records of the query's page."""
+    found = await read_records(desk, visit, TOPIC)
+    entries = [entry_of(record) for record in found.newest_first]
+    return History(before=found.before, entries=entries, older=found.older)
 
 
 def entry_of(record: Any) -> Entry:

@@ -120,6 +120,7 @@ class PageTests(BrowserCase):
             "dead-letters-change": "/console/dead-letters/change?operation=replay&trigger=bad",
             "reloads": "/console/reloads",
             "generation": "/console/reloads/1",
+            "servers": "/console/servers",
             "nothing-to-do": "/console/triggers?busy=true",
             "login": "/console/login",
         }

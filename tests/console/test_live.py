@@ -132,6 +132,14 @@ class StreamTests(LiveCase):
             self.turns()
         self.assertEqual(self.drawn, {})
 
+    def test_servers(self) -> None:
+        """The page of servers follows their outstanding deliveries, though no event reports those."""
+        viewer = self.view("/servers")
+        viewer.events()
+        self.take("d")
+        self.turns(4)
+        self.assertIn('<td class="n">1</td>', viewer.events()[-1][1])
+
     def test_pause(self) -> None:
         """A pause is drawn at once, and so is its end."""
         viewers = [self.view(path) for path in ("/", "/triggers/a")]

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.console import plots
 from harn.console.overview import MOST_KEPT
-from harn.console.reloads import MOST_RECORDS, TOPIC, mark
+from harn.console.records import MOST_RECORDS
+from harn.console.reloads import TOPIC, mark
 from harn.console.traffic import BOUNDS, Traffic, percentile
 from harn.console.triggers import PER_PAGE, lines_of_trigger
 from harn.lifecycle import Accepted, AcceptedDelivery, Lifecycle

@@ -21,7 +21,14 @@ from harn.options import ServeOptions
 from harn.orchestrator.features import features
 from tests.console.world import HOST, KEY, TOKEN, ConsoleWorld
 
-PAGES = ("/deliveries", "/deliveries/some-id", "/dead-letters", "/dead-letters/change?operation=replay", "/nowhere")
+PAGES = (
+    "/deliveries",
+    "/deliveries/some-id",
+    "/dead-letters",
+    "/dead-letters/change?operation=replay",
+    "/servers",
+    "/nowhere",
+)
 
 
 class ConsoleCase(SynchronousTestCase):

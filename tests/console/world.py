@@ -27,6 +27,7 @@ from harn.operations.registry import TOPIC
 from harn.orchestrator import status
 from harn.orchestrator.publish import StateLines
 from harn.orchestrator.status import ServerStatus
+from harn.servers import feature as servers
 from harn.statistics import feature as statistics
 from harn.testing.clients import Wire, WireAnswer, request_bytes
 from tests.reload.world import World, fake, github
@@ -52,6 +53,8 @@ class ConsoleWorld(World):
     def __init__(self, root: Path, traces: TraceContexts | None = None) -> None:
         super().__init__(root)
         server = self.server
+        servers.install(server)
+        servers.install_condition(server)
         server.traces = traces
         self.site = HarnSite(self.clock, self.metrics, Places(public=Nobody(), credentials=Nobody()), wall=server.wall)
         server.add(self.site)

@@ -110,7 +110,7 @@ class MembershipTests(TwoServers):
         self.assertEqual((self.listed(0), self.listed(1)), (expected, expected))
 
     def test_condition(self) -> None:
-        """A heartbeat has outstanding deliveries and readiness, if they changed; the server itself lists current ones."""
+        """Outstanding deliveries and readiness are written with a heartbeat, if they changed; its own are current."""
         notes: list[Any] = []
         write = self.store.servers.note
         self.store.servers.note = lambda note: (notes.append(note), write(note))[1]
