@@ -263,6 +263,18 @@ class StartTests(PostgresCase):
             schema.check_schema(schema.FoundSchema(newer - 1, 1), "here")
         self.assertIn("harn store migrate", str(raised.exception))
 
+    def test_a_start_on_another_schema(self) -> None:
+        """A server does not open a store whose schema is newer or older than its own, and changes nothing in it."""
+        version = schema.SCHEMA_VERSION
+        self.result_of(self.store.close())
+        self.addCleanup(self.aside.run, f"UPDATE schema_version SET version = {version}, oldest = {schema.OLDEST}")
+        for found, needed, said in ((version + 1, version, "a newer harn"), (version, version + 1, "an older harn")):
+            self.aside.run(f"UPDATE schema_version SET version = {found}, oldest = {found}")
+            self.patch(schema, "SCHEMA_VERSION", needed)
+            other = postgres.make_store(self, self.directory, self.clock, home="other")
+            self.assertIn(f"was written by {said} (schema {found}", self.refused(other))
+            self.assertEqual(schema.find_schema(self.aside), schema.FoundSchema(found, found))
+
     def test_a_step(self) -> None:
         """A step runs once, and its version is written with it; one that fails leaves the version."""
         self.addCleanup(self.aside.run, f"UPDATE schema_version SET version = {schema.SCHEMA_VERSION}")
