@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 import msgspec
 import tomli
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from harn.manifest.model import Manifest, RolloutSpec, TriggerSpec
 from harn.model.references import LOCAL, scheme_of
-from harn.reload.generation import Generation, VersionNumbers
+from harn.reload.generation import Generation, Prepared, VersionNumbers
 from harn.reload.inputs import Inputs
 from harn.reload.report import ReloadRequest
 from harn.triggers.binding import BindingVersion, Definition
@@ -76,6 +76,31 @@ def compare(inputs: Inputs, live: Mapping[str, Definition]) -> tuple[dict[str, D
     """Define every trigger, reconcile with the live ones, and find the `outside_targets`."""
     definitions = define(inputs.manifest, inputs.bundle, live)
     return definitions, reconcile(live, definitions), outside_targets(inputs.manifest)
+
+
+def renumbered(prepared: Prepared, live: Generation, versions: VersionNumbers) -> Prepared:
+    """
+    Return the result with the triggers as modified whose definition is that of the live version under another number.
+
+    Other servers have replaced that version, perhaps more than once, while this one was away.
+    """
+    plan, definitions = prepared.plan, live.definitions
+    replaced = {
+        trigger_id
+        for trigger_id in plan.unchanged
+        if versions.newest(trigger_id) > live.bindings[trigger_id].version
+        # The version before an aborted ramp is in force on all servers.
+        and live.bindings[trigger_id].definition.fingerprint == definitions[trigger_id].fingerprint
+    }
+    if not replaced:
+        return prepared
+    plan = evolve(
+        plan,
+        modified=tuple(sorted({*plan.modified, *replaced})),
+        unchanged=tuple(each for each in plan.unchanged if each not in replaced),
+        changes={**plan.changes, **dict.fromkeys(replaced, ("version",))},
+    )
+    return evolve(prepared, plan=plan)
 
 
 def outside_targets(manifest: Manifest) -> dict[str, str]:

@@ -232,12 +232,12 @@ class Coordinator:
         return DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
 
     async def _attempt(self, request: ReloadRequest, stages: Stages, start: Start) -> ReloadReport:
-        if not self.numbers.are_known and not request.dry_run:
-            await stages.run("prepare", self.numbers.read_again(self.current))
         decision = start.decision
         if decision is None and self.current is not None and not request.dry_run:
             decision = await stages.run("parse", self.others.begin(request))
         try:
+            if not self.numbers.are_known and not request.dry_run:
+                await stages.run("prepare", self.numbers.read_again(self.current))
             result = await self._run_and_adopt(request, stages, start, decision)
         finally:
             if decision is not None:
@@ -246,8 +246,8 @@ class Coordinator:
         servers = () if decision is None or not result.is_adopted else await decision.outcome()
         if request.dry_run:
             await self._pipeline.idle()
-        elif result.ends_pin(request):
-            self._end_pin()
+        elif result.ends_pin(request) and self._live.end_pin():
+            self._lifecycle.emit(PinEnded())
         status = self.rollouts.status() if result.is_adopted else None
         draining = self._live.registry.draining()
         report = reports.ended(request, result, self.current, draining, self._live.started_with, status)
@@ -257,6 +257,9 @@ class Coordinator:
         self, request: ReloadRequest, stages: Stages, start: Start, decision: IDecision | None
     ) -> RunResult:
         """Run the pipeline, and adopt its candidate, once the other servers have agreed."""
+        follows, versions = None if decision is None else decision.follows, self.numbers.versions
+        if follows is not None:
+            versions = await stages.run("parse", self.numbers.as_of(follows))
         async with AsyncExitStack() as stack:
             result = await self._pipeline.run(
                 PipelineRun(
@@ -264,11 +267,12 @@ class Coordinator:
                     stages=stages,
                     stack=stack,
                     live=self.current,
+                    versions=versions,
                     started_with=self._live.started_with,
                     last=start.last,
                     ramps=start.ramps,
                     joins=start.joins,
-                    follows=None if decision is None else decision.follows,
+                    follows=follows,
                 )
             )
             if result.candidate is not None:
@@ -299,10 +303,6 @@ class Coordinator:
                 await deferLater(self._clock, 0)
                 self._live.settle(SLICE)
         self._live.settle()
-
-    def _end_pin(self) -> None:
-        if self._live.end_pin():
-            self._lifecycle.emit(PinEnded())
 
     def _check(self, request: ReloadRequest) -> None:
         if request.if_match is not None and request.if_match not in ("*", self.etag):

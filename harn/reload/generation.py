@@ -208,10 +208,14 @@ class VersionNumbers:
         """Return whether every trigger keeps the number that it had before the start."""
         return all(self.kept(definition) is not None for definition in definitions)
 
+    def newest(self, trigger_id: str) -> int:
+        """Return the highest number that the trigger was given; 0 for none."""
+        known = self._known.get(trigger_id)
+        return 0 if known is None else known.version
+
     def following(self, trigger_id: str) -> int:
         """Return the number for a new definition of the trigger."""
-        known = self._known.get(trigger_id)
-        return 1 if known is None else known.version + 1
+        return self.newest(trigger_id) + 1
 
     def raised(self, bindings: Iterable[BindingVersion]) -> VersionNumbers:
         """Return the numbers once these bindings are in force: of each the greater one counts."""
@@ -224,6 +228,14 @@ class VersionNumbers:
                 version=binding.version, fingerprint=binding.definition.fingerprint, bundle_id=binding.bundle_id
             )
         return raised
+
+
+class DecidedVersions(VersionNumbers):
+    """The version numbers as of a generation that another server proposes: those of its triggers are given."""
+
+    def following(self, trigger_id: str) -> int:
+        """Return the number that the proposing server has given to the trigger."""
+        return self.newest(trigger_id)
 
 
 class GivenNumbers:
@@ -254,6 +266,25 @@ class GivenNumbers:
         last = await LastGeneration.of(self._generations)
         self.highest = last.number
         return last
+
+    async def as_of(self, number: int) -> DecidedVersions:
+        """
+        Read the numbers of versions as of a generation that another server has reserved or adopted.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        return DecidedVersions(await self._generations.bindings_at(number))
+
+    async def join(self, number: int) -> None:
+        """
+        Read the numbers again, at a start that continues a generation which other servers serve.
+
+        What was reserved after that may not be adopted.
+
+        :raises EventLogUnavailable: the store cannot be read.
+        """
+        self.versions = VersionNumbers(await self._generations.bindings_at(number))
+        self.highest = number
 
     async def read_again(self, live: Generation | None) -> None:
         """

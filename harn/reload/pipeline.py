@@ -21,7 +21,7 @@ from harn.model.display import list_some
 from harn.reload.archive import Archive, ArchivedContent, Reviver
 from harn.reload.build import Builder
 from harn.reload.candidate import CandidateParts, RevivedVersion, Terms, make_candidate
-from harn.reload.changes import changes_of_restart, plan_rollouts
+from harn.reload.changes import changes_of_restart, plan_rollouts, renumbered
 from harn.reload.connections import RunningConnector
 from harn.reload.generation import Adoption, Candidate, Generation, GivenNumbers, Pin, Prepared
 from harn.reload.inputs import Inputs, renewed_since
@@ -77,8 +77,7 @@ class ReloadPipeline:
             return RunResult(plan=Plan(unchanged=tuple(sorted(live.bindings))), read=read)
         prepared = await self._resolve(run, read.inputs)
         plan = prepared.plan
-        if run.joins:
-            self._check_joining(prepared)
+        self._check_numbers(run, prepared)
         if not run.may_remove_most and live is not None and would_remove_most(len(plan.removed), len(live.bindings)):
             return RunResult(plan=plan, read=read, held=True)
         rollouts, warnings = await stages.run("resolve", self._plan_rollouts(run, prepared))
@@ -145,7 +144,11 @@ class ReloadPipeline:
         # Recorded events are replayed in an interpreter that runs no deliveries: a predicate may crash it.
         afresh = request.force or request.replay > 0
         work = self.builder.resolve(inputs, run.live, run.stack, afresh=afresh, spare=not request.dry_run)
-        return await run.stages.run("resolve", work)
+        prepared = await run.stages.run("resolve", work)
+        if run.live is None or run.follows is None:
+            return prepared
+        unchanged = len(prepared.plan.unchanged)
+        return await self.builder.beside(unchanged, renumbered, prepared, run.live, run.versions)
 
     async def _plan_rollouts(
         self, run: PipelineRun, prepared: Prepared
@@ -165,7 +168,7 @@ class ReloadPipeline:
             prepared=prepared,
             rollouts=rollouts,
             request=run.request,
-            versions=self.numbers.versions,
+            versions=run.versions,
             started_with=run.started_with,
         )
         return await self._planner.describe(dry_run)
@@ -186,7 +189,7 @@ class ReloadPipeline:
         keeps_number = run.joins or (
             run.live is None
             and run.last.digest == read.inputs.digest
-            and numbers.versions.keeps(prepared.definitions.values())
+            and run.versions.keeps(prepared.definitions.values())
         )
         terms = Terms(
             request=run.request,
@@ -203,7 +206,7 @@ class ReloadPipeline:
             targets=targets,
             live=run.live,
             number=run.follows or (numbers.highest if keeps_number else numbers.highest + 1),
-            versions=numbers.versions,
+            versions=run.versions,
             terms=terms,
         )
         candidate = await stages.run("swap", self._put_together(parts))
@@ -217,14 +220,19 @@ class ReloadPipeline:
             await stages.run("prepare", reserving)
         return candidate
 
-    def _check_joining(self, prepared: Prepared) -> None:
+    def _check_numbers(self, run: PipelineRun, prepared: Prepared) -> None:
         """
-        Check that this server makes the same of the content as those that serve it.
+        Check that this server makes the same of the content as those that serve or propose it.
 
         :raises StageFailed: it does not: the plugins or versions of harn differ.
         """
-        kept = self.numbers.versions.kept
-        differing = sorted(each.spec.id for each in prepared.definitions.values() if kept(each) is None)
+        live, versions, plan = run.live, run.versions, prepared.plan
+        differing: list[str] = []
+        if run.joins:
+            differing = sorted(each.spec.id for each in prepared.definitions.values() if versions.kept(each) is None)
+        elif live is not None and run.follows is not None:
+            differing = [each for each in plan.added if not versions.newest(each)]
+            differing += [each for each in plan.modified if versions.newest(each) <= live.bindings[each].version]
         if differing:
             raise StageFailed(
                 "resolve",
@@ -244,13 +252,11 @@ class ReloadPipeline:
             before = await self.archive.content(run.last.number)
         except GenerationUnknown:
             return prepared.plan
-        return await self.builder.threads.call(
-            changes_of_restart, before.manifest, prepared.definitions, self.numbers.versions
-        )
+        return await self.builder.threads.call(changes_of_restart, before.manifest, prepared.definitions, run.versions)
 
     async def _revive(self, run: PipelineRun, prepared: Prepared) -> Mapping[str, RevivedVersion]:
         """Revive, at a start, the stable versions of ramps whose fresh version the manifest still defines."""
-        definitions, kept = prepared.definitions, self.numbers.versions.kept
+        definitions, kept = prepared.definitions, run.versions.kept
         wanted = {
             (trigger_id, ramp.stable): ramp
             for trigger_id, ramp in run.ramps.items()

@@ -32,7 +32,7 @@ from harn.manifest.source import ManifestSource
 from harn.model.problem import Problem
 from harn.model.quantities import format_duration
 from harn.reload.candidate import ContinuedRamp
-from harn.reload.generation import Candidate, Generation, LastGeneration, Pin
+from harn.reload.generation import Candidate, Generation, LastGeneration, Pin, VersionNumbers
 from harn.reload.inputs import Inputs
 from harn.reload.interfaces import IDecision
 from harn.reload.report import UNASKED, ReloadReport, ReloadRequest
@@ -253,12 +253,14 @@ class PipelineRun:
     :ivar ramps: at a start: by trigger id, the ramps of an earlier server.
     :ivar joins: at a start: other servers serve the content that is recalled, under the number that it keeps.
     :ivar follows: the number of a generation that another server proposes, with its content in the store.
+    :ivar versions: gives the numbers of versions.
     """
 
     request: ReloadRequest
     stages: Stages
     stack: AsyncExitStack = field(repr=False)
     live: Generation | None
+    versions: VersionNumbers
     started_with: OrchestratorSettings | None = None
     last: LastGeneration = field(factory=LastGeneration)
     ramps: Mapping[str, ContinuedRamp] = field(factory=dict)

@@ -86,6 +86,7 @@ class Startup:
         Begin with the generation that other servers serve, from the store, whatever the files are.
 
         :raises WrongState: they are about to decide whether it stays.
+        :raises EventLogUnavailable: the store cannot be read.
         :raises GenerationUnknown: its content is not kept.
         """
         named = ", ".join(others)
@@ -102,7 +103,7 @@ class Startup:
                 serving.number, serving.digest, Adoption(serving.source, serving.actor, serving.adopted_at or 0.0)
             ),
         )
-        self.coordinator.numbers.highest = serving.number
+        await self.coordinator.numbers.join(serving.number)
         reason = f"the generation that {named} serves"
         request = ReloadRequest(source=START, actor=START, recall=serving.number, reason=reason)
         report = await self.coordinator.start(request, start, waits=waits)

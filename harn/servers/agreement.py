@@ -110,6 +110,7 @@ class Agreement:
         if holder != self.store.incarnation:
             name = self.members.name_of(holder)
             raise StageFailed("prepare", f"server {name} on the same store reloads; try again when that has ended")
+        self.coordinator.numbers.are_known = False  # others may have given some since
         return Proposing(self, request)
 
     def release(self) -> None:

@@ -5,7 +5,7 @@ which are small JSON values by name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -84,6 +84,13 @@ class IGenerations(Interface):
         Return the highest version number of every trigger id ever seen.
 
         Those of a generation that was only reserved count: it may have served, and the note of that have failed.
+        """
+
+    def bindings_at(number: int) -> Deferred[Mapping[str, LiveBinding]]:
+        """
+        Return the highest version number of every trigger id as of one generation, whether that was adopted or not.
+
+        Of those before it, those that were only reserved do not count, nor does any after it.
         """
 
     def bindings(keys: Collection[tuple[str, int]]) -> Deferred[Sequence[BindingRecord]]:
@@ -169,13 +176,21 @@ def binding_of(row: Sequence[Any]) -> BindingRecord:
     )
 
 
+def _live_bindings(rows: Iterable[Sequence[Any]]) -> dict[str, LiveBinding]:
+    return {
+        trigger_id: LiveBinding(version=version, fingerprint=fingerprint, bundle_id=bundle_id)
+        for trigger_id, version, fingerprint, bundle_id in rows
+    }
+
+
 @frozen(kw_only=True)
 class GenerationStatements:
     """
     The statements of a dialect; the values of each are given here.
 
     :ivar last: none; as `generation_of` reads it. ``generation``: number. ``history``: limit.
-    :ivar latest_bindings: none: trigger, version, fingerprint, bundle. ``bindings``: `Arrays.pairs`; as `binding_of`.
+    :ivar latest_bindings: none: trigger, version, fingerprint, bundle. ``bindings_at``: number; the same columns.
+    :ivar bindings: `Arrays.pairs`; as `binding_of`.
     :ivar manifest: digest. ``has_manifest``: the same. ``bundle``: bundle id. ``has_bundle``: the same.
     :ivar adopted_at: number. ``unreserve``: two statements, number.
     :ivar insert: `generation_row`. ``insert_bindings``: rows of `BindingRecord`, its fields in order.
@@ -189,6 +204,7 @@ class GenerationStatements:
     generation: str
     history: str
     latest_bindings: str
+    bindings_at: str
     bindings: str
     manifest: str
     has_manifest: str
@@ -234,10 +250,12 @@ class GenerationsHalf(Idea):
     @reads
     def latest_bindings(self, connection: Connection) -> Mapping[str, LiveBinding]:
         """See `IGenerations.latest_bindings`."""
-        return {
-            trigger_id: LiveBinding(version=version, fingerprint=fingerprint, bundle_id=bundle_id)
-            for trigger_id, version, fingerprint, bundle_id in connection.execute(self.sql.latest_bindings)
-        }
+        return _live_bindings(connection.execute(self.sql.latest_bindings))
+
+    @reads
+    def bindings_at(self, connection: Connection, number: int) -> Mapping[str, LiveBinding]:
+        """See `IGenerations.bindings_at`."""
+        return _live_bindings(connection.execute(self.sql.bindings_at, (number,)))
 
     @reads
     def bindings(self, connection: Connection, keys: Collection[tuple[str, int]]) -> Sequence[BindingRecord]:

@@ -74,11 +74,13 @@ class FakeCoordinator:
     Serves a generation, and answers `follow` with a report.
 
     :ivar followed: numbers of generations that others proposed. ``report``: the answer.
+    :ivar numbers: those that were given.
     """
 
     generation: int = 1
     followed: list[int | None] = attr(factory=list)
     report: Deferred[ReloadReport] = attr(factory=Deferred)
+    numbers: SimpleNamespace = attr(factory=lambda: SimpleNamespace(are_known=True))
 
     def follow(self, request: ReloadRequest, decision: IDecision) -> Deferred[ReloadReport]:
         """See `Coordinator.follow`."""

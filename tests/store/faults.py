@@ -201,6 +201,7 @@ READS: dict[str, Callable[[World], Any]] = {
     "event_log.topics": lambda w: w.store.event_log.topics(),
     "generations.last": lambda w: w.store.generations.last(),
     "generations.latest_bindings": lambda w: w.store.generations.latest_bindings(),
+    "generations.bindings_at": lambda w: w.store.generations.bindings_at(1),
     "generations.bindings": lambda w: w.store.generations.bindings([("gh", 1)]),
     "generations.generation": lambda w: w.store.generations.generation(1),
     "generations.manifest": lambda w: w.store.generations.manifest("sha256:d1"),

@@ -256,6 +256,7 @@ class StoreAgrees(RuleBasedStateMachine):
             ("last",),
             ("history", 3),
             ("latest_bindings",),
+            *(("bindings_at", number) for number in range(1, 5)),
             ("bindings", [("gh", version) for version in range(4)]),
             *(("bundle", f"b{version}") for version in (1, 2)),
             *(("manifest", digest) for digest in "mn"),

@@ -55,6 +55,12 @@ GENERATIONS = GenerationStatements(
         "SELECT DISTINCT ON (trigger_id) trigger_id, version, fingerprint, bundle_id FROM binding_versions"
         " ORDER BY trigger_id, version DESC"
     ),
+    bindings_at=(
+        "SELECT DISTINCT ON (trigger_id) trigger_id, version, fingerprint, bundle_id FROM binding_versions"
+        " WHERE generation = $1::bigint OR (generation < $1::bigint"
+        " AND generation NOT IN (SELECT number FROM generations WHERE adopted_at IS NULL))"
+        " ORDER BY trigger_id, version DESC"
+    ),
     bindings=(
         "SELECT b.trigger_id, b.version, b.fingerprint, b.generation, b.bundle_id, b.spec"
         " FROM unnest($1::text[], $2::integer[]) WITH ORDINALITY AS wanted (trigger_id, version, place)"

@@ -69,6 +69,10 @@ GENERATIONS = GenerationStatements(
     latest_bindings=(
         "SELECT trigger_id, max(version), fingerprint, bundle_id FROM binding_versions GROUP BY trigger_id"
     ),
+    bindings_at=(
+        "SELECT trigger_id, max(version), fingerprint, bundle_id FROM binding_versions"
+        " WHERE generation = ?1 OR (generation < ?1 AND generation NOT IN " + _UNADOPTED + ") GROUP BY trigger_id"
+    ),
     bindings=(
         "SELECT b.trigger_id, b.version, b.fingerprint, b.generation, b.bundle_id, b.spec"
         " FROM json_each(?) AS wanted CROSS JOIN binding_versions b"

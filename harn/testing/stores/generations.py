@@ -281,6 +281,17 @@ class GenerationTests(StoreTestCase):
         latest = self.result_of(self.store.generations.latest_bindings())
         self.assertEqual({name: live.version for name, live in latest.items()}, {"gh": 1})
 
+    def test_numbers_as_of_a_generation(self) -> None:
+        """Those of later generations do not count, nor of earlier ones that were only reserved; its own always do."""
+        self.adopt(generation_of(1, binding_of(1, 1)))
+        self.result_of(self.store.generations.reserve(generation_of(2, binding_of(2, 2)), None))
+        self.adopt(generation_of(3, binding_of(1, 3, trigger_id="x")), None)
+        self.result_of(self.store.generations.reserve(generation_of(4, binding_of(2, 4, trigger_id="x")), None))
+        seen = [self.result_of(self.store.generations.bindings_at(number)) for number in range(5)]
+        versions = [{name: live.version for name, live in each.items()} for each in seen]
+        self.assertEqual(versions, [{}, {"gh": 1}, {"gh": 2}, {"gh": 1, "x": 1}, {"gh": 1, "x": 2}])
+        self.assertEqual(seen[2]["gh"], LiveBinding(version=2, fingerprint="f2", bundle_id="sha256:b1"))
+
     def test_number_after_a_reservation(self) -> None:
         """A reservation that a crash left may also be passed over: its versions are given again."""
         self.adopt(generation_of(1, binding_of(1, 1)))

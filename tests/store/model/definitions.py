@@ -31,12 +31,18 @@ class DefinitionTables:
 
     def latest_bindings(self) -> Mapping[str, LiveBinding]:
         """See `IGenerations.latest_bindings`."""
-        return {
-            record.trigger_id: LiveBinding(
-                version=record.version, fingerprint=record.fingerprint, bundle_id=record.bundle_id
-            )
-            for record in sorted(self._bindings.values(), key=_version)
-        }
+        return _latest(self._bindings.values())
+
+    def bindings_at(self, number: int) -> Mapping[str, LiveBinding]:
+        """See `IGenerations.bindings_at`."""
+        return _latest(
+            record
+            for record in self._bindings.values()
+            if record.generation == number or (record.generation < number and not self._is_reserved(record.generation))
+        )
+
+    def _is_reserved(self, number: int) -> bool:
+        return number in self._generations and not self._was_adopted(number)
 
     def bindings(self, keys: Collection[tuple[str, int]]) -> Sequence[BindingRecord]:
         """See `IGenerations.bindings`."""
@@ -145,6 +151,15 @@ class DefinitionTables:
     def _was_adopted(self, number: int) -> bool:
         record = self._generations.get(number)
         return record is not None and record.adopted_at is not None
+
+
+def _latest(records: Iterable[BindingRecord]) -> dict[str, LiveBinding]:
+    return {
+        record.trigger_id: LiveBinding(
+            version=record.version, fingerprint=record.fingerprint, bundle_id=record.bundle_id
+        )
+        for record in sorted(records, key=_version)
+    }
 
 
 def _version(record: BindingRecord) -> int:
