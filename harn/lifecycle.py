@@ -151,6 +151,14 @@ class Begun(Event, frozen=True, gc=False):
     delivery_id: int
 
 
+class Failing(Event, frozen=True, gc=False):
+    """An attempt has failed; what is written in this turn of the reactor is committed with its outcome."""
+
+    trigger_id: str
+    binding: str
+    settlement: Settlement
+
+
 class Interrupted(Event, frozen=True, gc=False):
     """
     An attempt ended without an outcome, and does not count: its delivery is begun again soon.

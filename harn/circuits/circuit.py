@@ -49,6 +49,7 @@ class Circuit:
     :ivar failures: how many those were when it opened; 0 while closed.
     :ivar retry_at: while open: when a probe may begin (seconds, Unix).
     :ivar probe: while half-open: the delivery that decides.
+    :ivar claimed_until: while open or half-open: until when this server of several may try the probe (seconds, Unix).
     """
 
     state: CircuitState = CircuitState.CLOSED
@@ -56,6 +57,7 @@ class Circuit:
     failures: int = 0
     retry_at: float | None = None
     probe: int | None = None
+    claimed_until: float | None = None
 
     def may_begin(self, now: float) -> bool:
         """Return whether a delivery may begin at ``now`` (seconds, Unix); if the circuit is open, as its probe."""
@@ -90,10 +92,19 @@ class Circuit:
             return self
         if outcome is CircuitOutcome.ANSWERED:
             return Circuit() if self.failed else self
-        failed = self.failed | {delivery_id}
+        return self.counted(self.failed | {delivery_id}, now, spec)
+
+    def counted(self, failed: frozenset[int], now: float, spec: CircuitSpec) -> Circuit:
+        """Return the circuit once these deliveries have failed in a row, on any server; now is seconds, Unix."""
+        if self.state is not CircuitState.CLOSED:
+            return self
         if len(failed) < spec.failures:
             return evolve(self, failed=failed)
         return Circuit(failures=len(failed)).opened(now, spec)
+
+    def claimed(self, until: float) -> Circuit:
+        """Return the circuit once this server may try its probe, until then (seconds, Unix)."""
+        return evolve(self, claimed_until=until) if self.state is CircuitState.OPEN else self
 
     def opened(self, now: float, spec: CircuitSpec) -> Circuit:
         """Return the circuit open, from ``now`` (seconds, Unix) on."""

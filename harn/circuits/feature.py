@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harn.circuits.circuit import CircuitState
 from harn.circuits.operations import OPERATIONS
+from harn.circuits.records import CircuitRecords
 from harn.circuits.service import Circuits
 from harn.dispatch.dispatcher import Dispatcher
 from harn.lifecycle import StoreChanged
@@ -20,15 +21,19 @@ LEVELS = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 1.0, CircuitState.OP
 def install(server: Server) -> None:
     """Add the circuits as a gate of the dispatcher, with their operations and gauge."""
     dispatcher = server[Dispatcher]
-    circuits = server.add(
-        Circuits(server.wall, server.store.checkpoints, server[Registry], dispatcher, server.lifecycle)
-    )
+    records = CircuitRecords(server.store.checkpoints, is_shared=server.store.is_shared)
+    circuits = server.add(Circuits(server.wall, records, server[Registry], dispatcher, server.lifecycle))
     dispatcher.gates.add(circuits)
     server.operations.add(circuits, *OPERATIONS)
     server.lifecycle.subscribe(Adopted, lambda event: circuits.settings_changed())
-    server.lifecycle.subscribe(StoreChanged, lambda event: circuits.follow() if event.concerns(CIRCUITS) else None)
+    server.lifecycle.subscribe(StoreChanged, lambda event: circuits.follow() if is_about_circuits(event) else None)
     server.lifecycle.subscribe(ReloadsClosed, lambda event: circuits.hand_over())
     add_circuit_gauge(server.metrics, circuits)
+
+
+def is_about_circuits(event: StoreChanged) -> bool:
+    """Return whether another server may have changed a record of circuits."""
+    return not event.topics or any(each.startswith(CIRCUITS) for each in event.topics)
 
 
 def add_circuit_gauge(metrics: Metrics, circuits: Circuits) -> None:

@@ -7,30 +7,32 @@ They belong to the trigger, not to a version: a reload leaves them as they are, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
-import msgspec
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.circuits.circuit import KEPT_UNUSED, Circuit, CircuitOutcome, CircuitState, restored
+from harn.circuits.records import CircuitRecords
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.gates import Held, IGate
 from harn.errors import EventLogUnavailable, HandlerRejected, HandlerRetryAfter
-from harn.lifecycle import Begun, CircuitChanged, Interrupted, Lifecycle, Settled
+from harn.lifecycle import Begun, CircuitChanged, Failing, Interrupted, Lifecycle, Settled
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
 from harn.model.delivery import CIRCUIT_OPEN, DeadLetter, Settlement
-from harn.store.checkpoints import ICheckpoints
-from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
+from harn.store.holds import OpenRecord
 from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.circuits")
 
 CLOSED = Circuit()
+AGAIN = 1.0
+"""Seconds after which the store is asked again whether this server may try the probe."""
 
 
 def outcome_of(settlement: Settlement) -> CircuitOutcome:
@@ -74,20 +76,23 @@ class Circuits:
     def __init__(
         self,
         wall: WallTime,
-        checkpoints: ICheckpoints,
+        records: CircuitRecords,
         registry: Registry,
         dispatcher: Dispatcher,
         lifecycle: Lifecycle,
     ) -> None:
         self._wall = wall
-        self._checkpoints = checkpoints
+        self._records = records
         self._registry = registry
         self._dispatcher = dispatcher
         self._lifecycle = lifecycle
         self._circuits: dict[str, Circuit] = {}
         self._expired: dict[str, Circuit] = {}
-        self._handed_over = self._is_following = False
-        self._saves = 0
+        self._claiming: set[str] = set()
+        self._in_vain: set[str] = set()
+        self._is_following = False
+        if records.is_shared:
+            lifecycle.subscribe(Failing, self._failing)
         lifecycle.subscribe(Begun, self._begun)
         lifecycle.subscribe(Settled, self._settled)
         lifecycle.subscribe(Interrupted, self._interrupted)
@@ -122,12 +127,36 @@ class Circuits:
         circuit = self._circuits.get(trigger_id)
         if circuit is None or (spec := self.spec(trigger_id)) is None:
             return None
-        now = self._wall.seconds()
+        now, was_in_vain = self._wall.seconds(), trigger_id in self._in_vain
+        self._in_vain.discard(trigger_id)
         circuit = self._circuits[trigger_id] = circuit.within(now, spec)
         if circuit.may_begin(now):
-            return None
+            is_ours = circuit.claimed_until is not None and now < circuit.claimed_until
+            if circuit.state is CircuitState.CLOSED or is_ours or not self._records.is_shared:
+                return None
+            if was_in_vain:
+                return Held(CIRCUIT_OPEN, now + AGAIN, keeps=True)
+            return Held(CIRCUIT_OPEN, keeps=True, wanted=partial(self._claim, trigger_id, spec))
         refusal = refusal_of(trigger_id, circuit) if spec.open == DEAD_LETTER else None
         return Held(CIRCUIT_OPEN, circuit.retry_at, keeps=True, refusal=refusal)
+
+    def _claim(self, trigger_id: str, spec: CircuitSpec) -> None:
+        """Claim the probe for this server, unless that is under way."""
+        if trigger_id not in self._claiming:
+            self._claiming.add(trigger_id)
+            claiming = Deferred.fromCoroutine(self._records.claim(trigger_id, self._wall.seconds(), spec.reset))
+            claiming.addErrback(_not_claimed).addCallback(self._claimed, trigger_id)
+
+    def _claimed(self, until: float | None, trigger_id: str) -> None:
+        """Called when this server may try the probe until then (seconds, Unix), or may not."""
+        self._claiming.discard(trigger_id)
+        circuit = self._circuits.get(trigger_id)
+        if until is None:
+            self._in_vain.add(trigger_id)
+            self.follow()  # another server has it, or has closed the circuit
+        elif circuit is not None:
+            self._circuits[trigger_id] = circuit.claimed(until)
+        self._dispatcher.gate_changed(trigger_id)
 
     def rate(self, trigger_id: str) -> float | None:
         """See `IGate.rate`."""
@@ -143,6 +172,23 @@ class Circuits:
         circuit = self._circuits.get(event.trigger_id)
         if circuit is not None and self.spec(event.trigger_id) is not None:
             self._replace(event.trigger_id, event.binding, circuit.begun(event.delivery_id))
+
+    def _failing(self, event: Failing) -> None:
+        """Count a failure in the store, in the turn in which its settlement is written."""
+        trigger_id, delivery_id, circuit = event.trigger_id, event.settlement.delivery_id, self.of(event.trigger_id)
+        if (
+            outcome_of(event.settlement) is CircuitOutcome.FAILED
+            and circuit.state is CircuitState.CLOSED
+            and delivery_id not in circuit.failed
+            and self.spec(trigger_id) is not None
+        ):
+            self._records.count(trigger_id, delivery_id).addCallback(self._counted, trigger_id, event.binding)
+
+    def _counted(self, failed: frozenset[int], trigger_id: str, binding: str) -> None:
+        """Called with the deliveries that have failed, on any server."""
+        spec = self.spec(trigger_id)
+        if failed and spec is not None:
+            self._replace(trigger_id, binding, self.of(trigger_id).counted(failed, self._wall.seconds(), spec))
 
     def _settled(self, event: Settled) -> None:
         if not self._circuits and not event.others:
@@ -182,6 +228,9 @@ class Circuits:
             self._circuits.pop(trigger_id, None)
         else:
             self._circuits[trigger_id] = circuit
+        is_over = not circuit.failed and (before.failed or circuit.state is CircuitState.CLOSED)
+        if is_over and not self._is_following:
+            self._records.forget(trigger_id)
         if circuit.state is before.state and circuit.retry_at == before.retry_at:
             return
         is_kept = CircuitState.CLOSED in (before.state, circuit.state) or circuit.state is CircuitState.OPEN
@@ -243,70 +292,67 @@ class Circuits:
 
         :raises EventLogUnavailable: they cannot be read; they stay as they are.
         """
-        found = read_circuits(await self._checkpoints.get(CIRCUITS))
+        found, failed = await self._records.read()
         now = self._wall.seconds()
         self._circuits, self._expired = {}, {}
         for trigger_id, each in found.items():
             kept = self._circuits if now < each.retry_at + KEPT_UNUSED else self._expired
             kept[trigger_id] = restored(each.failures, each.retry_at, each.reset, now)
+        for trigger_id, deliveries in failed.items() if self._records.is_shared else ():
+            self._circuits.setdefault(trigger_id, Circuit(failed=deliveries))
         self._dispatcher.gate_changed()
 
     def hand_over(self) -> None:
         """Write nothing more: another program has them from now on."""
-        self._handed_over = True
+        self._records.close()
 
     def _save(self, trigger_id: str) -> None:
         """Record a circuit, if it is not closed. One that is half-open reads as open, its time come."""
-        if self._handed_over:
-            return
         circuit, record = self.of(trigger_id), None
         if circuit.state is not CircuitState.CLOSED:
             spec = self.spec(trigger_id) or CircuitSpec()
             at = self._wall.seconds() if circuit.retry_at is None else circuit.retry_at
             refuses = spec.open == DEAD_LETTER
             record = OpenRecord(failures=circuit.failures, retry_at=at, reset=spec.reset, refuses=refuses)
-        self._saves += 1
-        saving = self._checkpoints.amend(CIRCUITS, {trigger_id: msgspec.to_builtins(record)})
-        saving.addErrback(
-            lambda failure: log.warn(
-                "the state of the circuits could not be written, so that a restart closes them: {why}",
-                why=failure.getErrorMessage(),
-            )
-        )
+        self._records.save(trigger_id, record)
 
     # Other servers on the store
 
     def follow(self) -> None:
         """Read the circuits again, which other servers on the store may have opened or closed."""
-        Deferred.fromCoroutine(self._follow(self._saves)).addErrback(_not_followed)
+        self._records.follow(self._follow_one, self._circuits)
 
-    async def _follow(self, saves: int) -> None:
-        found = read_circuits(await self._checkpoints.get(CIRCUITS))
-        if saves != self._saves:
-            return  # it may be older than what this server has written since, which is announced in its turn
+    def _follow_one(self, trigger_id: str, record: OpenRecord | None, failed: frozenset[int]) -> None:
+        """Open a circuit that another server has opened, close one that another has closed, or count its failures."""
+        ours, newest, spec = self.of(trigger_id), self._registry.newest(trigger_id), self.spec(trigger_id)
+        if newest is None:
+            return
         now = self._wall.seconds()
         self._is_following = True
         try:
-            for trigger_id in {*found, *self._circuits}:
-                self._follow_one(trigger_id, found.get(trigger_id), now)
+            if record is not None:
+                if self._is_news(record, ours, now):
+                    opened = restored(record.failures, record.retry_at, record.reset, now)
+                    self._replace(trigger_id, newest.key, opened)
+            elif ours.state is CircuitState.OPEN:
+                self._replace(trigger_id, newest.key, CLOSED)
+            elif ours.state is CircuitState.CLOSED and spec is not None and self._records.is_shared:
+                self._replace(trigger_id, newest.key, evolve(ours, failed=failed))
         finally:
             self._is_following = False
 
-    def _follow_one(self, trigger_id: str, record: OpenRecord | None, now: float) -> None:
-        """Open a circuit that another server has opened, or close one that another has closed."""
-        ours, newest = self.of(trigger_id), self._registry.newest(trigger_id)
-        if newest is None:
-            return
-        if record is None:
-            if ours.state is CircuitState.OPEN:
-                self._replace(trigger_id, newest.key, CLOSED)
-        elif now < record.retry_at and (ours.retry_at or 0.0) < record.retry_at:
-            self._replace(trigger_id, newest.key, restored(record.failures, record.retry_at, record.reset, now))
+    def _is_news(self, record: OpenRecord, ours: Circuit, now: float) -> bool:
+        """Return whether a record says more of an open circuit than this server has, and is not its own claim."""
+        if record.retry_at == ours.claimed_until:
+            return False
+        if ours.state is CircuitState.CLOSED:
+            return now < record.retry_at + (KEPT_UNUSED if self._records.is_shared else 0.0)
+        return now < record.retry_at and (ours.retry_at or 0.0) < record.retry_at
 
 
-def _not_followed(failure: Failure) -> None:
+def _not_claimed(failure: Failure) -> None:
     if failure.check(EventLogUnavailable) is None:
-        log.failure("circuits cannot be read again", failure)
+        log.failure("asking for the probe of a circuit failed, and is tried again", failure)
 
 
 def refusal_of(trigger_id: str, circuit: Circuit) -> DeadLetter:

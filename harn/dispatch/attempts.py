@@ -19,7 +19,7 @@ from harn.dispatch.parts import DispatchParts
 from harn.dispatch.settlements import failed, skipped, succeeded
 from harn.dispatch.settler import Settling
 from harn.errors import AttemptFailed, CallInterrupted
-from harn.lifecycle import Begun, Interrupted
+from harn.lifecycle import Begun, Failing, Interrupted
 from harn.model.delivery import CANCELLED
 from harn.model.exchange import Ending, Returned
 from harn.triggers.binding import BindingVersion
@@ -165,7 +165,9 @@ class Attempts:
             gone = self._registry.for_retry(binding.id, binding) is None
             self._retries.follow_wall_clock()
             now = self._wall.seconds()
-            settling.append((delivery, failed(delivery, started_at, now, error, self._random.random(), gone=gone)))
+            settlement = failed(delivery, started_at, now, error, self._random.random(), gone=gone)
+            self._lifecycle.emit(Failing(binding.id, binding.key, settlement))
+            settling.append((delivery, settlement))
 
     def _settled(self, _: None, settled: Sequence[Settling]) -> None:
         redriving = [self._closing.died(each.binding, settlement) for each, settlement in settled if settlement.dead]

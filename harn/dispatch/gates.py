@@ -7,7 +7,7 @@ reads the answer of a gate once, and again when the gate says that it changed, o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from attrs import frozen
 from zope.interface import Interface
@@ -24,12 +24,14 @@ class Held:
     :ivar reason: for people, for example ``paused``. ``until``: when to ask again (seconds, Unix); None: the gate says.
     :ivar keeps: it will not be long: what memory has of the trigger stays there.
     :ivar refusal: what a delivery becomes instead, when it would begin; None: deliveries wait.
+    :ivar wanted: called, perhaps often, while a delivery of the trigger waits for this gate; None: nothing is called.
     """
 
     reason: str
     until: float | None = None
     keeps: bool = False
     refusal: DeadLetter | None = None
+    wanted: Callable[[], None] | None = None
 
 
 class IGate(Interface):

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.circuits.circuit import KEPT_UNUSED, CircuitState
+from harn.circuits.records import CircuitRecords
 from harn.circuits.service import Circuits
 from harn.errors import CallInterrupted, HandlerRaised, HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import CircuitChanged
@@ -29,7 +30,9 @@ class CircuitCase(SynchronousTestCase):
 
     def equip(self, world: World) -> World:
         """Add circuits to a world, and read those of an earlier server."""
-        self.circuits = Circuits(world.wall, world.store.checkpoints, world.registry, world.dispatcher, world.lifecycle)
+        self.circuits = Circuits(
+            world.wall, CircuitRecords(world.store.checkpoints), world.registry, world.dispatcher, world.lifecycle
+        )
         world.dispatcher.gates.add(self.circuits)
         self.changes: list[tuple[str, str]] = []
         world.lifecycle.subscribe(CircuitChanged, lambda event: self.changes.append((event.before, event.state)))
@@ -269,7 +272,9 @@ class OutlivingTests(CircuitCase):
         """What another program has changed since is in force."""
         world = self.opened()
         world.take()
-        beside = Circuits(world.wall, world.store.checkpoints, world.registry, world.dispatcher, world.lifecycle)
+        beside = Circuits(
+            world.wall, CircuitRecords(world.store.checkpoints), world.registry, world.dispatcher, world.lifecycle
+        )
         self.successResultOf(Deferred.fromCoroutine(beside.load()))
         beside.close("gh")
         self.assertEqual(world.calls, [])

@@ -8,6 +8,7 @@ from attrs import asdict
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.circuits.records import CircuitRecords
 from harn.circuits.service import Circuits
 from harn.clocks import rfc3339
 from harn.deliveries.change_operations import cancel_many
@@ -32,7 +33,9 @@ class HeldTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.jobs = JobsWorld()
         self.world = world = self.jobs.world
-        self.circuits = Circuits(world.wall, world.store.checkpoints, world.registry, world.dispatcher, world.lifecycle)
+        self.circuits = Circuits(
+            world.wall, CircuitRecords(world.store.checkpoints), world.registry, world.dispatcher, world.lifecycle
+        )
         world.dispatcher.gates.add(self.circuits)
         self.backlogs = Backlogs(
             *(world.clock, world.wall, world.store.totals, world.dispatcher, world.registry, Lifecycle())

@@ -15,6 +15,11 @@ BROKEN = """
 if os.path.exists(os.environ.get("TEST_BROKEN", "/no/such/file")):
     raise RuntimeError("broken here")
 """
+FAILING = """
+def failing(event, context):
+    raise RuntimeError("it fails")
+"""
+CIRCUIT = 'circuit = { failures = 2, reset = "10m" }\nretry = { max = 1 }'
 
 
 class ServersTests(ServerCase):
@@ -46,7 +51,9 @@ class ServersTests(ServerCase):
     def test_a_life_of_two(self) -> None:
         """One promise holds over both: nothing accepted is lost, and nothing of a server that was stopped is kept."""
         self.write_handlers()
-        self.write_manifest(KEYED, held_trigger("slow"), head=self.head)
+        self.write("failing.py", FAILING)
+        failing = trigger_text("tries", handler="failing:failing", extra=CIRCUIT)
+        self.write_manifest(KEYED, held_trigger("slow"), failing, head=self.head)
         first = self.serve()
         self.write_handlers("two")  # the second server's files differ, and do not serve
         second = self.second()
@@ -58,12 +65,13 @@ class ServersTests(ServerCase):
         self.assertEqual({each["version"] for each in self.wait_handled("d0", "d1")}, {"one"})
         self.a_reload(first, second)
         self.a_pause(first, second)
+        self.a_circuit(first, second)
         self.a_stopped_server(first, second)
 
     def a_reload(self, first: ServerProcess, second: ServerProcess) -> None:
         """Reload one: both adopt, and the report names both; where one cannot, none does, and the report says why."""
         self.write_handlers("three", more=BROKEN)
-        report = self.assert_reloaded(first.reload(), modified=["gh", "slow"])
+        report = self.assert_reloaded(first.reload(), modified=["gh", "slow"], unchanged=["tries"])
         self.assertEqual([each["status"] for each in report["servers"]], ["adopted"] * 2)
         self.assertEqual({each["generation"] for each in report["servers"]}, {report["generation"]})
         self.deliver(second, "r0")
@@ -84,6 +92,18 @@ class ServersTests(ServerCase):
         wait_until(lambda: second.admin("GET", "/admin/inspect").json()["triggers"][0]["paused"], "the pause there")
         self.assertEqual(second.admin("POST", "/admin/triggers/gh/resume", {}).status, 200)
         wait_until(lambda: not first.admin("GET", "/admin/inspect").json()["triggers"][0]["paused"], "its end here")
+
+    def a_circuit(self, first: ServerProcess, second: ServerProcess) -> None:
+        """Check that failures on each open the circuit on both, and that one server closes it for both."""
+        self.deliver(first, "c0", "/triggers/tries")
+        self.deliver(second, "c1", "/triggers/tries")
+        wait_until(lambda: self.circuit(first) == self.circuit(second) == "open", "the circuit to be open on both")
+        self.assertEqual(first.admin("POST", "/admin/circuits/tries/close", {}).status, 200)
+        wait_until(lambda: self.circuit(second) == "closed", "its end there")
+
+    def circuit(self, server: ServerProcess) -> str:
+        """Return the state of the circuit on a server."""
+        return str(server.admin("GET", "/admin/circuits").json()["circuits"][0]["state"])
 
     def a_stopped_server(self, first: ServerProcess, second: ServerProcess) -> None:
         """Stop one: the other runs its deliveries; it comes back, and settles nothing; then kill the other one."""
