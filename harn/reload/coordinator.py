@@ -7,7 +7,7 @@ and what is written before the caller is answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from attrs import evolve
@@ -203,10 +203,10 @@ class Coordinator:
             if self._waits and report.ok and adopted is not None:
                 self._first = adopted, request, finished
                 return report
-            warnings = [] if adopted is None else await self._note_adopted(adopted, request)
-            report = evolve(report, warnings=(*report.warnings, *warnings))
-            warnings = await self._publish(evolve(finished, report=report))
-            return evolve(report, warnings=(*report.warnings, *warnings))
+            if adopted is None:
+                warnings: Sequence[str] = await self._publish(finished)
+                return evolve(report, warnings=(*report.warnings, *warnings))
+            return await self._complete(adopted, request, finished)
         finally:
             self._lifecycle.emit(ReloadEnded(report))
 
@@ -319,14 +319,28 @@ class Coordinator:
             if not report.renews and (report.source != START or report.recalled is None):
                 self.last_failed = None  # else the files are as bad as they were
 
-    async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> list[str]:
-        """Record durably that it serves, and run its hooks; if recording fails, the next server renumbers it."""
-        warnings: list[str] = []
+    async def _complete(self, generation: Generation, request: ReloadRequest, finished: Finished) -> ReloadReport:
+        """
+        Record durably that a generation serves, run its hooks, and publish; return the report with all warnings.
+
+        Where the hooks take no time, both are one commit: a reload waits for the disk three times, and not four.
+        """
+        noting = Deferred.fromCoroutine(self._note_adopted(generation, request))
+        warnings: Sequence[str] = await self._start_hooks.run(generation.interpreter.value)
+        report = evolve(finished.report, warnings=(*finished.report.warnings, *warnings))
+        publishing = Deferred.fromCoroutine(self._publish(evolve(finished, report=report)))
+        noted = await noting
+        for warning in noted:  # what was published does not have it
+            log.warn("{words}", words=warning)
+        return evolve(report, warnings=(*finished.report.warnings, *noted, *warnings, *await publishing))
+
+    async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> tuple[str, ...]:
+        """Record durably that a generation serves; if that fails, return why: the next server renumbers it."""
         try:
             await self.rollouts.note(generation, request).addTimeout(NOTING, self._clock)
         except Exception as error:
-            warnings.append(reports.not_noted(generation.number, error))
-        return [*warnings, *await self._start_hooks.run(generation.interpreter.value)]
+            return (reports.not_noted(generation.number, error),)
+        return ()
 
     async def _publish(self, finished: Finished) -> list[str]:
         try:
@@ -375,9 +389,7 @@ class Coordinator:
         async with self.queue.exclusive():
             status = self.rollouts.status()
             report = evolve(finished.report, probation=status.probation, ramps=status.ramps)
-            for warning in await self._note_adopted(generation, request):
-                log.warn("{words}", words=warning)
-            await self._publish(evolve(finished, report=report))
+            await self._complete(generation, request, evolve(finished, report=report))
 
     async def withdraw(self) -> None:
         """Mark the numbers of a first generation that never served as not used: the start failed."""

@@ -111,6 +111,17 @@ class ReportTests(CoordinatorCase):
         self.world.told.fails = TypeError("no JSON")
         self.assertIn("no JSON", self.reloaded(force=True).warnings[1])
 
+    def test_noted_and_published_together(self) -> None:
+        """What is published does not wait for the note of the generation: one commit has both. The answer does."""
+        noted: Deferred[None] = Deferred()
+        self.patch(self.world.store.generations, "adopted", lambda *_: noted)
+        before = len(self.world.told.finished)
+        reloading = self.world.reload(force=True)
+        self.assertEqual(len(self.world.told.finished), before + 1)
+        self.assertNoResult(reloading)
+        noted.callback(None)
+        self.assertEqual(self.successResultOf(reloading).warnings, ())
+
     def test_secret_with_something_around_it(self) -> None:
         """A secret is used without the line end at its end, and the report says whose, not what."""
         self.world.environ["HARN_SECRET_GITHUB_WEBHOOK_SECRET"] = "s-1-value\n"
