@@ -58,6 +58,10 @@ class Options(usage.Options):
             self.serve = ServeOptions.from_values(given, os.environ)
         except ValueError as wrong:
             raise usage.UsageError(str(wrong)) from None
+        if self.serve.workers > 1:
+            raise usage.UsageError(
+                f"--workers must be 1 for twistd, which runs one server, got {self.serve.workers}; use `harn serve`"
+            )
 
 
 def makeService(options: Options) -> IService:

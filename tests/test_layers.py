@@ -55,6 +55,7 @@ LAYERS: dict[str, int] = {
     "listener": 6,
     "watch": 6,
     "upgrade": 6,
+    "workers": 6,
     "console": 6,
     "orchestrator": 7,
     "tap": 8,
@@ -69,7 +70,12 @@ FACADES = frozenset(("interfaces", "testing"))
 Only ``cli`` does: ``harn connector check`` runs the suite for authors of connectors.
 """
 
-SIDEWAYS = frozenset((("auth", "secrets"), ("auth", "operations"), ("console", "listener"), ("history", "rollout")))
+SIDEWAYS = frozenset(
+    (
+        *(("auth", "secrets"), ("auth", "operations"), ("console", "listener"), ("history", "rollout")),
+        ("workers", "upgrade"),
+    )
+)
 """Pairs of rooms of one layer of which the first may import the second."""
 
 VALUES = frozenset(("errors", "model", "wire", "clocks", "files", "lifecycle"))

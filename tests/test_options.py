@@ -11,7 +11,8 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.serve import serve
-from harn.options import OPTIONS, ServeOptions, read_address
+from harn.options import OPTIONS, ServeOptions
+from harn.options.readers import read_address
 from harn.tap import Options
 
 

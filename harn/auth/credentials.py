@@ -155,14 +155,15 @@ def read_token(state_dir: str) -> bytes | None:
         return None
 
 
-def write_token(state_dir: str) -> bytes:
+def write_token(state_dir: str, shared: bytes | None = None) -> bytes:
     """
     Write a new token, replacing the old one, and return it. Blocks, once, at start.
 
+    :param shared: the token to write instead of a new one.
     :raises OSError: it cannot be written.
     """
     path = token_path(state_dir)
-    token = token_urlsafe(SIZE).encode("ascii")
+    token = token_urlsafe(SIZE).encode("ascii") if shared is None else shared
     beside = f"{path}.{os.getpid()}.tmp"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -15,6 +15,7 @@ from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.options import OPTIONS, ServeOptions
 from harn.orchestrator.process import hold_back
 from harn.processes import close_memory
+from harn.workers.assignment import Assignment
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harn.model.problem import Problem
     from harn.server import Install
     from harn.vm.spare import Spare
+    from harn.workers.link import SupervisorLink
 
 _Result = TypeVar("_Result")
 
@@ -36,6 +38,7 @@ def serve(**given: Any) -> None:
     Serve the triggers of a manifest, until SIGTERM or SIGINT.
 
     SIGHUP reloads the manifest and the code of its handlers; SIGUSR2 starts the program again, and hands over to it.
+    With --workers, SIGUSR2 restarts the workers one by one.
     """
     try:
         options = ServeOptions.from_values(given, os.environ)
@@ -44,6 +47,15 @@ def serve(**given: Any) -> None:
     # From here on the process is a server's; a wrong option changes nothing of it.
     hold_back()
     close_memory()
+    assignment = Assignment.taken_from(os.environ)
+    if assignment is not None:
+        # Of its own group, so that Ctrl-C ends the workers once, by their supervisor.
+        os.setpgid(0, 0)
+        sys.exit(run(assignment.options(options), assignment=assignment))
+    if options.workers > 1:
+        from harn.cli.workers import run_workers
+
+        sys.exit(run_workers(options))
     sys.exit(run(options))
 
 
@@ -51,11 +63,13 @@ def run(
     options: ServeOptions,
     environ: Mapping[str, str] = os.environ,
     further: Sequence[Install] = (),
+    assignment: Assignment | None = None,
 ) -> int:
     """
     Serve with these options; return the process's exit status.
 
     :param further: the ``install`` functions of features of one command.
+    :param assignment: of a worker; ``options`` are the worker's.
 
     :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
     """
@@ -66,30 +80,48 @@ def run(
     inheritance = Inheritance.taken_from(os.environ)
     if inheritance is None:
         refuse_held(options.state_dir)
-    passed = passed_descriptor(os.environ)
+    passed = passed_descriptor(os.environ) if assignment is None else assignment.listening
     from twisted.internet import reactor
-    from twisted.logger import globalLogBeginner
 
-    from harn.clocks import use_monotonic_time
-
-    use_monotonic_time(reactor)
+    begin_process(options, reactor)
     spare = start_spare(reactor) if options.vm == "child" else None
-    from harn.observability.logs import process_sinks, start_logging
     from harn.orchestrator.service import Launch, make_service
 
-    program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
-    start_logging(options.log_format, options.log_level, process_sinks(options.state_dir), globalLogBeginner)
     launch = Launch(
         service_manager=ServiceManager.of(reactor, environ),
-        program=program,
+        program=None if assignment else Program.of(sys.orig_argv, sys.executable, os.getcwd()),
         environ=environ,
         old_process=None if inheritance is None else OldProcess(reactor, inheritance),
         passed=passed,
-        has_terminal=True,
+        has_terminal=assignment is None,
+        is_worker=assignment is not None,
     )
-    service = make_service(options, reactor, launch, spare, further)
+    link = None if assignment is None else make_link(reactor, assignment)
+    service = make_service(options, reactor, launch, spare, further if link is None else (*further, link.install))
     service.started.addErrback(show_problems, reactor, options.manifest)
+    if link is not None:
+        link.begin(service)
     return run_service(service, reactor)
+
+
+def begin_process(options: ServeOptions, reactor: Any) -> None:
+    """Use a monotonic clock, and start the log of the process."""
+    from twisted.logger import globalLogBeginner
+
+    from harn.clocks import use_monotonic_time
+    from harn.observability.logs import process_sinks, start_logging
+
+    use_monotonic_time(reactor)
+    sinks = process_sinks(options.state_dir, options.worker_name)
+    start_logging(options.log_format, options.log_level, sinks, globalLogBeginner)
+
+
+def make_link(reactor: Any, assignment: Assignment) -> SupervisorLink:
+    """Return a worker's end of the channel to its supervisor."""
+    from harn.orchestrator.process import ENDED_AT_ONCE
+    from harn.workers.link import SupervisorLink
+
+    return SupervisorLink(reactor, assignment.channel, lambda: end_at_once(ENDED_AT_ONCE))
 
 
 def show_problems(failure: Failure, reactor: Any, manifest: str) -> None:

@@ -99,11 +99,14 @@ class LimitedPort(Port):
 
     :ivar limit: how many more connections may be accepted now.
     :ivar readers: read its connections; None where there is no epoll, and the reactor does.
+    :ivar is_shared: other processes accept connections of the same socket: it accepts one at a time, so that a burst
+        of them is spread.
     """
 
     reactor: Any
     limit: IRoom
     readers: Readers | None = None
+    is_shared = False
     _is_paused = False
     _rest: IDelayedCall | None = None
 
@@ -111,13 +114,19 @@ class LimitedPort(Port):
         """Accept as many connections as the limit allows."""
         room, accepted = self.limit.room, self.sessionno
         if room > 0:
-            self.numberAccepts = min(self.numberAccepts, room)
+            self.numberAccepts = 1 if self.is_shared else min(self.numberAccepts, room)
             super().doRead()
         else:
             self.limit.relieve()
-        if self.sessionno == accepted and self.connected and self._rest is None:
+        if self.sessionno == accepted and self.connected and self._rest is None and self._has_waiting():
             self.stopReading()
             self._rest = self.reactor.callLater(RESTS_FOR, self._rested)
+
+    def _has_waiting(self) -> bool:
+        """Return whether a connection still waits: another process that has the socket may have been faster."""
+        asked = select.poll()
+        asked.register(self.fileno(), select.POLLIN)
+        return bool(asked.poll(0))
 
     def pause(self) -> None:
         """Accept nothing until `resume`."""
@@ -162,7 +171,7 @@ def listen(
     :raises ListenerUnusable: names the address or descriptor, the cause, and what to do.
     """
     served: Any = factory if tls is None else TlsFactory(tls, False, factory, reactor)
-    with _open(bind) if inherited is None else inherited_socket(inherited) as listening:
+    with open_socket(bind) if inherited is None else inherited_socket(inherited) as listening:
         host, number = listening.getsockname()[:2]
         # As the reactor's ``adoptStreamPort`` does, with a port of our own.
         readers = _make_readers(reactor, bind)
@@ -218,8 +227,12 @@ def inherited_socket(descriptor: int) -> socket.socket:
     return found
 
 
-def _open(bind: Bind) -> socket.socket:
-    """Make a listening socket."""
+def open_socket(bind: Bind) -> socket.socket:
+    """
+    Make a listening socket.
+
+    :raises ListenerUnusable: names the address and the cause.
+    """
     # IPv4, even if a resolver would prefer IPv6.
     host = "127.0.0.1" if bind.host == "localhost" else bind.host
     opened: socket.socket | None = None

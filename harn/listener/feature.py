@@ -30,6 +30,7 @@ from harn.listener.traced import TracedIngest, TracedPush
 from harn.model.networks import split_sources
 from harn.observability.metrics import GaugeValue, Metrics
 from harn.operations.http import show_api
+from harn.options import ServeOptions
 from harn.reload.adopt import LiveGeneration
 from harn.reload.connections import Connections
 from harn.reload.generation import Candidate
@@ -47,7 +48,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     :param takes_over: another program serves until then, and its token continues.
     """
     options = server.options
-    token = (read_token(options.state_dir) if takes_over else None) or write_token(options.state_dir)
+    token = token_of(options, takes_over=takes_over)
     credentials = server.add(LiveCredentials(token, server[KeyRing]))
     dispatcher, intake = server[Dispatcher], server[Intake]
     admission = server.add(Admission(server.reactor, **admission_defaults(server.environ), dispatcher=dispatcher))
@@ -61,6 +62,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     add_published_lists(server, site)
     admin = make_admin_port(server.reactor, options.admin_bind, site, takes_over=takes_over)
     port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site, admin))
+    port.is_shared = options.shared_dir is not None
     server.services.add_closing(port.close)
     add_gauges(server.metrics, server.readiness, port)
 
@@ -74,6 +76,18 @@ def install(server: Server, *, takes_over: bool = False) -> None:
             event.candidate.generation.inputs.manifest.orchestrator.admission, triggers.adopted(event.candidate)
         ),
     )
+
+
+def token_of(options: ServeOptions, *, takes_over: bool) -> bytes:
+    """
+    Return the token of commands: a new one; or, where another program has the port, that program's. Blocks.
+
+    :param takes_over: see `install`.
+    """
+    if options.shared_dir is not None:
+        shared = read_token(options.shared_dir)
+        return write_token(options.state_dir, shared)
+    return (read_token(options.state_dir) if takes_over else None) or write_token(options.state_dir)
 
 
 def add_published_lists(server: Server, site: HarnSite) -> None:

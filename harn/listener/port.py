@@ -28,6 +28,7 @@ class ServerPort:
     :param bind: the address that was asked for.
     :param admin: the listener of the server's own pages, if they have one; it is opened, paused and closed with this.
     :ivar listening: the open port; None until `open`.
+    :ivar is_shared: other processes accept connections of the same socket, all the time.
     """
 
     def __init__(self, reactor: Any, bind: Bind, site: HarnSite, admin: IAdminPort | None = None) -> None:
@@ -38,6 +39,7 @@ class ServerPort:
         self._tls: TlsContext | None = None
         self._asks_clients = False
         self.listening: Listening | None = None
+        self.is_shared = False
 
     @property
     def bind(self) -> Bind:
@@ -71,6 +73,7 @@ class ServerPort:
             self._tls.asks_clients = self._asks_clients
         limit = self._site.connection_limit
         self.listening = listen(self._reactor, self._asked, self._site, self._tls, inherited, limit=limit)
+        self.listening.port.is_shared = self.is_shared
         self._site.listens_on(self.listening.bind.host)
         if self._admin is not None:
             self._admin.open(self._tls)

@@ -116,6 +116,7 @@ class Sinks:
     :ivar file: the log file in the state directory.
     :ivar colours: whether standard error shows them.
     :ivar journal: whether standard error is the journal's, which stamps each line with its time.
+    :ivar worker: the name of the process where several write to the same outputs; each record has it.
     """
 
     stdout: TextSink | None
@@ -123,9 +124,10 @@ class Sinks:
     file: TextSink
     colours: bool = False
     journal: bool = False
+    worker: str | None = None
 
 
-def process_sinks(state_dir: str) -> Sinks:
+def process_sinks(state_dir: str, worker: str | None = None) -> Sinks:
     """
     Return non-blocking outputs for the standard descriptors of this process and the log file.
 
@@ -141,6 +143,7 @@ def process_sinks(state_dir: str) -> Sinks:
         file=outputs.open("file", RotatingFile(os.path.join(state_dir, LOG_FILE))),
         colours=wants_colours(os.environ, os.isatty(2)),
         journal=is_journal(os.environ, 2),
+        worker=worker,
     )
 
 
@@ -201,6 +204,11 @@ def wants_deliveries(log_format: str, log_level: str) -> bool:
 
 def make_observers(log_format: str, sinks: Sinks) -> list[ILogObserver]:
     """Make the observers of one format; see the module's description."""
+    observers = _plain_observers(log_format, sinks)
+    return observers if sinks.worker is None else [Naming(each, sinks.worker) for each in observers]
+
+
+def _plain_observers(log_format: str, sinks: Sinks) -> list[ILogObserver]:
     if log_format == "json":
         machines = [sinks.file] if sinks.stdout is None else [sinks.stdout, sinks.file]
         return [
@@ -211,6 +219,19 @@ def make_observers(log_format: str, sinks: Sinks) -> list[ILogObserver]:
     if log_format == "pretty":
         return [wanted(LogWriter(partial(as_pretty, colours=sinks.colours, times=times), [sinks.stderr]))]
     return [wanted(LogWriter(partial(as_text, times=times), [sinks.stderr]))]
+
+
+@implementer(ILogObserver)
+@frozen
+class Naming:
+    """Adds the name of the process to each record, as ``worker``."""
+
+    observer: ILogObserver
+    worker: str
+
+    def __call__(self, event: LogEvent) -> None:
+        """Pass on one record with the name."""
+        self.observer({**event, "worker": self.worker})
 
 
 def wanted(observer: ILogObserver) -> ILogObserver:

@@ -135,17 +135,18 @@ def as_json(event: LogEvent) -> str:
 
 def as_text(event: LogEvent, *, times: bool = True) -> str:
     """
-    Return the record as lines that begin with ``[harn] ``: its time, ``warning:`` or ``error:`` where it is one, and
-    the message. Announcements, which people wait for, have no time.
+    Return the record as lines that begin with ``[harn] ``: its time, the worker where there are several, ``warning:``
+    or ``error:`` where it is one, and the message. Announcements, which people wait for, have no time.
 
     :param times: False where a journal adds the time itself.
     """
     level = event.get("log_level", LogLevel.info)
     kind = "warning: " if level in _WARNINGS else "error: " if level in _ERRORS else ""
     when = f"{rfc3339(event.get('log_time', 0.0))} " if times and not event.get("announce") else ""
+    who = f"{event['worker']}: " if event.get("worker") else ""
     said, *more = visible_lines(message(event) + said_with(event))
     below = [*more, *lines_below(event)]
-    return f"{PREFIX}{when}{kind}{said}\n" + "".join(f"{PREFIX}{INDENT}{line}\n" for line in below)
+    return f"{PREFIX}{when}{who}{kind}{said}\n" + "".join(f"{PREFIX}{INDENT}{line}\n" for line in below)
 
 
 def as_pretty(event: LogEvent, *, colours: bool, times: bool = True) -> str:

@@ -27,13 +27,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from twisted.application.internet import TimerService
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Interface
 
-from harn.observability.outputs import Outputs, outputs
+from harn.observability.outputs import outputs
 from harn.processes import CAUGHT
 
 ENDED_AT_ONCE = 1
@@ -63,6 +63,16 @@ class ISignalReceiver(Interface):
         """Called for the first SIGTERM or SIGINT."""
 
 
+class ILogs(Protocol):
+    """The logs of a process, as signals concern them."""
+
+    def reopen(self) -> None:
+        """Write to files of the same names, which may be other ones by now."""
+
+    def flush(self, limit: float) -> object:
+        """Wait until everything is written, for so many seconds at most."""
+
+
 class Signals:
     """
     Turns signals into calls.
@@ -71,7 +81,7 @@ class Signals:
     :param logs: are reopened for each SIGUSR1, and before each ``hang_up``.
     """
 
-    def __init__(self, reactor: Any, receiver: ISignalReceiver, logs: Outputs = outputs) -> None:
+    def __init__(self, reactor: Any, receiver: ISignalReceiver, logs: ILogs = outputs) -> None:
         self._reactor = reactor
         self._receiver = receiver
         self._logs = logs

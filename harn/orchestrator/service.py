@@ -81,6 +81,7 @@ class Launch:
     :ivar old_process: the program whose place it takes, if any.
     :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
     :ivar has_terminal: the process may have a terminal, with which it ends.
+    :ivar is_worker: it is one of several that share ``passed``, which their supervisor opened.
     """
 
     service_manager: ServiceManager
@@ -89,6 +90,7 @@ class Launch:
     old_process: OldProcess | None = None
     passed: int | None = None
     has_terminal: bool = False
+    is_worker: bool = False
 
 
 @implementer(IServerLife, ISignalReceiver)
@@ -211,6 +213,17 @@ class Orchestrator(Service):
         log.info("shutting down; a second signal ends the server at once")
         self._end_reactor()
 
+    def retire(self) -> None:
+        """Begin to end the server without a refusal, since other processes accept the new connections."""
+        if not self._is_ready or self._server is None:
+            self.terminate()
+            return
+        self._is_terminated = True
+        log.info("shutting down; other workers serve")
+        self._served_out = self._server[ServerPort].retire(self._server.options.shutdown_timeout / 2.0)
+        self._server[Coordinator].close()
+        self._end_reactor()
+
     def _end_reactor(self) -> None:
         if self._reactor.running:
             with suppress(ReactorNotRunning):  # it is stopping already
@@ -271,7 +284,7 @@ class Orchestrator(Service):
         """
         url = open_port(server, self._launch.passed)
         server[ServerPort].pause()
-        if self._launch.passed is not None:
+        if self._launch.passed is not None and not self._launch.is_worker:
             log.info("listening on the socket that the service manager passed; --bind is ignored")
         server[Publisher].take_state()
         await server[Coordinator].begin_serving()

@@ -156,7 +156,8 @@ def make_store(
     if address is None:
         return make_sqlite_store(options.state_dir, reactor, wall, guard)
     note_address(options.state_dir, address)
-    return _make_postgres_store(address, reactor, environ, wall, guard, StoreUse(options.state_dir, home))
+    use = StoreUse(options.state_dir, home, shared_dir=options.shared_dir)
+    return _make_postgres_store(address, reactor, environ, wall, guard, use)
 
 
 def make_offline_store(
@@ -185,11 +186,22 @@ def make_sqlite_store(state_dir: str, reactor: Any, wall: WallTime, guard: Guard
 
 @frozen
 class StoreUse:
-    """The use of a store: by which state directory, which name that has there, and whether others may use it, too."""
+    """
+    The use of a store: by which state directory, which name that has there, and whether others may use it, too.
+
+    :ivar shared_dir: of a worker: the state directory of all of them.
+    """
 
     state_dir: str
     home: str
     alone: bool = False
+    shared_dir: str | None = None
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Return the paths of files that exist once a server has run here."""
+        found = (self.state_dir,) if self.shared_dir is None else (self.state_dir, self.shared_dir)
+        return tuple(path for each in found for path in (state_path(each), os.path.join(each, DATABASE)))
 
 
 def _make_postgres_store(
@@ -198,9 +210,8 @@ def _make_postgres_store(
     from harn.store.postgres.database import PostgresDatabase
     from harn.store.postgres.store import PostgresStore
 
-    evidence = (state_path(use.state_dir), os.path.join(use.state_dir, DATABASE))
     resolve = Secrets(environ).resolve
-    database = PostgresDatabase(address, use.state_dir, wall, resolve, use.home, evidence, alone=use.alone)
+    database = PostgresDatabase(address, use.state_dir, wall, resolve, use.home, use.evidence, alone=use.alone)
     return PostgresStore.at(database, reactor, wall=wall, guard=guard)
 
 

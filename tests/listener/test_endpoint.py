@@ -161,6 +161,38 @@ class InheritedTests(TestCase):
         self.assertEqual(await deferToThread(client.recv, 10), b"hello")
 
 
+class SharedTests(TestCase):
+    """A socket of which several processes accept connections, all the time."""
+
+    def setUp(self) -> None:
+        """Listen; the test calls the port when the reactor would."""
+        self.opened = listen(reactor, Bind("127.0.0.1", 0), Factory.forProtocol(Greeting))
+        self.addCleanup(self.opened.port.stopListening)
+        self.port = self.opened.port
+        self.port.is_shared = True
+
+    def connect(self) -> None:
+        """Connect a client."""
+        client = socket.create_connection(("127.0.0.1", self.opened.bind.port), 10)
+        self.addCleanup(client.close)
+
+    async def test_another_was_faster(self) -> None:
+        """Where another process has accepted the connection, this one waits for the next at once, without a rest."""
+        self.port.doRead()
+        self.assertEqual(self.port.sessionno, 0)
+        self.assertIn(self.port, reactor.getReaders())
+
+    async def test_one_a_turn(self) -> None:
+        """A burst of connections is accepted one by one, so that others take their share."""
+        for _ in range(3):
+            self.connect()
+        accepted = []
+        for _ in range(3):
+            self.port.doRead()
+            accepted.append(self.port.sessionno)
+        self.assertEqual(accepted, [1, 2, 3])
+
+
 class ActivationTests(SynchronousTestCase):
     def test_passed(self) -> None:
         """The first socket that was passed to this process is found, named or not, and the variables are gone."""

@@ -11,7 +11,7 @@ from harn.cli.operations import OPERATIONS
 from harn.cli.options import with_place
 from harn.cli.place import ServerTarget, with_server
 from harn.errors import HarnError
-from harn.options import read_address
+from harn.options.readers import read_address
 
 NEEDED = ("mcp", "anyio", "starlette", "uvicorn")
 DEFAULT_HOST = "127.0.0.1"

@@ -8,24 +8,32 @@ log level) stays None here if it is not given.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
 
 from harn.observability.log_limits import LEVELS
+from harn.options.readers import (
+    ROLES,
+    Reader,
+    one_of,
+    read_address,
+    read_admin_address,
+    read_count,
+    read_grace,
+    read_positive,
+    read_role,
+    read_seconds,
+    read_switch,
+    read_text,
+    read_workers,
+)
 
 DEFAULT_MANIFEST = "harn.toml"
 DEFAULT_STATE_DIR = ".harn/orchestrator"
 LOG_FORMATS = ("text", "pretty", "json")
 VMS = ("child", "inline")
-ROLES = ("single-tenant", "multi-tenant")
-
-Reader = Callable[[str], Any]
-"""Makes a value of a text; raises ValueError with a message that says what is wanted."""
-
-_TRUE = frozenset(("1", "true", "yes", "on"))
-_FALSE = frozenset(("0", "false", "no", "off", ""))
 
 
 @frozen(kw_only=True)
@@ -57,92 +65,6 @@ class Option:
     def is_switch(self) -> bool:
         """Whether the flag takes no value."""
         return self.metavar is None
-
-
-def one_of(choices: tuple[str, ...]) -> Reader:
-    """Make a reader that takes one of ``choices``."""
-
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}, got {text!r}")
-        return text
-
-    return read
-
-
-def read_text(text: str) -> str:
-    """Read any text that is not empty."""
-    if not text:
-        raise ValueError("the value is empty")
-    return text
-
-
-def read_switch(text: str) -> bool:
-    """Read a truth value as environment variables spell it."""
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise ValueError(f"{text!r} is neither true nor false")
-
-
-def read_count(text: str) -> int:
-    """Read a whole number of at least 0."""
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"must be an integer >= 0, got {text!r}")
-    return int(text)
-
-
-def read_positive(text: str) -> int:
-    """Read a whole number; 0 means 1."""
-    return max(1, read_count(text))
-
-
-def read_seconds(text: str) -> float:
-    """Read seconds, at least 0."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e9:
-        raise ValueError(f"must be a number of seconds >= 0, got {text!r}")
-    return seconds
-
-
-def read_grace(text: str) -> float:
-    """Read seconds, less than 1 meaning 1."""
-    return max(1.0, read_seconds(text))
-
-
-def read_role(text: str) -> str:
-    """Read the role; there is one so far."""
-    role: str = one_of(ROLES)(text)
-    if role == "multi-tenant":
-        raise ValueError("multi-tenant is not supported yet; use single-tenant")
-    return role
-
-
-def read_address(text: str) -> tuple[str, int]:
-    """Read ``host:port``, with an IPv6 host in brackets; port 0 picks a free one."""
-    host, separator, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-    if not separator or not host or (":" in host and not bracketed):
-        raise ValueError(f"must be an address, got {text!r}; write HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080")
-    if not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise ValueError(f"must have a port from 0 to 65535, got {text!r}; write HOST:PORT, for example 127.0.0.1:8080")
-    return host, int(port)
-
-
-def read_admin_address(text: str) -> tuple[str, int] | str:
-    """Read ``host:port``, or the path of a UNIX socket after ``unix:``."""
-    if not text.startswith("unix:"):
-        return read_address(text)
-    path = text.removeprefix("unix:")
-    if not path or "\0" in path or path.endswith("/"):
-        raise ValueError(f"must have the path of a socket after unix:, got {text!r}; write unix:/run/harn/admin.sock")
-    return path
 
 
 MANIFEST = Option(
@@ -233,6 +155,14 @@ OPTIONS: tuple[Option, ...] = (
         help="How many handlers run at the same time; wins over orchestrator.pumps.max_outstanding.",
     ),
     Option(
+        name="workers",
+        env="HARN_ORCHESTRATOR_WORKERS",
+        default="1",
+        read=read_workers,
+        metavar="N",
+        help="How many server processes share the port; more than one need a PostgreSQL store.",
+    ),
+    Option(
         name="watch",
         env="HARN_ORCHESTRATOR_WATCH",
         default="false",
@@ -290,6 +220,13 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
+_AS_READ = (
+    *("store", "shutdown_timeout", "drain_max_items", "drain_deadline", "pump_max_outstanding", "workers", "watch"),
+    *("log_format", "log_level", "vm", "role", "last_good", "no_console"),
+)
+"""Options whose values are those of `ServeOptions` of the same names."""
+
+
 @frozen(kw_only=True)
 class ServeOptions:
     """
@@ -305,6 +242,8 @@ class ServeOptions:
         life name it.
     :ivar last_good: at a start: serve the last live generation when the files cannot be served.
     :ivar no_console: there is no web console.
+    :ivar workers: how many server processes share the port, 1 to 64.
+    :ivar shared_dir: of one of several workers: the state directory that they were started with; None of a lone server.
     """
 
     manifest: str
@@ -327,6 +266,13 @@ class ServeOptions:
     role: str = "single-tenant"
     last_good: bool = False
     no_console: bool = False
+    workers: int = 1
+    shared_dir: str | None = None
+
+    @property
+    def worker_name(self) -> str | None:
+        """Return the name of one of several workers; None of a lone server."""
+        return None if self.shared_dir is None else os.path.basename(self.state_dir)
 
     @classmethod
     def from_values(
@@ -354,21 +300,10 @@ class ServeOptions:
             state_dir=absolute(base, values["state_dir"]),
             host=host,
             port=port,
-            store=values["store"],
             admin_bind=absolute(base, admin) if isinstance(admin, str) else admin,
             cert=None if cert is None else absolute(base, cert),
             key=None if key is None else absolute(base, key),
-            shutdown_timeout=values["shutdown_timeout"],
-            drain_max_items=values["drain_max_items"],
-            drain_deadline=values["drain_deadline"],
-            pump_max_outstanding=values["pump_max_outstanding"],
-            watch=values["watch"],
-            log_format=values["log_format"],
-            log_level=values["log_level"],
-            vm=values["vm"],
-            role=values["role"],
-            last_good=values["last_good"],
-            no_console=values["no_console"],
+            **{name: values[name] for name in _AS_READ},
         )
 
 
