@@ -200,7 +200,7 @@ class Membership:
 
     def describe(self, **changes: Any) -> None:
         """Change the description that this server gives of itself; ``changes`` are fields of a `ServerNote`."""
-        self._note = msgspec.structs.replace(self._note, **changes)
+        self._note = msgspec.structs.replace(self.observed(), **changes)
         if self._loop.running:
             self._write_note()
 

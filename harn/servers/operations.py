@@ -91,7 +91,7 @@ def describe(
         last_seen=rfc3339(row.seen_at),
         age_seconds=None if age is None else round(age, 1),
         outstanding=row.note.outstanding,
-        not_ready=row.note.not_ready,
+        not_ready=None if status == SILENT else row.note.not_ready,
         leads=leads,
         is_this=is_this,
     )

@@ -43,6 +43,12 @@ class StoredTests(SynchronousTestCase):
         )
         self.assertEqual(found[0].last_seen, "2027-01-15T08:00:50.000Z")
 
+    def test_silent_is_not_ready(self) -> None:
+        """Whether a silent server is ready is not known, whatever it said last."""
+        row = evolve(ROW, note=replace(ROW.note, not_ready=()))
+        found = [*stored([row], 0.0).servers, *stored([row], ROW.seen_at + 1.0).servers]
+        self.assertEqual([(each.status, each.not_ready) for each in found], [(SERVING, ()), (SILENT, None)])
+
     def test_columns(self) -> None:
         """Each shows its field; the one that answers has a star."""
         (listed,) = rows_of(stored([ROW], 0.0).servers).rows

@@ -126,6 +126,9 @@ class MembershipTests(TwoServers):
         said = [(each.generation, each.outstanding, each.not_ready) for each in notes]
         self.assertEqual(said, [(4, None, None), (4, 3, ("paused",)), (4, 0, ())])
         self.assertEqual([each.outstanding for each in self.second.members.notes()], [None, 0])
+        self.first.members.condition = lambda: Condition(9, ())
+        self.first.members.describe(generation=5)
+        self.assertEqual((notes[-1].generation, notes[-1].outstanding), (5, 9))
 
     def conditions(self, place: int) -> list[tuple[int | None, tuple[str, ...] | None]]:
         """Return outstanding deliveries and readiness of the servers, as one of them lists them."""
