@@ -26,10 +26,10 @@ from harn.reload.interfaces import IDecision, IOtherServers, NotAgreed
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.results import ServerAdoption
 from harn.servers.membership import Clocks, Membership
-from harn.servers.votes import check_terms, not_agreed, vote_against
+from harn.servers.votes import has_terms, not_agreed, several_serve, vote_against
 from harn.store.interfaces import IStore
 from harn.store.proposals import Proposal, ProposalState, Vote
-from harn.store.servers import SERVING, STARTING
+from harn.store.servers import SERVING
 
 log = Logger(namespace="harn.servers")
 
@@ -95,17 +95,17 @@ class Agreement:
         await self.members.settled()
 
     async def begin(self, request: ReloadRequest) -> IDecision | None:
-        """See `IOtherServers.begin`."""
+        """See `IOtherServers.begin`. A server that is alone now proposes, too: another may start meanwhile."""
+        if not self.store.is_shared:
+            return None
+        self._owes_turn = False
         try:
-            if not await self.members.in_status(SERVING, STARTING):
-                return Alone(self) if self.store.is_shared else None
-            self._owes_turn = False
-            try:
-                holder = await self.store.servers.take_turn()
-            except (EventLogUnavailable, CancelledError):
-                self.release()  # it may have been written
-                raise
+            holder = await self.store.servers.take_turn()
+        except CancelledError:
+            self.release()  # it may have been written
+            raise
         except EventLogUnavailable as error:
+            self.release()
             raise StageFailed("prepare", f"the other servers on the store cannot be asked: {error}") from error
         if holder != self.store.incarnation:
             name = self.members.name_of(holder)
@@ -195,31 +195,6 @@ class Agreement:
 
 @implementer(IDecision)
 @define(eq=False)
-class Alone:
-    """The decision about a generation of a server that found no other when its reload began."""
-
-    agreement: Agreement
-    follows: int | None = None
-
-    async def agree(self, candidate: Candidate, seconds: float) -> None:
-        """See `IDecision.agree`: one that has begun to start meanwhile would not follow."""
-        try:
-            found = await self.agreement.members.in_status(SERVING, STARTING)
-        except EventLogUnavailable:
-            return  # without the store, no other server starts
-        if found:
-            raise StageFailed("prepare", f"server {', '.join(found)} has started meanwhile; reload again")
-
-    async def outcome(self) -> Sequence[ServerAdoption]:
-        """See `IDecision.outcome`."""
-        return ()
-
-    def end(self) -> None:
-        """See `IDecision.end`."""
-
-
-@implementer(IDecision)
-@define(eq=False)
 class Proposing:
     """The decision about a generation that this server proposes."""
 
@@ -230,7 +205,6 @@ class Proposing:
 
     async def agree(self, candidate: Candidate, seconds: float) -> None:
         """See `IDecision.agree`."""
-        check_terms(candidate, self.request)
         ends_at = self.agreement.clock.seconds() + seconds
         try:
             self.proposal = proposal = await self._decided(await self._propose(candidate), ends_at)
@@ -251,6 +225,7 @@ class Proposing:
                 versions=len(candidate.numbered),
                 actor=self.request.actor,
                 reason=self.request.reason,
+                is_alone=has_terms(candidate, self.request),
             )
         )
         return proposal
@@ -263,8 +238,10 @@ class Proposing:
             proposal = await self._decide(proposal, is_late=clock.seconds() >= ends_at)
         return proposal
 
-    def _not_agreed(self, proposal: Proposal) -> NotAgreed:
+    def _not_agreed(self, proposal: Proposal) -> StageFailed:
         agreement = self.agreement
+        if proposal.is_alone and proposal.members:
+            return several_serve(proposal)
         own = ServerAdoption(id=agreement.members.id, generation=agreement.coordinator.generation, status="unchanged")
         if proposal.by != agreement.store.incarnation:
             why = "this server was silent for too long, so that the others dropped what it proposed"
@@ -293,7 +270,7 @@ class Proposing:
     async def outcome(self) -> Sequence[ServerAdoption]:
         """See `IDecision.outcome`: wait for a while until each shows it."""
         agreement, proposal = self.agreement, self.proposal
-        if proposal is None:
+        if proposal is None or not proposal.members:
             return ()
         ends_at = agreement.clock.seconds() + SHOWN
         shown: dict[str, int] = {}

@@ -26,21 +26,22 @@ def vote_against(server: str, report: ReloadReport) -> Vote:
     return Vote(server=server, why=report.error or "it failed", stage=report.stage or "prepare", problems=problems)
 
 
-def check_terms(candidate: Candidate, request: ReloadRequest) -> None:
-    """
-    Refuse a probation or a ramp, which one server would decide alone.
-
-    :raises StageFailed: the generation would be on probation, or ramp.
-    """
+def has_terms(candidate: Candidate, request: ReloadRequest) -> bool:
+    """Return whether the generation would be on probation, or ramp, which one server decides alone."""
     settings = candidate.generation.inputs.manifest.orchestrator.reload
     asked: tuple[Any, ...] = (request.confirm_within, request.revert_limit, request.ramp)
     kept = () if request.recall is not None else (settings.confirm_within, settings.revert_on_failures)
-    if candidate.rollouts or any(each is not None for each in (*asked, *kept)):
-        raise StageFailed(
-            "prepare",
-            "a probation or ramp is decided by one server, and several serve: leave out ramp, confirm_within and"
-            " revert_on_failures, in the manifest too, or stop the other servers first",
-        )
+    return bool(candidate.rollouts) or any(each is not None for each in (*asked, *kept))
+
+
+def several_serve(proposal: Proposal) -> StageFailed:
+    """Return the error of a generation with such terms that was proposed beside other servers."""
+    return StageFailed(
+        "prepare",
+        f"a probation or ramp is decided by one server, and {', '.join(proposal.members.values())} serves or starts on"
+        " the same store: leave out ramp, confirm_within and revert_on_failures, in the manifest too, or stop the other"
+        " servers first",
+    )
 
 
 def not_agreed(proposal: Proposal, own: ServerAdoption, living: Collection[int]) -> NotAgreed:

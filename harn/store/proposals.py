@@ -58,6 +58,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     :ivar by: the number of the server that proposes. ``members``: numbers and names of those that are asked.
     :ivar generation: its number. ``base``: that of the generation which it is to follow, on each server.
     :ivar versions: how many binding versions are new in it.
+    :ivar is_alone: it may be adopted only while no other server serves or starts.
     :ivar votes: by number.
     """
 
@@ -68,6 +69,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     versions: int
     actor: str
     reason: str = ""
+    is_alone: bool = False
     members: dict[str, str] = {}
     votes: dict[str, Vote] = {}
     state: ProposalState = ProposalState.OPEN
@@ -95,7 +97,7 @@ def decided(proposal: Proposal, living: Collection[int], *, is_late: bool = Fals
     """
     if proposal.state is not ProposalState.OPEN:
         return proposal
-    is_refused = any(vote.why for vote in proposal.votes.values())
+    is_refused = any(vote.why for vote in proposal.votes.values()) or (proposal.is_alone and bool(proposal.members))
     missing = waiting_for(proposal, living)
     if is_refused or proposal.by not in living or (missing and is_late):
         return msgspec.structs.replace(proposal, state=ProposalState.DROPPED)

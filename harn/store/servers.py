@@ -94,7 +94,11 @@ class IServers(Interface):
         """Release the turn, if this server has it."""
 
     def propose(proposal: Proposal) -> Deferred[Proposal]:
-        """Write a proposal to the other servers that serve; return it with those that are asked."""
+        """
+        Write a proposal to the other servers that serve; return it with those that are asked.
+
+        One that ``is_alone`` is dropped if there are any, or one has begun to start; without others, it is adopted.
+        """
 
     def vote(proposal_id: str, vote: Vote) -> Deferred[Proposal]:
         """Add the vote of this server, and decide if it was the last one; return the last proposal as it is then."""

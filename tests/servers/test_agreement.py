@@ -211,16 +211,41 @@ class AgreementTests(TwoServers):
         self.result_of(self.store.checkpoints.put("x", 1))
         self.assertEqual(self.turn_of_other(), self.other.incarnation)
 
-    def test_a_server_that_starts_during_a_reload(self) -> None:
-        """The reload fails, since the other one has begun with the generation before it."""
+    def reload_alone(self, request: ReloadRequest = REQUEST) -> None:
+        """Run a reload of the first server, during which the other one begins to start."""
         self.other_agreement.members.describe(status=DRAINING)
         self.result_of(self.other.checkpoints.put("x", 1))
-        decision = self.run_of(self.agreement.begin(REQUEST))
-        self.run_of(decision.agree(CANDIDATE, 30.0))
+        decision = self.run_of(self.agreement.begin(request))
         self.other_agreement.members.describe(status=STARTING)
         self.result_of(self.other.checkpoints.put("x", 1))
-        with self.assertRaisesRegex(StageFailed, "has started meanwhile; reload again"):
+        try:
             self.run_of(decision.agree(CANDIDATE, 30.0))
+            self.assertEqual(self.run_of(decision.outcome()), ())
+        finally:
+            decision.end()
+
+    def test_a_server_that_starts_during_a_reload(self) -> None:
+        """It may have begun with the generation before, and adopts what was decided once it serves."""
+        self.reload_alone()
+        self.other_agreement.look()
+        self.assertEqual(self.other_coordinator.followed, [])  # it does not serve so far
+        self.other_agreement.members.describe(status=SERVING)
+        looking = Deferred.fromCoroutine(self.other_agreement.look_once())
+        self.result_of(self.other.servers.look())
+        self.assertEqual(self.other_coordinator.followed, [2])
+        looking.addErrback(lambda failure: failure.trap(CancelledError))
+        looking.cancel()
+
+    def test_a_server_that_starts_during_a_reload_with_terms(self) -> None:
+        """A probation is refused in the transaction that decides, though no other server was there at its begin."""
+        asked = ReloadRequest(source="cli", actor="me", confirm_within=60.0)
+        with self.assertRaisesRegex(StageFailed, "probation or ramp is decided by one server, and .* serves or starts"):
+            self.reload_alone(asked)
+        self.assertIsNone(self.result_of(self.store.generations.generation(2)))
+        self.other_agreement.members.describe(status=DRAINING)
+        self.result_of(self.other.checkpoints.put("x", 1))
+        self.run_of(Proposing(self.agreement, asked).agree(CANDIDATE, 30.0))
+        self.assertIsNotNone(self.result_of(self.store.generations.generation(2)))
 
     def test_a_server_that_could_not_adopt(self) -> None:
         """Its vote against the next generation says why it is behind, and what to do."""

@@ -39,6 +39,13 @@ class DecisionTests(SynchronousTestCase):
         self.assertEqual(decided(asked, [1, 2, 3], is_late=True).state, DROPPED)
         self.assertEqual(decided(proposal(), [1]).state, ADOPTED)
 
+    def test_alone(self) -> None:
+        """What one server adopts alone is dropped if there is another, whatever that votes; else it is adopted."""
+        alone = msgspec.structs.replace(proposal(2), is_alone=True)
+        self.assertEqual(decided(alone, [1, 2]).state, DROPPED)
+        self.assertEqual(decided(voted(alone, 2, YES), [1, 2]).state, DROPPED)
+        self.assertEqual(decided(msgspec.structs.replace(alone, members={}), [1, 2]).state, ADOPTED)
+
     def test_votes_that_do_not_count(self) -> None:
         """Those of servers that are not asked, and those after the decision."""
         self.assertEqual(voted(proposal(2), 5, NO), proposal(2))

@@ -19,7 +19,17 @@ from harn.store.postgres.generations import STANDING
 from harn.store.postgres.recovery import owners_of_unfinished
 from harn.store.postgres.session import PostgresSession
 from harn.store.proposals import PROPOSAL, TURN, Proposal, ProposalState, Vote, decided, voted
-from harn.store.servers import DRAINING, NOTE, SERVING, IServers, ServerNote, ServerRow, ServersFound, read_note
+from harn.store.servers import (
+    DRAINING,
+    NOTE,
+    SERVING,
+    STARTING,
+    IServers,
+    ServerNote,
+    ServerRow,
+    ServersFound,
+    read_note,
+)
 
 _LOOK = (
     "SELECT s.incarnation, s.host, s.pid, s.home, s.started_at, s.seen_at, n.value FROM servers s"
@@ -73,10 +83,11 @@ class PostgresServers(Idea):
         """See `IServers.propose`."""
         rows = _rows(session.connection)
         (own,) = (each for each in rows if each.incarnation == session.incarnation)
+        asked = (SERVING, STARTING) if proposal.is_alone else (SERVING,)
         members = {
             str(each.incarnation): f"{each.host}:{each.pid}"
             for each in rows
-            if each.note.status == SERVING and each.home != own.home
+            if each.note.status in asked and each.home != own.home
         }
         return self._keep(session, msgspec.structs.replace(proposal, by=session.incarnation, members=members))
 
