@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from attrs import evolve
-from msgspec import structs
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -168,22 +167,12 @@ class Coordinator:
 
     def describe(self) -> Deferred[LiveGenerationInfo]:
         """See `IReloader.describe`."""
-        return Deferred.fromCoroutine(self._describe())
+        builder, status = self._pipeline.builder, self.rollouts.status()
+        return Deferred.fromCoroutine(reports.describe(builder, self.current, status, self.last_failed, self.waiting))
 
     async def is_pinned(self) -> bool:
         """Return whether the live generation stays, whatever the watcher or a restart finds; see `Pin`."""
         return await reports.is_pinned(self._pipeline.builder, self.current)
-
-    async def _describe(self) -> LiveGenerationInfo:
-        live, status = self.current, self.rollouts.status()
-        files_now = await reports.files_now(self._pipeline.builder, live)
-        pinned = await self.is_pinned()
-        described = reports.describe_generation(live, files_now, status, pinned=pinned)
-        return structs.replace(
-            described,
-            last_failed=None if self.last_failed is None else self.last_failed.to_failed(),
-            waiting=None if self.waiting is None else self.waiting.to_failed(),
-        )
 
     # Doing
 
@@ -399,9 +388,8 @@ class Coordinator:
     def close(self) -> Deferred[None]:
         """Refuse further reloads and cut off the one that runs; one that has adopted still publishes its report."""
         self._lifecycle.emit(ReloadsClosed())
-        closed = self.queue.close()
         self._start_hooks.close()
-        return closed
+        return self.queue.close()
 
     async def release(self) -> None:
         """Release the live generation, and wait until its connectors are closed: the server ends."""

@@ -171,6 +171,23 @@ async def is_pinned(builder: Builder, live: Generation | None) -> bool:
         return True
 
 
+async def describe(
+    builder: Builder,
+    live: Generation | None,
+    status: RolloutStatus,
+    last_failed: ReloadReport | None,
+    waiting: ReloadReport | None,
+) -> LiveGenerationInfo:
+    """Describe the live generation, with the reports of earlier reloads; reads its files."""
+    now = await files_now(builder, live)
+    described = describe_generation(live, now, status, pinned=await is_pinned(builder, live))
+    return structs.replace(
+        described,
+        last_failed=None if last_failed is None else last_failed.to_failed(),
+        waiting=None if waiting is None else waiting.to_failed(),
+    )
+
+
 def describe_generation(
     live: Generation | None, files_now: Mapping[str, str] | str, status: RolloutStatus, *, pinned: bool
 ) -> LiveGenerationInfo:
