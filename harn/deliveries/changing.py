@@ -16,6 +16,7 @@ from attrs import frozen
 from twisted.internet.defer import FirstError, gatherResults
 
 from harn.clocks import WallTime
+from harn.deliveries.elsewhere import Elsewhere
 from harn.deliveries.selection import DeliveryReader, describe_state, gone, is_cancelled, refusal
 from harn.dispatch.dispatcher import Dispatcher
 from harn.errors import WrongState
@@ -113,13 +114,14 @@ class Canceller:
     """
     Cancels deliveries.
 
-    :ivar dispatcher: of the server; None where none runs.
+    :ivar dispatcher: of the server; None where none runs. ``elsewhere``: reaches the other servers on its store.
     """
 
     wall: WallTime
     store: IJobs
     reader: DeliveryReader
     dispatcher: Dispatcher | None
+    elsewhere: Elsewhere | None = None
 
     async def cancel(self, items: Sequence[PendingItem], job_id: int | None = None) -> Sequence[ItemOutcome]:
         """
@@ -128,15 +130,19 @@ class Canceller:
         :param job_id: whose items they are.
         :raises EventLogUnavailable: what is in the store alone stays as it was.
         """
-        done = await self._cancel([each for each in items if each.trigger_id])
+        kept = [each for each in items if each.trigger_id]
+        others = await self._of_others(kept)
+        done = await self._cancel([each for each in kept if each.delivery_id not in others])
+        left = await self._cancel_elsewhere([each for each in kept if each.delivery_id in others])
         job = None if job_id is None else await self.store.get(job_id)
         since = float("inf") if job is None else job.created_at
-        outcomes = [
-            ItemOutcome(delivery_id=each.delivery_id, event_id=each.event_id)
-            if each.delivery_id in done
-            else await self._left(each, since)
-            for each in items
-        ]
+        outcomes: list[ItemOutcome] = []
+        for each in items:
+            if each.delivery_id in done or each.delivery_id in left:
+                why = left.get(each.delivery_id)
+                outcomes.append(ItemOutcome(delivery_id=each.delivery_id, event_id=each.event_id, reason=why))
+            else:
+                outcomes.append(await self._left(each, 0.0 if each.delivery_id in others else since))
         if job_id is not None:
             await self.store.note(job_id, outcomes)
         return outcomes
@@ -151,6 +157,16 @@ class Canceller:
         except FirstError as error:
             error.subFailure.raiseException()
         return {each.delivery_id for each, is_cancelled in zip(items, done, strict=True) if is_cancelled}
+
+    async def _of_others(self, items: Sequence[PendingItem]) -> Collection[int]:
+        """Return which of these deliveries other servers have."""
+        return () if self.elsewhere is None else await self.elsewhere.of_others([each.delivery_id for each in items])
+
+    async def _cancel_elsewhere(self, items: Sequence[PendingItem]) -> Mapping[int, str]:
+        """Request other servers to cancel deliveries; return by id why one has not ended."""
+        if self.elsewhere is None or not items:
+            return {}
+        return await self.elsewhere.cancel({each.delivery_id: each.event_id for each in items})
 
     async def _left(self, item: PendingItem, since: float) -> ItemOutcome:
         """

@@ -6,12 +6,13 @@ from harn.deliveries import change_operations, job_operations
 from harn.deliveries.bulk import Bulk
 from harn.deliveries.change_operations import ChangeService
 from harn.deliveries.changing import Canceller, Changer, Replayer
+from harn.deliveries.elsewhere import CANCELS, Elsewhere
 from harn.deliveries.job_runner import JobRunner
 from harn.deliveries.operations import IMPORTING, OPERATIONS, DeliveryService, FixtureImporter
 from harn.deliveries.selection import DeliveryReader
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.intake import Intake
-from harn.lifecycle import ServersSeen
+from harn.lifecycle import ServersSeen, StoreChanged
 from harn.reload.coordinator import Coordinator
 from harn.server import Server
 from harn.triggers.registry import Registry
@@ -41,7 +42,10 @@ def install_changes(server: Server, reader: DeliveryReader) -> None:
     replayer = Replayer(
         wall=wall, store=store, registry=server[Registry], dispatcher=server[Dispatcher], lifecycle=lifecycle
     )
-    canceller = Canceller(wall=wall, store=store, reader=reader, dispatcher=server[Dispatcher])
+    dispatcher = server[Dispatcher]
+    elsewhere = Elsewhere(server.reactor, wall, server.store, dispatcher)
+    lifecycle.subscribe(StoreChanged, lambda event: elsewhere.changed() if event.concerns(CANCELS) else None)
+    canceller = Canceller(wall=wall, store=store, reader=reader, dispatcher=dispatcher, elsewhere=elsewhere)
     changer = server.add(
         Changer(wall=wall, store=store, reader=reader, replayer=replayer, canceller=canceller, lifecycle=lifecycle)
     )

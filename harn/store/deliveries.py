@@ -215,6 +215,9 @@ class IDeliveries(Interface):
     def states(delivery_ids: Collection[int]) -> Deferred[Mapping[int, State]]:
         """Return the state of each of these deliveries that is this server's, or finished; others are left out."""
 
+    def owners(delivery_ids: Collection[int]) -> Deferred[Mapping[int, int]]:
+        """Return the number of the server that has each of these deliveries; those that are finished are left out."""
+
 
 @frozen(kw_only=True)
 class DeliveryFilter:

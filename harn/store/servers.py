@@ -55,6 +55,11 @@ class ServerRow:
     seen_at: float
     note: ServerNote = field(factory=ServerNote)
 
+    @property
+    def name(self) -> str:
+        """The name of the server, for people and reports."""
+        return f"{self.host}:{self.pid}"
+
 
 @frozen(kw_only=True)
 class ServersFound:

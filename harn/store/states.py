@@ -46,7 +46,8 @@ class DeliveryStatements:
 
     :ivar ready: trigger, version, owner, ids that are left out, limit; as `light` reads it.
     :ivar next_due: owner, after. ``find``: event id; as `stored` reads it. ``backlog``: none; as `count` reads it.
-    :ivar states: ids, owner. ``oldest``: trigger, version; as `stored` reads it. ``recent``: depth, triggers, limit.
+    :ivar states: ids, owner. ``owners``: ids. ``oldest``: trigger, version; as `stored` reads it.
+    :ivar recent: depth, triggers, limit.
     :ivar of_version, of_trigger: dead letters of one version, and of every version from the one given on.
     :ivar unfinished: id, owner: state and version. ``skip``: at (seconds, Unix), reason, id.
     :ivar redriven_claims: settled since, trigger, version, reason. ``redrive``: further the new version, and the owner.
@@ -58,6 +59,7 @@ class DeliveryStatements:
     find: str
     backlog: str
     states: str
+    owners: str
     oldest: str
     recent: str
     of_version: GiveUpStatements
@@ -160,6 +162,11 @@ class DeliveriesHalf(Idea):
         which = self._executor.arrays.of(delivery_ids)
         rows = connection.execute(self.sql.states, (which, self._executor.incarnation))
         return {delivery_id: NAMES[state] for delivery_id, state in rows}
+
+    @reads
+    def owners(self, connection: Connection, delivery_ids: Collection[int]) -> Mapping[int, int]:
+        """See `IDeliveries.owners`."""
+        return dict(connection.execute(self.sql.owners, (self._executor.arrays.of(delivery_ids),)).fetchall())
 
     @writes
     def dead_letter(

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from harn.deliveries.bulk import Bulk
 from harn.deliveries.change_operations import ChangeMany, ChangeOne, ChangeService
 from harn.deliveries.changing import Canceller, Changer, Replayer
+from harn.deliveries.elsewhere import Elsewhere
 from harn.deliveries.job_runner import JobRunner
 from harn.deliveries.selection import DeliveryReader
 from harn.errors import HandlerRejected, HarnError
@@ -51,12 +52,16 @@ class JobsWorld:
             dispatcher=world.dispatcher,
             lifecycle=world.lifecycle,
         )
+        self.elsewhere = Elsewhere(self.clock, world.wall, self.store, world.dispatcher)
+        canceller = Canceller(
+            wall=world.wall, store=jobs, reader=self.reader, dispatcher=world.dispatcher, elsewhere=self.elsewhere
+        )
         self.changer = Changer(
             wall=world.wall,
             store=jobs,
             reader=self.reader,
             replayer=replayer,
-            canceller=Canceller(wall=world.wall, store=jobs, reader=self.reader, dispatcher=world.dispatcher),
+            canceller=canceller,
             lifecycle=world.lifecycle,
         )
         records = RecordWriter(self.clock, self.store.event_log)

@@ -66,6 +66,7 @@ class ServersTests(ServerCase):
         self.a_reload(first, second)
         self.a_pause(first, second)
         self.a_circuit(first, second)
+        self.a_cancel(first, second)
         self.a_stopped_server(first, second)
 
     def a_reload(self, first: ServerProcess, second: ServerProcess) -> None:
@@ -100,6 +101,14 @@ class ServersTests(ServerCase):
         wait_until(lambda: self.circuit(first) == self.circuit(second) == "open", "the circuit to be open on both")
         self.assertEqual(first.admin("POST", "/admin/circuits/tries/close", {}).status, 200)
         wait_until(lambda: self.circuit(second) == "closed", "its end there")
+
+    def a_cancel(self, first: ServerProcess, second: ServerProcess) -> None:
+        """Check that what one server runs is cut off when the other is asked to cancel it."""
+        event_id = self.deliver(first, "x0", "/triggers/slow")
+        self.wait_begun("x0")
+        answer = second.admin("POST", f"/admin/deliveries/{event_id}/cancel", {})
+        self.assertEqual((answer.status, answer.json()["cancelled"]), (200, 1))
+        self.assertEqual(first.admin("GET", f"/admin/deliveries/{event_id}").json()["state"], "skipped")
 
     def circuit(self, server: ServerProcess) -> str:
         """Return the state of the circuit on a server."""

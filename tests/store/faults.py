@@ -190,6 +190,7 @@ READS: dict[str, Callable[[World], Any]] = {
     "deliveries.oldest": lambda w: w.store.deliveries.oldest([("gh", 1)]),
     "deliveries.recent": lambda w: w.store.deliveries.recent(["gh"], 5, 100),
     "deliveries.states": lambda w: w.store.deliveries.states([w.ready, w.done]),
+    "deliveries.owners": lambda w: w.store.deliveries.owners([w.ready, w.done]),
     "lists.part": lambda w: w.store.lists.part(DeliveryFilter(), None, 100, 100, True),
     "lists.whole": lambda w: w.store.lists.whole("dead"),
     "lists.place": lambda w: w.store.lists.place("dead"),

@@ -233,6 +233,7 @@ class PlanTests(SynchronousTestCase):
             store.recovery.unfinished(NOW, 10, leaving=7),
             store.recovery.count_unfinished(NOW),
             store.deliveries.states((1, 2)),
+            store.deliveries.owners((1, 2)),
             store.deliveries.oldest([("gh", 1), ("other", 2)]),
             store.deliveries.backlog(),
             store.event_log.topics(),

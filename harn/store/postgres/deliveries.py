@@ -159,6 +159,7 @@ class PostgresDeliveries(DeliveriesHalf):
             "SELECT d.id, " + STATE + " FROM deliveries d"
             " WHERE d.id = ANY ($1::bigint[]) AND (d.owner = $2::bigint OR d.state >= 2)"
         ),
+        owners="SELECT id, owner FROM deliveries WHERE id = ANY ($1::bigint[]) AND state < 2",
         oldest=(
             "SELECT " + WITHOUT_EVENT + " FROM deliveries d WHERE d.state < 2 AND d.trigger_id = $1::text"
             " AND d.version = $2::integer ORDER BY d.id LIMIT 1"

@@ -177,6 +177,7 @@ class SQLiteDeliveries(DeliveriesHalf):
         states=(
             "SELECT d.id, " + STATE + " FROM deliveries d WHERE d.id " + _AMONG + " AND (d.owner = ? OR d.state >= 2)"
         ),
+        owners="SELECT id, owner FROM deliveries WHERE id " + _AMONG + " AND state < 2",
         oldest=(
             "SELECT " + WITHOUT_EVENT + " FROM deliveries d WHERE d.id ="
             " (SELECT min(first) FROM (" + _FIRST_FROM.format(0) + " UNION ALL " + _FIRST_FROM.format(1) + "))"

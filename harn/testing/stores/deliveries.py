@@ -56,6 +56,14 @@ class DeliveryTests(StoreTestCase):
         self.assertEqual(self.state_of("e1"), [DONE])
         self.assertEqual(self.kinds(OUTBOX), ["dispatch_failed", "dispatch_succeeded"])
 
+    def test_owners(self) -> None:
+        """What is unfinished has an owner: the server that accepted it."""
+        ready, done = self.accept_one("e1"), self.accept_one("e2")
+        self.settle(done)
+        owners = self.result_of(self.store.deliveries.owners([ready, done, done + 7]))
+        self.assertEqual(owners, {ready: self.store.incarnation})
+        self.assertEqual(self.result_of(self.store.deliveries.owners([])), {})
+
     def test_ready_in_order_and_limited(self) -> None:
         """Ready deliveries come by id, after an id, up to a count."""
         ids = [self.accept_one(f"e{n}") for n in range(5)]
