@@ -190,12 +190,17 @@ class Watchdog(TimerService):
         cls, clock: IReactorTime, service_manager: ServiceManager, environ: Mapping[str, str], pid: int | None = None
     ) -> Watchdog | None:
         """Return the one that the environment asks this process for, or None."""
-        meant = environ.get(WATCHDOG_PID)
-        if meant and meant != str(os.getpid() if pid is None else pid):
-            return None
-        text = environ.get(WATCHDOG_INTERVAL, "")
-        limit = int(text) if text.isascii() and text.isdecimal() else 0
-        return cls(clock, service_manager, limit / 1e6) if limit else None
+        limit = silence_limit(environ, pid)
+        return cls(clock, service_manager, limit) if limit else None
+
+
+def silence_limit(environ: Mapping[str, str], pid: int | None = None) -> float:
+    """Return the seconds of silence after which the service manager acts; 0 where it watches no process of this id."""
+    meant = environ.get(WATCHDOG_PID)
+    if meant and meant != str(os.getpid() if pid is None else pid):
+        return 0.0
+    text = environ.get(WATCHDOG_INTERVAL, "")
+    return int(text) / 1e6 if text.isascii() and text.isdecimal() else 0.0
 
 
 def shortened(text: str, limit: int) -> str:

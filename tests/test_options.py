@@ -132,6 +132,16 @@ class AgreementTests(SynchronousTestCase):
         error = self.assertRaises(usage.UsageError, Options().parseOptions, ["--bind", "x"])
         self.assertIn("--bind", str(error))
 
+    def test_workers(self) -> None:
+        """A number from 1 to 64; twistd, which runs one server, refuses more."""
+        self.assertEqual((told().workers, told(workers="64").workers), (1, 64))
+        for text in ("0", "65", "-1", "two", "1.5", "", "\u0662"):
+            self.assertRaises(ValueError, told, workers=text)
+        self.patch(os, "environ", {})
+        Options().parseOptions(["--workers", "1"])
+        error = self.assertRaises(usage.UsageError, Options().parseOptions, ["--workers", "2"])
+        self.assertIn("use `harn serve`", str(error))
+
     def test_both_know_the_same_flags(self) -> None:
         """The two have exactly the same flags; the command line has short forms of some, too."""
         ours = {name for parameter in serve.params for name in parameter.opts if name.startswith("--")}

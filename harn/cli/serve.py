@@ -121,7 +121,7 @@ def make_link(reactor: Any, assignment: Assignment) -> SupervisorLink:
     from harn.orchestrator.process import ENDED_AT_ONCE
     from harn.workers.link import SupervisorLink
 
-    return SupervisorLink(reactor, assignment.channel, lambda: end_at_once(ENDED_AT_ONCE))
+    return SupervisorLink(reactor, assignment.channel, lambda: end_at_once(ENDED_AT_ONCE), assignment.silence)
 
 
 def show_problems(failure: Failure, reactor: Any, manifest: str) -> None:

@@ -20,7 +20,7 @@ from harn.orchestrator.process import ControllingTerminal, Signals
 from harn.orchestrator.state_directory import make_private
 from harn.orchestrator.stores import address_of, note_address
 from harn.store.lock import StateDirectoryLock, refuse_held
-from harn.systemd import ServiceManager, Watchdog, passed_descriptor
+from harn.systemd import ServiceManager, Watchdog, passed_descriptor, silence_limit
 from harn.upgrade.program import VARIABLE as HANDOVER
 from harn.upgrade.program import Program
 from harn.workers.directory import SharedDirectory, wait_for_earlier
@@ -54,10 +54,12 @@ def run_workers(options: ServeOptions, environ: Mapping[str, str] = os.environ) 
         begin_process(options, reactor)
         service_manager = ServiceManager.of(reactor, environ)
         terminal = ControllingTerminal.of_process(reactor)
+        silence = silence_limit(environ)
+        program = Program.of(sys.orig_argv, sys.executable, os.getcwd())
         supervisor: Any = Supervisor(
             reactor,
-            Launcher(reactor, Program.of(sys.orig_argv, sys.executable, os.getcwd()), environ, listening.fileno()),
-            Limits(options.workers, options.shutdown_timeout),
+            Launcher(reactor, program, environ, listening.fileno(), silence),
+            Limits(options.workers, options.shutdown_timeout, silence),
             SharedDirectory(options.state_dir),
             service_manager,
             (lambda: False) if terminal is None else terminal.is_lost,

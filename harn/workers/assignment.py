@@ -30,11 +30,13 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     :ivar number: from 1.
     :ivar listening: the descriptor of the listening socket, which all workers share.
     :ivar channel: the descriptor of its end of the channel to the supervisor.
+    :ivar silence: seconds of silence on the channel after which the supervisor kills it; 0 for no limit.
     """
 
     number: int
     listening: int = LISTENING
     channel: int = CHANNEL
+    silence: float = 0.0
 
     @classmethod
     def taken_from(cls, environ: MutableMapping[str, str]) -> Assignment | None:

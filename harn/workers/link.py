@@ -1,9 +1,10 @@
 """
 A worker's connection to its supervisor: the end of a socket pair, with one message a line.
 
-The worker sends `READY` when it serves, and `RELOADED` after each reload. The supervisor sends `STOP`, or `RETIRE`
-where the other workers continue. A signal would not do: a service manager sends SIGTERM to each process of a service,
-and a second one ends a server at once. When the supervisor is gone, the kernel closes its end, and the worker ends.
+The worker sends `READY` when it serves, `RELOADED` after each reload, and `ALIVE` now and then. The supervisor sends
+`STOP`, or `RETIRE` where the other workers continue. A signal would not do: a service manager sends SIGTERM to each
+process of a service, and a second one ends a server at once. When the supervisor is gone, the kernel closes its end,
+and the worker ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.application.internet import TimerService
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -22,7 +24,7 @@ from harn.upgrade.program import HandoverChannel
 
 log = Logger(namespace="harn")
 
-READY, RELOADED, STOP, RETIRE = b"ready", b"reloaded", b"stop", b"retire"
+READY, RELOADED, ALIVE, STOP, RETIRE = b"ready", b"reloaded", b"alive", b"stop", b"retire"
 """As sent. A version never changes them: after a restart of the workers one by one, the supervisor may be older."""
 LAST = 8.0
 """Seconds that a worker may take to end when its supervisor is gone."""
@@ -49,15 +51,17 @@ class SupervisorLink:
 
     :param reactor: an ``IReactorSocket`` and ``IReactorTime``.
     :param end_at_once: ends the process.
+    :param silence: see `Assignment.silence`.
     """
 
-    def __init__(self, reactor: Any, descriptor: int, end_at_once: Callable[[], object]) -> None:
+    def __init__(self, reactor: Any, descriptor: int, end_at_once: Callable[[], object], silence: float = 0.0) -> None:
         self._reactor = reactor
         self._descriptor = descriptor
         self._end_at_once = end_at_once
         self._life: IWorkerLife | None = None
         self._channel: HandoverChannel | None = None
         self._is_closed = False
+        self._pulse = TimerService(silence / 2.0, self._send, ALIVE) if silence else None
 
     def install(self, server: Server) -> None:
         """Send from now on when the server serves, and when a reload has ended; close with the server's services."""
@@ -73,10 +77,15 @@ class SupervisorLink:
         """
         self._life = life
         self._channel = HandoverChannel.open(self._reactor, self._descriptor, self)
+        if self._pulse is not None:
+            self._pulse.clock = self._reactor
+            self._pulse.startService()
 
     def close(self) -> None:
         """Close this end: the server has ended."""
         self._is_closed = True
+        if self._pulse is not None and self._pulse.running:
+            self._pulse.stopService()
         if self._channel is not None:
             self._channel.close()
 

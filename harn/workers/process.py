@@ -18,7 +18,7 @@ from harn.processes import CAUGHT, signals_blocked
 from harn.upgrade.interfaces import IChannelUser
 from harn.upgrade.program import HandoverChannel, Program
 from harn.workers.assignment import CHANNEL, LISTENING, Assignment
-from harn.workers.link import READY, RELOADED
+from harn.workers.link import ALIVE, READY, RELOADED
 
 
 class WorkerNotStarted(HarnError):
@@ -30,6 +30,9 @@ class IWorkerEvents(Interface):
 
     def worker_ready(number: int) -> None:
         """Called when a worker serves."""
+
+    def worker_alive(number: int) -> None:
+        """Called when a worker has sent that its reactor runs."""
 
     def worker_reloaded(number: int) -> None:
         """Called when a reload that a worker took part in has ended."""
@@ -57,13 +60,14 @@ class WorkerProcess(ProcessProtocol):
         self._events = events
         self._channel: HandoverChannel | None = None
 
-    def spawn(self, reactor: Any, program: Program, environ: Mapping[str, str], listening: int) -> None:
+    def spawn(self, launcher: Launcher) -> None:
         """
         Start it.
 
-        :param listening: our descriptor of the listening socket.
         :raises WorkerNotStarted: the system cannot start it.
         """
+        reactor, program = launcher.reactor, launcher.program
+        assignment = Assignment(number=self.number, silence=launcher.silence)
         try:
             ours, theirs = socket.socketpair()
             with ours, theirs, signals_blocked(CAUGHT):
@@ -71,9 +75,9 @@ class WorkerProcess(ProcessProtocol):
                     self,
                     program.executable,
                     list(program.arguments),
-                    env=Assignment(number=self.number).environment(environ),
+                    env=assignment.environment(launcher.environ),
                     path=program.directory,
-                    childFDs={0: 0, 1: 1, 2: 2, LISTENING: listening, CHANNEL: theirs.fileno()},
+                    childFDs={0: 0, 1: 1, 2: 2, LISTENING: launcher.listening, CHANNEL: theirs.fileno()},
                 )
                 self.pid = transport.pid
                 self._channel = HandoverChannel.open(reactor, ours.detach(), self)
@@ -95,6 +99,8 @@ class WorkerProcess(ProcessProtocol):
         """See `IChannelUser.message_received`."""
         if message == READY:
             self._events.worker_ready(self.number)
+        elif message == ALIVE:
+            self._events.worker_alive(self.number)
         elif message == RELOADED:
             self._events.worker_reloaded(self.number)
 
@@ -128,12 +134,14 @@ class Launcher:
     :ivar program: the command line of the supervisor, which is a worker's, too.
     :ivar environ: of the supervisor.
     :ivar listening: the descriptor of the listening socket.
+    :ivar silence: see `Assignment.silence`.
     """
 
     reactor: Any
     program: Program
     environ: Mapping[str, str]
     listening: int
+    silence: float = 0.0
 
     def start(self, number: int, events: Any) -> WorkerProcess:
         """
@@ -143,5 +151,5 @@ class Launcher:
         :raises WorkerNotStarted: the system cannot start it.
         """
         worker = WorkerProcess(number, events)
-        worker.spawn(self.reactor, self.program, self.environ, self.listening)
+        worker.spawn(self)
         return worker

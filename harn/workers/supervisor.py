@@ -60,10 +60,12 @@ class Limits:
     The number of workers, and how long one may take to end.
 
     :ivar grace: seconds.
+    :ivar silence: see `Assignment.silence`.
     """
 
     count: int
     grace: float
+    silence: float = 0.0
 
 
 @define(eq=False)
@@ -76,6 +78,7 @@ class Place:
     :ivar is_retiring: it was asked to end, to be started again.
     :ivar started_at: reactor's seconds.
     :ivar timer: what is done later: start it, or kill it.
+    :ivar deadline: kills it, unless it sends before that its reactor runs.
     """
 
     number: int
@@ -85,12 +88,14 @@ class Place:
     started_at: float = 0.0
     restarts: Restarts = field(factory=Restarts)
     timer: IDelayedCall | None = None
+    deadline: IDelayedCall | None = None
 
     def cancel(self) -> None:
         """Do nothing later."""
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
-        self.timer = None
+        for each in (self.timer, self.deadline):
+            if each is not None and each.active():
+                each.cancel()
+        self.timer = self.deadline = None
 
 
 @implementer(IWorkerEvents)
@@ -188,7 +193,7 @@ class Supervisor:
 
     def reopen_logs(self) -> None:
         """Make all workers reopen their logs."""
-        for place in self._serving():
+        for place in self._places:
             if place.process is not None:
                 place.process.send_signal(signal.SIGUSR1)
 
@@ -218,6 +223,14 @@ class Supervisor:
             del self._to_restart[0]
             self._restart_next()
 
+    def worker_alive(self, number: int) -> None:
+        """See `IWorkerEvents.worker_alive`. From the first time on, its silence means that its reactor hangs."""
+        place, silence = self._places[number - 1], self._limits.silence
+        if place.deadline is not None and place.deadline.active():
+            place.deadline.reset(silence)
+        elif silence and place.process is not None:
+            place.deadline = self._reactor.callLater(silence, self._kill, place, f"was silent for {silence:g} s")
+
     def worker_reloaded(self, number: int) -> None:
         """See `IWorkerEvents.worker_reloaded`."""
         self._service_manager.reloaded(None)
@@ -233,6 +246,7 @@ class Supervisor:
             self._check_stopped()
             return
         self._show()
+        self._service_manager.reloaded(None)  # a reload that it was asked for has ended
         if not self._has_served:
             log.error("{name} could not start; it ended {how}", name=name_of(number), how=how)
             self.exit_code = 1
@@ -280,9 +294,8 @@ class Supervisor:
         place.process.send(RETIRE)
         place.timer = self._reactor.callLater(self._limits.grace + MARGIN, self._kill, place)
 
-    def _kill(self, place: Place) -> None:
-        place.timer = None
-        log.error("{name} did not end in time, and is killed", name=name_of(place.number))
+    def _kill(self, place: Place, why: str = "did not end in time") -> None:
+        log.error("{name} {why}, and is killed", name=name_of(place.number), why=why)
         if place.process is not None:
             place.process.send_signal(signal.SIGKILL)
 

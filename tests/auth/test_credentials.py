@@ -134,6 +134,11 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.directory), ["token"])
         self.assertGreaterEqual(len(second), 40)
 
+    def test_shared(self) -> None:
+        """One that several servers accept is written as it is."""
+        self.assertEqual(write_token(self.directory, b"shared"), b"shared")
+        self.assertEqual(read_token(self.directory), b"shared")
+
     def test_for_its_owner_alone(self) -> None:
         """Its mode is 0600, also where something with another mode stood."""
         beside = f"{token_path(self.directory)}.{os.getpid()}.tmp"

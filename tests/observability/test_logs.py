@@ -281,6 +281,15 @@ class LoggingTests(SynchronousTestCase):
         self.assertEqual(self.log_file(), self.out.getvalue())
         self.assertEqual(self.err.getvalue(), "[harn] HTTP listener ready on http://a\n")
 
+    def test_records_of_workers(self) -> None:
+        """Of several processes, each record has the name of its own: before the message, or as a field."""
+        named = evolve(self.sinks(), worker="worker-2")
+        for log_format in ("text", "json"):
+            for observer in make_observers(log_format, named):
+                Logger("harn", observer=observer).warn("said")
+        self.assertRegex(self.err.getvalue(), r"Z worker-2: warning: said\n\Z")
+        self.assertEqual(json.loads(self.out.getvalue())["worker"], "worker-2")
+
     def test_announcements_pass_every_level(self) -> None:
         """With a level of errors only, the URL is still logged."""
         ours = Logger("harn", observer=self.begin("text", "error"))

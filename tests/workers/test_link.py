@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
-from harn.workers.link import LAST, RETIRE, STOP, SupervisorLink
+from harn.workers.link import ALIVE, LAST, RETIRE, STOP, SupervisorLink
 
 
 class SocketsWithClock(Clock):
@@ -75,6 +75,20 @@ class SupervisorLinkTests(TestCase):
         self.clock.advance(LAST)
         self.assertEqual(self.calls, ["terminate", "end"])
         self.flushLoggedErrors()
+
+    async def test_alive(self) -> None:
+        """It sends twice within the limit of its silence that its reactor runs, until it is closed."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        theirs.setblocking(False)
+        link = SupervisorLink(self.clock, ours.detach(), lambda: None, 10.0)
+        link.begin(self)
+        self.clock.advance(5.0)
+        for _ in range(20):
+            await deferLater(reactor, 0)
+        self.assertEqual(theirs.recv(100), (ALIVE + b"\n") * 2)
+        link.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_closed(self) -> None:
         """Once the server has closed it, what the supervisor does means nothing."""

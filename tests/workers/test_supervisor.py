@@ -18,7 +18,7 @@ from harn.workers.process import WorkerNotStarted
 from harn.workers.restarts import FIRST, LONGEST
 from harn.workers.supervisor import MARGIN, Limits, Supervisor
 
-GRACE = 30.0
+GRACE, SILENCE = 30.0, 20.0
 
 
 class ScriptedWorker:
@@ -53,7 +53,7 @@ class SupervisorTests(SynchronousTestCase):
         self.supervisor = Supervisor(
             self.reactor,
             self,
-            Limits(3, GRACE),
+            Limits(3, GRACE, SILENCE),
             SharedDirectory(self.directory),
             ServiceManager(self.reactor, None),
             lambda: self.is_lost,
@@ -177,6 +177,21 @@ class SupervisorTests(SynchronousTestCase):
         self.ends(3)
         self.successResultOf(stopping)
         self.assertEqual(self.supervisor.exit_code, 1)
+
+    def test_one_that_hangs(self) -> None:
+        """One that has sent once that it runs is killed when it is silent for too long; another one is not."""
+        self.serve()
+        for number in (1, 2):
+            self.supervisor.worker_alive(number)
+        self.reactor.advance(SILENCE - 1)
+        self.supervisor.worker_alive(2)
+        self.reactor.advance(1)
+        self.assertEqual([each.sent for each in self.workers.values()], [[signal.SIGKILL], [], []])
+        self.ends(1)
+        self.ends(2)
+        self.reactor.advance(FIRST)
+        self.reactor.advance(SILENCE)
+        self.assertEqual([each.sent for each in self.workers.values()], [[], [], []])
 
     def test_ready_while_ending(self) -> None:
         """One that serves only when all are to end starts no others."""

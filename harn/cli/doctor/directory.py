@@ -18,6 +18,7 @@ from harn.cli.doctor.model import Row, failure, format_size, ok, skipped, warnin
 from harn.cli.doctor.subject import Subject
 from harn.listener.descriptors import MOST_FILES, connections_within
 from harn.orchestrator.state_directory import OTHERS, own_files
+from harn.processes import parent_and_start
 from harn.store.lock import RUNNING, user_name
 
 DIRECTORY, LOCK, DISK, SYNC, FILES = "state directory", "lock", "disk space", "fsync", "open files"
@@ -120,11 +121,17 @@ def _rows_of_permissions(facts: DirectoryFacts, mode: int) -> Iterator[Row]:
 
 def check_lock(subject: Subject) -> Iterator[Row]:
     """Check who holds the state directory."""
-    yield row_of_lock(subject.pid, subject.state)
+    served_by = (subject.state or {}).get("pid")
+    supervisor = parent_and_start(served_by)[0] if isinstance(served_by, int) else 0
+    yield row_of_lock(subject.pid, subject.state, supervisor)
 
 
-def row_of_lock(pid: int | None, state: Mapping[str, Any] | None) -> Row:
-    """Return the finding about the holder's process id (0: unknown, None: free) and the state file."""
+def row_of_lock(pid: int | None, state: Mapping[str, Any] | None, supervisor: int = 0) -> Row:
+    """
+    Return the finding about the holder's process id (0: unknown, None: free) and the state file.
+
+    :param supervisor: the parent of the process that the state file names: of several workers, it holds the directory.
+    """
     status = None if state is None else state.get("status")
     if pid is None:
         if state is None:
@@ -134,7 +141,7 @@ def row_of_lock(pid: int | None, state: Mapping[str, Any] | None) -> Row:
             return warning(LOCK, f"free, but the last server (pid {state.get('pid')}) did not end cleanly", hint)
         return ok(LOCK, f"free: the last server ended at {state.get('stopped_at')}")
     who = f"pid {pid}" if pid else "a process that cannot be seen from here"
-    if state is None or status != RUNNING or (pid and state.get("pid") != pid):
+    if state is None or status != RUNNING or (pid and pid not in (state.get("pid"), supervisor)):
         hint = "it is starting or ending: wait a moment, and check again; `kill -HUP` of the process reloads it"
         return warning(LOCK, f"held by {who}, whose state file is missing or another's", hint)
     since = f"generation {state.get('generation')}, since {state.get('started_at')}"

@@ -205,6 +205,7 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual(directory.row_of_lock(None, running).status, WARN)
         held = directory.row_of_lock(7, running)
         self.assertEqual((held.status, "pid 7" in held.detail), (OK, True))
+        self.assertEqual(directory.row_of_lock(6, running, 6).status, OK)
         for pid, state in ((8, running), (7, None), (0, None)):
             self.assertEqual(directory.row_of_lock(pid, state).status, WARN)
 
