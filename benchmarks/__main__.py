@@ -23,6 +23,8 @@ NAMES = (
     "lists",
     "bulk",
     "consoles",
+    "faults",
+    "agreement",
 )
 PAIRED = "paired"
 """Runs one of them in two checkouts; not among those that run without a name."""
