@@ -203,7 +203,8 @@ class PreconditionFailed(Refused):
     """
     ``If-Match`` names another generation than the live one.
 
-    :ivar if_match: the entity tag that was named; ``etag``: that of the live generation. Both may be None.
+    :ivar if_match: the entity tag that was named.
+    :ivar etag: that of the live generation. Both may be None.
     """
 
     def __init__(self, detail: str, *, if_match: str | None = None, etag: str | None = None) -> None:

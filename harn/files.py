@@ -61,7 +61,8 @@ class Noted:
 
     :ivar settle: seconds for which a file must have been unchanged when it is read; else it is read once more that much
         later, since stamps are made by a clock that ticks a few milliseconds apart. 0: compare stamps alone.
-    :ivar clock: of ``step``; ``wall``: the clock of stamps (seconds, Unix).
+    :ivar clock: of ``step``.
+    :ivar wall: the clock of stamps (seconds, Unix).
     :ivar step: the file being read, and since when; None between files.
     """
 

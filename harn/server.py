@@ -62,7 +62,8 @@ class Runtime:
     """
     The reactor, time and chance of a server; tests pass their own.
 
-    :ivar reactor: drives everything; ``wall``: the time of day, for stamps.
+    :ivar reactor: drives everything.
+    :ivar wall: the time of day, for stamps.
     :ivar random: draws numbers for jitter.
     """
 
@@ -80,7 +81,9 @@ class Server:
     :ivar metrics: counts of what happens, for scrapes.
     :ivar store: where everything durable is.
     :ivar interpreters: where handlers run.
-    :ivar reactor: of the `Runtime`; so are ``wall`` and ``random``.
+    :ivar reactor: of the `Runtime`.
+    :ivar wall: of the `Runtime`.
+    :ivar random: of the `Runtime`.
     :ivar threads: for calls that take long.
     :ivar lifecycle: the events that features emit and subscribe to.
     :ivar records: writes records of the server's own topics.

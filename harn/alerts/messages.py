@@ -23,7 +23,8 @@ class AlertOrigin:
     """
     The server that sends.
 
-    :ivar host: the machine's name; ``package``: that of the manifest.
+    :ivar host: the machine's name.
+    :ivar package: that of the manifest.
     :ivar generation: the live one.
     :ivar console_url: where operators have the console, for example ``https://harn.example.org/console``; None where no
         address of it is set.
@@ -77,7 +78,8 @@ class AlertMessage:
     """
     A message in words.
 
-    :ivar subject: one line. ``lines``: the rest, for people.
+    :ivar subject: one line.
+    :ivar lines: the rest, for people.
     :ivar document: all of it, for programs.
     """
 

@@ -56,7 +56,8 @@ class AlertTarget:
     :ivar shown: names it without a secret: a mail address, or the reference of the URL.
     :ivar address: the URL, or the mail address.
     :ivar key: what signs messages, or None.
-    :ivar smtp: of email: the mail server; ``password``: of its user, if it has one.
+    :ivar smtp: of email: the mail server.
+    :ivar password: of its user, if it has one.
     """
 
     to: str

@@ -37,7 +37,8 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
     One key, as the store holds it.
 
     :ivar digest: SHA-256 in hexadecimal digits.
-    :ivar made_at: seconds, Unix; ``made_by``: the actor.
+    :ivar made_at: seconds, Unix.
+    :ivar made_by: the actor.
     """
 
     name: str

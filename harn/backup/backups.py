@@ -264,7 +264,8 @@ class Backups(Service):
         """
         Write a backup of everything that was accepted until now.
 
-        :param file: its absolute path; ``replaces``: whether a backup that is there gives way.
+        :param file: its absolute path.
+        :param replaces: whether a backup that is there gives way.
         :raises BackupRefused: it cannot be written there, or another is under way.
         :raises BackupFailed: it is not complete, or not sound.
         """

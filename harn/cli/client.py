@@ -187,7 +187,7 @@ class AdminClient:
     """
     Asks one server.
 
-    :ivar url: see `ServerAddress`; so are ``timeout``, ``cacert`` and ``insecure``.
+    :ivar url, timeout, cacert, insecure: see `ServerAddress`.
     """
 
     url: str = field()

@@ -29,7 +29,8 @@ def changing(
     """
     Make the writes of a command durable in one transaction with the audit record of an operation.
 
-    :param counts: how much it changes. ``now``: seconds, Unix.
+    :param counts: how much it changes.
+    :param now: seconds, Unix.
     :raises StateDirectoryUnusable: a server holds the directory, or none has run on it.
     :raises EventLogUnavailable: it cannot be written; nothing was.
     """

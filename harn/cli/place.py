@@ -53,7 +53,8 @@ class ServerLocation:
     """
     Which manifest and state directory a command is about.
 
-    :ivar manifest: as it was given; ``is_named``: by a flag, so that a server of another is not the one that is meant.
+    :ivar manifest: as it was given.
+    :ivar is_named: by a flag, so that a server of another is not the one that is meant.
     :ivar state_dir: absolute; ``state_dir_name`` as it was given.
     """
 

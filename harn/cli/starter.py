@@ -41,9 +41,14 @@ class Way:
     """
     The texts of triggers whose events come in one way; for ``$name`` and other names see `Starter.filled`.
 
-    :ivar keys: lines of the manifest before that of the handler; ``more``: those after it; ``end``: the last ones.
-    :ivar about: the docstring of the handler's module; ``imports``: its first lines; ``body``: its functions.
-    :ivar test: the cases of the test; ``test_imports``: what they take from the kit.
+    :ivar keys: lines of the manifest before that of the handler.
+    :ivar more: lines of the manifest after that of the handler.
+    :ivar end: the last lines of the manifest.
+    :ivar about: the docstring of the handler's module.
+    :ivar imports: the first lines of that module.
+    :ivar body: the functions of that module.
+    :ivar test: the cases of the test.
+    :ivar test_imports: what the cases take from the kit.
     :ivar steps: commands to try it with, and what each is for.
     :ivar secrets: names of secrets that the trigger has beside those that its plugin requires.
     :ivar data: the name and text of a file beside the handler.

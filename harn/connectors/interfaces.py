@@ -48,7 +48,8 @@ class ConnectorContext:
     """
     The dependencies of a connector.
 
-    :ivar clock: for timers and durations; its seconds are not a time of day. ``wall``: the time of day.
+    :ivar clock: for timers and durations; its seconds are not a time of day.
+    :ivar wall: the time of day.
     :ivar emit: ``emit(trigger_id, event) -> Deferred[None]``: passes on an event that the connector started itself,
         through the gate; the Deferred fires when the event is durable. Push connectors never call it.
     """

@@ -23,7 +23,8 @@ class Modes:
     """
     The modes of one sender.
 
-    :ivar structured: the beginning of the content types whose body has the attributes; ``batch``: of a body of several.
+    :ivar structured: the beginning of the content types whose body has the attributes.
+    :ivar batch: the beginning of those whose body has several events.
     :ivar prefix: of the header of each attribute, whose value is percent-encoded there.
     :ivar required: the attributes that each message must have, as texts.
     """

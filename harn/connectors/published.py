@@ -78,7 +78,8 @@ class Known:
     :ivar networks: the last good ones, fetched at ``fetched_at`` (seconds, Unix); None until there are some.
     :ivar error: of the last fetch; empty where that succeeded.
     :ivar due_at: when it is to be fetched again (seconds of the clock).
-    :ivar timer: until the next fetch; ``running``: what is under way.
+    :ivar timer: until the next fetch.
+    :ivar running: what is under way.
     """
 
     name: str

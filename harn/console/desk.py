@@ -36,7 +36,8 @@ class Visit:
     """
     One request of a user who has signed in.
 
-    :ivar query: the fields of the query; ``form``: of a POST, whose token is checked already.
+    :ivar query: the fields of the query.
+    :ivar form: of a POST, whose token is checked already.
     """
 
     session: Session

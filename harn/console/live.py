@@ -81,8 +81,8 @@ class Pace:
     """
     The times between two drawings of a part.
 
-    :ivar often: seconds from one drawing to the next when something has happened; ``seldom``: when nothing has, for
-        what no event reports: times that go by, and changes of other servers.
+    :ivar often: seconds from one drawing to the next when something has happened.
+    :ivar seldom: when nothing has, for what no event reports: times that go by, and changes of other servers.
     :ivar shows_deliveries: whether it is drawn again for events of deliveries.
     """
 
@@ -132,9 +132,10 @@ class LivePart:
     :ivar visit: that of its drawings, which belong to no session: a mark stands where the token of each viewer comes.
     :ivar event: the last drawing, as an event; empty before the first.
     :ivar counted: the events that had happened before it.
-    :ivar drawn_at: when that drawing began; ``began_at``: when the newest one did, which may still run (seconds of the
-        clock).
-    :ivar again_at: when it may be drawn again; ``old_at``: when it is, even if nothing happens.
+    :ivar drawn_at: when that drawing began.
+    :ivar began_at: when the newest one did, which may still run (seconds of the clock).
+    :ivar again_at: when it may be drawn again.
+    :ivar old_at: when it is, even if nothing happens.
     """
 
     page: LivePage

@@ -16,7 +16,8 @@ class Plot:
     """
     Lines over time.
 
-    :ivar top: the value at the upper edge. ``lines``: by name, the points of a polyline.
+    :ivar top: the value at the upper edge.
+    :ivar lines: by name, the points of a polyline.
     """
 
     top: float

@@ -22,7 +22,8 @@ class Records:
     """
     A page of records, the newest first.
 
-    :ivar before: the number of the record that it comes before; None for the newest. ``older``: that of the next page.
+    :ivar before: the number of the record that it comes before; None for the newest.
+    :ivar older: ``before`` of the next page; None where there is none.
     """
 
     before: int | None

@@ -47,7 +47,8 @@ class History:
     """
     A page of the history.
 
-    :ivar before: the number of the record that it comes before; None for the newest. ``older``: that of the next page.
+    :ivar before: the number of the record that it comes before; None for the newest.
+    :ivar older: ``before`` of the next page; None where there is none.
     """
 
     before: int | None

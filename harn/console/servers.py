@@ -20,7 +20,8 @@ class Differences:
     """
     The generations and versions of harn that servers differ in; empty where all have the same.
 
-    :ivar generations: rising; ``versions``: in the order of the servers.
+    :ivar generations: rising.
+    :ivar versions: in the order of the servers.
     """
 
     generations: tuple[int, ...]

@@ -30,7 +30,8 @@ class Outcome:
     """
     The outcome of an action, for the page that the browser is sent to.
 
-    :ivar text: one sentence; ``is_bad``: it reports a failure.
+    :ivar text: one sentence.
+    :ivar is_bad: it reports a failure.
     :ivar result: the result of the operation, where the page shows more of it.
     :ivar at: when it was kept (seconds, Unix).
     """

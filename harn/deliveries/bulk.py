@@ -51,7 +51,8 @@ class Changes:
     The result of an operation.
 
     :ivar job: the job that does it, if there is one; it may continue.
-    :ivar items: the first `MOST_ITEMS` of those that it has come to; ``more``: how many others there are.
+    :ivar items: the first `MOST_ITEMS` of those that it has come to.
+    :ivar more: how many others there are.
     """
 
     operation: str

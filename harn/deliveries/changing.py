@@ -114,7 +114,8 @@ class Canceller:
     """
     Cancels deliveries.
 
-    :ivar dispatcher: of the server; None where none runs. ``elsewhere``: reaches the other servers on its store.
+    :ivar dispatcher: of the server; None where none runs.
+    :ivar elsewhere: reaches the other servers on its store.
     """
 
     wall: WallTime

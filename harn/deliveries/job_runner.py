@@ -48,7 +48,8 @@ class Run:
     :ivar outlives: it continues after the answer to who asked for it, so that its end is recorded.
     :ivar due_at: when its next slice may begin, as far as its rate goes (the clock's seconds).
     :ivar sleeping: what it waits for between two slices.
-    :ivar waiters: fire when it has ended; ``selected``: when it has selected its items, or ended.
+    :ivar waiters: fire when it has ended.
+    :ivar selected: when it has selected its items, or ended.
     """
 
     job: Job

@@ -105,7 +105,8 @@ class Outside:
     """
     One destination of a plugin.
 
-    :ivar target: as the manifest names it; ``destination``: what the plugin made of it.
+    :ivar target: as the manifest names it.
+    :ivar destination: what the plugin made of it.
     :ivar is_closed: whether ``destination`` was closed, or is being closed.
     :param reactor: an `IReactorTime`.
     """

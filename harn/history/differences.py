@@ -260,7 +260,8 @@ def make_recorded(
     """
     Make the content of a generation comparable.
 
-    :param text: the manifest's; ``path``: where the manifest lies.
+    :param text: the manifest's.
+    :param path: where the manifest lies.
     :param previous: a manifest that was loaded earlier: parts that the text shares with it are not checked again.
     :param rules: of the plugins that are installed now: they may not accept it any more.
     """

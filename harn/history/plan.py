@@ -62,8 +62,10 @@ class Work:
     """
     The unfinished work of a trigger's versions.
 
-    :ivar in_flight: leases held. ``running``: handlers that run. ``queued``: accepted, not begun. ``waiting``: for the
-        time of a retry.
+    :ivar in_flight: leases held.
+    :ivar running: handlers that run.
+    :ivar queued: accepted, not begun.
+    :ivar waiting: for the time of a retry.
     """
 
     in_flight: int = 0
@@ -78,7 +80,8 @@ class Planned:
     Everything that a plan is made from.
 
     :ivar plan: the changes of triggers.
-    :ivar live: the live inputs; None before the first generation. ``following``: those that would be adopted.
+    :ivar live: the live inputs; None before the first generation.
+    :ivar following: those that would be adopted.
     :ivar bindings: the versions in force, by trigger id.
     :ivar versions: gives the numbers of new versions.
     :ivar work: by trigger id, where there is any.

@@ -70,7 +70,8 @@ class Admission:
     :param per_source_capacity: the same for each trigger.
     :param refill_per_sec: the rate at which both refill.
     :param dispatcher: the bodies that it holds count against the same bound.
-    :ivar pending_bytes: bytes of bodies that are verified and not durable yet; ``pending_events``: their requests.
+    :ivar pending_bytes: bytes of bodies that are verified and not durable yet.
+    :ivar pending_events: their requests.
     """
 
     def __init__(

@@ -33,7 +33,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     """
     The end of a request's wait.
 
-    :ivar in_time: its delivery ended, and is not a dead letter. ``answer``: of its handler; None where it gave none.
+    :ivar in_time: its delivery ended, and is not a dead letter.
+    :ivar answer: of its handler; None where it gave none.
     """
 
     in_time: bool

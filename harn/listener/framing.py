@@ -38,7 +38,8 @@ class RequestLine(Struct, frozen=True, gc=False):
     """
     The first line of a request.
 
-    :ivar path: of the target; ``query``: what follows the first ``?`` in it.
+    :ivar path: of the target.
+    :ivar query: what follows the first ``?`` in it.
     :ivar is_visible: the target is of visible ASCII characters, as `check_head` requires.
     :ivar is_kept_alive: the connection continues after this request unless a header says otherwise.
     :ivar route: the path as routes are looked up by it; ``path_text``, ``query_text``,

@@ -146,7 +146,8 @@ class Ingest(Place):
         """
         Report for each trigger of a path that its version was not chosen, on a ramp, and that the request was refused.
 
-        :param reached: the versions that were chosen. ``status``: of the refusal, None for none.
+        :param reached: the versions that were chosen.
+        :param status: of the refusal, None for none.
         """
         for member in route.members:
             binding = member.binding

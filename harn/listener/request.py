@@ -68,19 +68,21 @@ class HarnRequest:
     :param head: its head.
     :ivar channel: None once its answer is sent, or its client is gone.
     :ivar headers: as connectors see them: names in lower case, repeated ones joined by a comma and a space, latin-1.
-    :ivar line: its first line; ``path``: the path of the target, also where that is a whole URL.
+    :ivar line: its first line.
+    :ivar path: the path of the target, also where that is a whole URL.
     :ivar length: bytes of its body; None if that comes in chunks.
     :ivar tree: the route table when the headers were in; the request uses it until it ends.
     :ivar route: the route of a trigger, else None.
     :ivar place: the place that answers, once it is found.
-    :ivar body: the whole body, when it is complete; ``received``: the number of its bytes so far.
+    :ivar body: the whole body, when it is complete.
+    :ivar received: the number of its bytes so far.
     :ivar began_at: when the headers were in (seconds of the site's clock).
     :ivar received_at: when the body was complete, and until then when the headers were (seconds, Unix).
     :ivar source: the network of its sender, see `harn.listener.channel.HarnChannel.source`.
     :ivar unverified: bytes of its body that are counted while its sender is not verified.
-    :ivar entered: for its place: bytes that are counted as undurable work, None before they are. ``reached``: on a
-        route with a ramp, the versions that were chosen for its events. ``is_taken``: its events are on disk, so that
-        no answer is a refusal.
+    :ivar entered: for its place: bytes that are counted as undurable work, None before they are.
+    :ivar reached: on a route with a ramp, the versions that were chosen for its events.
+    :ivar is_taken: its events are on disk, so that no answer is a refusal.
     :ivar envelopes: while traces are on, those of its first event for each trigger; None before its sender is verified.
     :ivar answered: the status of its answer, None before.
     :ivar web: for a place that answers with Klein: what Klein renders.

@@ -55,7 +55,8 @@ class _Progress:
     The progress of a body.
 
     :ivar last_at: when bytes came last (seconds of the clock).
-    :ivar before: a time about one `PERIOD` ago, and the bytes received by then; ``mark``: the next such time.
+    :ivar before: a time about one `PERIOD` ago, and the bytes received by then.
+    :ivar mark: the next such time.
     """
 
     last_at: float

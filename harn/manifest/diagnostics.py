@@ -311,7 +311,8 @@ class FileLines:
     """
     Which file each line of a text is from.
 
-    :ivar names: of the files, for messages. ``starts``: the line (1-based) on which each begins.
+    :ivar names: of the files, for messages.
+    :ivar starts: the line (1-based) on which each begins.
     """
 
     names: tuple[str, ...]

@@ -55,7 +55,8 @@ class PluginRules:
     """
     The values that the plugins of an installation allow in a manifest.
 
-    :ivar providers: by provider; ``schemes``: of handlers, by scheme.
+    :ivar providers: by provider.
+    :ivar schemes: of handlers, by scheme.
     """
 
     providers: Mapping[str, ProviderRules]
@@ -72,8 +73,9 @@ class ProviderRules:
     :ivar keys: instead of a table: keys of the trigger itself.
     :ivar events: the kinds of its events, where they are always the same.
     :ivar schema: an `ISettingsSchema`, or None where there are neither ``table`` nor ``keys``.
-    :ivar required_secrets: names that ``secrets`` must have; ``optional_secrets``: names it may have;
-        ``one_of_secrets``: of these optional ones it must have one.
+    :ivar required_secrets: names that ``secrets`` must have.
+    :ivar optional_secrets: names it may have.
+    :ivar one_of_secrets: of these optional ones it must have one.
     """
 
     provider: str

@@ -50,7 +50,8 @@ class LoadedManifest:
     A checked manifest, and the parts of it that the next load can reuse.
 
     :ivar shown: the file's name as the user typed it.
-    :ivar files: digest of each file by path; ``lines``: which of them each line of the text is from.
+    :ivar files: digest of each file by path.
+    :ivar lines: which of them each line of the text is from.
     :ivar specs: the spec of each part of the text, with these ``defaults``.
     :ivar names: of one without the triggers that have problems (`harn.manifest.partial`): the ids of all, by index.
     """
@@ -118,7 +119,8 @@ class _Values:
     The result of parsing a draft.
 
     :ivar pieces: how the text was cut.
-    :ivar count: of all triggers. ``triggers``: by index, those that were parsed, from a child process still encoded.
+    :ivar count: of all triggers.
+    :ivar triggers: by index, those that were parsed, from a child process still encoded.
     """
 
     head: Mapping[str, Any]

@@ -36,7 +36,8 @@ def usable_triggers(specs: Sequence[TriggerSpec | None], found: Iterable[Diagnos
     Return the triggers without a problem of their own; none where the rest of the manifest has one, which may be the
     reason for what is wrong with what they name.
 
-    :param specs: by index. ``found``: all problems.
+    :param specs: by index.
+    :param found: all problems.
     """
     wrong: set[int] = set()
     for each in found:

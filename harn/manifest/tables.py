@@ -42,7 +42,9 @@ class Shape:
     """
     A table: the struct that it becomes, its keys, and its sub-tables.
 
-    :ivar keys: of fields and tables. ``required``: those without a default. ``restart``: those that only a start reads.
+    :ivar keys: of fields and tables.
+    :ivar required: those without a default.
+    :ivar restart: those that only a start reads.
     :ivar names: the struct's name of each key and sub-table, which differs where the struct renames one.
     """
 

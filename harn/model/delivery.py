@@ -158,8 +158,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     One try. ``outcome`` is ``success``, ``skipped``, ``failed``, ``timeout`` or ``denied``; times are seconds, Unix.
 
-    :ivar traceback: of the handler's code, if that raised; ``output``: the last lines that the handler logged or
-        printed. Both are kept of a failed attempt only, and are bounded.
+    :ivar traceback: of the handler's code, if that raised.
+    :ivar output: the last lines that the handler logged or printed. Both are kept of a failed attempt only, and are
+        bounded.
     """
 
     number: int
@@ -246,7 +247,8 @@ class Workload:
     """
     The unfinished work of a binding version.
 
-    :ivar running: how many of its handlers run; ``queued``: how many of its deliveries are ready and not begun.
+    :ivar running: how many of its handlers run.
+    :ivar queued: how many of its deliveries are ready and not begun.
     """
 
     running: int

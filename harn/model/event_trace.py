@@ -82,7 +82,8 @@ class AttemptTrace(TraceContext, frozen=True, gc=False):
     """
     The context that one run of a handler gets: of the span ``handler``. Each run has its own.
 
-    :ivar event: the trace of its event; ``dispatch_id``: the span that its own is in.
+    :ivar event: the trace of its event.
+    :ivar dispatch_id: the span that its own is in.
     :ivar began_at: when it began (seconds, Unix).
     """
 
@@ -97,7 +98,8 @@ class Sampler:
     Decides which traces are recorded: as the sender has decided, or by the trace id, so that all servers agree.
 
     :ivar name: `ALWAYS_ON`, `ALWAYS_OFF` or `RATIO`, for a trace that begins here, and, unless ``follows_sender``, for
-        any other. ``ratio``: the share of them, from 0 to 1.
+        any other.
+    :ivar ratio: the share of them, from 0 to 1.
     """
 
     name: str = ALWAYS_ON

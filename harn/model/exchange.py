@@ -35,7 +35,8 @@ class OutgoingDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     :ivar target: the destination as the manifest's ``handler`` names it, for example ``handlers:on_issue``.
     :ivar binding: the key of the binding version, for example ``gh@v2``.
-    :ivar envelope: encoded `harn.model.event.Envelope`; ``body``: the event's body. `event` reads both.
+    :ivar envelope: encoded `harn.model.event.Envelope`.
+    :ivar body: the event's body. `event` reads both.
     :ivar attempt: from 1.
     :ivar timeout: seconds that the attempt may take, its predicate included.
     :ivar predicate: the function that decides first whether to deliver; None when there is none, or it has said yes.

@@ -75,7 +75,8 @@ def sender_of(peer: str, forwarded: str | None, proxies: Sequence[Network]) -> A
     """
     Return the address of a request's sender: that of its connection, or, where a trusted proxy has that, what it says.
 
-    :param peer: the address of the connection. ``forwarded``: ``X-Forwarded-For``; None where it is absent.
+    :param peer: the address of the connection.
+    :param forwarded: ``X-Forwarded-For``; None where it is absent.
     :param proxies: networks of trusted proxies. Addresses are read from the right, as long as the last is one of them:
         what stands further left was written by the sender itself.
     :return: None where there is no readable address.

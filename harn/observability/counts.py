@@ -80,19 +80,27 @@ class TriggerCounts:
     """
     The counts of one trigger over all its versions, since the server's start.
 
-    :ivar received: requests and emissions that reached it; ``accepted``: events stored; ``deduped``, ``ignored`` (no
-        match) and ``filtered``: events that were not stored.
-    :ivar dispatched_ok: deliveries whose handler succeeded; ``dispatched_skipped``: whose predicate returned False;
-        ``dispatched_failed``: attempts that failed; ``dispatched_again``: that their handler ended by ``RetryAfter``.
-        ``sent``: those of all four whose handler is not a local function, by its scheme and ``succeeded``, ``failed``,
+    :ivar received: requests and emissions that reached it.
+    :ivar accepted: events stored.
+    :ivar deduped: events not stored because their dedupe key was claimed.
+    :ivar ignored: events not stored because ``events`` did not match.
+    :ivar filtered: events not stored because ``filter`` refused them.
+    :ivar dispatched_ok: deliveries whose handler succeeded.
+    :ivar dispatched_skipped: deliveries whose predicate returned False.
+    :ivar dispatched_failed: attempts that failed.
+    :ivar dispatched_again: attempts that their handler ended by ``RetryAfter``.
+    :ivar sent: those of all four whose handler is not a local function, by its scheme and ``succeeded``, ``failed``,
         ``skipped`` or ``retry_after``.
-    :ivar handler_seconds: times of attempts that called the handler; ``delivery_seconds``: times from accepted to done.
+    :ivar handler_seconds: times of attempts that called the handler.
+    :ivar delivery_seconds: times from accepted to done.
     :ivar retries: further attempts that were scheduled.
-    :ivar dead_reasons: dead letters by reason; add with `dead`. ``refusals``: requests that were never events, by
-        reason; add with `refuse`.
+    :ivar dead_reasons: dead letters by reason; add with `dead`.
+    :ivar refusals: requests that were never events, by reason; add with `refuse`.
     :ivar skip_reasons: skipped deliveries by reason; add with `skip`.
-    :ivar last_success: when a handler last succeeded (seconds, Unix); ``last_failure``: when an attempt last failed.
-    :ivar predicate_true: predicates that returned True; ``predicate_false``: that returned False.
+    :ivar last_success: when a handler last succeeded (seconds, Unix).
+    :ivar last_failure: when an attempt last failed.
+    :ivar predicate_true: predicates that returned True.
+    :ivar predicate_false: predicates that returned False.
     """
 
     __slots__ = (
@@ -154,10 +162,13 @@ class VersionCounts:
     """
     The counts of one binding version, since the server's start.
 
-    :ivar received: requests and emissions that reached it; ``refused``: requests that were never events, such as a
-        stranger's; ``dispatched``: deliveries done; ``failed``: attempts that failed (those that ended by
-        ``RetryAfter`` left out); ``dead``: deliveries given up.
-    :ivar attempted: attempts that ended; ``attempts_failed``: those of them that count against the code.
+    :ivar received: requests and emissions that reached it.
+    :ivar refused: requests that were never events, such as a stranger's.
+    :ivar dispatched: deliveries done.
+    :ivar failed: attempts that failed (those that ended by ``RetryAfter`` left out).
+    :ivar dead: deliveries given up.
+    :ivar attempted: attempts that ended.
+    :ivar attempts_failed: those of them that count against the code.
     """
 
     __slots__ = ("attempted", "attempts_failed", "dead", "dispatched", "failed", "received", "refused")

@@ -120,7 +120,8 @@ class Operation(Generic[S, P, R]):
     :ivar audit: of one that changes something: returns from its result how much it changed.
     :ivar also: further statuses with which its result is answered, and the meaning of each.
     :ivar recorded_as: what audit records call it.
-    :ivar summary: one sentence about it. ``raises``: the errors beside those that any operation may raise.
+    :ivar summary: one sentence about it.
+    :ivar raises: the errors beside those that any operation may raise.
     :ivar example: parameters of a call, by `Parameter.member`, as they stand in a request.
     """
 

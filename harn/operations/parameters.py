@@ -211,8 +211,10 @@ class Parameter:
     """
     One parameter.
 
-    :ivar name: the attribute of the Struct; ``key``: its name in a request.
-    :ivar kind: its type without None; ``annotation``: its type with all constraints.
+    :ivar name: the attribute of the Struct.
+    :ivar key: its name in a request.
+    :ivar kind: its type without None.
+    :ivar annotation: its type with all constraints.
     :ivar default: `UNSET` where there is none, so that it must be given.
     :ivar shown_as: the name of its value in the usage of a command, where it has one of its own.
     """

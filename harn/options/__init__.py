@@ -238,8 +238,9 @@ class ServeOptions:
     :ivar shutdown_timeout: seconds, at least 1.
     :ivar drain_max_items: None leaves it to the manifest; so do ``drain_deadline`` (seconds), ``pump_max_outstanding``
         (at least 1) and ``log_level`` (`LEVELS`).
-    :ivar log_format: `LOG_FORMATS`; ``vm``: `VMS`; ``role``: `ROLES`, as the state file and the records of the server's
-        life name it.
+    :ivar log_format: `LOG_FORMATS`.
+    :ivar vm: `VMS`.
+    :ivar role: `ROLES`, as the state file and the records of the server's life name it.
     :ivar last_good: at a start: serve the last live generation when the files cannot be served.
     :ivar no_console: there is no web console.
     :ivar workers: how many server processes share the port, 1 to 64.

@@ -132,7 +132,8 @@ class Assembly:
     Everything that a server is put together from, when it starts.
 
     :ivar service_manager: reports reloads to the service manager.
-    :ivar lock: of the state directory; ``spare``: the spare interpreter, if it runs already.
+    :ivar lock: of the state directory.
+    :ivar spare: the spare interpreter, if it runs already.
     :ivar further: the ``install`` functions of features of one command.
     """
 

@@ -51,7 +51,8 @@ def copy_store(source: Address | str, target: Address | str, resolve: Resolve, n
     """
     Copy a store, and compare the copy with it. Blocks.
 
-    :param source: a state directory, or an address; so is ``target``.
+    :param source: a state directory, or an address.
+    :param target: a state directory, or an address.
     :param now: seconds, Unix.
     :raises StateDirectoryUnusable: one cannot be used, a server uses it, or the target is not empty.
     :raises StoreError: the copy differs from its source.

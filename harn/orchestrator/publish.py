@@ -73,7 +73,8 @@ class ReloadRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
     The payload of a reload's record on ``orchestrator.manifest``.
 
-    :ivar stages_ms: by stage, its time. ``merged_requests``: how many requests the reload answers.
+    :ivar stages_ms: by stage, its time.
+    :ivar merged_requests: how many requests the reload answers.
     :ivar ramps: at most `MOST_RAMPS`; ``ramping`` counts all.
     """
 

@@ -295,7 +295,8 @@ def refuse_postgres(state_dir: str, environ: Mapping[str, str], what: str, inste
     """
     Refuse a command about the file of an event log, where there is none.
 
-    :param what: names it; ``instead``: says what to do.
+    :param what: names it.
+    :param instead: says what to do.
     :raises StateDirectoryUnusable: the store of this state directory is on PostgreSQL.
     """
     address = offline_address(state_dir, environ)

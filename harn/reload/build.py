@@ -60,7 +60,8 @@ class Builder:
     Builds candidates.
 
     :param files: reads them; its reactor is for threads and processes.
-    :param manifest_path: absolute; ``manifest_name``: as the operator typed it.
+    :param manifest_path: absolute.
+    :param manifest_name: as the operator typed it.
     :ivar threads: for functions that read no file.
     """
 

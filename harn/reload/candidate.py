@@ -27,7 +27,8 @@ class ContinuedRamp:
     """
     At a start: a ramp, or an aborted one, that an earlier server left.
 
-    :ivar stable: number of the previous version; ``fresh``: of the modified one.
+    :ivar stable: number of the previous version.
+    :ivar fresh: number of the modified version.
     :ivar share: of the trigger's deliveries, what ``fresh`` takes; None when the ramp was aborted.
     """
 
@@ -59,7 +60,8 @@ class Terms:
     """
     The terms on which a generation is adopted: the request, the rollouts, the pin.
 
-    :ivar rollouts: of the modified triggers that ramp. ``revived``: at a start, by trigger id.
+    :ivar rollouts: of the modified triggers that ramp.
+    :ivar revived: the earlier versions that a start puts in force again, by trigger id.
     :ivar adoption: at a start that continues the generation that served last: that one's; else by the request, now.
     """
 
@@ -79,7 +81,8 @@ class CandidateParts:
     :ivar connectors: those that are new, by trigger id.
     :ivar targets: where its deliveries go.
     :ivar live: the live generation; None at a start.
-    :ivar number: the number that it gets. ``versions``: gives those of new versions.
+    :ivar number: the number that the generation gets.
+    :ivar versions: gives the numbers of new versions.
     """
 
     prepared: Prepared

@@ -179,7 +179,8 @@ def changes_of_restart(manifest: bytes, definitions: Mapping[str, Definition], v
     Return the differences from the manifest that served last; ``changes`` is left empty.
 
     :param manifest: its text. From one that cannot be read every trigger counts as added.
-    :param definitions: of the new generation; ``versions``: the numbers that triggers had before the start.
+    :param definitions: of the new generation.
+    :param versions: the numbers that triggers had before the start.
     """
     before = trigger_ids(manifest)
     same = {trigger_id for trigger_id, each in definitions.items() if versions.kept(each) is not None}

@@ -73,7 +73,8 @@ class Coordinator:
     :ivar queue: runs one reload at a time; its holder keeps reloads out.
     :ivar rollouts: probation and ramps of the adopted generation; the feature ``rollout`` replaces the default.
     :ivar others: the other servers on the store; the feature ``servers`` replaces the default.
-    :ivar last: the last report; ``last_failed``: the last report of a failure, until a reload succeeds.
+    :ivar last: the last report.
+    :ivar last_failed: the last report of a failure, until a reload succeeds.
     :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
         is adopted or finds nothing changed.
     """

@@ -45,7 +45,8 @@ class Excerpt:
     One line of a file.
 
     :ivar line: its number, from 1.
-    :ivar start: the index in ``text`` of the first character that is marked; ``length``: how many are, at least 1.
+    :ivar start: the index in ``text`` of the first character that is marked.
+    :ivar length: how many are, at least 1.
     """
 
     line: int

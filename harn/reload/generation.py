@@ -68,7 +68,8 @@ class Generation:
     :ivar number: from 1; never goes back.
     :ivar interpreter: held for the generation itself, beside what its bindings hold.
     :ivar targets: where its deliveries go.
-    :ivar definitions: those of the manifest. ``bindings``: those in force, an earlier version where a ramp was aborted.
+    :ivar definitions: those of the manifest.
+    :ivar bindings: those in force, an earlier version where a ramp was aborted.
     :ivar connectors: one for each trigger; each held once.
     :ivar ramps: of the triggers whose deliveries two versions share.
     :ivar since: when it was adopted (seconds, Unix).
@@ -120,14 +121,19 @@ class Candidate:
     """
     The next generation, ready to be adopted, and what adopting it replaces.
 
-    :ivar plan: the changes to the bindings. ``numbered``: ids of those that get a new version number; at a start the
-        others keep the number that is in the store.
-    :ivar new_connectors: their gates open. ``replaced_connectors``: those that it releases.
-    :ivar ended: live binding versions that are not in it; ``ended_by_key``: the same, for the one that watches their
-        drain; ``ended_by_id``: for the registry, of two of one trigger the later. Both are made for their one user.
-    :ivar alerting: those of the changed triggers that have alerts of their own; ``scheduled``: that have a schedule;
-        ``allowing``: that name who may send. Found in a thread: looking at ten thousand takes milliseconds.
-    :ivar fresh: its new versions; ``reinterpreted``: unchanged ones that run in its interpreter from now on.
+    :ivar plan: the changes to the bindings.
+    :ivar numbered: ids of those that get a new version number; at a start the others keep the number that is in the
+        store.
+    :ivar new_connectors: those whose gates open.
+    :ivar replaced_connectors: those that it releases.
+    :ivar ended: live binding versions that are not in it.
+    :ivar ended_by_key: ``ended`` by key, for the one that watches their drain.
+    :ivar ended_by_id: ``ended`` by trigger id, for the registry: of two of one trigger the later.
+    :ivar alerting: those of the changed triggers that have alerts of their own.
+    :ivar scheduled: those of them that have a schedule.
+    :ivar allowing: those of them that name who may send. Found in a thread: looking at ten thousand takes milliseconds.
+    :ivar fresh: its new versions.
+    :ivar reinterpreted: unchanged ones that run in its interpreter from now on.
     :ivar numbers: the numbers of versions that were given once it is adopted.
     :ivar rollouts: the rollout of each ramp that begins with it, by trigger id.
     :ivar alert_secrets: values that sending its alerts needs, by reference.
@@ -170,7 +176,8 @@ class LastGeneration:
     The last generation of the store that may have served.
 
     :ivar number: the highest that may have served; 0 for none.
-    :ivar digest: the digest of that one, if it is known to have served; so is ``adoption``.
+    :ivar digest: the digest of that one, if it is known to have served.
+    :ivar adoption: when and how that one was adopted, if it is known to have served.
     """
 
     number: int = 0
@@ -242,7 +249,8 @@ class GivenNumbers:
     """
     The numbers of generations and versions that were given so far: those in the store, and those given since.
 
-    :ivar versions: of versions; ``highest``: of a generation, reserved or adopted.
+    :ivar versions: the highest number of a version, by trigger id.
+    :ivar highest: the highest number of a generation, reserved or adopted.
     :ivar are_known: False when another program may have given some since; the next reload reads them again.
     """
 

@@ -91,9 +91,11 @@ class ReloadReport:
     :ivar reload_id: names this run in records.
     :ivar status: `OK`, `ERROR`, `NEEDS_CONFIRMATION` or `UNSETTLED`.
     :ivar generation: the generation that serves now.
-    :ivar stage: for an error: where it failed. ``timed_out``: because the stage ran out of time.
+    :ivar stage: for an error: where it failed.
+    :ivar timed_out: because the stage ran out of time.
     :ivar plan: of a dry run: what would change, in every detail (see `harn.history.plan`).
-    :ivar recalled: the earlier generation whose content was adopted; ``drifted_files``: the files that differ from it.
+    :ivar recalled: the earlier generation whose content was adopted.
+    :ivar drifted_files: the files that differ from it.
     :ivar renewed: secrets, and files of secrets, that have changed.
     :ivar probation: the conditions that undo it (see `harn.rollout.probation`).
     :ivar ramps: the triggers whose new version takes a share only.

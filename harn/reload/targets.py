@@ -160,7 +160,8 @@ class FreshVersions:
     """
     The new versions of a generation, whose destination nothing holds for them yet.
 
-    :ivar local: how many run local functions, and have their destination. ``outside``: the others.
+    :ivar local: how many run local functions, and have their destination.
+    :ivar outside: the new versions whose handler is not a local function.
     """
 
     local: int

@@ -41,9 +41,11 @@ class CronEntry:
     """
     The schedule of one trigger.
 
-    :ivar covered: see `TickRecord.covered`; so is ``fired``.
+    :ivar covered: see `TickRecord.covered`.
+    :ivar fired: see `TickRecord.covered`.
     :ivar since: ticks from here on are on time, unless the server is late by more than `GRACE`.
-    :ivar firing: what is to be kept before anything else; ``is_taken``: the store has been asked to.
+    :ivar firing: what is to be kept before anything else.
+    :ivar is_taken: the store has been asked to.
     :ivar missed: how many times ticks were passed over since the server started.
     :ivar changes: other settings, which follow once everything up to them is fired: a catch-up may take several units.
     """

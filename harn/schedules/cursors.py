@@ -26,7 +26,8 @@ class PollFailure(msgspec.Struct, frozen=True, kw_only=True):
     """
     The calls of a function that failed, since the last one that did not.
 
-    :ivar at: when the last one ended (seconds, Unix). ``count``: how many there were.
+    :ivar at: when the last one ended (seconds, Unix).
+    :ivar count: how many there were.
     """
 
     at: float

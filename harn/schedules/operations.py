@@ -142,7 +142,8 @@ def describe(
     """
     Return the next ticks.
 
-    :param timed: by trigger id. ``fired``: the last tick that each fired (seconds, Unix).
+    :param timed: by trigger id.
+    :param fired: the last tick that each fired (seconds, Unix).
     :param missed: how many times each passed over ticks.
     :raises RouteUnknown: the trigger has no schedule.
     """

@@ -32,7 +32,8 @@ class PollEntry:
     :ivar asking: the part of ``running`` that may be cut off: up to the answer of the function.
     :ivar lock: held while its cursor is set: then no call begins.
     :ivar unkept: calls in a row whose answers could not be kept.
-    :ivar failed: all calls that failed; ``calls``: all calls that ended.
+    :ivar failed: all calls that failed.
+    :ivar calls: all calls that ended.
     """
 
     trigger_id: str

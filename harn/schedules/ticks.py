@@ -20,7 +20,8 @@ class TickSpan:
     """
     The time whose ticks are looked for.
 
-    :ivar after: everything up to here is dealt with (seconds, Unix); ``until``: up to here a tick is due.
+    :ivar after: everything up to here is dealt with (seconds, Unix).
+    :ivar until: up to here a tick is due.
     :ivar on_time_from: a tick up to here was missed.
     """
 

@@ -34,10 +34,14 @@ class TriggerFigures:
     """
     The figures of a trigger, over reloads and restarts.
 
-    :ivar accepted: deliveries accepted; ``refused``: requests that were never events.
-    :ivar running: handlers that run now; ``waiting``: deliveries that wait for a due time, or are held;
-        ``dead``: dead letters now.
-    :ivar last_success: seconds, Unix, or None; so are ``last_failure`` and ``next_due``, of what waits.
+    :ivar accepted: deliveries accepted.
+    :ivar refused: requests that were never events.
+    :ivar running: handlers that run now.
+    :ivar waiting: deliveries that wait for a due time, or are held.
+    :ivar dead: dead letters now.
+    :ivar last_success: seconds, Unix, or None.
+    :ivar last_failure: seconds, Unix, or None.
+    :ivar next_due: when the next of what waits is due (seconds, Unix), or None.
     """
 
     accepted: int = 0

@@ -46,7 +46,8 @@ class Backlogs(Service):
     """
     Looks at the store every `INTERVAL`, off the reactor thread, and counts dead letters between two looks.
 
-    :ivar dead: dead letters by trigger id; ``oldest``: what is unfinished, by trigger id.
+    :ivar dead: dead letters by trigger id.
+    :ivar oldest: what is unfinished, by trigger id.
     """
 
     def __init__(

@@ -26,7 +26,8 @@ class Contents:
     The contents of a database, counted.
 
     :ivar schema: the version of its schema.
-    :ivar generation: the newest that served; 0 for none. ``generations``: how many are kept with their content.
+    :ivar generation: the newest that served; 0 for none.
+    :ivar generations: how many are kept with their content.
     :ivar deliveries: how many there are, by state as operators know it; states without any are left out.
     :ivar records: of the event log.
     :ivar last_received_at: when the newest delivery was accepted (seconds, Unix); None for none.
@@ -46,7 +47,8 @@ class BackupOrigin:
     Where a backup comes from: its contents beside the database itself.
 
     :ivar made_at: seconds, Unix: everything that was accepted before is in it.
-    :ivar harn_version: of the program that made it; ``host``: where that ran.
+    :ivar harn_version: of the program that made it.
+    :ivar host: where that ran.
     :ivar digest_key: the key that makes digests of secrets useless to others; None where there was none.
     """
 

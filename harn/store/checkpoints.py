@@ -40,7 +40,8 @@ class ICheckpoints(Interface):
         """
         Put a JSON value in place of another, which other servers may change, too, unless one of them has done so.
 
-        :param before: the value that was read, or None; ``after``: None removes.
+        :param before: the value that was read, or None.
+        :param after: the value to write; None removes it.
         :return: whether the value was ``before``; else nothing is written.
         :raises TypeError: immediately: a value has no form in JSON.
         """
@@ -77,7 +78,9 @@ class StandingStatements:
     """
     The statements of a dialect about values by name; the values of each are given here.
 
-    :ivar put: name, value. ``remove``, ``get``: name. ``beginning``: from a name on, below another.
+    :ivar put: name, value.
+    :ivar remove, get: name.
+    :ivar beginning: from a name on, below another.
     """
 
     put: str

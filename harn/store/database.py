@@ -138,7 +138,8 @@ class Database(Protocol):
     Every method but `notes` is called in the writer's thread, `connect_reader` and `snapshot` in the reader's.
 
     :ivar arrays: how many values are given to one statement.
-    :ivar location: a path or URL without credentials, or None; ``name``: the same for messages, always there.
+    :ivar location: a path or URL without credentials, or None.
+    :ivar name: the same for messages, always there.
     :ivar patience: seconds of one batch after which it counts as away; None for one that cannot be without an error.
     :ivar longest_read: seconds after which a read is ended, by the method ``abort`` of its connection, which another
         thread calls; None for one that cannot be without an answer.

@@ -100,9 +100,11 @@ def disposition(state: State, reason: str | None, passed: bool, last_outcome: st
     """
     Return how an event was handled, from its delivery's row and attempts.
 
-    :param state: the delivery's; ``reason``: why it is dead, if it is.
+    :param state: the delivery's.
+    :param reason: why it is dead, if it is.
     :param passed: its predicate said yes.
-    :param last_outcome: its last attempt's, if there was one; ``succeeded``: whether any attempt did.
+    :param last_outcome: its last attempt's, if there was one.
+    :param succeeded: whether any attempt did.
     """
     if state == model.DEAD and reason == model.FILTER_ERROR:
         return FILTER_ERROR
@@ -165,7 +167,8 @@ class IDeliveries(Interface):
         several servers may use the store, those of this one.
 
         :param excluding: ids that stay as they are: of those that memory has.
-        :param waiting: those that wait for a retry, too; ``tried``: those that have used up an attempt, too.
+        :param waiting: those that wait for a retry, too.
+        :param tried: those that have used up an attempt, too.
         :return: how many that were, by provider.
         """
 
@@ -243,8 +246,11 @@ class ListedDelivery:
 
     :ivar state: `State.RUNNING` if its server has noted that its handler runs.
     :ivar reason: why it is dead, skipped, or waits; the dead letter's of one that was discarded or replayed.
-    :ivar error_class: of its dead letter, else of its last attempt; so is ``error``.
-    :ivar received_at: seconds, Unix; so are ``due_at`` and ``ended_at``.
+    :ivar error_class: of its dead letter, else of its last attempt.
+    :ivar error: of its dead letter, else of its last attempt.
+    :ivar received_at: seconds, Unix.
+    :ivar due_at: seconds, Unix.
+    :ivar ended_at: seconds, Unix.
     :ivar died_at: of one that was discarded or replayed: when it became a dead letter.
     :ivar envelope: only where it was asked for, as is ``body``.
     """
@@ -324,7 +330,8 @@ class DeadGroup:
     """
     Dead letters of one trigger that died for one reason by one class of error.
 
-    :ivar first: when the first died (seconds, Unix); so is ``last``.
+    :ivar first: when the first died (seconds, Unix).
+    :ivar last: when the newest died (seconds, Unix).
     :ivar example_id: the event id of the newest.
     """
 

@@ -37,8 +37,10 @@ class StatisticsStatements:
 
     :ivar attempt_ends, delivery_ends: none: the lowest id, 1 where there is none, and the highest, or 0.
     :ivar next_attempt, next_delivery: an id: it or the next above it, and when it ended, or came.
-    :ivar attempts: first id, last id, since; as `_attempt_groups` reads it. ``accepted``: the same; as `AcceptedGroup`.
-    :ivar died: since: trigger and count, a trigger in several rows. ``refused``: since (minutes, Unix).
+    :ivar attempts: first id, last id, since; as `_attempt_groups` reads it.
+    :ivar accepted: the same; as `AcceptedGroup`.
+    :ivar died: since: trigger and count, a trigger in several rows.
+    :ivar refused: since (minutes, Unix).
     :ivar specs: `Arrays.pairs`: trigger, version, spec.
     """
 
@@ -58,11 +60,15 @@ class TotalsStatements:
     """
     The statements of a dialect; the values of each are given here.
 
-    :ivar totals: none; as `_total_of` reads it. ``highest``: none. ``latest_attempts``: limit.
-    :ivar dead, unfinished: none. ``backlogs``: ids of what runs; as `_backlogs_of` reads it.
+    :ivar totals: none; as `_total_of` reads it.
+    :ivar highest: none.
+    :ivar latest_attempts: limit.
+    :ivar dead, unfinished: none.
+    :ivar backlogs: ids of what runs; as `_backlogs_of` reads it.
     :ivar accepted_since: after, until, limit: trigger, count, highest id.
     :ivar add, add_refused: rows of `TriggerTotal`, and minute, trigger, reason and count of refused requests.
-    :ivar old_refused: before (minutes, Unix), limit. ``gone``: triggers that are served, before, limit.
+    :ivar old_refused: before (minutes, Unix), limit.
+    :ivar gone: triggers that are served, before, limit.
     """
 
     totals: str

@@ -188,15 +188,25 @@ class GenerationStatements:
     """
     The statements of a dialect; the values of each are given here.
 
-    :ivar last: none; as `generation_of` reads it. ``generation``: number. ``history``: limit.
-    :ivar latest_bindings: none: trigger, version, fingerprint, bundle. ``bindings_at``: number; the same columns.
+    :ivar last: none; as `generation_of` reads it.
+    :ivar generation: number.
+    :ivar history: limit.
+    :ivar latest_bindings: none: trigger, version, fingerprint, bundle.
+    :ivar bindings_at: number; the same columns.
     :ivar bindings: `Arrays.pairs`; as `binding_of`.
-    :ivar manifest: digest. ``has_manifest``: the same. ``bundle``: bundle id. ``has_bundle``: the same.
-    :ivar adopted_at: number. ``unreserve``: two statements, number.
-    :ivar insert: `generation_row`. ``insert_bindings``: rows of `BindingRecord`, its fields in order.
+    :ivar manifest: digest.
+    :ivar has_manifest: the same.
+    :ivar bundle: bundle id.
+    :ivar has_bundle: the same.
+    :ivar adopted_at: number.
+    :ivar unreserve: two statements, number.
+    :ivar insert: `generation_row`.
+    :ivar insert_bindings: rows of `BindingRecord`, its fields in order.
     :ivar adopt: at (seconds, Unix), number.
-    :ivar insert_bundle: bundle id, data. ``insert_manifest``: digest, data.
-    :ivar floor: how many are kept. ``old_versions``: floor, further numbers, limit, `Arrays.pairs`.
+    :ivar insert_bundle: bundle id, data.
+    :ivar insert_manifest: digest, data.
+    :ivar floor: how many are kept.
+    :ivar old_versions: floor, further numbers, limit, `Arrays.pairs`.
     :ivar old: the other tables: floor, further numbers, limit.
     """
 

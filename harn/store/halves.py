@@ -71,7 +71,8 @@ class SettleUnit(GroupedUnit):
     """
     Record where deliveries stand.
 
-    :ivar at: since when those do that no attempt has brought there (seconds, Unix). ``size``: their results'.
+    :ivar at: since when those do that no attempt has brought there (seconds, Unix).
+    :ivar size: bytes of their results.
     """
 
     __slots__ = ("at", "settlements", "size")

@@ -30,7 +30,8 @@ class Pause:
     """
     One pause, or the rest of one.
 
-    :ivar since: seconds, Unix. ``until``: when it ends by itself; None: when an operator resumes.
+    :ivar since: seconds, Unix.
+    :ivar until: when it ends by itself; None: when an operator resumes.
     :ivar rate: it has ended, and until then the deliveries that it held begin at so many a second.
     """
 

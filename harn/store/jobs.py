@@ -118,7 +118,8 @@ class ReplayOrder:
     """
     A delivery to replay.
 
-    :ivar event_id: of the new delivery; ``version``: of the trigger, for which that is.
+    :ivar event_id: of the new delivery.
+    :ivar version: the version of the trigger that it is for.
     """
 
     delivery_id: int

@@ -45,11 +45,15 @@ class ListStatements:
     The statements of a dialect; the values of each are given here.
 
     :ivar listed: ids, trigger or None, kind or None, triggers whose ready ones are left out; as `listed` reads it, the
-        newest first. ``listed_with_event``: the same, with the event.
+        newest first.
+    :ivar listed_with_event: the same, with the event.
     :ivar whole: event id; as `listed` reads it, with the event, then the result.
     :ivar attempts: delivery; as `attempt_of` reads it.
-    :ivar place: event id. ``groups``: none. ``groups_of``: trigger.
-    :ivar ends: none: the lowest and the highest id. ``next``: an id: it or the next above it, and when it came.
+    :ivar place: event id.
+    :ivar groups: none.
+    :ivar groups_of: trigger.
+    :ivar ends: none: the lowest and the highest id.
+    :ivar next: an id: it or the next above it, and when it came.
     """
 
     listed: str
@@ -166,7 +170,8 @@ def first_at(connection: Connection, probe: str, low: int, last: int, since: flo
     it has a lower id than one from before ``since``.
 
     :param probe: the statement for an id: it or the next above it, and its time.
-    :param low: the lowest id; ``last``: the highest.
+    :param low: the lowest id.
+    :param last: the highest id.
     """
     high = last + 1
     while low < high:

@@ -45,7 +45,8 @@ class Source(Protocol):
     """
     An open connection that reads.
 
-    :ivar name: of the store, for messages; ``error``: the class of all errors of its driver.
+    :ivar name: of the store, for messages.
+    :ivar error: the class of all errors of its driver.
     :ivar arrays: see `harn.store.database.Database`.
     """
 

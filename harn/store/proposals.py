@@ -41,8 +41,10 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     The vote of one server.
 
-    :ivar server: its name. ``why``: why it cannot adopt the generation; empty where it can.
-    :ivar stage: where that failed; ``problems``: each.
+    :ivar server: its name.
+    :ivar why: why it cannot adopt the generation; empty where it can.
+    :ivar stage: where that failed.
+    :ivar problems: each.
     """
 
     server: str
@@ -55,8 +57,10 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """
     One proposal.
 
-    :ivar by: the number of the server that proposes. ``members``: numbers and names of those that are asked.
-    :ivar generation: its number. ``base``: that of the generation which it is to follow, on each server.
+    :ivar by: the number of the server that proposes.
+    :ivar members: numbers and names of those that are asked.
+    :ivar generation: its number.
+    :ivar base: that of the generation which it is to follow, on each server.
     :ivar versions: how many binding versions are new in it.
     :ivar is_alone: it may be adopted only while no other server serves or starts.
     :ivar votes: by number.

@@ -41,11 +41,15 @@ class LogStatements:
     """
     The statements of a dialect; the values of each are given here.
 
-    :ivar log: topic, after, limit. ``envelopes``: after, limit; as `stored` reads it.
-    :ivar outbox: after, limit: attempts with results. ``attempts``: the same without.
+    :ivar log: topic, after, limit.
+    :ivar envelopes: after, limit; as `stored` reads it.
+    :ivar outbox: after, limit: attempts with results.
+    :ivar attempts: the same without.
     :ivar dead: after, limit; as `stored` reads it, then number, time of death, reason, class and text of the error.
     :ivar attempts_of: delivery; as `attempt_of` reads it.
-    :ivar latest: by view, without values. ``latest_of_log``: topic. ``topics``: none.
+    :ivar latest: by view, without values.
+    :ivar latest_of_log: topic.
+    :ivar topics: none.
     :ivar old: limit, before (seconds, Unix).
     """
 

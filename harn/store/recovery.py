@@ -133,7 +133,8 @@ class IRecovery(Interface):
         Return unfinished deliveries of servers that are gone, which wait for a `recover`, by id; without their bytes.
 
         :param older_than: only those received earlier (seconds, Unix).
-        :param leaving: see `recover`; so is ``gone``.
+        :param leaving: see `recover`.
+        :param gone: see `recover`.
         """
 
     def count_unfinished(older_than: float, leaving: int | None = None, gone: int | None = None) -> Deferred[int]:

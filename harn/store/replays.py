@@ -81,8 +81,10 @@ class ReplayStatements:
     """
     The statements of a dialect; the values of each are given here.
 
-    :ivar recorded: id; as `recorded_of` reads it. ``name_replay``: event id of the replay, id.
-    :ivar stands: id: event, number of the state, event of its replay. ``discard``: at (seconds, Unix), id.
+    :ivar recorded: id; as `recorded_of` reads it.
+    :ivar name_replay: event id of the replay, id.
+    :ivar stands: id: event, number of the state, event of its replay.
+    :ivar discard: at (seconds, Unix), id.
     """
 
     recorded: str
@@ -190,14 +192,22 @@ class JobStatements:
     """
     The statements of a dialect; the values of each are given here.
 
-    :ivar create: operation, actor, filter, rate, at (seconds, Unix), cursor; gives the job. ``get``: id.
-    :ivar list: limit. ``unfinished``: none. All of these give what `job_of` reads.
-    :ivar add: rows of job and delivery. ``note_selection``: cursor, whether it is the last, how many were added, id.
-    :ivar pending: id, limit: delivery, event, trigger, provider. ``still_pending``: id, deliveries.
-    :ivar note: rows of job, delivery, outcome, event, event of the replay, reason. ``progress``: changed, skipped, id.
-    :ivar change: state, ended at, id. ``complete``: the same, for one of which nothing is left.
+    :ivar create: operation, actor, filter, rate, at (seconds, Unix), cursor; gives the job.
+    :ivar get: id.
+    :ivar list: limit.
+    :ivar unfinished: none. All of these give what `job_of` reads.
+    :ivar add: rows of job and delivery.
+    :ivar note_selection: cursor, whether it is the last, how many were added, id.
+    :ivar pending: id, limit: delivery, event, trigger, provider.
+    :ivar still_pending: id, deliveries.
+    :ivar note: rows of job, delivery, outcome, event, event of the replay, reason.
+    :ivar progress: changed, skipped, id.
+    :ivar change: state, ended at, id.
+    :ivar complete: the same, for one of which nothing is left.
     :ivar items: id, after, limit: delivery, event, event of the replay, reason.
-    :ivar old: before (seconds, Unix). ``trim_items``: id, limit. ``trim_job``: id.
+    :ivar old: before (seconds, Unix).
+    :ivar trim_items: id, limit.
+    :ivar trim_job: id.
     """
 
     create: str

@@ -36,7 +36,8 @@ class RetentionPolicy:
     :ivar events: seconds that finished deliveries and log records are kept.
     :ivar dead: seconds that dead letters are kept.
     :ivar max_bytes: when the data is larger, the oldest finished deliveries go first; None for no limit.
-    :ivar generations: how many adopted generations are kept with their content; ``kept``: numbers of further ones.
+    :ivar generations: how many adopted generations are kept with their content.
+    :ivar kept: numbers of further ones.
     :ivar versions: binding versions (trigger id, number) that are kept beside those.
     :ivar triggers: ids of the triggers that are served; empty where that is not known, as before the first generation.
     """

@@ -23,10 +23,13 @@ class ServerNote(msgspec.Struct, frozen=True, kw_only=True):
     """
     The description that a server gives of itself.
 
-    :ivar status: `STARTING`, `SERVING` or `DRAINING`. ``url``: of its listener; empty until it serves.
-    :ivar generation: the number of its live generation. ``version``: of harn.
-    :ivar outstanding: deliveries that it has and has not ended, as of its last heartbeat. ``not_ready``: why it should
-        get no requests; empty when it should. Both are None where it does not say so: another version wrote it.
+    :ivar status: `STARTING`, `SERVING` or `DRAINING`.
+    :ivar url: of its listener; empty until it serves.
+    :ivar generation: the number of its live generation.
+    :ivar version: of harn.
+    :ivar outstanding: deliveries that it has and has not ended, as of its last heartbeat.
+    :ivar not_ready: why it should get no requests; empty when it should. Both are None where it does not say so:
+        another version wrote it.
     """
 
     status: str = STARTING
@@ -43,8 +46,9 @@ class ServerRow:
     A server that was neither fenced nor has ended.
 
     :ivar home: names its state directory.
-    :ivar started_at: seconds, Unix, by its own clock. ``seen_at``: the same of its last heartbeat; for others it is a
-        value that differs from that of the heartbeat before.
+    :ivar started_at: seconds, Unix, by its own clock.
+    :ivar seen_at: the same of its last heartbeat; for others it is a value that differs from that of the heartbeat
+        before.
     """
 
     incarnation: int

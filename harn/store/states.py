@@ -28,7 +28,8 @@ class GiveUpStatements:
 
     Values of all: trigger, version, highest state, most attempts, ids that are left out; if ``are_owned``, the owner.
 
-    :ivar count: selects the fields of `GivenUp`. ``release``: their claims.
+    :ivar count: selects the fields of `GivenUp`.
+    :ivar release: their claims.
     :ivar give_up: with further values: at (seconds, Unix), the last number of a dead letter, reason, class and text of
         the error.
     """
@@ -45,12 +46,18 @@ class DeliveryStatements:
     The statements of a dialect; the values of each are given here.
 
     :ivar ready: trigger, version, owner, ids that are left out, limit; as `light` reads it.
-    :ivar next_due: owner, after. ``find``: event id; as `stored` reads it. ``backlog``: none; as `count` reads it.
-    :ivar states: ids, owner. ``owners``: ids. ``oldest``: trigger, version; as `stored` reads it.
+    :ivar next_due: owner, after.
+    :ivar find: event id; as `stored` reads it.
+    :ivar backlog: none; as `count` reads it.
+    :ivar states: ids, owner.
+    :ivar owners: ids.
+    :ivar oldest: trigger, version; as `stored` reads it.
     :ivar recent: depth, triggers, limit.
     :ivar of_version, of_trigger: dead letters of one version, and of every version from the one given on.
-    :ivar unfinished: id, owner: state and version. ``skip``: at (seconds, Unix), reason, id.
-    :ivar redriven_claims: settled since, trigger, version, reason. ``redrive``: further the new version, and the owner.
+    :ivar unfinished: id, owner: state and version.
+    :ivar skip: at (seconds, Unix), reason, id.
+    :ivar redriven_claims: settled since, trigger, version, reason.
+    :ivar redrive: further the new version, and the owner.
     :ivar advance_due: seconds, owner.
     """
 

@@ -33,7 +33,8 @@ class AttemptGroup:
     Attempts of one binding version that ended alike and took as long.
 
     :ivar outcome: ``success``, ``skipped``, ``failed``, or ``retry_after`` (ended by its handler's own choice).
-    :ivar seconds: rounded to two digits; ``count``: how many there are.
+    :ivar seconds: rounded to two digits.
+    :ivar count: how many there are.
     """
 
     trigger_id: str
@@ -96,9 +97,10 @@ class TriggerTotal:
     """
     The totals of one trigger, or what is to be added to them.
 
-    :ivar accepted: deliveries accepted; ``refused``: requests that were never events.
-    :ivar last_success: when a handler last succeeded (seconds, Unix; None if none did); ``last_failure``: when an
-        attempt last failed.
+    :ivar accepted: deliveries accepted.
+    :ivar refused: requests that were never events.
+    :ivar last_success: when a handler last succeeded (seconds, Unix; None if none did).
+    :ivar last_failure: when an attempt last failed.
     """
 
     trigger_id: str

@@ -55,7 +55,8 @@ def run_poll(
 
     :param poll: ``module:function`` as in a manifest, or the function.
     :param cursor: any JSON value; None as in the first call.
-    :param timeout: see `harn.testing.handlers.run_handler`; so are ``secrets``.
+    :param timeout: see `harn.testing.handlers.run_handler`.
+    :param secrets: see `harn.testing.handlers.run_handler`.
     :raises ValueError: the function is missing, or cannot be called with a cursor; the message says what to write.
     """
     before = msgspec.json.encode(cursor)

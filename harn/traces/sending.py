@@ -51,9 +51,11 @@ class Sender(Service, Generic[T]):
     """
     Takes what is to be sent, on the reactor thread, and never blocks it.
 
-    :param what: names it in the log: ``spans`` or ``metrics``. ``url``: where it goes, for the log.
+    :param what: names it in the log: ``spans`` or ``metrics``.
+    :param url: where it goes, for the log.
     :param pool: where it is sent; None for a thread of its own, started when it is needed.
-    :ivar sent: how many the collector has got. ``dropped``: how many it has not, and never will.
+    :ivar sent: how many the collector has got.
+    :ivar dropped: how many it has not, and never will.
     """
 
     def __init__(

@@ -21,7 +21,9 @@ def metrics_data(families: Iterable[Family], resource: Any, since: float, at: fl
     """
     Return the data that the exporter sends for a scrape; families without a series are left out.
 
-    :param resource: of the SDK. ``since``: when the counters began; ``at``: when it was scraped (seconds, Unix).
+    :param resource: of the SDK.
+    :param since: when the counters began.
+    :param at: when it was scraped (seconds, Unix).
     """
     from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -36,7 +38,8 @@ class SeriesEncoding:
     """
     Makes the SDK's form of families; the SDK is imported with it.
 
-    :param since: when the counters began; ``at``: when they were read (nanoseconds, Unix).
+    :param since: when the counters began.
+    :param at: when they were read (nanoseconds, Unix).
     """
 
     def __init__(self, since: int, at: int) -> None:

@@ -58,7 +58,9 @@ class Batching:
     """
     Bounds of what waits to be sent.
 
-    :ivar most_waiting: more are dropped. ``batch``: the most in one request. ``delay``: seconds until fewer are sent.
+    :ivar most_waiting: more are dropped.
+    :ivar batch: the most in one request.
+    :ivar delay: seconds until fewer are sent.
     """
 
     most_waiting: int = 8192

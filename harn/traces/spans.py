@@ -33,9 +33,12 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     """
     A span that has ended.
 
-    :ivar parent_id: empty for the first of a trace; ``has_remote_parent``: that is a span of the sender.
-    :ivar start: seconds, Unix; so is ``end``.
-    :ivar error: the class of the error, where it failed; else empty. ``exception``: it was raised in the span.
+    :ivar parent_id: empty for the first of a trace.
+    :ivar has_remote_parent: that is a span of the sender.
+    :ivar start: seconds, Unix.
+    :ivar end: seconds, Unix.
+    :ivar error: the class of the error, where it failed; else empty.
+    :ivar exception: it was raised in the span.
     :ivar links: spans of other traces that led to it.
     """
 
@@ -65,7 +68,8 @@ class SpanMaker:
     """
     Makes spans while the server runs; subscribes to the events of deliveries and requests.
 
-    :param contexts: those of attempts. ``taker``: gets each span of a sampled trace.
+    :param contexts: those of attempts.
+    :param taker: gets each span of a sampled trace.
     """
 
     def __init__(self, lifecycle: Lifecycle, contexts: TraceContexts, wall: WallTime, taker: SpanTaker) -> None:

@@ -108,11 +108,13 @@ class BindingVersion:
     """
     ``id@vN``.
 
-    :ivar stage: changed only by `become`, which sets the flags below too. ``state``: the one that users see.
+    :ivar stage: changed only by `become`, which sets the flags below too.
+    :ivar state: the one that users see.
 
     :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
     :ivar registry: ends it once nothing needs it; None while it does not drain.
-    :ivar is_closed: it begins nothing more. ``is_cancelled``: an operator cancelled its drain.
+    :ivar is_closed: it begins nothing more.
+    :ivar is_cancelled: an operator cancelled its drain.
     """
 
     __slots__ = (

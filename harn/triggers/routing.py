@@ -40,7 +40,8 @@ class Ramp:
     """
     Two versions in force at the same time.
 
-    :ivar stable: the previous version; ``fresh``: the modified one, the newest of its trigger.
+    :ivar stable: the previous version.
+    :ivar fresh: the modified one, the newest of its trigger.
     :ivar share: of the new deliveries, how many the fresh version takes (0 to 1). To be changed on the reactor thread;
         read on any.
     """

@@ -67,7 +67,8 @@ class ActiveCall(msgspec.Struct, eq=False):
 
     :ivar attempt: the attempt that it makes; ``endings`` gets that back.
     :ivar due_at: reactor's seconds of its next check; infinite while it waits for a thread.
-    :ivar cancelled: its end was requested. ``has_ended``: its maker has got its outcome.
+    :ivar cancelled: its end was requested.
+    :ivar has_ended: its maker has got its outcome.
     """
 
     number: int

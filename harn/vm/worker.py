@@ -60,7 +60,8 @@ class WorkerServices:
     Services shared by all workers of a server.
 
     :ivar reactor: the reactor.
-    :ivar spare: starts processes; ``uses_spare``: take the warm one, which is then replaced.
+    :ivar spare: starts processes.
+    :ivar uses_spare: take the warm one, which is then replaced.
     :ivar lifecycle: gets an event when a serving process has died or was killed.
     """
 

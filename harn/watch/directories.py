@@ -56,7 +56,8 @@ class EventFilter(FileSystemEventHandler):
     :param reactor: an `IReactorFromThreads` and `IReactorTime`.
     :param receiver: is notified, on the reactor thread, of the first such event, and again of the next one only after
         `rearm`.
-    :ivar names: names that matter; ``directories``: those in which any module or TOML file matters.
+    :ivar names: names that matter.
+    :ivar directories: those in which any module or TOML file matters.
     :ivar latest: when the last such event came.
     :ivar lost: followed directories that were deleted.
     """

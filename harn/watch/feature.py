@@ -33,7 +33,8 @@ class WatchedServer:
     """
     The server, as its watcher sees it.
 
-    :ivar manifest: the manifest's absolute path. ``hash_key``: see `ExternalInputs`.
+    :ivar manifest: the manifest's absolute path.
+    :ivar hash_key: see `ExternalInputs`.
     """
 
     coordinator: Coordinator

@@ -96,8 +96,8 @@ class Seen:
     :ivar content: digests of the watched files and of ``newcomers``.
     :ivar beside: digests of the other modules below the manifest: one of them may be what a refused reload missed.
     :ivar newcomers: files that are not live, but would be read by a reload.
-    :ivar empty: which of the files that differ from the live ones, and of the manifest, are empty; ``missing``: which
-        do not exist.
+    :ivar empty: which of the files that differ from the live ones, and of the manifest, are empty.
+    :ivar missing: which do not exist.
     """
 
     content: Digests

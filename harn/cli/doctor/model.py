@@ -81,7 +81,8 @@ class Diagnosis(Result, frozen=True, kw_only=True):
     """
     The document of ``--json``.
 
-    :ivar status: ``ok``, ``warn`` or ``fail``: the worst of all rows; ``counts``: how many, by status.
+    :ivar status: ``ok``, ``warn`` or ``fail``: the worst of all rows.
+    :ivar counts: how many, by status.
     """
 
     status: str

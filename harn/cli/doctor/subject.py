@@ -50,8 +50,8 @@ class Serving:
 
     :ivar url: where it listens; None while it does not, or where that is not known.
     :ivar readiness: the status and text of ``/readyz``; None without an answer.
-    :ivar inspection: None where it could not be had; so are ``generation``, ``schedule`` and ``published``. ``problem``
-        says why.
+    :ivar inspection, generation, schedule, published: None where it could not be had.
+    :ivar problem: says why.
     """
 
     url: str | None = None

@@ -24,7 +24,8 @@ class NeededExtra:
     """
     An extra of the package that the surroundings ask for.
 
-    :ivar name: for example ``otel``; ``why``: what asks for it.
+    :ivar name: for example ``otel``.
+    :ivar why: what asks for it.
     :ivar is_vital: without it the server does not start.
     """
 

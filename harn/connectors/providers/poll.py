@@ -92,7 +92,8 @@ class PolledEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
     One event as the function returns it.
 
-    :ivar payload: any JSON value. ``dedupe_key``: by which it is recognized when it is found again.
+    :ivar payload: any JSON value.
+    :ivar dedupe_key: by which it is recognized when it is found again.
     :ivar occurred_at: RFC 3339, with the offset from UTC.
     """
 
@@ -106,7 +107,8 @@ class PollAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
     The answer of the function.
 
-    :ivar cursor: any JSON value, passed to the next call; left out: as before. ``more``: call again immediately.
+    :ivar cursor: any JSON value, passed to the next call; left out: as before.
+    :ivar more: call again immediately.
     """
 
     events: tuple[PolledEvent, ...] = ()

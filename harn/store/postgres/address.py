@@ -34,7 +34,9 @@ class Address:
     :ivar text: the URL as it was given, without a password.
     :ivar location: for messages and the state file: without user and password, and without the query.
     :ivar schema: of the tables.
-    :ivar conninfo: for libpq; ``password``: from the URL; ``secret``: names the one that has it.
+    :ivar conninfo: for libpq.
+    :ivar password: from the URL.
+    :ivar secret: names the one that has it.
     """
 
     text: str

@@ -171,7 +171,8 @@ class LeftBehind:
     """
     The deliveries that servers which are gone have left, as a recovery takes them over.
 
-    :ivar owners: those servers, as far as they have unfinished deliveries. ``living``: other servers.
+    :ivar owners: those servers, as far as they have unfinished deliveries.
+    :ivar living: other servers.
     :ivar crashed: of each that is gone and whose notes are here, ids of what ran last.
     :ivar received_before: only what was received earlier (seconds, Unix); None for all.
     """

@@ -98,7 +98,9 @@ class PostgresStore(DatabaseStore):
         """
         Make a store over a database, with threads of its own.
 
-        :param reactor: see `harn.store.sqlite.store.SQLiteStore.at`; so are ``wall`` and ``guard``.
+        :param reactor: see `harn.store.sqlite.store.SQLiteStore.at`.
+        :param wall: see `harn.store.sqlite.store.SQLiteStore.at`.
+        :param guard: see `harn.store.sqlite.store.SQLiteStore.at`.
         """
         return cls(database, ThreadWorkers(reactor), wall or reactor, guard)
 

@@ -90,7 +90,8 @@ class Blocks:
     """
     The ids in an index that is in order within blocks of `BLOCK` deliveries.
 
-    :ivar statement: a form of `_IN_BLOCKS`; ``value``: what it looks for.
+    :ivar statement: a form of `_IN_BLOCKS`.
+    :ivar value: what it looks for.
     """
 
     statement: str

@@ -159,7 +159,8 @@ def take_over(
     """
     Take over what servers that are gone left, as `IRecovery.recover` says.
 
-    :param living: servers whose deliveries stay theirs; ``crashed``: of each that is gone, ids of what ran last.
+    :param living: servers whose deliveries stay theirs.
+    :param crashed: of each that is gone, ids of what ran last.
     """
     execute, ours, why = session.connection.execute, session.incarnation, recovery_limit(limit)
     before = float("inf") if received_before is None else received_before

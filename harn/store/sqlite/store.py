@@ -103,7 +103,9 @@ class SQLiteStore(DatabaseStore):
         :param reactor: an `IReactorTime`, whose turns end the batches; and an `IReactorFromThreads`, which takes the
             answers of the store's threads.
         :param wall: ``reactor`` if None.
-        :param synchronous: see `DatabaseFile`; so are ``busy_timeout`` and ``evidence``.
+        :param synchronous: see `DatabaseFile`.
+        :param busy_timeout: see `DatabaseFile`.
+        :param evidence: see `DatabaseFile`.
         """
         database = DatabaseFile(path, synchronous=synchronous, busy_timeout=busy_timeout, evidence=evidence)
         return cls(database, ThreadWorkers(reactor), wall or reactor, guard)

@@ -100,7 +100,8 @@ class RunningCall:
     """
     A call from its `Begin` to its one answer.
 
-    :ivar session: has this call and others. ``logged``: number of characters this one has logged.
+    :ivar session: has this call and others.
+    :ivar logged: number of characters this one has logged.
     :ivar partial: by stream, the line that it has not ended yet.
     :ivar programs: by number, the programs that it has started, and when; see `harn.vm.child.programs`.
     """

@@ -71,7 +71,8 @@ class ChildSession:
     """
     The calls of one interpreter. Everything except `ask_secret` and `log` belongs to the loop's thread.
 
-    :ivar threads: threads for plain functions; None: run them on the loop. ``first_steps``: makes tasks for the others.
+    :ivar threads: threads for plain functions; None: run them on the loop.
+    :ivar first_steps: makes tasks for the others.
     :ivar calls: the running calls, by number.
     :ivar paths: files of the bundle.
     """
