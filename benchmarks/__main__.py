@@ -25,6 +25,8 @@ NAMES = (
     "consoles",
     "faults",
     "agreement",
+    "statements",
+    "scaling",
 )
 PAIRED = "paired"
 """Runs one of them in two checkouts; not among those that run without a name."""

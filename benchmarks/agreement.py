@@ -3,7 +3,7 @@ Two hundred reloads of three servers on one PostgreSQL, with one of them failing
 
 One server, which may be the one that is asked, lacks a secret, cannot import the code, is killed or stopped while it
 prepares or at any moment; or nothing is wrong, and then all must adopt. Clients see meanwhile which generation each
-server has; `benchmarks.history` compares that, and the time between the first and the last adoption at rest is measured.
+server has; `benchmarks.history` compares that, and the time from the first to the last adoption at rest is measured.
 """
 
 from __future__ import annotations
