@@ -62,14 +62,10 @@ class Answered(Event, frozen=True, gc=False):
     """
     A request to a trigger's route has been answered, or its client is gone. Emitted while traces are on.
 
-    :ivar path: of the route.
-    :ivar method: of the request.
-    :ivar headers: of the request, names in lower case.
+    :ivar path: of the route; ``method``: of the request; ``headers``: of the request, names in lower case.
     :ivar status: of the answer; None where the client disconnected before.
-    :ivar began_at: when its headers were in (seconds, Unix).
-    :ivar ended_at: when it was answered.
-    :ivar size: bytes of its body.
-    :ivar is_verified: its sender has proved itself.
+    :ivar began_at: when its headers were in (seconds, Unix); ``ended_at``: when it was answered.
+    :ivar size: bytes of its body. ``is_verified``: its sender has proved itself.
     :ivar envelope: of its first event for this trigger, kept or a duplicate; empty for none.
     """
 
@@ -112,9 +108,8 @@ class Dropped(Event, frozen=True, gc=False):
     """
     Events of a trigger were not kept.
 
-    :ivar ignored: how many its ``events`` do not match.
-    :ivar filtered: how many its ``filter`` refused.
-    :ivar duplicates: how many had a dedupe key that was claimed before.
+    :ivar ignored: how many its ``events`` do not match; ``filtered``: its ``filter`` refused; ``duplicates``: had a
+        dedupe key that was claimed before.
     """
 
     trigger_id: str
@@ -274,8 +269,7 @@ class PauseChanged(Event, frozen=True, gc=False):
     """
     An operator has paused a trigger, or ended its pause. A pause that ends by its time is not announced.
 
-    :ivar trigger_id: None for the whole server.
-    :ivar until: when it ends by itself (seconds, Unix); None: never.
+    :ivar trigger_id: None for the whole server. ``until``: when it ends by itself (seconds, Unix); None: never.
     """
 
     trigger_id: str | None
@@ -329,8 +323,7 @@ class ServerStarted(Event, frozen=True, gc=False):
     """
     The server serves: its port is open, and what an earlier server left unfinished is taken over.
 
-    :ivar url: of its listener.
-    :ivar generation: the number of the live generation.
+    :ivar url: of its listener. ``generation``: the number of the live generation.
     """
 
     url: str
@@ -341,8 +334,7 @@ class ServersSeen(Event, frozen=True, gc=False):
     """
     This server has looked at those on its store, as it does with each heartbeat where several may use it.
 
-    :ivar others: numbers of the others that live.
-    :ivar leads: it does what one of them all does, such as polling.
+    :ivar others: numbers of the others that live. ``leads``: it does what one of them all does, such as polling.
     :ivar has_left: a server that is gone has left deliveries.
     """
 
@@ -355,8 +347,7 @@ class Fenced(Event, frozen=True, gc=False):
     """
     The other servers have taken over what this one had, and it continues under another number.
 
-    :ivar before: its number until then.
-    :ivar incarnation: its number from now on.
+    :ivar before: its number until then. ``incarnation``: its number from now on.
     """
 
     before: int

@@ -48,11 +48,8 @@ class ServerFacts:
     """
     The constant facts of a running server.
 
-    :ivar host: the bound address.
-    :ivar port: the bound port.
-    :ivar admin_url: URL of the listener for admin alone, if any.
-    :ivar manifest_path: absolute.
-    :ivar state_dir: absolute.
+    :ivar host: the bound address, and ``port`` the real port; ``admin_url``: of the listener for admin alone, if any.
+    :ivar manifest_path: absolute; so is ``state_dir``.
     :ivar started_at: seconds, Unix.
     :ivar secret_provider_chain: for example ``env -> keyring``.
     :ivar event_log_location: a path or URL without credentials, or None.
@@ -78,11 +75,8 @@ class ServerState:
     The changing state of a running server.
 
     :ivar pinned: the live generation took the place of files that are not to be adopted; see `Pin`.
-    :ivar bindings: every live and draining version.
-    :ivar ramps: by trigger id, those that run.
-    :ivar counts: by the key of a version.
-    :ivar figures: of each trigger.
-    :ivar paused: ids of triggers, or `ALL`.
+    :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
+    :ivar counts: by the key of a version; ``figures``: of each trigger. ``paused``: ids of triggers, or `ALL`.
     :ivar circuits: by trigger id, the state of each circuit.
     :ivar last_reload: None before the first.
     :ivar stopped_at: seconds, Unix; None while it runs.
