@@ -36,11 +36,12 @@ def run_workers(options: ServeOptions, environ: Mapping[str, str] = os.environ) 
     """
     Serve with several workers; return the process's exit status.
 
-    :raises WorkersRefused: the store is not one that servers share.
+    :raises WorkersRefused: the store is not one that servers share, or there are not as many ports as workers.
     :raises StateDirectoryUnusable: another server, or worker of one, holds the state directory.
     :raises ListenerUnusable: the port cannot be opened.
     """
     refuse_lone_store(options)
+    refuse_ports(options)
     refuse_held(options.state_dir)
     passed = passed_descriptor(os.environ)
     wait_for_earlier(options.state_dir)
@@ -93,6 +94,21 @@ def refuse_lone_store(options: ServeOptions) -> None:
         f' {options.state_dir}; set [orchestrator] store = "postgresql://..." in {options.manifest_name}, or leave out'
         " --workers"
     )
+
+
+def refuse_ports(options: ServeOptions) -> None:
+    """
+    Refuse a port of the own pages that is too high: each worker has the next one.
+
+    :raises WorkersRefused: the last worker would have none.
+    """
+    asked = options.admin_bind
+    highest = 65536 - options.workers
+    if isinstance(asked, tuple) and asked[1] > highest:
+        raise WorkersRefused(
+            f"--admin-bind must have a port of at most {highest} for {options.workers} workers, each of which has the"
+            f" next one, got {asked[1]}"
+        )
 
 
 def prepare_directory(options: ServeOptions) -> None:

@@ -221,7 +221,7 @@ class Upgrade:
         if self._program is None:
             log.error(
                 "SIGUSR2: only a server that was started by `harn orchestrator serve` can be upgraded in place;"
-                " restart this one"
+                " restart this one, or, of several workers, send the signal to the process that supervises them"
             )
         elif os.getpid() == FIRST:
             log.error(

@@ -6,8 +6,8 @@ import os
 import signal
 
 from harn.store.lock import holder, read_state
-from harn.testing.postgres import LocalPostgres, NoPostgres
 from harn.testing.server import ServerProcess, environment, is_alive, run_harn, wait_until
+from tests import postgres
 from tests.integration.case import ServerCase, held_trigger, trigger_text
 
 
@@ -15,15 +15,11 @@ class WorkersTests(ServerCase):
     """One command with two workers."""
 
     def setUp(self) -> None:
-        """Start a PostgreSQL of the test's own."""
+        """Use an empty schema of the PostgreSQL that the tests of this process share."""
         super().setUp()
-        try:
-            self.postgres = LocalPostgres(settings=("autovacuum=off",))
-            self.addCleanup(self.postgres.close)
-            self.postgres.start()
-        except NoPostgres as why:
-            self.skipTest(f"no PostgreSQL: {why}")
-        self.head = f'[orchestrator]\nstore = "{self.postgres.url()}"\n'
+        schema = f"harn_workers_{os.getpid()}"
+        postgres.emptied(schema)
+        self.environ["HARN_ORCHESTRATOR_STORE"] = postgres.url(schema)
 
     def pids(self) -> list[int]:
         """Return the process ids of the workers that hold their state directories."""
@@ -51,7 +47,7 @@ class WorkersTests(ServerCase):
     def test_a_life_of_two(self) -> None:
         """Nothing is lost or refused while one is killed, both reload, and each is restarted; the end is in order."""
         self.write_handlers()
-        self.write_manifest(trigger_text("gh"), held_trigger("slow"), head=self.head)
+        self.write_manifest(trigger_text("gh"), held_trigger("slow"))
         server = self.serve("--workers", "2")
         first, second = self.wait_serving(server)
         self.deliver(server, "d0", "d1")
