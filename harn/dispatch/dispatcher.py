@@ -9,7 +9,7 @@ that may begin begins, then rows are read for queues that have room, and what no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,8 @@ from harn.dispatch.closing import ClosedVersions
 from harn.dispatch.delivery import Delivery, Phase
 from harn.dispatch.gates import Gates
 from harn.dispatch.parts import DispatchLimits, DispatchParts
+from harn.dispatch.places import Places
+from harn.dispatch.queue import Share
 from harn.dispatch.settler import Outcome
 from harn.dispatch.timers import Woken
 from harn.lifecycle import VersionEnded
@@ -153,6 +155,16 @@ class Dispatcher:
     def gates(self) -> Gates:
         """The gates that deliveries pass before they begin."""
         return self._queues.gates
+
+    def divide(self, places: Callable[[Callable[[Share], None]], Places]) -> Places:
+        """Set the divider of triggers' limits among the servers on the store, which ``places`` makes; return it."""
+
+        def changed(share: Share) -> None:
+            self._scheduler.enlist(share)
+            self.turn()
+
+        self._scheduler.places = made = places(changed)
+        return made
 
     def gate_changed(self, trigger_id: str | None = None) -> None:
         """Read the gates again for a trigger, or for all."""

@@ -10,8 +10,9 @@ from harn.dispatch.failure_log import FailureLog
 from harn.dispatch.intake import Intake
 from harn.dispatch.parts import DispatchLimits
 from harn.dispatch.pauses import Pauses
+from harn.dispatch.places import Places
 from harn.dispatch.synthetic import SyntheticEvents
-from harn.lifecycle import Fenced, StoreChanged
+from harn.lifecycle import Fenced, ServersSeen, StoreChanged
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
@@ -40,12 +41,26 @@ def install(server: Server, limits: DispatchLimits = DispatchLimits()) -> None: 
     )
     lifecycle.subscribe(Fenced, lambda event: fenced(dispatcher, pauses))
     lifecycle.subscribe(StoreChanged, lambda event: pauses.follow() if event.concerns(PAUSES) else None)
+    if server.store.is_shared:
+        install_places(server, dispatcher)
     add_version_gauges(server.metrics, registry)
     add_gauges(server.metrics, dispatcher)
     failures = server.add(FailureLog(server.reactor, registry, lifecycle))
     server.services.add_closing(failures.close)
     server.services.add(server.interpreters)
     server.services.add_closing(dispatcher.close)
+
+
+def install_places(server: Server, dispatcher: Dispatcher) -> None:
+    """Add the division of each trigger's ``max_outstanding`` among the servers on the store."""
+    lifecycle, store = server.lifecycle, server.store
+    places = dispatcher.divide(
+        lambda changed: Places(server.reactor, store.checkpoints, lambda: store.incarnation, changed)
+    )
+    lifecycle.subscribe(ServersSeen, lambda event: places.seen(event.others))
+    lifecycle.subscribe(StoreChanged, lambda event: places.follow(event.topics))
+    lifecycle.subscribe(Fenced, lambda event: places.renumbered())
+    server.services.add_closing(places.close)
 
 
 def install_synthetic_events(server: Server) -> None:

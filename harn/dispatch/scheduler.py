@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from harn.dispatch.bodies import RunningBodies
 from harn.dispatch.delivery import Delivery, Phase
+from harn.dispatch.places import Places
 from harn.dispatch.queue import UNLIMITED, Pace, Queue, Share
 from harn.dispatch.queues import Queues
 from harn.dispatch.suspects import Suspects
@@ -32,6 +33,7 @@ class Scheduler:
     Picks the next delivery of all queues.
 
     :ivar max_outstanding: handlers that run at the same time. ``running``: by id, the deliveries whose handler runs.
+    :ivar places: divides the limits of triggers among the servers on the store; None where there is one.
     :ivar turns: the triggers that take turns: while there are none, and nothing concerns the ``suspects``, nothing may
         begin.
     """
@@ -46,6 +48,7 @@ class Scheduler:
         self._bodies = bodies
         self.suspects = Suspects(clock, wakeups)
         self.max_outstanding = 64
+        self.places: Places | None = None
         self.running: dict[int, Delivery] = {}
         self.turns: deque[Share] = deque()
         self._crowded: dict[Share, None] = {}
@@ -150,6 +153,8 @@ class Scheduler:
         share = delivery.queue.share
         del self.running[delivery.delivery_id]
         share.running -= 1
+        if self.places is not None:
+            self.places.ended(share)
         self._bodies.end(delivery)
         if share.count and not share.is_listed:
             self.enlist(share)
@@ -231,7 +236,8 @@ class Scheduler:
         newest = self._registry.newest(share.trigger_id)
         if newest is not None:
             share.weight = newest.spec.weight
-            share.limit = newest.spec.max_outstanding or UNLIMITED
+            limit = newest.spec.max_outstanding or UNLIMITED
+            share.limit = limit if self.places is None else self.places.limit(share, limit)
 
     def _first_of(self, share: Share) -> Delivery | None:
         """Return the delivery of a trigger that may begin first, if any may."""
@@ -252,7 +258,11 @@ class Scheduler:
 
     def _may_begin_one(self, share: Share) -> bool:
         """Return whether a trigger may begin one more, whichever that is."""
-        if share.held is not None or share.running >= share.limit:
+        if share.held is not None:
+            return False
+        if share.running >= share.limit:
+            if self.places is not None:
+                self.places.wanted(share)
             return False
         if share.pace is not None and not self._is_time(share.pace, share):
             return False

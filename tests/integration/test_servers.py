@@ -53,7 +53,8 @@ class ServersTests(ServerCase):
         self.write_handlers()
         self.write("failing.py", FAILING)
         failing = trigger_text("tries", handler="failing:failing", extra=CIRCUIT)
-        self.write_manifest(KEYED, held_trigger("slow"), failing, head=self.head)
+        single = held_trigger("single") + "max_outstanding = 1\n"
+        self.write_manifest(KEYED, held_trigger("slow"), failing, single, head=self.head)
         first = self.serve()
         self.write_handlers("two")  # the second server's files differ, and do not serve
         second = self.second()
@@ -67,12 +68,13 @@ class ServersTests(ServerCase):
         self.a_pause(first, second)
         self.a_circuit(first, second)
         self.a_cancel(first, second)
+        self.a_limit(first, second)
         self.a_stopped_server(first, second)
 
     def a_reload(self, first: ServerProcess, second: ServerProcess) -> None:
         """Reload one: both adopt, and the report names both; where one cannot, none does, and the report says why."""
         self.write_handlers("three", more=BROKEN)
-        report = self.assert_reloaded(first.reload(), modified=["gh", "slow"], unchanged=["tries"])
+        report = self.assert_reloaded(first.reload(), modified=["gh", "single", "slow"], unchanged=["tries"])
         self.assertEqual([each["status"] for each in report["servers"]], ["adopted"] * 2)
         self.assertEqual({each["generation"] for each in report["servers"]}, {report["generation"]})
         self.deliver(second, "r0")
@@ -109,6 +111,18 @@ class ServersTests(ServerCase):
         answer = second.admin("POST", f"/admin/deliveries/{event_id}/cancel", {})
         self.assertEqual((answer.status, answer.json()["cancelled"]), (200, 1))
         self.assertEqual(first.admin("GET", f"/admin/deliveries/{event_id}").json()["state"], "skipped")
+
+    def a_limit(self, first: ServerProcess, second: ServerProcess) -> None:
+        """Check that of a trigger with one place one handler runs, on either server, and then the other's."""
+        self.deliver(first, "p0", "/triggers/single")
+        self.wait_begun("p0")
+        self.deliver(second, "p1", "/triggers/single")
+        self.deliver(second, "p2")
+        self.wait_handled("p2")
+        self.assertNotIn("p1", self.begun())
+        self.release("p0")
+        self.wait_begun("p1")
+        self.release("p1")
 
     def circuit(self, server: ServerProcess) -> str:
         """Return the state of the circuit on a server."""
