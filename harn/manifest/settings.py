@@ -112,6 +112,7 @@ class ReloadSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     revert_min: Annotated[int, Integer("Attempts of new versions before the share counts.", 1)] = 20
     revert_for: Annotated[float, Duration('How long failures of new versions count; "2m" by default.')] = 120.0
+    allow_split: Annotated[bool, Flag("Let `reload --here` reload one of several servers on a store alone.")] = False
 
 
 class VmSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from harn.errors import GenerationUnknown, HarnError, StageFailed
 from harn.manifest.model import TriggerSpec
 from harn.model.references import FunctionReference
 from harn.reload.changes import SourceDigests
+from harn.reload.generation import SPLIT
 from harn.reload.inputs import Inputs
 from harn.reload.report import REVERT
 from harn.reload.targets import Resolution, Targets
@@ -141,6 +142,7 @@ class Archive:
 
         Secrets are not compared: they are never kept, so a generation that differs only in them equals the live one.
         Where the live one was adopted by an automatic revert, only generations before the one that it restored count.
+        One that a server adopted alone never counts.
 
         :raises GenerationUnknown: no such generation is kept.
         """
@@ -150,20 +152,21 @@ class Archive:
             if kept == content:
                 if record.source == REVERT and record.recalled is not None:
                     number = min(number, record.recalled)
-            elif record.number < number and record.manifest_digest:
+            elif record.number < number and record.manifest_digest and SPLIT not in record.summary:
                 return record.number
         raise GenerationUnknown(f"no generation before {number} with another content is kept; {await self._kept()}")
 
     async def newest_adopted(self) -> Sequence[GenerationRecord]:
         """
-        Return the generation that was adopted last, as the only one.
+        Return the generation that all servers on the store adopted last, as the only one.
 
         :raises GenerationUnknown: none was adopted.
         """
-        found = await self._generations.history(1)
-        if not found:
-            raise GenerationUnknown("no generation was adopted so far")
-        return found
+        for limit in (1, MOST_KEPT):
+            found = [each for each in await self._generations.history(limit) if SPLIT not in each.summary]
+            if found:
+                return found[:1]
+        raise GenerationUnknown("no generation was adopted so far")
 
     async def newest(self) -> int:
         """

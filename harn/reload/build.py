@@ -307,8 +307,14 @@ def _generation_record(candidate: Candidate, changed: Plan) -> GenerationRecord:
         manifest_digest=generation.inputs.manifest.digest,
         recalled=generation.recalled,
         reason=generation.reason,
-        summary=msgspec.to_builtins(summarize(changed)),
+        summary=msgspec.to_builtins(_with_split(summarize(changed), generation)),
     )
+
+
+def _with_split(summary: GenerationSummary, generation: Generation) -> GenerationSummary:
+    if generation.split_from is None:
+        return summary
+    return msgspec.structs.replace(summary, split_from=generation.split_from)
 
 
 def summarize(plan: Plan) -> GenerationSummary:

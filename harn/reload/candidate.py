@@ -62,6 +62,7 @@ class Terms:
 
     :ivar rollouts: of the modified triggers that ramp.
     :ivar revived: the earlier versions that a start puts in force again, by trigger id.
+    :ivar split_from: see `Generation`.
     :ivar adoption: at a start that continues the generation that served last: that one's; else by the request, now.
     """
 
@@ -69,6 +70,7 @@ class Terms:
     adoption: Adoption
     recalled: int | None = None
     pin: Pin | None = None
+    split_from: int | None = None
     rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
     revived: Mapping[str, RevivedVersion] = field(factory=dict)
 
@@ -168,6 +170,7 @@ def _generation(parts: CandidateParts, new: Mapping[str, BindingVersion], table:
         recalled=terms.recalled,
         pin=terms.pin,
         reason=terms.request.reason,
+        split_from=terms.split_from,
     )
 
 

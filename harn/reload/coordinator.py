@@ -262,7 +262,7 @@ class Coordinator:
                     last=start.last,
                     ramps=start.ramps,
                     joins=start.joins,
-                    follows=follows,
+                    decision=decision,
                 )
             )
             if result.candidate is not None:

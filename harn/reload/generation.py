@@ -76,6 +76,8 @@ class Generation:
     :ivar recalled: the earlier generation whose content it is; None when it was read from files.
     :ivar pin: of a recalled one: the files that it replaced.
     :ivar reason: why it was adopted; empty where the request gave no reason.
+    :ivar split_from: of one that this server alone adopted: the number of the last one that it shared with the others
+        on its store; None of one that all adopted.
     """
 
     number: int
@@ -94,6 +96,12 @@ class Generation:
     recalled: int | None = None
     pin: Pin | None = None
     reason: str = ""
+    split_from: int | None = None
+
+    @property
+    def shared_number(self) -> int:
+        """The number of the last generation that all servers on the store adopted, as far as this one took part."""
+        return self.number if self.split_from is None else self.split_from
 
     @property
     def digest(self) -> str:
@@ -157,6 +165,8 @@ class Candidate:
     alert_secrets: Mapping[str, bytes] = field(factory=dict, repr=False)
 
 
+SPLIT = "split_from"
+"""The field of a `GenerationSummary` that only a generation has which one server of several adopted alone."""
 WITHDRAWN = ""
 """The digest of a generation that was reserved and then failed: its number was never used."""
 
@@ -195,7 +205,8 @@ class LastGeneration:
             return cls()
         # One that was only reserved may have served without a record of it, and one from before there was an archive
         # cannot be rolled back to: in both cases the next generation gets a number above it.
-        if last.adopted_at is None or not last.manifest_digest:
+        # One that a server adopted alone is not continued either: others begin with what all adopted.
+        if last.adopted_at is None or not last.manifest_digest or SPLIT in last.summary:
             return cls(last.number)
         return cls(last.number, last.digest, Adoption(last.source, last.actor, last.adopted_at))
 

@@ -117,6 +117,7 @@ class IDecision(Interface):
     """Whether a candidate is adopted, which several servers decide together."""
 
     follows: int | None = Attribute("The number of the generation that another server proposes; None of one's own.")
+    splits: bool = Attribute("Whether this server alone adopts it, though others serve on its store.")
 
     def agree(candidate: Candidate, seconds: float) -> Awaitable[None]:
         """

@@ -99,6 +99,7 @@ class Reload(PlanReload, frozen=True, kw_only=True):
     """The same, and whether to reload, or only to say what would change."""
 
     dry_run: DryRun = False
+    here: Annotated[bool, Meta(description="Of several servers, this one alone; see allow_split."), IN_QUERY] = False
 
     def __post_init__(self) -> None:
         """Refuse to replay without a dry run."""
@@ -200,6 +201,7 @@ def request_of(reloader: IReloader, caller: Caller, wanted: PlanReload, *, dry_r
         actor=caller.actor,
         force=wanted.force,
         dry_run=dry_run,
+        here=isinstance(wanted, Reload) and wanted.here,
         if_match=tag_wanted(wanted.if_match, reloader.etag),
         replay=wanted.replay or 0,
         ramp=number_of(wanted.ramp),

@@ -145,7 +145,7 @@ class ReloadPipeline:
         afresh = request.force or request.replay > 0
         work = self.builder.resolve(inputs, run.live, run.stack, afresh=afresh, spare=not request.dry_run)
         prepared = await run.stages.run("resolve", work)
-        if run.live is None or run.follows is None:
+        if run.live is None or run.decision is None or request.dry_run:
             return prepared
         unchanged = len(prepared.plan.unchanged)
         return await self.builder.beside(unchanged, renumbered, prepared, run.live, run.versions)
@@ -197,6 +197,7 @@ class ReloadPipeline:
             or Adoption(run.request.source, run.request.actor, self._wall.seconds()),
             recalled=read.recalled,
             pin=read.pin,
+            split_from=run.split_from,
             rollouts=rollouts,
             revived=await stages.run("resolve", self._revive(run, prepared)),
         )

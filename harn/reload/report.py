@@ -59,6 +59,7 @@ class ReloadRequest:
     :ivar revert_limit: failed attempts of the new versions at which it is undone; None leaves it to the manifest.
     :ivar revert_for: seconds for which these are counted; None leaves it to the manifest.
     :ivar reason: why it happens, for the record; empty when the request gave no reason.
+    :ivar here: this server alone adopts it, though others serve on its store.
     :ivar expected: digests of manifest and modules by path, as the requester saw them stop changing: a file with
         another digest is being written, and is not adopted.
     """
@@ -75,6 +76,7 @@ class ReloadRequest:
     revert_limit: FailureLimit | None = None
     revert_for: float | None = None
     reason: str = ""
+    here: bool = False
     expected: Mapping[str, str] = field(factory=dict)
 
     @property

@@ -188,6 +188,10 @@ class GenerationSummary(Result, frozen=True, kw_only=True):
     changes: (
         Annotated[dict[str, tuple[str, ...]], Meta(description="What changed of each that was modified.")] | UnsetType
     ) = UNSET
+    split_from: (
+        Annotated[int, Meta(description="One server of several adopted it alone; the others stayed on this one.")]
+        | UnsetType
+    ) = UNSET
 
 
 class DrainingInfo(Result, frozen=True, kw_only=True):

@@ -252,7 +252,7 @@ class PipelineRun:
     :ivar last: at a start: the generation that served last; a candidate with the same digest keeps its number.
     :ivar ramps: at a start: by trigger id, the ramps of an earlier server.
     :ivar joins: at a start: other servers serve the content that is recalled, under the number that it keeps.
-    :ivar follows: the number of a generation that another server proposes, with its content in the store.
+    :ivar decision: whether it is adopted, where several servers may use the store.
     :ivar versions: gives the numbers of versions.
     """
 
@@ -265,7 +265,18 @@ class PipelineRun:
     last: LastGeneration = field(factory=LastGeneration)
     ramps: Mapping[str, ContinuedRamp] = field(factory=dict)
     joins: bool = False
-    follows: int | None = None
+    decision: IDecision | None = None
+
+    @property
+    def follows(self) -> int | None:
+        """The number of a generation that another server proposes, with its content in the store."""
+        return None if self.decision is None else self.decision.follows
+
+    @property
+    def split_from(self) -> int | None:
+        """See `Generation.split_from`."""
+        is_split = self.decision is not None and self.decision.splits
+        return self.live.shared_number if is_split and self.live is not None else None
 
     @property
     def may_remove_most(self) -> bool:

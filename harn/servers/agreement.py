@@ -10,57 +10,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, GenerationUnknown, StageFailed, StoreError
-from harn.model.references import uuid7
 from harn.reload.coordinator import Coordinator
-from harn.reload.generation import Candidate
-from harn.reload.interfaces import IDecision, IOtherServers, NotAgreed
+from harn.reload.interfaces import IDecision, IOtherServers
 from harn.reload.report import ReloadReport, ReloadRequest
-from harn.reload.results import ServerAdoption
+from harn.servers.decisions import Changes, Following, Proposing, Splitting
 from harn.servers.membership import Clocks, Membership
-from harn.servers.votes import has_terms, not_agreed, several_serve, vote_against
+from harn.servers.votes import check_split, vote_against
 from harn.store.interfaces import IStore
 from harn.store.proposals import Proposal, ProposalState, Vote
-from harn.store.servers import SERVING
+from harn.store.servers import SERVING, STARTING
+from harn.triggers.registry import Registry
 
 log = Logger(namespace="harn.servers")
 
 SOURCE = "servers"
 """The source of a reload that another server has proposed."""
-PAUSE = 1.0
-"""Seconds between two looks at a proposal of which nothing was announced."""
 AGAIN = 5.0
 """Seconds after which adopting what was decided is tried again, if it failed."""
-SHOWN = 2.0
-"""Seconds that a report waits until each server shows the generation that was decided."""
-
-
-class Changes:
-    """Waits for what other servers do with a proposal."""
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._changed: Deferred[None] = Deferred()
-
-    def announce(self) -> None:
-        """Wake all that wait."""
-        changed, self._changed = self._changed, Deferred()
-        changed.callback(None)
-
-    async def wait(self, seconds: float = PAUSE) -> None:
-        """Wait for the next announcement, at most for so many seconds."""
-        waiting: Deferred[None] = Deferred()
-        self._changed.addCallback(lambda _: None if waiting.called else waiting.callback(None))
-        with suppress(TimeoutError):
-            await waiting.addTimeout(seconds, self._clock)
 
 
 @implementer(IOtherServers)
@@ -71,12 +43,15 @@ class Agreement:
     :ivar decided: the number of the generation that was decided last.
     """
 
-    def __init__(self, clocks: Clocks, store: IStore, members: Membership, coordinator: Coordinator) -> None:
+    def __init__(
+        self, clocks: Clocks, store: IStore, members: Membership, coordinator: Coordinator, registry: Registry
+    ) -> None:
         self.clock = clocks.clock
         self.wall = clocks.wall
         self.store = store
         self.members = members
         self.coordinator = coordinator
+        self.registry = registry
         self.changes = Changes(clocks.clock)
         self.decided = 0
         self.proposes = ""  # the id of the proposal of which a reload of this server waits
@@ -111,7 +86,35 @@ class Agreement:
             name = self.members.name_of(holder)
             raise StageFailed("prepare", f"server {name} on the same store reloads; try again when that has ended")
         self.coordinator.numbers.are_known = False  # others may have given some since
-        return Proposing(self, request)
+        if not request.here:
+            return Proposing(self, request)
+        try:
+            return await self._begin_here(request)
+        except BaseException:
+            self.release()
+            raise
+
+    async def _begin_here(self, request: ReloadRequest) -> IDecision:
+        """
+        Begin a reload of this server alone, which is one of all where there is no other.
+
+        :raises StageFailed: others serve, and the live settings do not allow it; or there is something to adopt first.
+        """
+        others = await self.members.in_status(SERVING, STARTING)
+        if not others:
+            return Proposing(self, request)
+        live = self.coordinator.current
+        check_split(others, is_allowed=live is not None and live.inputs.manifest.orchestrator.reload.allow_split)
+        last = await self.store.servers.proposal()
+        if last is not None and last.state is ProposalState.ADOPTED and last.generation > self.coordinator.generation:
+            raise StageFailed("prepare", f"generation {last.generation} was decided, and is adopted first; try again")
+        return Splitting(self, request)
+
+    @property
+    def base(self) -> int:
+        """The number of the last generation that this server shares with the others; 0 before the first."""
+        live = self.coordinator.current
+        return 0 if live is None else live.shared_number
 
     def release(self) -> None:
         """Release the turn to reload; where that fails, it is tried again with each look."""
@@ -191,163 +194,6 @@ class Agreement:
         """Return a proposal as it is now."""
         found = await self.store.servers.proposal()
         return proposal if found is None or found.id != proposal.id else found
-
-
-@implementer(IDecision)
-@define(eq=False)
-class Proposing:
-    """The decision about a generation that this server proposes."""
-
-    agreement: Agreement
-    request: ReloadRequest
-    follows: int | None = None
-    proposal: Proposal | None = field(default=None, init=False)
-
-    async def agree(self, candidate: Candidate, seconds: float) -> None:
-        """See `IDecision.agree`."""
-        ends_at = self.agreement.clock.seconds() + seconds
-        try:
-            self.proposal = proposal = await self._decided(await self._propose(candidate), ends_at)
-        except StoreError as error:  # whatever was written, it is dropped or followed with the next look
-            raise StageFailed("prepare", f"the other servers on the store were not asked in full: {error}") from error
-        if proposal.state is ProposalState.DROPPED:
-            raise self._not_agreed(proposal)
-
-    async def _propose(self, candidate: Candidate) -> Proposal:
-        agreement = self.agreement
-        agreement.proposes = f"reload_{uuid7(agreement.wall.seconds())}"
-        proposal: Proposal = await agreement.store.servers.propose(
-            Proposal(
-                id=agreement.proposes,
-                by=0,
-                generation=candidate.generation.number,
-                base=agreement.coordinator.generation,
-                versions=len(candidate.numbered),
-                actor=self.request.actor,
-                reason=self.request.reason,
-                is_alone=has_terms(candidate, self.request),
-            )
-        )
-        return proposal
-
-    async def _decided(self, proposal: Proposal, ends_at: float) -> Proposal:
-        """Wait until a proposal is decided; at ``ends_at`` (the clock's seconds) for no further vote."""
-        clock = self.agreement.clock
-        while proposal.state is ProposalState.OPEN:
-            await self.agreement.changes.wait(min(PAUSE, max(0.0, ends_at - clock.seconds())))
-            proposal = await self._decide(proposal, is_late=clock.seconds() >= ends_at)
-        return proposal
-
-    def _not_agreed(self, proposal: Proposal) -> StageFailed:
-        agreement = self.agreement
-        if proposal.is_alone and proposal.members:
-            return several_serve(proposal)
-        own = ServerAdoption(id=agreement.members.id, generation=agreement.coordinator.generation, status="unchanged")
-        if proposal.by != agreement.store.incarnation:
-            why = "this server was silent for too long, so that the others dropped what it proposed"
-            return NotAgreed("prepare", why, (), [own])
-        return not_agreed(proposal, own, [each.incarnation for each in agreement.members.others])
-
-    async def _decide(self, proposal: Proposal, *, is_late: bool) -> Proposal:
-        """Decide, or, while that cannot be written, find out what was decided: it must not stay unknown."""
-        while True:
-            try:
-                return await self.agreement.store.servers.decide(proposal.id, is_late=is_late)
-            except EventLogUnavailable:
-                await deferLater(self.agreement.clock, PAUSE)
-            try:
-                found = await self.agreement.read(proposal)
-                if found.state is not ProposalState.OPEN:
-                    return found
-            except EventLogUnavailable:
-                continue
-
-    def end(self) -> None:
-        """See `IDecision.end`."""
-        self.agreement.proposes = ""
-        self.agreement.release()
-
-    async def outcome(self) -> Sequence[ServerAdoption]:
-        """See `IDecision.outcome`: wait for a while until each shows it."""
-        agreement, proposal = self.agreement, self.proposal
-        if proposal is None or not proposal.members:
-            return ()
-        ends_at = agreement.clock.seconds() + SHOWN
-        shown: dict[str, int] = {}
-        asked: list[str] = []
-        with suppress(EventLogUnavailable, CancelledError):  # it is adopted all the same, and its report is published
-            while True:
-                shown = {str(each.incarnation): each.note.generation for each in (await agreement.members.look())[0]}
-                asked = [each for each in proposal.members if each in shown]
-                if all(shown[each] >= proposal.generation for each in asked) or agreement.clock.seconds() >= ends_at:
-                    break
-                await deferLater(agreement.clock, 0.05)
-        own = ServerAdoption(id=agreement.members.id, generation=proposal.generation, status="adopted")
-        return (
-            own,
-            *(
-                ServerAdoption(
-                    id=proposal.members[each],
-                    generation=shown[each],
-                    status="adopted" if shown[each] >= proposal.generation else "pending",
-                )
-                for each in asked
-            ),
-        )
-
-
-@implementer(IDecision)
-@define(eq=False)
-class Following:
-    """The decision about a generation that another server proposes."""
-
-    agreement: Agreement
-    proposal: Proposal
-
-    @property
-    def follows(self) -> int:
-        """See `IDecision.follows`."""
-        return self.proposal.generation
-
-    async def agree(self, candidate: Candidate, seconds: float) -> None:
-        """See `IDecision.agree`."""
-        agreement, proposal = self.agreement, self.proposal
-        live = agreement.coordinator.generation
-        is_open = proposal.state is ProposalState.OPEN
-        if is_open and (len(candidate.numbered) != proposal.versions or live != proposal.base):
-            if live < proposal.base and agreement.failure:
-                raise StageFailed(
-                    "prepare",
-                    f"generation {live} serves here, since this server could not adopt generation {proposal.base}:"
-                    f" {agreement.failure}; repair that, or end this server",
-                )
-            raise StageFailed(
-                "prepare",
-                f"generation {live} serves here, and {proposal.base} on the proposing server;"
-                f" {len(candidate.numbered)} triggers change here, and {proposal.versions} there",
-            )
-        if proposal.state is ProposalState.OPEN:
-            proposal = await agreement.store.servers.vote(proposal.id, Vote(server=agreement.members.id))
-        while proposal.state is ProposalState.OPEN:
-            await agreement.changes.wait()
-            proposal = await self._look(proposal)
-        self.proposal = proposal
-        if proposal.state is ProposalState.DROPPED:
-            raise StageFailed("prepare", "the servers on the store did not agree to adopt it")
-
-    async def _look(self, proposal: Proposal) -> Proposal:
-        """Return the proposal as it is now; one whose proposer is gone is decided here."""
-        try:
-            return await self.agreement.store.servers.decide(proposal.id)
-        except EventLogUnavailable:
-            return proposal
-
-    def end(self) -> None:
-        """See `IDecision.end`."""
-
-    async def outcome(self) -> Sequence[ServerAdoption]:
-        """See `IDecision.outcome`: the report of the server that proposed it names all."""
-        return ()
 
 
 def _looked_in_vain(failure: Failure) -> None:

@@ -48,7 +48,7 @@ def install_agreement(server: Server) -> None:
     """Add the reloads of all servers; after the feature of reloads."""
     coordinator, lifecycle = server[Coordinator], server.lifecycle
     agreement = server.add(
-        Agreement(Clocks(server.reactor, server.wall), server.store, server[Membership], coordinator)
+        Agreement(Clocks(server.reactor, server.wall), server.store, server[Membership], coordinator, server[Registry])
     )
     coordinator.others = agreement
     lifecycle.subscribe(StoreChanged, lambda event: agreement.changed() if event.concerns(PROPOSAL) else None)

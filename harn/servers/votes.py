@@ -34,11 +34,26 @@ def has_terms(candidate: Candidate, request: ReloadRequest) -> bool:
     return bool(candidate.rollouts) or any(each is not None for each in (*asked, *kept))
 
 
-def several_serve(proposal: Proposal) -> StageFailed:
-    """Return the error of a generation with such terms that was proposed beside other servers."""
+def check_split(others: Collection[str], *, is_allowed: bool) -> None:
+    """
+    Check that this server may reload alone.
+
+    :param others: names of those that serve or start. ``is_allowed``: by the live settings.
+    :raises StageFailed: it may not.
+    """
+    if not is_allowed:
+        raise StageFailed(
+            "prepare",
+            f"--here would have this server serve another generation than {', '.join(others)} on the same store: reload"
+            " all without it; or set allow_split = true in [orchestrator.reload], and reload all once",
+        )
+
+
+def several_serve(others: Collection[str]) -> StageFailed:
+    """Return the error of a generation with such terms beside others, which are given by name."""
     return StageFailed(
         "prepare",
-        f"a probation or ramp is decided by one server, and {', '.join(proposal.members.values())} serves or starts on"
+        f"a probation or ramp is decided by one server, and {', '.join(others)} serves or starts on"
         " the same store: leave out ramp, confirm_within and revert_on_failures, in the manifest too, or stop the other"
         " servers first",
     )

@@ -32,7 +32,7 @@ class ServersTests(ServerCase):
             self.postgres.start()
         except NoPostgres as why:
             self.skipTest(f"no PostgreSQL: {why}")
-        self.head = f'[orchestrator]\nstore = "{self.postgres.url()}"\n'
+        self.head = f'[orchestrator]\nstore = "{self.postgres.url()}"\n[orchestrator.reload]\nallow_split = true\n'
 
     def second(self) -> ServerProcess:
         """Start a server on a state directory of its own."""
@@ -65,6 +65,7 @@ class ServersTests(ServerCase):
         self.deliver(second, "d1")
         self.assertEqual({each["version"] for each in self.wait_handled("d0", "d1")}, {"one"})
         self.a_reload(first, second)
+        self.a_split(first, second)
         self.a_pause(first, second)
         self.a_circuit(first, second)
         self.a_cancel(first, second)
@@ -88,6 +89,22 @@ class ServersTests(ServerCase):
         self.assertEqual(second.reload().status, 200)
         self.deliver(first, "r1")
         self.assertEqual({each["version"] for each in self.wait_handled("r1")}, {"four"})
+
+    def a_split(self, first: ServerProcess, second: ServerProcess) -> None:
+        """Reload one alone: the other stays as it is, until a reload of all brings them together."""
+        self.write_handlers("five")
+        report = first.admin("POST", "/admin/reload?here=true", {}).json()
+        self.assertEqual(report["status"], "ok", report)
+        self.assertEqual([each["status"] for each in report["servers"]], ["adopted", "unchanged"])
+        for server, name, version in ((first, "t0", "five"), (second, "t1", "four")):
+            self.deliver(server, name)
+            self.assertEqual({each["version"] for each in self.wait_handled(name)}, {version})
+        found = first.admin("GET", "/admin/servers").json()["servers"]
+        self.assertEqual(len({each["generation"] for each in found}), 2)
+        self.write_handlers("six")
+        self.assertEqual(second.reload().status, 200)
+        self.deliver(first, "t2")
+        self.assertEqual({each["version"] for each in self.wait_handled("t2")}, {"six"})
 
     def a_pause(self, first: ServerProcess, second: ServerProcess) -> None:
         """Check that one of the first server holds on the second, and the other way round its end."""

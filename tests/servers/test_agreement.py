@@ -20,22 +20,35 @@ from harn.reload.interfaces import IDecision
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.reload.results import ServerAdoption
 from harn.server import RecordWriter
-from harn.servers.agreement import Agreement, Following, Proposing
+from harn.servers.agreement import Agreement
+from harn.servers.decisions import Following, Proposing, Splitting
 from harn.servers.membership import Clocks, Membership
 from harn.servers.votes import not_agreed
 from harn.store.postgres.store import PostgresStore
 from harn.store.proposals import Proposal, ProposalState, Vote
 from harn.store.servers import DRAINING, SERVING, STARTING
 from harn.testing.stores.kit import generation_of
+from harn.triggers.binding import BindingVersion
+from harn.triggers.registry import Registry
 from tests.servers.test_fencing import TwoServers
+from tests.triggers.examples import definition, spec
 
 REQUEST = ReloadRequest(source="cli", actor="me")
 OWN = ServerAdoption(id="a", generation=6, status="unchanged")
 
 
-SETTINGS = SimpleNamespace(reload=SimpleNamespace(confirm_within=None, revert_on_failures=None))
-INPUTS = SimpleNamespace(manifest=SimpleNamespace(orchestrator=SETTINGS))
-CANDIDATE: Any = SimpleNamespace(generation=SimpleNamespace(number=2, inputs=INPUTS), numbered=(), rollouts=())
+def inputs_of(*, allow_split: bool = False) -> Any:
+    """Make the inputs of a generation, by its settings."""
+    reload = SimpleNamespace(confirm_within=None, revert_on_failures=None, allow_split=allow_split)
+    return SimpleNamespace(manifest=SimpleNamespace(orchestrator=SimpleNamespace(reload=reload)))
+
+
+CANDIDATE: Any = SimpleNamespace(
+    generation=SimpleNamespace(number=2, inputs=inputs_of(), bindings={}),
+    numbered=(),
+    rollouts=(),
+    plan=SimpleNamespace(added=()),
+)
 """The candidate of generation 2, which changes no trigger."""
 
 
@@ -74,13 +87,21 @@ class FakeCoordinator:
     Serves a generation, and answers `follow` with a report.
 
     :ivar followed: numbers of generations that others proposed. ``report``: the answer.
-    :ivar numbers: those that were given.
+    :ivar numbers: those that were given. ``inputs``: of the live generation. ``split_from``: see `Generation`.
     """
 
     generation: int = 1
     followed: list[int | None] = attr(factory=list)
     report: Deferred[ReloadReport] = attr(factory=Deferred)
     numbers: SimpleNamespace = attr(factory=lambda: SimpleNamespace(are_known=True))
+    inputs: Any = attr(factory=inputs_of)
+    split_from: int | None = None
+
+    @property
+    def current(self) -> Any:
+        """The live generation."""
+        shared = self.generation if self.split_from is None else self.split_from
+        return SimpleNamespace(number=self.generation, inputs=self.inputs, shared_number=shared)
 
     def follow(self, request: ReloadRequest, decision: IDecision) -> Deferred[ReloadReport]:
         """See `Coordinator.follow`."""
@@ -106,7 +127,8 @@ class AgreementTests(TwoServers):
         self.run_of(members.begin())
         self.addCleanup(members.close)
         members.describe(status=SERVING, generation=1)
-        return Agreement(clocks, store, members, cast(Coordinator, coordinator))
+        self.registry = Registry(Lifecycle())
+        return Agreement(clocks, store, members, cast(Coordinator, coordinator), self.registry)
 
     def run_of(self, work: Any) -> Any:
         """Run a coroutine to its end."""
@@ -246,6 +268,63 @@ class AgreementTests(TwoServers):
         self.result_of(self.other.checkpoints.put("x", 1))
         self.run_of(Proposing(self.agreement, asked).agree(CANDIDATE, 30.0))
         self.assertIsNotNone(self.result_of(self.store.generations.generation(2)))
+
+    def test_one_server_alone(self) -> None:
+        """It is refused unless the live settings allow it, and says what to do; its turn is free afterwards."""
+        here = ReloadRequest(source="cli", actor="me", here=True)
+        with self.assertRaisesRegex(StageFailed, "allow_split = true in .orchestrator.reload., and reload all"):
+            self.run_of(self.agreement.begin(here))
+        self.result_of(self.store.checkpoints.put("x", 1))
+        self.assertEqual(self.turn_of_other(), self.other.incarnation)
+        self.result_of(self.other.servers.end_turn())
+        self.coordinator.inputs = inputs_of(allow_split=True)
+        decision = self.run_of(self.agreement.begin(here))
+        self.run_of(decision.agree(CANDIDATE, 30.0))
+        self.assertIsNone(self.result_of(self.store.servers.proposal()))
+        self.coordinator.generation, self.coordinator.split_from = 2, 1
+        outcome = self.run_of(decision.outcome())
+        self.assertEqual([(each.generation, each.status) for each in outcome], [(2, "adopted"), (1, "unchanged")])
+        asked = ReloadRequest(source="cli", actor="me", here=True, confirm_within=60.0)
+        with self.assertRaisesRegex(StageFailed, "probation or ramp is decided by one server"):
+            self.run_of(Splitting(self.agreement, asked).agree(CANDIDATE, 30.0))
+
+    def test_one_server_alone_without_others(self) -> None:
+        """It is a reload as any other."""
+        self.other_agreement.members.describe(status=DRAINING)
+        self.result_of(self.other.checkpoints.put("x", 1))
+        decision = self.run_of(self.agreement.begin(ReloadRequest(source="cli", actor="me", here=True)))
+        self.assertFalse(decision.splits)
+
+    def test_one_server_alone_that_is_behind(self) -> None:
+        """What all decided is adopted before anything else."""
+        self.proposed()
+        self.result_of(self.other.servers.vote("r1", Vote(server="b")))
+        self.coordinator.inputs = inputs_of(allow_split=True)
+        with self.assertRaisesRegex(StageFailed, "generation 2 was decided, and is adopted first"):
+            self.run_of(self.agreement.begin(ReloadRequest(source="cli", actor="me", here=True)))
+
+    def test_together_again(self) -> None:
+        """A server that had split votes as one that serves what the others do, and its proposals follow that, too."""
+        self.coordinator.generation, self.coordinator.split_from = 2, 1
+        decision = Proposing(self.agreement, REQUEST)
+        agreeing = Deferred.fromCoroutine(decision.agree(CANDIDATE, 30.0))
+        self.result_of(self.store.checkpoints.put("x", 1))
+        self.assertEqual(self.last().base, 1)
+        self.run_of(Following(self.other_agreement, self.last()).agree(CANDIDATE, 30.0))
+        self.clock.advance(1.0)
+        self.result_of(agreeing)
+        self.assertEqual(self.last().state, ProposalState.ADOPTED)
+
+    def test_a_version_that_still_drains(self) -> None:
+        """A trigger that one server alone had removed comes back there once its version has drained."""
+        binding = BindingVersion(definition(spec("gh"), "code"), 1, "b")
+        binding.lease()
+        self.registry.drain(binding, 1.0)
+        plan = SimpleNamespace(added=("gh",))
+        back = SimpleNamespace(generation=SimpleNamespace(bindings={"gh": binding}), plan=plan, numbered=("gh",))
+        following = Following(self.other_agreement, Proposal(id="r", by=1, generation=2, base=1, versions=1, actor=""))
+        with self.assertRaisesRegex(StageFailed, "gh@v1 still drains here"):
+            self.run_of(following.agree(cast(Any, back), 30.0))
 
     def test_a_server_that_could_not_adopt(self) -> None:
         """Its vote against the next generation says why it is behind, and what to do."""

@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from harn.reload.generation import Candidate
+from harn.reload.generation import Candidate, LastGeneration
 from harn.reload.interfaces import IDecision, IOtherServers
-from harn.reload.report import ReloadReport, ReloadRequest
+from harn.reload.report import PREVIOUS, ReloadReport, ReloadRequest
 from harn.reload.results import ServerAdoption
 from harn.store.generations import BindingRecord, GenerationRecord, LiveBinding
 from tests.reload.world import World, fake
@@ -45,10 +45,11 @@ class Decision:
 
     fleet: Fleet
     follows: int | None = None
+    splits: bool = False
 
     async def agree(self, candidate: Candidate, seconds: float) -> None:
         """See `IDecision.agree`."""
-        if self.follows is None:
+        if self.follows is None and not self.splits:
             self.fleet.decided = candidate.generation.number
             await self.fleet.servers[0].store.generations.adopted(self.fleet.decided, 1.0)
 
@@ -78,7 +79,7 @@ class Others:
     async def begin(self, request: ReloadRequest) -> IDecision | None:
         """See `IOtherServers.begin`."""
         self.world.coordinator.numbers.are_known = False
-        return Decision(self.fleet)
+        return Decision(self.fleet, splits=request.here)
 
 
 @define(eq=False)
@@ -116,9 +117,14 @@ class Fleet:
                 self.catch_up(each)
         return report
 
+    def split(self, world: World, wishes: dict[str, int]) -> ReloadReport:
+        """Reload one server alone."""
+        world.manifest(*(fake(each, extra=f"timeout = '{seconds}s'") for each, seconds in wishes.items()))
+        return ended(world.reload(here=True))
+
     def catch_up(self, world: World) -> None:
         """Adopt the last decided generation, as a server does that missed it."""
-        if world.coordinator.generation != self.decided:
+        if world.serving.shared_number != self.decided:
             ended(self.follow(world))
 
     def follow(self, world: World) -> Deferred[ReloadReport]:
@@ -130,8 +136,11 @@ class Fleet:
         """Reserve a generation that changes a trigger, and that is not decided."""
         generations = self.servers[0].store.generations
         known: list[Mapping[str, LiveBinding]] = []
-        generations.bindings_at(self.decided).addCallback(known.append)
-        number, version = self.decided + 1, known[0]["a"].version + 1
+        adopted: list[Sequence[GenerationRecord]] = []
+        generations.history(1).addCallback(adopted.append)
+        number = adopted[0][0].number + 1
+        generations.bindings_at(number - 1).addCallback(known.append)
+        version = known[0]["a"].version + 1
         voted = BindingRecord(
             trigger_id="a", version=version, fingerprint="other", generation=number, bundle_id="b", spec=b"{}"
         )
@@ -192,6 +201,38 @@ class NumberTests(FleetCase):
         self.fleet.reload(three, {"a": 2})
         self.assertEqual(self.live(), [{"a": 2}] * 3)
 
+    def test_a_split(self) -> None:
+        """One server alone adopts; the next reload brings all together, under numbers that none of them had."""
+        self.fleet.reload(self.one, {"a": 2})
+        self.fleet.split(self.two, {"a": 3})
+        self.assertEqual(self.live(), [{"a": 2}, {"a": 3}])
+        numbers = [each.coordinator.generation for each in self.fleet.servers]
+        self.assertEqual((numbers, self.two.serving.split_from), ([2, 3], 2))
+        self.assertEqual(self.fleet.start().live(), {"a": 2})  # with what all adopted
+        self.fleet.reload(self.one, {"a": 2, "b": 1})
+        self.assertEqual(self.live(), [{"a": 4, "b": 1}] * 3)
+        self.assertEqual({each.serving.split_from for each in self.fleet.servers}, {None})
+        shown = self.successResultOf(self.one.store.generations.history(9))
+        self.assertEqual([each.summary.get("split_from") for each in shown], [None, 2, None, None])
+
+    def test_a_reload_of_all_from_the_one_that_split(self) -> None:
+        """It keeps the versions that it has, and the others adopt them."""
+        self.fleet.split(self.two, {"a": 3})
+        self.fleet.split(self.two, {"a": 4})
+        self.assertEqual(self.two.serving.split_from, 1)
+        self.fleet.reload(self.two, {"a": 4, "b": 1})
+        self.assertEqual(self.live(), [{"a": 3, "b": 1}] * 2)
+
+    def test_a_rollback_after_a_split(self) -> None:
+        """What one server adopted alone is not what all roll back to, and no start continues it."""
+        self.fleet.split(self.two, {"a": 3})
+        self.fleet.reload(self.one, {"a": 2})
+        report = ended(self.one.reload(recall=PREVIOUS))
+        self.assertEqual(report.recalled, 1)
+        self.fleet.split(self.one, {"a": 5})
+        last = self.successResultOf(Deferred.fromCoroutine(LastGeneration.of(self.one.store.generations)))
+        self.assertEqual((last.number, last.digest), (self.one.coordinator.generation, None))
+
     def test_what_a_server_reads_otherwise(self) -> None:
         """A change that the proposing server does not see is refused: its plugins or its version differ."""
         generations = self.two.store.generations
@@ -220,6 +261,14 @@ class FleetMachine(RuleBasedStateMachine):
         server = data.draw(st.sampled_from(self.fleet.servers))
         self.fleet.catch_up(server)
         self.fleet.reload(server, wishes, data.draw(st.lists(st.sampled_from(self.fleet.servers))))
+
+    @precondition(lambda self: len(self.fleet.servers) > 1)
+    @rule(data=st.data(), wishes=WISHES)
+    def split(self, data: st.DataObject, wishes: dict[str, int]) -> None:
+        """Reload one server alone; a trigger that only it removes may not come back while its version drains."""
+        server = data.draw(st.sampled_from(self.fleet.servers))
+        self.fleet.catch_up(server)
+        self.fleet.split(server, wishes)
 
     @rule(data=st.data())
     def catch_up(self, data: st.DataObject) -> None:
