@@ -49,6 +49,8 @@ SETTINGS = ("fsync=off", "full_page_writes=off", "autovacuum_naptime=5s", "max_c
 """Of a PostgreSQL that is not killed, and is looked after as one in use is."""
 PATIENCE = 120.0
 """Seconds in which the servers work off what was left, and one of them takes what a client sends."""
+_RETENTION = "[orchestrator.retention]\ngenerations = 1000\n"
+"""The account at the end is of all versions that ever ran."""
 _DEDUPE = 'dedupe_key = "event.dedupe_key"\n'
 
 
@@ -59,7 +61,7 @@ def manifest(url: str, head: str = "", more: str = "") -> str:
         trigger_text(name, handler=f"handlers:{'slow' if name == 'slow' else 'steady'}", extra=_DEDUPE)
         for name in TRIGGERS
     )
-    return "\n".join((beginning, *triggers, more))
+    return "\n".join((beginning, _RETENTION, *triggers, more))
 
 
 def handlers(edition: int, more: str = "") -> str:
