@@ -157,6 +157,26 @@ def _is_changed(old: TriggerSpec, new: TriggerSpec) -> bool:
     return old is not new and (configured(old), old.secrets) != (configured(new), new.secrets)
 
 
+class ConnectorPool(KeyedPool[RunningConnector]):
+    """The connectors of generations, by their key."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__()
+        self._clock = clock
+
+    async def close(self, value: RunningConnector) -> None:
+        """Close a connector. One that fails to close is logged; after `CLOSING` seconds it is not waited for."""
+        try:
+            (outcome,) = await ask(lambda: value.connector.close()).addTimeout(CLOSING, self._clock)
+        except TimeoutError:
+            log.error(
+                "the connector of {trigger} did not close in {seconds} s", trigger=value.trigger_id, seconds=CLOSING
+            )
+            return
+        if isinstance(outcome, Failure):
+            log.failure("the connector of {trigger} failed to close", outcome, trigger=value.trigger_id)
+
+
 class Connections:
     """Makes, prepares, activates and ends connectors; owns the pool of those that serve."""
 
@@ -164,7 +184,7 @@ class Connections:
         self._clock = clock
         self._wall: WallTime = wall or clock
         self.catalog = catalog
-        self.pool: KeyedPool[RunningConnector] = KeyedPool(self._close)
+        self.pool = ConnectorPool(clock)
         self.published: PublishedLists | None = None
 
     async def prepare(
@@ -273,18 +293,6 @@ class Connections:
             hint = "give the secret another value, then reload"
         problem = inputs.loaded.problem(trigger_id, key, said, hint)
         raise StageFailed(stage, f"connector of trigger {trigger_id!r} failed to {stage}: {message}", [problem])
-
-    async def _close(self, running: RunningConnector) -> None:
-        """Close a connector. One that fails to close is logged; after `CLOSING` seconds it is not waited for."""
-        try:
-            (outcome,) = await ask(lambda: running.connector.close()).addTimeout(CLOSING, self._clock)
-        except TimeoutError:
-            log.error(
-                "the connector of {trigger} did not close in {seconds} s", trigger=running.trigger_id, seconds=CLOSING
-            )
-            return
-        if isinstance(outcome, Failure):
-            log.failure("the connector of {trigger} failed to close", outcome, trigger=running.trigger_id)
 
 
 def _echo(work: Deferred[None]) -> Deferred[None]:

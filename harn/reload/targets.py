@@ -41,13 +41,30 @@ WAITS = f"what waits there for a port, a lock or a thread belongs {ADVICE}"
 """The hint for an import that does not end."""
 
 
+class InterpreterPool(KeyedPool[IInterpreter]):
+    """
+    The interpreters of generations, by the id of their bundle.
+
+    :ivar resolved: the functions that are known to be in each bundle, while an interpreter has it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resolved: dict[str, frozenset[FunctionReference]] = {}
+
+    async def close(self, value: IInterpreter) -> None:
+        """Close an interpreter; without another one of its bundle, its functions are looked for again."""
+        if not any(shared.key == value.bundle_id for shared in self):
+            self.resolved.pop(value.bundle_id, None)
+        await value.close()
+
+
 class Resolution:
     """Finds or makes the interpreter for a bundle; owns the pool of those that serve."""
 
     def __init__(self, interpreters: IInterpreters) -> None:
         self._interpreters = interpreters
-        self.pool: KeyedPool[IInterpreter] = KeyedPool(self._close)
-        self._resolved: dict[str, frozenset[FunctionReference]] = {}
+        self.pool = InterpreterPool()
         self._importing: list[IInterpreter] = []
 
     def doing(self) -> str:
@@ -63,11 +80,6 @@ class Resolution:
         """Return whether no interpreter is being replaced after a death."""
         return all(shared.value.is_up() for shared in self.pool)
 
-    async def _close(self, interpreter: IInterpreter) -> None:
-        if not any(shared.key == interpreter.bundle_id for shared in self.pool):
-            self._resolved.pop(interpreter.bundle_id, None)
-        await interpreter.close()
-
     async def resolve(
         self, inputs: Inputs, stack: AsyncExitStack, *, afresh: bool, spare: bool = True
     ) -> Shared[IInterpreter]:
@@ -82,7 +94,7 @@ class Resolution:
         shared = None if afresh else self.pool.acquire(bundle.bundle_id)
         if shared is not None:
             stack.callback(shared.release)
-            if references <= self._resolved.get(bundle.bundle_id, frozenset()):
+            if references <= self.pool.resolved.get(bundle.bundle_id, frozenset()):
                 return shared
         fresh, problems = await self._fresh(bundle, references, keep=shared is None, spare=spare)
         if problems:
@@ -125,7 +137,8 @@ class Resolution:
             await interpreter.close()
         if problems:
             return None, problems
-        self._resolved[bundle.bundle_id] = self._resolved.get(bundle.bundle_id, frozenset()) | frozenset(references)
+        known = self.pool.resolved.get(bundle.bundle_id, frozenset())
+        self.pool.resolved[bundle.bundle_id] = known | frozenset(references)
         return (self.pool.add(bundle.bundle_id, interpreter) if keep else None), ()
 
 
@@ -219,6 +232,31 @@ def hold_outside(outside: Shared[Outside], interpreter: Shared[IInterpreter] | N
     return OutsideTarget(outside, interpreter).retain()
 
 
+class OutsidePool(KeyedPool[Outside]):
+    """
+    The destinations of plugins, by target.
+
+    :param reactor: an `IReactorTime`.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__()
+        self._reactor = reactor
+
+    async def close(self, value: Outside) -> None:
+        """Close a destination, once. One that fails to close is logged; after `CLOSING` it is not waited for."""
+        if value.is_closed:
+            return
+        value.is_closed = True
+        try:
+            (outcome,) = await ask(lambda: value.destination.close()).addTimeout(CLOSING, self._reactor)
+        except TimeoutError:
+            log.error("destination {target} did not close in {seconds} s", target=value.target, seconds=CLOSING)
+            return
+        if isinstance(outcome, Failure):
+            log.failure("destination {target} failed to close", outcome, target=value.target)
+
+
 class Targets:
     """
     Makes, prepares and ends the destinations of plugins; owns the pool of those in use.
@@ -229,7 +267,7 @@ class Targets:
     def __init__(self, reactor: Any, catalog: DestinationCatalog) -> None:
         self._reactor = reactor
         self.catalog = catalog
-        self.pool: KeyedPool[Outside] = KeyedPool(self._close)
+        self.pool = OutsidePool(reactor)
 
     async def prepare(
         self,
@@ -304,7 +342,7 @@ class Targets:
     async def close(self) -> None:
         """Close every destination, whatever holds it: the server ends, and begins no delivery any more."""
         for shared in self.pool:
-            await self._close(shared.value)
+            await self.pool.close(shared.value)
         await self.pool.idle()
 
     async def _result(self, target: str, asked: Deferred[tuple[Any]]) -> Any:
@@ -323,16 +361,3 @@ class Targets:
             log.failure("destination {target} failed to prepare", outcome, target=target)
             message = f"{type(error).__name__}: {error}"
         raise StageFailed("prepare", f"destination {target} failed to prepare: {message}")
-
-    async def _close(self, outside: Outside) -> None:
-        """Close a destination, once. One that fails to close is logged; after `CLOSING` it is not waited for."""
-        if outside.is_closed:
-            return
-        outside.is_closed = True
-        try:
-            (outcome,) = await ask(lambda: outside.destination.close()).addTimeout(CLOSING, self._reactor)
-        except TimeoutError:
-            log.error("destination {target} did not close in {seconds} s", target=outside.target, seconds=CLOSING)
-            return
-        if isinstance(outcome, Failure):
-            log.failure("destination {target} failed to close", outcome, target=outside.target)

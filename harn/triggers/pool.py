@@ -7,7 +7,8 @@ and release. An object is closed when its last reference is released.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -15,8 +16,6 @@ from twisted.logger import Logger
 
 T = TypeVar("T")
 log = Logger(namespace="harn.triggers")
-
-Close = Callable[[T], Awaitable[object]]
 
 
 class Shared(Generic[T]):
@@ -51,17 +50,16 @@ class Shared(Generic[T]):
             self._pool._last_left(self)
 
 
-class KeyedPool(Generic[T]):
-    """
-    All objects of one sort, by key.
+class KeyedPool(ABC, Generic[T]):
+    """All objects of one sort, by key; each sort has its own subclass, which closes them."""
 
-    :param close: called once for each object, when its last reference is released.
-    """
-
-    def __init__(self, close: Close[T]) -> None:
-        self._close = close
+    def __init__(self) -> None:
         self._entries: dict[Hashable, list[Shared[T]]] = {}
         self._closing: set[Deferred[object]] = set()
+
+    @abstractmethod
+    async def close(self, value: T) -> None:
+        """Close an object; called once for each, when its last reference is released."""
 
     def __iter__(self) -> Iterator[Shared[T]]:
         return iter([entry for entries in self._entries.values() for entry in entries])
@@ -94,10 +92,7 @@ class KeyedPool(Generic[T]):
     def _last_left(self, entry: Shared[T]) -> None:
         self._take_out(entry)
 
-        async def close() -> object:
-            return await self._close(entry.value)
-
-        closing: Deferred[object] = Deferred.fromCoroutine(close())
+        closing: Deferred[object] = Deferred.fromCoroutine(self.close(entry.value))
         closing.addErrback(lambda failure: log.failure("closing failed", failure=failure))
         if not closing.called:
             self._closing.add(closing)

@@ -21,12 +21,13 @@ from harn.lifecycle import Accepted, DeadLettered, Settled, VersionEnded
 from harn.manifest.model import TriggerSpec
 from harn.model.delivery import Claim, StoredDelivery
 from harn.observability.counts import VersionCounts
+from harn.reload.targets import InterpreterPool
 from harn.testing.clocks import START
 from harn.testing.kit import KitServer, ScriptedInterpreter
 from harn.testing.kit import ScriptedCall as ScriptedCall
 from harn.testing.stores.pumped import PumpedStore
 from harn.triggers.binding import BindingVersion, Definition
-from harn.triggers.pool import KeyedPool, Shared
+from harn.triggers.pool import Shared
 from harn.triggers.reconcile import reconcile
 from harn.triggers.registry import Registry
 from harn.vm.interfaces import IInterpreter
@@ -53,7 +54,7 @@ class World:
         self.registry, self.dispatcher, self.intake = server[Registry], server[Dispatcher], server[Intake]
         self.pauses = server[Pauses]
         self.interpreters: list[ScriptedInterpreter] = []
-        self.pool: KeyedPool[IInterpreter] = KeyedPool(lambda interpreter: interpreter.close())
+        self.pool = InterpreterPool()
         self.ended: list[str] = []
         self.dead: Counter[tuple[str, str]] = Counter()
         self.lifecycle.subscribe(Accepted, self._accepted)

@@ -19,11 +19,10 @@ from harn.errors import SignatureMismatch
 from harn.lifecycle import Accepted, AcceptedDelivery
 from harn.model.event import TriggerEvent, decode_envelope
 from harn.model.exchange import InboundRequest
-from harn.reload.connections import RunningConnector
+from harn.reload.connections import ConnectorPool, RunningConnector
 from harn.testing.clients import request_bytes
 from harn.testing.connectors import HOSTILE_BODIES, ConnectorCase
 from harn.testing.signers import example_secret
-from harn.triggers.pool import KeyedPool
 from tests.connectors.test_hostile import CASES, CONNECTORS, DOCUMENTS, TYPES
 from tests.listener.world import World
 
@@ -108,7 +107,7 @@ class HostileSenderTests(SynchronousTestCase):
         self.world = World()
         self.accepted: list[AcceptedDelivery] = []
         self.world.lifecycle.subscribe(Accepted, lambda event: self.accepted.extend(event.deliveries))
-        self.pool: KeyedPool[Any] = KeyedPool(lambda each: each.connector.close())
+        self.pool = ConnectorPool(self.world.clock)
 
     def serve(self, at: int) -> None:
         """Serve one case alone, on the path that its request has."""

@@ -15,9 +15,8 @@ from harn.connectors.gate import Gate
 from harn.connectors.interfaces import CREDENTIALS, VERIFIED_HERE, ConnectorBinding, ConnectorContext
 from harn.connectors.providers.a2a_push import A2aPushPlugin
 from harn.model.event import decode_envelope
-from harn.reload.connections import RunningConnector
+from harn.reload.connections import ConnectorPool, RunningConnector
 from harn.testing.clients import WireAnswer, request_bytes
-from harn.triggers.pool import KeyedPool
 from harn.triggers.routing import shared_route
 from tests.connectors.examples import NOW
 from tests.connectors.tokens import SETTINGS, Publisher, bearer, token
@@ -31,7 +30,7 @@ class AgentCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.world, self.publisher = World(), Publisher("rsa-1")
-        self.pool: KeyedPool[Any] = KeyedPool(lambda each: each.connector.close())
+        self.pool = ConnectorPool(self.world.clock)
         self.agent()
 
     def agent(self, table: dict[str, Any] = SETTINGS, secret: bytes | None = None) -> None:

@@ -156,6 +156,14 @@ class Trigger:
     route: Route
 
 
+class ReceiverPool(KeyedPool[SignedReceiver]):
+    """The receivers of triggers."""
+
+    async def close(self, value: SignedReceiver) -> None:
+        """See `KeyedPool.close`."""
+        value.close()
+
+
 class World:
     """
     Everything that a listener needs; serves trigger ``gh`` on ``/hooks/gh`` and ``push`` on ``/a2a/push``.
@@ -208,7 +216,7 @@ class World:
         self.operations = Operations(Audit(wall=self.clock, records=self))
         self.operations.add(self.reloader, *reload_operations.OPERATIONS)
         self.mount_admin()
-        self.receivers: KeyedPool[SignedReceiver] = KeyedPool(self._close)
+        self.receivers = ReceiverPool()
         self.gh = self.trigger("gh", "/hooks/gh")
         self.push = self.trigger("push", "/a2a/push", CREDENTIALS)
         self.push.receiver.verify = lambda inbound, now: None
@@ -222,9 +230,6 @@ class World:
 
     async def note(self, topic: str, kind: str, payload: Struct) -> None:
         self.recorded.append((topic, kind, to_builtins(payload)))
-
-    async def _close(self, receiver: SignedReceiver) -> None:
-        receiver.close()
 
     def call(self, function: Callable[..., Any], /, *arguments: Any) -> Deferred[Any]:
         """Keep the calls for a thread until the test runs them."""

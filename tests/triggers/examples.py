@@ -9,7 +9,24 @@ import msgspec
 from harn.manifest.model import TriggerSpec
 from harn.model.event import VERIFIED, Envelope, TriggerEvent
 from harn.triggers.binding import BindingVersion, Definition
+from harn.triggers.pool import KeyedPool
 from harn.wire import digest_value
+
+
+class NotingPool(KeyedPool[Any]):
+    """
+    A pool whose objects need no closing.
+
+    :ivar closed: those that it has closed, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed: list[object] = []
+
+    async def close(self, value: object) -> None:
+        """See `KeyedPool.close`."""
+        self.closed.append(value)
 
 
 def spec(trigger_id: str = "gh", **settings: Any) -> TriggerSpec:

@@ -6,7 +6,6 @@ import gc
 import weakref
 
 from attrs import frozen
-from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import Lifecycle
@@ -19,6 +18,13 @@ from tests.triggers.examples import version
 
 class Thing:
     """An interpreter or a receiver, as far as it is held."""
+
+
+class UnclosingPool(KeyedPool[Thing]):
+    """Closes a thing without a trace of it."""
+
+    async def close(self, value: Thing) -> None:
+        """See `KeyedPool.close`."""
 
 
 @frozen(eq=False)
@@ -34,7 +40,7 @@ class LifetimeTests(SynchronousTestCase):
     def test_a_replaced_generation_dies_without_the_collector(self) -> None:
         """After adopt and drain nothing refers to it, nor to its versions, routes, interpreter and receiver."""
         registry = Registry(Lifecycle())
-        pool: KeyedPool[Thing] = KeyedPool(lambda thing: succeed(None))
+        pool = UnclosingPool()
 
         def generation(number: int) -> Generation:
             binding = version(number)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.manifest.model import RetrySpec
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion, Stage
-from harn.triggers.pool import KeyedPool
 from harn.triggers.registry import Registry
 from harn.triggers.routing import Route
-from tests.triggers.examples import spec, version
+from tests.triggers.examples import NotingPool, spec, version
 
 
 class RegistryTests(SynchronousTestCase):
@@ -52,13 +50,12 @@ class RegistryTests(SynchronousTestCase):
 
     def test_its_interpreter_is_released_with_it(self) -> None:
         """The end of a version releases its interpreter."""
-        closed: list[object] = []
-        pool: KeyedPool[object] = KeyedPool(lambda thing: succeed(closed.append(thing)))
+        pool = NotingPool()
         old = version(1)
         old.destination = pool.add("i", "interpreter")  # type: ignore[assignment]  # only counted here
         self.adopt(old)
         self.adopt()
-        self.assertEqual((closed, old.destination), (["interpreter"], None))
+        self.assertEqual((pool.closed, old.destination), (["interpreter"], None))
 
     def test_waiting_retries_keep_a_removed_triggers_last_version(self) -> None:
         """While retries of a removed trigger wait, its newest version drains, and no older one does."""
@@ -166,8 +163,7 @@ class ForRetryTests(SynchronousTestCase):
 class RouteTests(SynchronousTestCase):
     def test_a_lease_holds_version_and_receiver(self) -> None:
         """A request that began on a route may finish on it after any number of reloads."""
-        closed: list[object] = []
-        pool: KeyedPool[object] = KeyedPool(lambda thing: succeed(closed.append(thing)))
+        pool = NotingPool()
         binding = version(1)
         receiver = pool.add("r", "receiver")
         route = Route(path="/x", binding=binding, receiver=receiver, authentication="public")
@@ -176,6 +172,6 @@ class RouteTests(SynchronousTestCase):
         route.lease()
         registry.adopt({}, [binding], 0.0)
         receiver.release()
-        self.assertEqual((binding.state, closed), (DRAINING, []))
+        self.assertEqual((binding.state, pool.closed), (DRAINING, []))
         route.release()
-        self.assertEqual((binding.state, closed), (TERMINATED, ["receiver"]))
+        self.assertEqual((binding.state, pool.closed), (TERMINATED, ["receiver"]))

@@ -9,16 +9,14 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.lifecycle import Lifecycle, VersionEnded
 from harn.manifest.model import RetrySpec
 from harn.triggers.binding import ACTIVE, DRAINING, TERMINATED, BindingVersion, Stage
-from harn.triggers.pool import KeyedPool
 from harn.triggers.registry import Registry
 from harn.triggers.routing import Ramp, Route
-from tests.triggers.examples import spec, version
+from tests.triggers.examples import NotingPool, spec, version
 
 
 class RampingCase(SynchronousTestCase):
@@ -129,8 +127,7 @@ class EndingTests(RampingCase):
 class RouteTests(RampingCase):
     def setUp(self) -> None:
         super().setUp()
-        self.closed: list[object] = []
-        self.pool: KeyedPool[object] = KeyedPool(lambda thing: succeed(self.closed.append(thing)))
+        self.pool = NotingPool()
         self.receiver = self.pool.add("r", "receiver")
         self.route = Route(
             path="/x", binding=self.fresh, receiver=self.receiver, authentication="public", ramp=self.ramp
@@ -156,9 +153,9 @@ class RouteTests(RampingCase):
         self.route.lease()
         self.registry.adopt({"other": self.other}, [self.stable, self.fresh], 2.0)
         self.receiver.release()
-        self.assertEqual((self.stable.state, self.fresh.state, self.closed), (DRAINING, DRAINING, []))
+        self.assertEqual((self.stable.state, self.fresh.state, self.pool.closed), (DRAINING, DRAINING, []))
         self.route.release()
-        self.assertEqual((self.closed, sorted(self.ended)), (["receiver"], ["gh@v1", "gh@v2"]))
+        self.assertEqual((self.pool.closed, sorted(self.ended)), (["receiver"], ["gh@v1", "gh@v2"]))
 
     def test_it_dies_without_the_collector(self) -> None:
         """After its end nothing refers to a ramp, its route, or the version that lost."""
