@@ -57,8 +57,9 @@ def install_agreement(server: Server) -> None:
 
 
 def started(members: Membership, event: ServerStarted) -> None:
-    """Record for the other servers that this one serves, and its URL."""
-    members.describe(status=SERVING, url=event.url, generation=event.generation)
+    """Record for the other servers that this one serves, and its URL; then look at what they decided before that."""
+    described = members.describe(status=SERVING, url=event.url, generation=event.generation)
+    described.addCallback(lambda _: members.look_again())
     Deferred.fromCoroutine(members.record_start())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -198,15 +198,19 @@ class Membership:
         if self._loop.running:
             self._loop.stop()
 
-    def describe(self, **changes: Any) -> None:
-        """Change the description that this server gives of itself; ``changes`` are fields of a `ServerNote`."""
-        self._note = msgspec.structs.replace(self.observed(), **changes)
-        if self._loop.running:
-            self._write_note()
+    def describe(self, **changes: Any) -> Deferred[None]:
+        """
+        Change the description that this server gives of itself; ``changes`` are fields of a `ServerNote`.
 
-    def _write_note(self) -> None:
+        :return: fires when it is written, or could not be.
+        """
+        self._note = msgspec.structs.replace(self.observed(), **changes)
+        return self._write_note() if self._loop.running else succeed(None)
+
+    def _write_note(self) -> Deferred[None]:
         self._is_noting = True
-        self.store.servers.note(self._note).addErrback(_ignored).addBoth(self._noted)
+        writing: Deferred[None] = self.store.servers.note(self._note)
+        return writing.addErrback(_ignored).addBoth(self._noted)
 
     def _noted(self, _: object) -> None:
         self._is_noting = False
@@ -235,7 +239,15 @@ class Membership:
             self._is_beating = True
             self._tell_condition()
             maybeDeferred(self.store.heartbeat, self._wall.seconds()).addBoth(self._beaten)
-        if not self._is_looking:
+        self.look_again()
+
+    def look_again(self) -> None:
+        """
+        Look at the others now, unless a look is under way.
+
+        What they decided before they knew of this server concerns it, too.
+        """
+        if self._loop.running and not self._is_looking:
             self._is_looking = True
             Deferred.fromCoroutine(self._look()).addErrback(_looked_in_vain).addBoth(self._looked)
 
@@ -324,6 +336,7 @@ class Membership:
             announce=True,
         )
         await self.store.servers.note(self._note)
+        self.look_again()
         await self._record("server_rejoined", self.id, after)
 
     def _rejoined(self, _: object) -> None:

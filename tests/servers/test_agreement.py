@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.errors import EventLogUnavailable, GenerationUnknown, StageFailed
-from harn.lifecycle import Lifecycle
+from harn.lifecycle import Lifecycle, ServersSeen, ServerStarted
 from harn.reload.coordinator import Coordinator
 from harn.reload.interfaces import IDecision
 from harn.reload.report import ReloadReport, ReloadRequest
@@ -22,6 +22,7 @@ from harn.reload.results import ServerAdoption
 from harn.server import RecordWriter
 from harn.servers.agreement import Agreement
 from harn.servers.decisions import Following, Proposing, Splitting
+from harn.servers.feature import started
 from harn.servers.membership import Clocks, Membership
 from harn.servers.votes import not_agreed
 from harn.store.postgres.store import PostgresStore
@@ -123,7 +124,8 @@ class AgreementTests(TwoServers):
     def agreement_of(self, store: PostgresStore, coordinator: FakeCoordinator) -> Agreement:
         """Make the agreement of a server."""
         clocks = Clocks(self.clock, self.clock)
-        members = Membership(clocks, store, Lifecycle(), RecordWriter(self.clock, store.event_log), version="1.0")
+        self.lifecycle = Lifecycle()
+        members = Membership(clocks, store, self.lifecycle, RecordWriter(self.clock, store.event_log), version="1.0")
         self.run_of(members.begin())
         self.addCleanup(members.close)
         members.describe(status=SERVING, generation=1)
@@ -144,6 +146,25 @@ class AgreementTests(TwoServers):
         """Write a proposal of generation 2 to the other server."""
         new = Proposal(id="r1", by=0, generation=2, base=1, versions=0, actor="me")
         return self.result_of(self.store.servers.propose(new))
+
+    def answer_all(self) -> None:
+        """Answer all questions to the stores."""
+        for _ in range(3):
+            for each in (self.store, self.other):
+                self.result_of(each.checkpoints.put("x", 1))
+                self.result_of(each.servers.proposal())
+
+    def test_decided_before_it_served(self) -> None:
+        """A server looks at what was decided while it started as soon as it serves, and not with the next second."""
+        members = self.other_agreement.members
+        self.lifecycle.subscribe(ServersSeen, lambda _: self.other_agreement.look())
+        members.describe(status=STARTING)
+        self.answer_all()
+        self.assertEqual(self.proposed().members, {})
+        self.assertEqual(self.result_of(self.store.servers.decide("r1", is_late=False)).state, ProposalState.ADOPTED)
+        started(members, ServerStarted("http://b", generation=1))
+        self.answer_all()
+        self.assertEqual(self.other_coordinator.followed, [2])
 
     def test_content_that_is_not_kept(self) -> None:
         """A server that cannot read the content votes against it, and says why."""

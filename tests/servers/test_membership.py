@@ -184,6 +184,16 @@ class MembershipTests(TwoServers):
         kinds = [each.kind for each in self.result_of(self.store.event_log.read(TOPIC, 0, 10))]
         self.assertEqual(kinds, ["server_fenced", "server_rejoined"])
 
+    def test_a_look_after_it_was_stopped(self) -> None:
+        """One that was fenced looks at once when it continues, since others may have decided a reload meanwhile."""
+        self.pass_time(2)
+        self.running.remove(self.first)
+        self.pass_time(7)
+        self.running.append(self.first)
+        while not any(isinstance(each, Fenced) for each in self.first.emitted):
+            self.pass_time(1)
+        self.assertIsInstance(self.first.emitted[-1], ServersSeen)
+
     def test_a_look_that_takes_long(self) -> None:
         """The heartbeats continue while the answer of a look is awaited: the server is not fenced."""
         self.pass_time(2)
