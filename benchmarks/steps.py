@@ -21,6 +21,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
 import harn
@@ -53,7 +54,6 @@ from harn.triggers.binding import BindingVersion, Definition
 from harn.triggers.pool import KeyedPool
 from harn.triggers.registry import Registry
 from harn.triggers.routing import Route
-from harn.vm.interfaces import IInterpreter
 
 CONNECTIONS = 32
 PATH = "/hooks/t0"
@@ -69,6 +69,14 @@ LONGEST = 600.0
 _HOME = str(Path(harn.__file__).parent)
 _OURS = (_HOME, "<attrs generated methods harn.")
 _NOT_OURS = str(Path(_HOME, "testing"))
+
+
+class Pool(KeyedPool[Any]):
+    """The interpreter, or the receivers, of the triggers."""
+
+    async def close(self, value: Any) -> None:
+        """See `KeyedPool.close`."""
+        await maybeDeferred(value.close)
 
 
 class OwnCounts(Counts):
@@ -112,7 +120,7 @@ class Subject:
             id="t0", kind="webhook", provider="github", path=PATH, handler="m:f", events=events, dedupe_key=dedupe_key
         )
         binding = BindingVersion(Definition.of(spec, "spec", "handler", None), 1, "sha256:bundle")
-        interpreters: KeyedPool[IInterpreter] = KeyedPool(lambda interpreter: interpreter.close())
+        interpreters = Pool()
         binding.destination = LocalFunctions(interpreters.add("bundle", self.interpreter)).retain()
         server[Registry].adopt({spec.id: binding}, [], self.clock.seconds())
         seen = ConnectorBinding(
@@ -128,7 +136,7 @@ class Subject:
             ConnectorContext(clock=self.clock, binding=seen, emit=lambda *_: None, wall=server.wall)
         )
         connector.prepare()
-        receivers: KeyedPool[Any] = KeyedPool(lambda receiver: receiver.close())
+        receivers = Pool()
         return Route(path=PATH, binding=binding, receiver=receivers.add("t0", connector), authentication=PUBLIC)
 
     def send(self) -> None:

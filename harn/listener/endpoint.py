@@ -118,7 +118,8 @@ class LimitedPort(Port):
             super().doRead()
         else:
             self.limit.relieve()
-        if self.sessionno == accepted and self.connected and self._rest is None and self._has_waiting():
+        is_in_vain = self.sessionno == accepted and self.connected and self._rest is None
+        if is_in_vain and (not self.is_shared or self._has_waiting()):
             self.stopReading()
             self._rest = self.reactor.callLater(RESTS_FOR, self._rested)
 

@@ -175,7 +175,7 @@ class Archive:
         :raises GenerationUnknown: the content of no generation is kept.
         """
         for record in await self._generations.history(MOST_KEPT):
-            if record.manifest_digest:
+            if record.manifest_digest and SPLIT not in record.summary:
                 return record.number
         raise GenerationUnknown("no generation is kept that could serve")
 

@@ -236,7 +236,7 @@ class Coordinator:
         servers = () if decision is None or not result.is_adopted else await decision.outcome()
         if request.dry_run:
             await self._pipeline.idle()
-        elif result.ends_pin(request) and self._live.end_pin():
+        elif result.ends_pin(request) and not (decision and decision.splits) and self._live.end_pin():
             self._lifecycle.emit(PinEnded())
         status = self.rollouts.status() if result.is_adopted else None
         draining = self._live.registry.draining()

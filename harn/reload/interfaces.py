@@ -118,6 +118,7 @@ class IDecision(Interface):
 
     follows: int | None = Attribute("The number of the generation that another server proposes; None of one's own.")
     splits: bool = Attribute("Whether this server alone adopts it, though others serve on its store.")
+    reunites: bool = Attribute("Whether all adopt it even if it is what this server serves: another has split before.")
 
     def agree(candidate: Candidate, seconds: float) -> Awaitable[None]:
         """

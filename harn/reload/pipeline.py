@@ -73,7 +73,8 @@ class ReloadPipeline:
         changed = read.changed_while_reading(request)
         if changed:
             return RunResult(plan=Plan(), read=read, changed_while_reading=changed)
-        if live is not None and read.inputs.digest == live.digest and not request.force and not request.dry_run:
+        needs_run = request.force or request.dry_run or run.reunites
+        if live is not None and read.inputs.digest == live.digest and not needs_run:
             return RunResult(plan=Plan(unchanged=tuple(sorted(live.bindings))), read=read)
         prepared = await self._resolve(run, read.inputs)
         plan = prepared.plan

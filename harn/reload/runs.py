@@ -268,6 +268,11 @@ class PipelineRun:
     decision: IDecision | None = None
 
     @property
+    def reunites(self) -> bool:
+        """Whether it is adopted even if it is what this server serves; see `IDecision`."""
+        return self.decision is not None and self.decision.reunites
+
+    @property
     def follows(self) -> int | None:
         """The number of a generation that another server proposes, with its content in the store."""
         return None if self.decision is None else self.decision.follows

@@ -143,7 +143,10 @@ class Rollouts:
         trials = (self.probations.current, self.probations.undoing)
         fallbacks = tuple(each.fallback for each in trials if each is not None)
         draining = ((binding.id, binding.version) for binding in self._registry.draining())
-        return Needed(fallbacks, (*self.ramps.needed(), *draining))
+        live = self._coordinator.current
+        # Others on the store may have adopted any number of newer ones, each alone.
+        shared = () if live is None else (live.shared_number,)
+        return Needed((*fallbacks, *shared), (*self.ramps.needed(), *draining))
 
     async def confirm(self, generation: int | None, actor: str) -> int:
         """
@@ -197,7 +200,7 @@ class Rollouts:
         :raises EventLogUnavailable: the store cannot be written.
         """
         checkpoints: dict[str, object] = {}
-        if generation.number == self._live:
+        if generation.number == self._live and generation.split_from is None:  # else they are those of all servers
             checkpoints = {probation.NAME: self.probations.record(), ramps.NAME: self.ramps.record()}
             if request.source != START or request.recall is None:  # else the pin stays as it was
                 checkpoints[PIN_CHECKPOINT] = None if generation.pin is None else generation.pin.to_checkpoint()

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, GenerationUnknown, StageFailed, StoreError
 from harn.reload.coordinator import Coordinator
+from harn.reload.generation import SPLIT
 from harn.reload.interfaces import IDecision, IOtherServers
 from harn.reload.report import ReloadReport, ReloadRequest
 from harn.servers.decisions import Changes, Following, Proposing, Splitting
@@ -86,13 +87,21 @@ class Agreement:
             name = self.members.name_of(holder)
             raise StageFailed("prepare", f"server {name} on the same store reloads; try again when that has ended")
         self.coordinator.numbers.are_known = False  # others may have given some since
-        if not request.here:
-            return Proposing(self, request)
         try:
+            if not request.here:
+                return Proposing(self, request, reunites=await self._is_split())
             return await self._begin_here(request)
+        except EventLogUnavailable as error:
+            self.release()
+            raise StageFailed("prepare", f"the store cannot be read: {error}") from error
         except BaseException:
             self.release()
             raise
+
+    async def _is_split(self) -> bool:
+        """Return whether a server has adopted the newest generation alone."""
+        newest = await self.store.generations.history(1)
+        return any(SPLIT in each.summary for each in newest)
 
     async def _begin_here(self, request: ReloadRequest) -> IDecision:
         """

@@ -66,6 +66,7 @@ class Proposing:
 
     agreement: Agreement
     request: ReloadRequest
+    reunites: bool = False
     follows: int | None = None
     splits: bool = False
     proposal: Proposal | None = field(default=None, init=False)
@@ -172,11 +173,17 @@ class Splitting:
     request: ReloadRequest
     follows: int | None = None
     splits: bool = True
+    reunites: bool = False
 
     async def agree(self, candidate: Candidate, seconds: float) -> None:
         """See `IDecision.agree`."""
         if has_terms(candidate, self.request):
             raise several_serve(await self.agreement.members.in_status(SERVING, STARTING))
+        generation, generations = candidate.generation, self.agreement.store.generations
+        try:  # as long as this server has the turn: the next one withdraws what is only reserved
+            await generations.adopted(generation.number, self.agreement.wall.seconds())
+        except StoreError as error:
+            raise StageFailed("prepare", f"generation {generation.number} cannot be recorded: {error}") from error
         log.warn(
             "generation {number} is adopted here alone: a reload without --here brings all servers together again",
             number=candidate.generation.number,
@@ -210,6 +217,7 @@ class Following:
     agreement: Agreement
     proposal: Proposal
     splits: bool = False
+    reunites: bool = False
 
     @property
     def follows(self) -> int:

@@ -226,6 +226,8 @@ class Supervisor:
     def worker_alive(self, number: int) -> None:
         """See `IWorkerEvents.worker_alive`. From the first time on, its silence means that its reactor hangs."""
         place, silence = self._places[number - 1], self._limits.silence
+        if self._stopped is not None or place.is_retiring:  # it has a limit of its own for that
+            return
         if place.deadline is not None and place.deadline.active():
             place.deadline.reset(silence)
         elif silence and place.process is not None:
@@ -290,6 +292,7 @@ class Supervisor:
         place = self._places[self._to_restart[0] - 1]
         if place.process is None:  # it is started anyway, and the rest continues when it serves
             return
+        place.cancel()
         place.is_retiring = True
         place.process.send(RETIRE)
         place.timer = self._reactor.callLater(self._limits.grace + MARGIN, self._kill, place)

@@ -298,8 +298,8 @@ PROOFS = {
     ),
 }
 SMTP = {f"smtp.{key}" for key in ("from", "host", "password_secret", "port", "tls", "username")}
-ELSEWHERE = {"allow_empty", "alerts", *SMTP}
-"""Settings that are proved to be live in `LiveSettingsTests.test_allow_empty` and in `tests.alerts`."""
+ELSEWHERE = {"allow_empty", "alerts", "reload.allow_split", *SMTP}
+"""Proved live in `LiveSettingsTests.test_allow_empty`, in `tests.alerts` and in `tests.servers.test_agreement`."""
 
 
 class LiveSettingsTests(SynchronousTestCase):
@@ -347,7 +347,7 @@ class LiveSettingsTests(SynchronousTestCase):
         kept = 'retention.generations = 2\nreload.confirm_within = "1h"\n'
         for number in range(5):
             self.adopt(server, f"{kept}max_body_bytes = {number + 5}")
-        self.assertEqual(server.retention().policy().kept, (1,))
+        self.assertEqual(server.retention().policy().kept, (1, 6))
         sweeping = RetentionService(world.clock, world.store, server.retention()).sweep()
         Deferred.fromCoroutine(sweeping)
         world.clock.pump([1.0] * 5)
@@ -357,7 +357,7 @@ class LiveSettingsTests(SynchronousTestCase):
         assert last is not None
         self.assertEqual((last.ok, last.source, last.recalled, last.generation), (True, "revert", 1, 7))
         self.assertEqual(server.site.max_body_bytes, 10_485_760)
-        self.assertEqual(server.retention().policy().kept, ())
+        self.assertEqual(server.retention().policy().kept, (7,))
 
     def test_flags_win(self) -> None:
         """What a flag says no manifest changes, neither the first nor a reload."""

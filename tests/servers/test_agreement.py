@@ -302,6 +302,7 @@ class AgreementTests(TwoServers):
         decision = self.run_of(self.agreement.begin(here))
         self.run_of(decision.agree(CANDIDATE, 30.0))
         self.assertIsNone(self.result_of(self.store.servers.proposal()))
+        self.assertIsNotNone(self.result_of(self.store.generations.generation(2)))  # before the next has the turn
         self.coordinator.generation, self.coordinator.split_from = 2, 1
         outcome = self.run_of(decision.outcome())
         self.assertEqual([(each.generation, each.status) for each in outcome], [(2, "adopted"), (1, "unchanged")])
@@ -335,6 +336,14 @@ class AgreementTests(TwoServers):
         self.clock.advance(1.0)
         self.result_of(agreeing)
         self.assertEqual(self.last().state, ProposalState.ADOPTED)
+
+    def test_all_after_one_alone(self) -> None:
+        """A reload of all is one even with unchanged files where a server has adopted the newest generation alone."""
+        self.assertFalse(self.run_of(self.agreement.begin(REQUEST)).reunites)
+        split = generation_of(3, summary={"split_from": 1})
+        self.result_of(self.store.generations.reserve(split, None))
+        self.result_of(self.store.generations.adopted(3, 5.0))
+        self.assertTrue(self.run_of(self.agreement.begin(REQUEST)).reunites)
 
     def test_a_version_that_still_drains(self) -> None:
         """A trigger that one server alone had removed comes back there once its version has drained."""

@@ -46,6 +46,7 @@ class Decision:
     fleet: Fleet
     follows: int | None = None
     splits: bool = False
+    reunites: bool = False
 
     async def agree(self, candidate: Candidate, seconds: float) -> None:
         """See `IDecision.agree`."""
@@ -79,7 +80,8 @@ class Others:
     async def begin(self, request: ReloadRequest) -> IDecision | None:
         """See `IOtherServers.begin`."""
         self.world.coordinator.numbers.are_known = False
-        return Decision(self.fleet, splits=request.here)
+        is_split = any(each.serving.split_from is not None for each in self.fleet.servers)
+        return Decision(self.fleet, splits=request.here, reunites=is_split and not request.here)
 
 
 @define(eq=False)
@@ -223,6 +225,16 @@ class NumberTests(FleetCase):
         self.fleet.reload(self.two, {"a": 4, "b": 1})
         self.assertEqual(self.live(), [{"a": 3, "b": 1}] * 2)
 
+    def test_together_with_unchanged_files(self) -> None:
+        """A reload of all from either server brings both together, though its files are what it serves."""
+        for number, (asked, expected) in enumerate(((self.one, {"a": 1}), (self.two, {"a": 3})), start=2):
+            self.fleet.split(self.two, {"a": 3})
+            self.fleet.reload(asked, expected)
+            served = [each.serving for each in self.fleet.servers]
+            self.assertEqual([each.split_from for each in served], [None, None])
+            self.assertEqual(served[0].inputs.digest, served[1].inputs.digest)
+            self.assertEqual({each.number for each in served}, {2 * number - 1})
+
     def test_a_rollback_after_a_split(self) -> None:
         """What one server adopted alone is not what all roll back to, and no start continues it."""
         self.fleet.split(self.two, {"a": 3})
@@ -232,6 +244,8 @@ class NumberTests(FleetCase):
         self.fleet.split(self.one, {"a": 5})
         last = self.successResultOf(Deferred.fromCoroutine(LastGeneration.of(self.one.store.generations)))
         self.assertEqual((last.number, last.digest), (self.one.coordinator.generation, None))
+        newest = self.successResultOf(Deferred.fromCoroutine(self.one.coordinator.archive.newest()))
+        self.assertLess(newest, self.one.coordinator.generation)
 
     def test_what_a_server_reads_otherwise(self) -> None:
         """A change that the proposing server does not see is refused: its plugins or its version differ."""

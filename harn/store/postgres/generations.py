@@ -87,7 +87,10 @@ GENERATIONS = GenerationStatements(
         " WHERE (SELECT adopted_at FROM generations WHERE number = binding_versions.generation) IS NULL"
     ),
     # A restart that continues a generation does not adopt it again: its history says since when it has been served.
-    adopt="UPDATE generations SET adopted_at = coalesce(adopted_at, $1::float8) WHERE number = $2::bigint",
+    adopt=(
+        "UPDATE generations SET adopted_at = coalesce(adopted_at, $1::float8)"
+        " WHERE number = $2::bigint AND digest <> ''"
+    ),
     insert_bundle="INSERT INTO bundles (bundle_id, data) VALUES ($1::text, $2::bytea) ON CONFLICT DO NOTHING",
     insert_manifest="INSERT INTO manifests (digest, data) VALUES ($1::text, $2::bytea) ON CONFLICT DO NOTHING",
     floor=(

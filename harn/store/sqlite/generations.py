@@ -95,7 +95,7 @@ GENERATIONS = GenerationStatements(
         " WHERE (SELECT adopted_at FROM generations WHERE number = binding_versions.generation) IS NULL"
     ),
     # A restart that continues a generation does not adopt it again: its history says since when it has been served.
-    adopt="UPDATE generations SET adopted_at = coalesce(adopted_at, ?) WHERE number = ?",
+    adopt="UPDATE generations SET adopted_at = coalesce(adopted_at, ?) WHERE number = ? AND digest <> ''",
     insert_bundle="INSERT INTO bundles (bundle_id, data) VALUES (?, ?) ON CONFLICT (bundle_id) DO NOTHING",
     insert_manifest="INSERT INTO manifests (digest, data) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING",
     floor=(
