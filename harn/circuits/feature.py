@@ -7,7 +7,7 @@ from harn.circuits.operations import OPERATIONS
 from harn.circuits.records import CircuitRecords
 from harn.circuits.service import Circuits
 from harn.dispatch.dispatcher import Dispatcher
-from harn.lifecycle import StoreChanged
+from harn.lifecycle import StoreChanged, VersionEnded
 from harn.observability.metrics import Metrics
 from harn.reload.interfaces import Adopted, ReloadsClosed
 from harn.server import Server
@@ -28,6 +28,7 @@ def install(server: Server) -> None:
     server.lifecycle.subscribe(Adopted, lambda event: circuits.settings_changed())
     server.lifecycle.subscribe(StoreChanged, lambda event: circuits.follow() if is_about_circuits(event) else None)
     server.lifecycle.subscribe(ReloadsClosed, lambda event: circuits.hand_over())
+    server.lifecycle.subscribe(VersionEnded, circuits.version_ended)
     add_circuit_gauge(server.metrics, circuits)
 
 

@@ -21,7 +21,7 @@ from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
 from harn.dispatch.gates import Held, IGate
 from harn.errors import EventLogUnavailable, HandlerRejected, HandlerRetryAfter
-from harn.lifecycle import Begun, CircuitChanged, Failing, Interrupted, Lifecycle, Settled
+from harn.lifecycle import Begun, CircuitChanged, Failing, Interrupted, Lifecycle, Settled, VersionEnded
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
 from harn.model.delivery import CIRCUIT_OPEN, DeadLetter, Settlement
 from harn.store.holds import OpenRecord
@@ -301,6 +301,13 @@ class Circuits:
         for trigger_id, deliveries in failed.items() if self._records.is_shared else ():
             self._circuits.setdefault(trigger_id, Circuit(failed=deliveries))
         self._dispatcher.gate_changed()
+
+    def version_ended(self, event: VersionEnded) -> None:
+        """Called when a version has ended: with the last one of a trigger, what was counted for it is removed."""
+        circuit = self._circuits.get(event.trigger_id)
+        if event.is_last and circuit is not None and circuit.failed:
+            del self._circuits[event.trigger_id]
+            self._records.forget(event.trigger_id)
 
     def hand_over(self) -> None:
         """Write nothing more: another program has them from now on."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -70,26 +70,34 @@ class Elsewhere:
         :return: by id why that cannot be said of one: which server still has it. Others have ended, or are this one's.
         :raises EventLogUnavailable: that could not be asked.
         """
-        self._count += 1
-        key, checkpoints = f"{self._store.incarnation}/{self._count}", self._store.checkpoints
-        request = CancelRequest(at=self._wall.seconds(), deliveries={str(each): of for each, of in deliveries.items()})
-        await checkpoints.amend(CANCELS, {key: msgspec.to_builtins(request)})
+        keys: list[str] = []
         try:
-            left = await self._wait(deliveries)
+            left = await self._wait(deliveries, keys)
         finally:
-            checkpoints.amend(CANCELS, {key: None}).addErrback(_ignored)  # else another server does, in its time
+            removing = self._store.checkpoints.amend(CANCELS, dict.fromkeys(keys))
+            removing.addErrback(_ignored)  # else another server does, in its time
         if not left:
             return {}
         names = {each.incarnation: each.name for each in (await self._store.servers.look()).rows}
         return {each: why_left(names.get(owner, f"number {owner}")) for each, owner in left.items()}
 
-    async def _wait(self, deliveries: Mapping[int, str]) -> Mapping[int, int]:
-        ends_at = self._clock.seconds() + PATIENCE
+    async def _wait(self, deliveries: Mapping[int, str], keys: list[str]) -> Mapping[int, int]:
+        """Request it, once more when another server has taken one over; ``keys`` are those of the requests."""
+        ends_at, asked = self._clock.seconds() + PATIENCE, dict[int, int]()
         while left := await self.of_others(deliveries):
             if self._clock.seconds() >= ends_at:
                 return left
+            if left.items() - asked.items():
+                asked.update(left)
+                await self._request({each: deliveries[each] for each in left}, keys)
             await deferLater(self._clock, LOOK)
         return {}
+
+    async def _request(self, deliveries: Mapping[int, str], keys: list[str]) -> None:
+        self._count += 1
+        keys.append(f"{self._store.incarnation}/{self._count}")
+        request = CancelRequest(at=self._wall.seconds(), deliveries={str(each): of for each, of in deliveries.items()})
+        await self._store.checkpoints.amend(CANCELS, {keys[-1]: msgspec.to_builtins(request)})
 
     def changed(self) -> None:
         """Called when another server may have asked for something."""
@@ -103,14 +111,15 @@ class Elsewhere:
         old = [key for key, each in requests.items() if abs(now - each.at) > KEPT]
         if old:
             await checkpoints.amend(CANCELS, dict.fromkeys(old))
-        await gatherResults([Deferred.fromCoroutine(self._cancel_ours(requests[each])) for each in fresh])
+        work = [Deferred.fromCoroutine(self._cancel_ours(requests[each])) for each in fresh]
+        await gatherResults(work, consumeErrors=True)
 
     async def _cancel_ours(self, request: CancelRequest) -> None:
         wanted = {int(delivery_id): event_id for delivery_id, event_id in request.deliveries.items()}
         owners = await self._store.deliveries.owners(wanted)
         ours: Sequence[int] = [each for each, owner in owners.items() if owner == self._store.incarnation]
         cancel = self._dispatcher.cancel_delivery
-        await gatherResults([cancel(wanted[each], each) for each in ours])
+        await gatherResults([cancel(wanted[each], each) for each in ours], consumeErrors=True)
 
 
 def why_left(name: str) -> str:
@@ -124,5 +133,7 @@ def _ignored(failure: Failure) -> None:
 
 
 def _not_answered(failure: Failure) -> None:
+    if isinstance(failure.value, FirstError):
+        failure = failure.value.subFailure
     if failure.check(EventLogUnavailable) is None:
         log.failure("what another server asked to be cancelled could not be", failure)

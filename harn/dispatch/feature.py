@@ -12,7 +12,7 @@ from harn.dispatch.parts import DispatchLimits
 from harn.dispatch.pauses import Pauses
 from harn.dispatch.places import Places
 from harn.dispatch.synthetic import SyntheticEvents
-from harn.lifecycle import Fenced, ServersSeen, StoreChanged
+from harn.lifecycle import Fenced, ServersSeen, StoreChanged, VersionEnded
 from harn.manifest.settings import OrchestratorSettings
 from harn.observability.metrics import Metrics
 from harn.server import Server, SettingsChanged
@@ -60,6 +60,8 @@ def install_places(server: Server, dispatcher: Dispatcher) -> None:
     lifecycle.subscribe(ServersSeen, lambda event: places.seen(event.others))
     lifecycle.subscribe(StoreChanged, lambda event: places.follow(event.topics))
     lifecycle.subscribe(Fenced, lambda event: places.renumbered())
+    lifecycle.subscribe(VersionEnded, lambda event: places.removed(event.trigger_id) if event.is_last else None)
+    server.add(places)
     server.services.add_closing(places.close)
 
 

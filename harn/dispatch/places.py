@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from attrs import define
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -46,6 +46,11 @@ class Holding(msgspec.Struct, frozen=True, array_like=True):
     wants: int = 0
     ticket: int = 0
 
+    @property
+    def is_hungry(self) -> bool:
+        """Whether it could use more than it holds."""
+        return self.wants > self.held
+
 
 NOTHING = Holding()
 
@@ -59,7 +64,7 @@ def places_for(limit: int, own: Holding, running: int, others: Collection[Holdin
     """
     before = sum(0 < each.ticket < own.ticket for each in others)
     free = max(0, limit - sum(each.held for each in others) - before)
-    hungry = [each for each in others if each.wants > each.held]
+    hungry = [each for each in others if each.is_hungry]
     if not hungry:
         return max(running, min(free, max(own.held, own.wants)))
     claimants = (own.wants > 0) + sum(each.wants > 0 for each in others)
@@ -77,6 +82,7 @@ class _Trigger:
 
     :ivar others: what the others held at the last look. ``noted``: what this server has in the store.
     :ivar since: since when it holds any (reactor's seconds). ``rests_until``: it takes none before.
+    :ivar later: looks again at its time. ``is_failing``: the store could not be asked: nothing is asked before that.
     """
 
     share: Share
@@ -88,12 +94,14 @@ class _Trigger:
     rests_until: float = 0.0
     is_busy: bool = False
     is_outdated: bool = False
+    is_failing: bool = False
+    later: IDelayedCall | None = None
 
     @property
-    def wants(self) -> int:
-        """The number of places that could be used."""
-        waiting = self.share.unbegun if self.share.held is None else 0
-        return min(self.limit, self.share.running + waiting)
+    def is_contested(self) -> bool:
+        """Whether another server needs places, or all hold more than the limit, which was lowered."""
+        held = self.held + sum(each.held for each in self.others)
+        return held > self.limit or any(each.is_hungry for each in self.others)
 
 
 class Places:
@@ -118,11 +126,19 @@ class Places:
         self._triggers: dict[str, _Trigger] = {}
         self._living: frozenset[int] = frozenset()
         self._newest = self._last = 0
-        self._is_closed = False
+        self._is_draining = self._is_closed = False
+
+    def drain(self) -> None:
+        """Called when this server begins to end: it needs places for what runs alone."""
+        self._is_draining = True
+        self.follow(())
 
     def close(self) -> None:
         """Stop taking places; those of this server are free once it has ended."""
         self._is_closed = True
+        for found in self._triggers.values():
+            if found.later is not None and found.later.active():
+                found.later.cancel()
 
     def limit(self, share: Share, limit: int) -> int:
         """Return how many handlers of a trigger this server may run, of which all may run ``limit``."""
@@ -133,29 +149,39 @@ class Places:
             return limit
         if found is None:
             found = self._triggers[share.trigger_id] = _Trigger(share, limit)
-        found.share, found.limit = share, limit
+        found.share = share
+        if found.limit != limit:
+            found.limit = limit
+            self._update_in(found, 0.0)  # a turn of the dispatcher may be under way
         return min(limit, found.held)
 
+    def removed(self, trigger_id: str) -> None:
+        """Called when the last version of a trigger has ended."""
+        found = self._triggers.get(trigger_id)
+        if found is not None:
+            self._release(found)
+
     def _release(self, found: _Trigger) -> None:
-        """Release all places of a trigger whose limit a reload has removed."""
+        """Release all places of a trigger that is gone, or whose limit a reload has removed."""
         trigger_id = found.share.trigger_id
         del self._triggers[trigger_id]
+        if found.later is not None and found.later.active():
+            found.later.cancel()
         releasing = self._checkpoints.amend(PLACES + trigger_id, {str(self._number()): None})
         releasing.addErrback(lambda failure: failure.trap(EventLogUnavailable))
 
     def wanted(self, share: Share) -> None:
         """Called when a delivery of the trigger could begin if this server held a further place."""
         found = self._triggers.get(share.trigger_id)
-        if found is None or self._clock.seconds() < found.rests_until:
+        if found is None or found.is_failing or self._clock.seconds() < found.rests_until:
             return
-        if found.wants > found.held and (not found.noted.wants > found.held or not found.others):
+        if self._wants(found) > found.held and (not found.noted.is_hungry or not found.others):
             self._update(found)
 
     def ended(self, share: Share) -> None:
         """Called when a handler of the trigger has ended: another server may need its place."""
         found = self._triggers.get(share.trigger_id)
-        is_contested = found is not None and any(each.wants > each.held for each in found.others)
-        if found is not None and is_contested and self._lower(found):
+        if found is not None and found.is_contested and self._lower(found):
             self._update(found)
 
     def follow(self, topics: Collection[str]) -> None:
@@ -166,12 +192,13 @@ class Places:
 
     def seen(self, others: Collection[int]) -> None:
         """Called with the numbers of the other servers that live: the places of one that is gone are free."""
-        if self._number() != self._last:
+        is_new = self._number() != self._last
+        if is_new:
             self.renumbered()
         living = frozenset(others)
         is_same, self._living = living == self._living, living
         self._newest = max((self._newest, self._number(), *others))
-        if not is_same:
+        if is_new or not is_same:
             self.follow(())
 
     def renumbered(self) -> None:
@@ -181,19 +208,34 @@ class Places:
             found.held, found.noted = 0, Holding()
             found.share.active = None
 
+    def _wants(self, found: _Trigger) -> int:
+        """Return the number of places that could be used."""
+        share = found.share
+        waiting = share.unbegun if share.held is None and not self._is_draining else 0
+        return min(found.limit, share.running + waiting)
+
     def _lower(self, found: _Trigger) -> bool:
         """Release places that others need, here first; return whether there are any."""
         now = self._clock.seconds()
-        ours, running = Holding(found.held, found.wants), found.share.running
+        ours, running = Holding(found.held, self._wants(found)), found.share.running
         is_over = now - found.since >= TURN
         held = places_for(found.limit, ours, running, found.others, is_over=is_over)
         if held < found.held:
             found.held = held
             found.share.limit = min(found.limit, held)
             found.rests_until = now + REST
-            self._clock.callLater(REST, self._update, found)
+            self._update_in(found, REST)
             return True
         return False
+
+    def _update_in(self, found: _Trigger, seconds: float) -> None:
+        """Write the record again in so many seconds, or when that is due anyway."""
+        if found.later is not None and found.later.active():
+            if found.later.getTime() <= self._clock.seconds() + seconds:
+                return
+            found.later.cancel()
+        if not self._is_closed:
+            found.later = self._clock.callLater(seconds, self._update, found)
 
     def _update(self, found: _Trigger) -> None:
         """Write the record again, with the places that may be taken; once more if this is called meanwhile."""
@@ -212,8 +254,8 @@ class Places:
     def _not_updated(self, failure: Failure, found: _Trigger) -> None:
         if failure.check(EventLogUnavailable) is None:
             log.failure("places of a trigger could not be taken", failure)
-        found.noted = Holding()  # it is not known what the record has now
-        self._clock.callLater(TURN, self._update, found)
+        found.noted, found.is_failing = NOTHING, True  # it is not known what the record has now
+        self._update_in(found, TURN)
 
     async def _updated(self, found: _Trigger) -> None:
         name, checkpoints = PLACES + found.share.trigger_id, self._checkpoints
@@ -223,11 +265,14 @@ class Places:
             value = await checkpoints.get(name)
             records = msgspec.convert(value or {}, dict[str, Holding])
             others = self._of_others(records)
-            found.others = tuple(others.values())
+            found.others, found.is_failing = tuple(others.values()), False
             self._lower(found)
-            ours = self._wished(found)
+            ours, before = self._wished(found), records.get(str(self._number()), NOTHING)
+            if self._is_needless(ours, before, found.others):
+                found.noted = before
+                return
             after: dict[str, Any] = {number: msgspec.to_builtins(each) for number, each in others.items()}
-            if ours != Holding():
+            if ours != NOTHING:
                 after[str(self._number())] = msgspec.to_builtins(ours)
             if after == (value or {}) or await checkpoints.replace(name, value, after or None):
                 found.noted = ours
@@ -235,16 +280,22 @@ class Places:
                 return
         found.is_outdated = True
 
+    @staticmethod
+    def _is_needless(ours: Holding, before: Holding, others: Collection[Holding]) -> bool:
+        """Return whether a record differs in nothing that concerns the others, of which none needs a place."""
+        is_calm = not any(each.is_hungry for each in (ours, before, *others))
+        return is_calm and ours.held == before.held
+
     def _wished(self, found: _Trigger) -> Holding:
         """Return the places that this server holds from now on, and waits for."""
-        ticket = 0
-        if found.wants and not found.held:
+        wants, held, ticket = self._wants(found), found.held, 0
+        if wants and not held:
             ticket = found.noted.ticket or 1 + max((each.ticket for each in found.others), default=0)
-        held = found.held
         if self._clock.seconds() >= found.rests_until:
-            ours = Holding(held, found.wants, ticket)
+            ours = Holding(held, wants, ticket)
             held = max(held, places_for(found.limit, ours, found.share.running, found.others, is_over=False))
-        return Holding(held, found.wants, 0 if held else ticket)
+        # Others need to know whether this server wants anything, and whether that is more than it has.
+        return Holding(held, min(wants, held + 1) if wants > held else held if wants else 0, 0 if held else ticket)
 
     def _take(self, found: _Trigger, held: int) -> None:
         """Use the places that the store has for this server, but for those that were given up meanwhile."""

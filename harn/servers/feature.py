@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 
 import harn
 from harn.dispatch.dispatcher import Dispatcher
+from harn.dispatch.places import Places
 from harn.lifecycle import ServersSeen, ServerStarted, StoreChanged
 from harn.observability.metrics import Metrics
 from harn.reload.coordinator import Coordinator
@@ -36,6 +37,9 @@ def install(server: Server) -> None:
 def install_condition(server: Server) -> None:
     """Add to the heartbeats what this server has to do, and whether it is ready; after the feature of dispatch."""
     members, dispatcher, registry = server[Membership], server[Dispatcher], server[Registry]
+
+    if server.store.is_shared:
+        server.lifecycle.subscribe(ReloadsClosed, lambda event: server[Places].drain())
 
     def condition() -> Condition:
         begun, retries = len(dispatcher.in_progress), sum(registry.waiting.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from collections.abc import Collection, Mapping
+
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.deliveries.change_operations import Cancelled, cancel_many, cancel_one
@@ -65,6 +67,25 @@ class ElsewhereTests(SynchronousTestCase):
         self.first.world.calls[0].returns()
         self.first.clock.advance(LOOK)
         self.assertIn("done", str(self.failureResultOf(cancelling, WrongState).value))
+
+    def test_taken_over_meanwhile(self) -> None:
+        """The request is made again when another server has taken the delivery over, since that did not read it."""
+        third = self.first.next_server()
+        third.store.is_shared = True
+        row = self.first.world.rows()[0]
+        owners = iter([third.store.incarnation] * 2)
+        find = self.second.store.deliveries.owners
+
+        def owner(ids: Collection[int]) -> Deferred[Mapping[int, int]]:
+            number = next(owners, None)
+            return find(ids) if number is None else succeed(dict.fromkeys(ids, number))
+
+        self.patch(self.second.store.deliveries, "owners", owner)
+        cancelling = self.cancel(row.event_id)
+        self.first.clock.advance(LOOK)
+        self.assertEqual(len(self.successResultOf(self.second.store.checkpoints.get(CANCELS))), 2)
+        self.announce()
+        self.assertEqual(self.successResultOf(cancelling).cancelled, 1)
 
     def test_no_answer(self) -> None:
         """The answer names the server that has it, and nothing is asked of it any more."""

@@ -147,6 +147,74 @@ class PlacesTests(SynchronousTestCase):
         servers.take(1, 2)
         self.assertEqual(servers.running, [0, 1])
 
+    def adopt(self, servers: Servers, limit: int) -> None:
+        """Reload both with another limit."""
+        servers.limit = limit
+        for world in servers.worlds:
+            world.adopt(one_trigger(max_outstanding=limit))
+            world.dispatcher.apply(64, 1_000_000)
+        for _ in range(3):
+            servers.clock.advance(0)
+
+    def test_limit_lowered(self) -> None:
+        """A reload that lowers the limit holds over all, once what runs has ended."""
+        servers = Servers(4)
+        servers.take(0, 2)
+        servers.take(1, 2)
+        self.assertEqual(servers.running, [2, 2])
+        servers.take(0, 9)
+        servers.take(1, 9)
+        self.adopt(servers, 1)
+        for number in (0, 0, 1, 1):
+            servers.end(number)
+            servers.hear()
+        for _ in range(12):
+            servers.rest()
+            self.assertLessEqual(sum(servers.running), 1)
+            for number in (0, 1):
+                if servers.running[number]:
+                    servers.end(number)
+            servers.clock.advance(TURN)
+
+    def test_limit_raised(self) -> None:
+        """A server that waits for a place takes one of those that a reload adds, and not only when another ends."""
+        servers = Servers(1)
+        servers.take(0)
+        servers.take(1)
+        servers.hear()
+        self.assertEqual(servers.running, [1, 0])
+        self.adopt(servers, 4)
+        self.assertEqual(servers.running, [1, 1])
+
+    def test_nothing_is_written_while_none_needs_a_place(self) -> None:
+        """How much a server has to do below its places concerns no other: they would answer each other for ever."""
+        servers = Servers(8)
+        servers.take(0, 3)
+        servers.take(1, 3)
+        servers.hear()
+        commits = servers.worlds[0].store.commits
+        for count in (1, 3, 2):
+            for _ in range(count):
+                servers.end(1)
+                servers.hear()
+            servers.take(1, count)
+            servers.hear()
+        self.assertEqual(servers.worlds[0].store.commits, commits)
+
+    def test_one_that_ends(self) -> None:
+        """A server that ends waits for no place, so that it keeps none from the others."""
+        servers = Servers(1)
+        servers.take(0, 5)
+        servers.take(1, 5)
+        servers.hear()
+        servers.places[1].drain()
+        servers.hear()
+        for _ in range(4):
+            servers.clock.advance(2 * TURN)
+            servers.end(0)
+            servers.hear()
+            self.assertEqual(servers.running, [1, 0])
+
     def test_store_away(self) -> None:
         """Without the store no place is taken; when it is back they are."""
         servers = Servers(1)
