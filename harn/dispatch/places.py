@@ -250,6 +250,8 @@ class Places:
         found.is_busy = False
         if found.is_outdated and not self._is_closed:
             self._update(found)
+        elif found.rests_until > self._clock.seconds():
+            self._update_in(found, found.rests_until - self._clock.seconds())
 
     def _not_updated(self, failure: Failure, found: _Trigger) -> None:
         if failure.check(EventLogUnavailable) is None:
@@ -270,6 +272,7 @@ class Places:
             ours, before = self._wished(found), records.get(str(self._number()), NOTHING)
             if self._is_needless(ours, before, found.others):
                 found.noted = before
+                self._take(found, ours.held)  # it may have given some up, and the record of that failed
                 return
             after: dict[str, Any] = {number: msgspec.to_builtins(each) for number, each in others.items()}
             if ours != NOTHING:

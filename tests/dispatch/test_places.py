@@ -186,6 +186,40 @@ class PlacesTests(SynchronousTestCase):
         self.adopt(servers, 4)
         self.assertEqual(servers.running, [1, 1])
 
+    def contested(self, servers: Servers) -> None:
+        """Run two on the first server, and end one: the second needs its place."""
+        servers.take(0, 9)
+        servers.take(1)
+        servers.hear()
+        self.assertEqual(servers.running, [2, 0])
+        servers.end(0)
+        self.assertEqual(servers.running, [1, 0])
+
+    def test_given_back_in_vain(self) -> None:
+        """A place that was given back, which could not be written, is used again where none needs it any more."""
+        servers = Servers(2)
+        store = servers.worlds[0].store
+        servers.take(0, 9)
+        servers.take(1)
+        servers.hear()
+        store.fail_writes = True
+        servers.end(0)
+        store.fail_writes = False
+        self.successResultOf(store.checkpoints.amend(PLACES + "gh", {"2": None}))
+        servers.clock.advance(TURN)
+        servers.clock.advance(0)
+        self.assertEqual(servers.running, [2, 0])
+
+    def test_limit_changed_while_it_rests(self) -> None:
+        """A server that has given a place back takes more in its time, though a reload changes the limit meanwhile."""
+        servers = Servers(2)
+        self.contested(servers)
+        self.adopt(servers, 3)
+        self.assertEqual(servers.running[0], 1)
+        servers.clock.advance(REST)
+        servers.clock.advance(0)
+        self.assertEqual(servers.running[0], 2)
+
     def test_nothing_is_written_while_none_needs_a_place(self) -> None:
         """How much a server has to do below its places concerns no other: they would answer each other for ever."""
         servers = Servers(8)
