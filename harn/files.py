@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from attrs import define, field, frozen
+from attrs import define, field
+from msgspec import Struct
 
 from harn.clocks import SteadyClock, SteadyTime, WallClock, WallTime
 
@@ -30,8 +31,7 @@ class TooLarge(OSError):
     """More bytes than the caller accepts."""
 
 
-@frozen
-class Stamp:
+class Stamp(Struct, frozen=True):
     """A file's status without its content; times in nanoseconds, Unix."""
 
     device: int
@@ -46,8 +46,7 @@ class Stamp:
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-@frozen
-class _Fresh:
+class _Fresh(Struct, frozen=True):
     """A file that had changed so shortly before it was read that its stamp may not show the next change."""
 
     digest: bytes

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
-from attrs import field, frozen
+from msgspec import Struct, field
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -57,8 +57,7 @@ class SettingsChanged(Event, frozen=True, gc=False):
     settings: OrchestratorSettings
 
 
-@frozen
-class Runtime:
+class Runtime(Struct, frozen=True):
     """
     The reactor, time and chance of a server; tests pass their own.
 
@@ -68,8 +67,8 @@ class Runtime:
     """
 
     reactor: Any
-    wall: WallTime = field(factory=WallClock)
-    random: Random = field(factory=Random)
+    wall: WallTime = field(default_factory=WallClock)
+    random: Random = field(default_factory=Random)
 
 
 class Server:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from attrs import frozen
 from msgspec import UNSET, Struct, UnsetType
 
 from harn.alerts.model import FIRING, RESOLVED, TEST, Named, Notice, Rule
@@ -18,8 +17,7 @@ LONGEST_REASON = 500
 """Characters."""
 
 
-@frozen(kw_only=True)
-class AlertOrigin:
+class AlertOrigin(Struct, frozen=True, kw_only=True):
     """
     The server that sends.
 
@@ -73,8 +71,7 @@ class AlertDocument(Struct, frozen=True, kw_only=True):
     text: str
 
 
-@frozen(kw_only=True)
-class AlertMessage:
+class AlertMessage(Struct, frozen=True, kw_only=True):
     """
     A message in words.
 

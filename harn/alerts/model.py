@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.manifest.alerts import COUNTED, AlertSpec
 
@@ -21,8 +21,7 @@ PREFIX = "alert:"
 """The beginning of the names of checkpoints; an alert's key follows."""
 
 
-@frozen(kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """
     An alert in force.
 
@@ -65,8 +64,7 @@ def _numbered(text: str, seen: dict[str, int]) -> str:
     return text if seen[text] == 1 else f"{text}#{seen[text]}"
 
 
-@frozen(kw_only=True)
-class Happened:
+class Happened(Struct, frozen=True, kw_only=True):
     """
     Something that counted alerts count.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from attrs import frozen
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from harn.alerts.model import FIRING, QUIET, TEST, AlertRecord, AlertState, Notice
 from harn.clocks import WallTime, rfc3339
@@ -24,8 +23,7 @@ MOST_NAMED = 20
 """Alerts that a message about an unknown one names."""
 
 
-@frozen(kw_only=True)
-class AlertOperations:
+class AlertOperations(Struct, frozen=True, kw_only=True):
     """The service behind the operations on alerts."""
 
     board: Board

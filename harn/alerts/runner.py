@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -82,7 +82,7 @@ class AlertRunner:
 
     def adopted(self, generation: int, package: str, console_url: str | None = None) -> None:
         """Record the generation that messages are from, and start the series of its alerts at 0."""
-        self.origin = evolve(self.origin, generation=generation, package=package, console_url=console_url)
+        self.origin = replace(self.origin, generation=generation, package=package, console_url=console_url)
         for entry in self.board:
             self._metrics.alert(entry.rule.spec.on, entry.rule.spec.to)
         self.run()

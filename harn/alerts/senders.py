@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol, connectionDone
@@ -79,8 +80,7 @@ class ISender(Interface):
         """
 
 
-@frozen
-class Senders:
+class Senders(Struct, frozen=True):
     """The senders of a server's alerts, by ``to``."""
 
     by_way: Mapping[str, ISender]

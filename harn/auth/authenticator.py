@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from hmac import compare_digest
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.auth.credentials import (
     API_KEYS,
@@ -31,8 +31,7 @@ CREDENTIAL_HEADERS = ("x-api-key", "authorization")
 """The headers, in lower case, in which `Authenticator` looks for credentials."""
 
 
-@frozen
-class Identity:
+class Identity(Struct, frozen=True):
     """
     An authenticated sender.
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 
 from harn.manifest.model import CircuitSpec
 
@@ -40,8 +41,7 @@ class CircuitState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-@frozen(kw_only=True)
-class Circuit:
+class Circuit(Struct, frozen=True, kw_only=True):
     """
     The state of one circuit.
 
@@ -73,12 +73,12 @@ class Circuit:
         """
         if self.retry_at is None or self.retry_at <= now + spec.reset:
             return self
-        return evolve(self, retry_at=now + spec.reset)
+        return replace(self, retry_at=now + spec.reset)
 
     def begun(self, delivery_id: int) -> Circuit:
         """Return the circuit after a delivery has begun that `may_begin` allowed."""
         if self.state is CircuitState.OPEN:
-            return evolve(self, state=CircuitState.HALF_OPEN, retry_at=None, probe=delivery_id)
+            return replace(self, state=CircuitState.HALF_OPEN, retry_at=None, probe=delivery_id)
         return self
 
     def ended(self, delivery_id: int, outcome: CircuitOutcome, now: float, spec: CircuitSpec) -> Circuit:
@@ -87,7 +87,7 @@ class Circuit:
             if outcome is CircuitOutcome.ANSWERED:
                 return Circuit()
             opened = self.opened(now, spec)
-            return evolve(opened, retry_at=now) if outcome is CircuitOutcome.INTERRUPTED else opened
+            return replace(opened, retry_at=now) if outcome is CircuitOutcome.INTERRUPTED else opened
         if self.state is not CircuitState.CLOSED or outcome in (CircuitOutcome.POSTPONED, CircuitOutcome.INTERRUPTED):
             return self
         if outcome is CircuitOutcome.ANSWERED:
@@ -99,12 +99,12 @@ class Circuit:
         if self.state is not CircuitState.CLOSED:
             return self
         if len(failed) < spec.failures:
-            return evolve(self, failed=failed)
+            return replace(self, failed=failed)
         return Circuit(failures=len(failed)).opened(now, spec)
 
     def claimed(self, until: float) -> Circuit:
         """Return the circuit once this server may try its probe, until then (seconds, Unix)."""
-        return evolve(self, claimed_until=until) if self.state is CircuitState.OPEN else self
+        return replace(self, claimed_until=until) if self.state is CircuitState.OPEN else self
 
     def opened(self, now: float, spec: CircuitSpec) -> Circuit:
         """Return the circuit open, from ``now`` (seconds, Unix) on."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -45,8 +46,7 @@ def outcome_of(settlement: Settlement) -> CircuitOutcome:
     return CircuitOutcome.POSTPONED if attempt.error_class == HandlerRetryAfter.error_class else CircuitOutcome.FAILED
 
 
-@frozen
-class CircuitStates:
+class CircuitStates(Struct, frozen=True):
     """
     The states of all circuits at one moment.
 
@@ -344,7 +344,7 @@ class Circuits:
             elif ours.state is CircuitState.OPEN:
                 self._replace(trigger_id, newest.key, CLOSED)
             elif ours.state is CircuitState.CLOSED and spec is not None and self._records.is_shared:
-                self._replace(trigger_id, newest.key, evolve(ours, failed=failed))
+                self._replace(trigger_id, newest.key, replace(ours, failed=failed))
         finally:
             self._is_following = False
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-from attrs import frozen
-from msgspec import UNSET, convert, to_builtins
+from msgspec import UNSET, Struct, convert, to_builtins
 
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.deliveries import state_of
@@ -207,8 +206,7 @@ class DeliveryChanges(Protocol):
         """Run an operation, and return its answer."""
 
 
-@frozen
-class ServerChanges:
+class ServerChanges(Struct, frozen=True):
     """The deliveries of a running server."""
 
     client: AdminClient
@@ -274,8 +272,7 @@ def find_changes(target: ServerTarget) -> DeliveryChanges:
     return StoreChanges(target.location.state_dir)
 
 
-@frozen
-class StoreChanges:
+class StoreChanges(Struct, frozen=True):
     """
     The deliveries of a state directory on which no server runs.
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.auth.credentials import Credentials, authorization, body_with_request_id
 from harn.errors import HarnError
@@ -57,8 +58,7 @@ class OperationRefused(HarnError):
         self.status = status
 
 
-@frozen(kw_only=True)
-class ServerAnswer:
+class ServerAnswer(Struct, frozen=True, kw_only=True):
     """A server's answer: the HTTP status, and the decoded JSON."""
 
     status: int
@@ -117,8 +117,7 @@ def fault_of_url(url: str) -> str:
     return ""
 
 
-@frozen(kw_only=True)
-class ServerAddress:
+class ServerAddress(Struct, frozen=True, kw_only=True):
     """
     Where a server is, and how it is reached.
 
@@ -250,8 +249,7 @@ class AdminClient:
             return ServerAnswer(status=response.status, document=data.decode("utf-8", "replace").strip())
 
 
-@frozen
-class Answered(Generic[R]):
+class Answered(Struct, Generic[R], frozen=True):
     """
     The answer of a server to an operation.
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import click
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.cli.client import AdminClient, ServerUnreachable, ask
 from harn.cli.options import WholeNumber, with_json, with_parameters, with_place
@@ -29,8 +29,7 @@ class RecordSource(Protocol):
         """Return up to ``limit`` (at most `LARGEST_PAGE`) records with a number above ``after``, by number."""
 
 
-@frozen
-class ServerRecords:
+class ServerRecords(Struct, frozen=True):
     """Records from a running server."""
 
     client: AdminClient

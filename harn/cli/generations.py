@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import click
-from attrs import frozen
 from msgspec import UNSET, Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import AdminClient, Answered, ask
@@ -47,8 +46,7 @@ class ListedGeneration(GenerationInfo, frozen=True, kw_only=True):
     probation: ProbationInfo | UnsetType = UNSET
 
 
-@frozen(kw_only=True)
-class History:
+class History(Struct, frozen=True, kw_only=True):
     """
     The generations that served, the newest first.
 
@@ -83,8 +81,7 @@ class GenerationSource(Protocol):
         """Return the differences between two."""
 
 
-@frozen
-class ServerGenerations:
+class ServerGenerations(Struct, frozen=True):
     """Generations from a running server."""
 
     client: AdminClient

@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 
 import click
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.auth.credentials import API_KEYS, HMAC_SECRET, Credentials, read_token, token_path
 from harn.cli.client import AdminClient, AnswerTimedOut, OperationRefused, ServerUnreachable, ask
@@ -48,8 +49,7 @@ class OtherManifest(HarnError):
     """The server that was found is not the one that was meant: it serves another manifest."""
 
 
-@frozen(kw_only=True)
-class ServerLocation:
+class ServerLocation(Struct, frozen=True, kw_only=True):
     """
     Which manifest and state directory a command is about.
 

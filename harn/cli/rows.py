@@ -14,6 +14,7 @@ from typing import Any
 import click
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.model.display import visible
 
@@ -78,8 +79,7 @@ class Column:
     styles: Mapping[str, str] = field(factory=dict)
 
 
-@frozen(kw_only=True)
-class Rows:
+class Rows(Struct, frozen=True, kw_only=True):
     """
     Rows for people.
 

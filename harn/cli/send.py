@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.auth.credentials import API_KEYS, Credentials, authorization
 from harn.cli.client import AnswerTimedOut, ServerAddress, ServerUnreachable, fault_of_url
@@ -306,8 +307,7 @@ def read_header(text: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-@frozen
-class SenderAnswer:
+class SenderAnswer(Struct, frozen=True):
     """The answer to a request: its status, and its body as text and, where that is JSON, decoded."""
 
     status: int

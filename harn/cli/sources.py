@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from attrs import evolve, frozen
-from msgspec import structs, to_builtins
+from msgspec import Struct, structs, to_builtins
+from msgspec.structs import replace
 
 from harn.cli.client import OTHER_PROGRAM, AdminClient, Answered, ServerUnreachable, ask
 from harn.cli.generations import History
@@ -76,8 +76,7 @@ def open_store(state_dir: str) -> OfflineStore:
     return open_offline(state_dir, os.environ)
 
 
-@frozen
-class StoredRecords:
+class StoredRecords(Struct, frozen=True):
     """
     Records from the database, opened for each look at it: a server may start, and move it, between two.
 
@@ -112,8 +111,7 @@ def plain(records: Iterable[StoredRecord]) -> tuple[RecordInfo, ...]:
     return tuple(describe_record(record, record.payload) for record in records)
 
 
-@frozen
-class StoredFigures:
+class StoredFigures(Struct, frozen=True):
     """
     Figures of triggers from the database: after a crash it has more than the state file.
 
@@ -158,8 +156,7 @@ def waiting_in(store: OfflineStore, now: float) -> Mapping[str, int]:
 Content = tuple[GenerationRecord, bytes, Bundle]
 
 
-@frozen(kw_only=True)
-class StoredGenerations:
+class StoredGenerations(Struct, frozen=True, kw_only=True):
     """
     A `harn.cli.generations.GenerationSource` that reads the database.
 
@@ -264,8 +261,7 @@ class DeliverySource(Protocol):
         """Return the fixture of one delivery."""
 
 
-@frozen
-class ServerDeliveries:
+class ServerDeliveries(Struct, frozen=True):
     """Deliveries from a running server."""
 
     client: AdminClient
@@ -291,8 +287,7 @@ class ServerDeliveries:
             raise ServerUnreachable(OTHER_PROGRAM) from wrong
 
 
-@frozen
-class StoredDeliveries:
+class StoredDeliveries(Struct, frozen=True):
     """
     Deliveries from the database.
 
@@ -326,7 +321,7 @@ class StoredDeliveries:
     def _whole(self, wanted: ShowDelivery) -> WholeDelivery:
         with self._open() as store:
             found = only(wanted.event_id, store.ask(store.lists.whole(wanted.event_id)))
-            return evolve(found, delivery=as_held(found.delivery, holds_of(store, time.time())))
+            return replace(found, delivery=as_held(found.delivery, holds_of(store, time.time())))
 
     def dead_letters(self, wanted: ListDeadLetters) -> Answered[DeadLetters]:
         """See `DeliverySource.dead_letters`."""

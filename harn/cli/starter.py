@@ -12,7 +12,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.model.references import FunctionReference, SecretReference
 from harn.secrets.providers import variable_name
@@ -36,8 +36,7 @@ _trial_temp*/
 ONCE = 'dedupe_key = "event.dedupe_key" # an event that is sent again is handled once'
 
 
-@frozen(kw_only=True)
-class Way:
+class Way(Struct, frozen=True, kw_only=True):
     """
     The texts of triggers whose events come in one way; for ``$name`` and other names see `Starter.filled`.
 
@@ -191,8 +190,7 @@ WAYS: Mapping[str, Way] = {"webhook": WEBHOOK, "cron": CRON, "poll": POLL, "a2a-
 """By the kind of the trigger."""
 
 
-@frozen
-class Starter:
+class Starter(Struct, frozen=True):
     """The first trigger: who sends its events, its id, and its handler."""
 
     plugin: IConnectorPlugin

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import click
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.cli.client import ask
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place
@@ -253,8 +253,7 @@ class ActivitySource(Protocol):
         """
 
 
-@frozen
-class ServerActivity:
+class ServerActivity(Struct, frozen=True):
     """The activity of a server's triggers; the server is located for each look."""
 
     target: ServerTarget

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from attrs import frozen
-from msgspec import UNSET, to_builtins
+from msgspec import UNSET, Struct, to_builtins
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -121,8 +120,7 @@ INDENT = 4
 """Cells before what is written below a row."""
 
 
-@frozen
-class Fitted:
+class Fitted(Struct, frozen=True):
     """
     A layout of rows for a width.
 
@@ -207,8 +205,7 @@ def below_text(columns: Sequence[Column], below: Sequence[int], row: Sequence[Te
     return Text("  ").join(Text.assemble((f"{name}: ", "dim"), cell) for name, cell in cells)
 
 
-@frozen
-class Size:
+class Size(Struct, frozen=True):
     """
     The width of a column with its longest line, and ``least``, the minimum; whether it is empty.
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import click
-from attrs import frozen
 from msgspec import Struct, UnsetType, structs, to_builtins
 
 from harn.cli.client import ask
@@ -98,8 +97,7 @@ class DrainSource(Protocol):
         """
 
 
-@frozen
-class ServerDrains:
+class ServerDrains(Struct, frozen=True):
     """The draining versions of a server, which is located for each look: a restarted one may have another address."""
 
     target: ServerTarget

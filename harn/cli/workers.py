@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.auth.credentials import write_token
 from harn.cli.serve import begin_process, run_service
@@ -120,8 +120,7 @@ def prepare_directory(options: ServeOptions) -> None:
     make_private(options.state_dir)
 
 
-@frozen
-class AllLogs:
+class AllLogs(Struct, frozen=True):
     """The logs of this process and of its workers."""
 
     supervisor: Any

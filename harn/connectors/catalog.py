@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import field, frozen
+from msgspec import Struct, field
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
@@ -14,8 +14,7 @@ from harn.manifest.interfaces import ProviderRules
 from harn.model.problem import Problem
 
 
-@frozen(kw_only=True)
-class Catalog:
+class Catalog(Struct, frozen=True, kw_only=True):
     """
     All providers, and the problems of plugins that cannot be used.
 

@@ -9,8 +9,7 @@ from contextlib import suppress
 from hmac import compare_digest
 from urllib.parse import parse_qs, quote
 
-from attrs import field, frozen
-from msgspec import structs
+from msgspec import Struct, field, structs
 from zope.interface import implementer
 
 from harn.connectors.interfaces import Headers, IRequestScheme, IScheme
@@ -29,8 +28,7 @@ _MOST_PARAMETERS = 100
 
 
 @implementer(IRequestScheme)
-@frozen(kw_only=True)
-class TokenScheme:
+class TokenScheme(Struct, frozen=True, kw_only=True):
     """
     The secret itself, in a header or a parameter of the query, whichever the request has.
 
@@ -142,8 +140,7 @@ class BasicScheme:
 
 
 @implementer(IScheme)
-@frozen(kw_only=True)
-class SignedOrToken:
+class SignedOrToken(Struct, frozen=True, kw_only=True):
     """
     A signature of Standard Webhooks where the request has one, else the secret itself as a token in a header.
 
@@ -152,7 +149,7 @@ class SignedOrToken:
 
     name: str
     token: TokenScheme
-    standard: StandardScheme = field(factory=StandardScheme)
+    standard: StandardScheme = field(default_factory=StandardScheme)
 
     @property
     def credential_headers(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.web.http_headers import Headers
 from zope.interface import Interface, implementer
@@ -32,8 +32,7 @@ class NotFetched(Refused):
     """The keys or addresses that a sender publishes have not been fetched yet, so that nothing of it is accepted."""
 
 
-@frozen(kw_only=True)
-class DocumentState:
+class DocumentState(Struct, frozen=True, kw_only=True):
     """
     A document that a sender publishes, as it was fetched last.
 

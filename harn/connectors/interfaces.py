@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.plugin import IPlugin
@@ -104,8 +105,7 @@ class Respond:
     captured: str | None = field(default=None, repr=False)
 
 
-@frozen(kw_only=True)
-class Reject:
+class Reject(Struct, frozen=True, kw_only=True):
     """Store nothing, answer with this status and text."""
 
     status: int

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.connectors.fetching import NotFetched
 from harn.connectors.interfaces import Headers
@@ -28,8 +28,7 @@ _MOST_ID = 1000
 _NO_CHECKS = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
-@frozen(kw_only=True)
-class JwtVerifier:
+class JwtVerifier(Struct, frozen=True, kw_only=True):
     """
     Verifies the tokens of one trigger.
 

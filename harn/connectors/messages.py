@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.connectors import bodies
 from harn.connectors.interfaces import Respond
@@ -96,8 +97,7 @@ Fact = Callable[[Message], V]
 """Returns something about a message; None if that is absent."""
 
 
-@frozen
-class Member:
+class Member(Struct, frozen=True):
     """Reads a path of the body."""
 
     path: Path
@@ -123,8 +123,7 @@ class Member:
         document.pop(self.path[-1], None)
 
 
-@frozen
-class Header:
+class Header(Struct, frozen=True):
     """Reads a header, whose name is in lower case."""
 
     name: str
@@ -142,8 +141,7 @@ class Header:
         headers.pop(self.name, None)
 
 
-@frozen
-class Dotted:
+class Dotted(Struct, frozen=True):
     """Joins two facts by a dot; the first alone where the second is absent."""
 
     first: Header | Member
@@ -164,8 +162,7 @@ class Dotted:
             self.second.remove(headers, document)
 
 
-@frozen
-class First:
+class First(Struct, frozen=True):
     """Returns the first of several facts that is a usable text, else a constant."""
 
     facts: tuple[Header | Member, ...]
@@ -186,8 +183,7 @@ class First:
         self.facts[0].put(value, headers, document)
 
 
-@frozen
-class Together:
+class Together(Struct, frozen=True):
     """Joins facts that identify a delivery together by a space; their digest where that is long, as URIs may be."""
 
     facts: tuple[Fact[Any], ...]
@@ -201,8 +197,7 @@ class Together:
         return joined if bodies.word(joined) else bodies.body_digest(joined.encode("utf-8", "surrogatepass"))
 
 
-@frozen
-class Milliseconds:
+class Milliseconds(Struct, frozen=True):
     """Reads a time in a member of the body that has milliseconds, Unix: when the request was sent, signed with it."""
 
     name: str
@@ -275,12 +270,11 @@ def json_answer(body: bytes, status: int = 200) -> Respond:
     return Respond(status=status, body=body, content_type="application/json")
 
 
-@frozen(kw_only=True)
-class Example:
+class Example(Struct, frozen=True, kw_only=True):
     """A request that the provider might send: for tests, and for trying things out; it is signed when it is used."""
 
     body: bytes
-    headers: Mapping[str, str] = {"Content-Type": "application/json"}
+    headers: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"})
 
     def of_kind(self, kind: str, fact: Fact[Any]) -> Example:
         """

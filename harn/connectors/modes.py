@@ -10,16 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
-from attrs import frozen
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from harn.connectors.bodies import media_type, word
 from harn.connectors.messages import Message
 from harn.errors import PayloadInvalid
 
 
-@frozen(kw_only=True)
-class Modes:
+class Modes(Struct, frozen=True, kw_only=True):
     """
     The modes of one sender.
 
@@ -82,8 +80,7 @@ def _is_text(value: Any) -> bool:
     return bool(value) and (isinstance(value, str) or (isinstance(value, Raw) and bytes(memoryview(value)[:1]) == b'"'))
 
 
-@frozen
-class Attribute:
+class Attribute(Struct, frozen=True):
     """Reads an attribute, in the mode of the message."""
 
     name: str

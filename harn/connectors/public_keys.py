@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from enum import Enum
 from functools import lru_cache
 
-from attrs import frozen
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
+from msgspec import Struct
 from zope.interface import implementer
 
 from harn.auth.credentials import TOLERANCE, check_fresh
@@ -31,8 +31,7 @@ class Algorithm(Enum):
 
 
 @implementer(IScheme)
-@frozen(kw_only=True)
-class PublicKeyScheme:
+class PublicKeyScheme(Struct, frozen=True, kw_only=True):
     """
     A signature over a time stamp and the body.
 

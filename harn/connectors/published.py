@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-from attrs import define, frozen
+from attrs import define
+from msgspec import Struct
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -92,8 +93,7 @@ class Known:
     running: Deferred[None] | None = None
 
 
-@frozen
-class ListClocks:
+class ListClocks(Struct, frozen=True):
     """The reactor's time, and the time of day."""
 
     clock: IReactorTime

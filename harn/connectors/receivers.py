@@ -12,7 +12,8 @@ from itertools import product
 from typing import Any, Protocol
 
 import msgspec
-from attrs import evolve, field, frozen
+from attrs import evolve
+from msgspec import Struct, field
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -116,8 +117,7 @@ def no_values(message: Message) -> Mapping[str, Any]:
 
 
 @implementer(IPlugin, IConnectorPlugin)
-@frozen(kw_only=True, eq=False)
-class SignedProvider:
+class SignedProvider(Struct, frozen=True, kw_only=True, eq=False):
     """
     The declaration of one provider.
 
@@ -155,8 +155,8 @@ class SignedProvider:
     example: Example | None = None
     identity: Fact[Any] = nothing
     occurred_at: Fact[Any] = nothing
-    fields: Fact[Fields] = field(factory=always)
-    headers: Mapping[str, str] = field(factory=dict)
+    fields: Fact[Fields] = field(default_factory=always)
+    headers: Mapping[str, str] = field(default_factory=dict)
     handshake: Fact[Respond | None] = nothing
     acknowledgement: Fact[Respond | None] = nothing
     final: bytes = b""
@@ -204,8 +204,7 @@ class Declaring(Protocol):
 
 
 @implementer(IPlugin, IConnectorPlugin)
-@frozen(kw_only=True, eq=False)
-class ConfiguredProvider:
+class ConfiguredProvider(Struct, frozen=True, kw_only=True, eq=False):
     """
     A provider whose declaration depends on the settings of the trigger.
 
@@ -218,7 +217,7 @@ class ConfiguredProvider:
     home: str
     settings: type[Any]
     required_secrets: tuple[str, ...] = (SECRET,)
-    example_settings: Mapping[str, Any] = field(factory=dict)
+    example_settings: Mapping[str, Any] = field(default_factory=dict)
 
     kinds = ("webhook",)
     optional_secrets = ()

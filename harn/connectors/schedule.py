@@ -19,8 +19,8 @@ from hashlib import sha256
 from typing import Protocol
 from zoneinfo import ZoneInfo, available_timezones
 
-from attrs import frozen
 from cronsim import CronSim
+from msgspec import Struct
 
 from harn.manifest.diagnostics import nearest, quote
 from harn.manifest.interfaces import SettingProblem
@@ -53,8 +53,7 @@ class Schedule(Protocol):
         """Return the last time up to one, itself included; None for none."""
 
 
-@frozen
-class CronSchedule:
+class CronSchedule(Struct, frozen=True):
     """
     A cron schedule.
 
@@ -146,8 +145,7 @@ def _end_of_first_pass(at: int, zone: ZoneInfo) -> datetime:
     return datetime.fromtimestamp(changed - 1, zone).replace(tzinfo=None, fold=0) + _SECOND
 
 
-@frozen
-class IntervalSchedule:
+class IntervalSchedule(Struct, frozen=True):
     """Every so many seconds, counted from 1970, so that a restart changes nothing."""
 
     seconds: float

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from attrs import frozen
 from klein import Klein
+from msgspec import Struct
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,8 +27,7 @@ from harn.listener.web import WebRequest
 log = Logger(namespace="harn.console")
 
 
-@frozen(kw_only=True)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True):
     """The pages that keep something between requests."""
 
     now: now.NowPage

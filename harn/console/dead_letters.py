@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.console.desk import Desk, Visit
 from harn.console.forms import number_in, one_literal, parameters_in
@@ -32,8 +32,7 @@ MANY: dict[str, Operation[Any, ChangeMany, Any]] = {REPLAY: replay_many, DISCARD
 """What can be done with a group."""
 
 
-@frozen(kw_only=True)
-class Group:
+class Group(Struct, frozen=True, kw_only=True):
     """
     Dead letters to change: all of them, of one trigger, or of one group.
 

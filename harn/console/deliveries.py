@@ -8,8 +8,7 @@ from datetime import datetime
 from urllib.parse import quote, urlencode
 
 import msgspec
-from attrs import frozen
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from harn.console.answers import download, see_other
 from harn.console.desk import Desk, Visit
@@ -105,8 +104,7 @@ def next_page(given: Mapping[str, str], found: DeliveryList | None) -> str:
 # One delivery
 
 
-@frozen(kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """
     One line of the timeline.
 

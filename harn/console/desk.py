@@ -74,8 +74,7 @@ class Visit:
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-@frozen(kw_only=True)
-class Desk:
+class Desk(Struct, frozen=True, kw_only=True):
     """
     Runs operations for pages, and makes answers.
 

@@ -14,7 +14,8 @@ from math import inf
 from secrets import token_urlsafe
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -76,8 +77,7 @@ OF_SERVER: tuple[type, ...] = (
 """Events that change what any page shows."""
 
 
-@frozen(kw_only=True)
-class Pace:
+class Pace(Struct, frozen=True, kw_only=True):
     """
     The times between two drawings of a part.
 
@@ -91,8 +91,7 @@ class Pace:
     shows_deliveries: bool = True
 
 
-@frozen(kw_only=True)
-class LivePage:
+class LivePage(Struct, frozen=True, kw_only=True):
     """
     A page that is looked at.
 

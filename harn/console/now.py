@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.circuits.operations import CloseCircuit, ListCircuits, close_circuit, list_circuits
 from harn.console import plots
@@ -24,8 +24,7 @@ MOST_HELD = 50
 NOW = f"{ROOT}/"
 
 
-@frozen(kw_only=True)
-class NowPage:
+class NowPage(Struct, frozen=True, kw_only=True):
     """
     The page.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from attrs import define, field, frozen
+from msgspec import Struct
 from twisted.internet.interfaces import IReactorTime
 
 from harn.console.desk import Desk, Visit
@@ -20,8 +21,7 @@ MOST_KEPT = 32
 """Readings that are kept, each of other triggers; above it, the one that was used longest ago is dropped."""
 
 
-@frozen(kw_only=True)
-class TriggerRow:
+class TriggerRow(Struct, frozen=True, kw_only=True):
     """
     One trigger with its versions, the newest first.
 

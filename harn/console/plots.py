@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import frozen
+from msgspec import Struct
 
 WIDTH, HEIGHT = 600.0, 120.0
 """Units of a plot."""
 _TOPS = (1.0, 2.0, 5.0)
 
 
-@frozen(kw_only=True)
-class Plot:
+class Plot(Struct, frozen=True, kw_only=True):
     """
     Lines over time.
 
@@ -46,8 +45,7 @@ def round_up(value: float) -> float:
         size *= 10.0
 
 
-@frozen(kw_only=True)
-class Bar:
+class Bar(Struct, frozen=True, kw_only=True):
     """One part of a bar; ``start`` and ``width`` are of `WIDTH`."""
 
     name: str

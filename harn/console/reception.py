@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit
 
-from attrs import frozen
+from msgspec import Struct
 
 import harn
 from harn.console.answers import page, see_other, text
@@ -25,8 +25,7 @@ AGAIN = "again"
 """The option of the sign-in page that came from a page of another site, and was requested a second time."""
 
 
-@frozen(kw_only=True)
-class Reception:
+class Reception(Struct, frozen=True, kw_only=True):
     """The parts that answer requests: who has signed in, what pages are made of, and those that are live."""
 
     door: Door

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.console.desk import Desk, Visit
 
@@ -17,8 +17,7 @@ _NEWEST = 10**15
 """A number that no record has yet: reading after it returns only the number of the newest."""
 
 
-@frozen(kw_only=True)
-class Records:
+class Records(Struct, frozen=True, kw_only=True):
     """
     A page of records, the newest first.
 

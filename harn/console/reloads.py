@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from attrs import frozen
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from harn.console import plots
 from harn.console.desk import Desk, Visit, failed
@@ -34,16 +33,14 @@ STAGES = ("parse", "validate", "resolve", "prepare", "activate", "swap")
 """In the order in which they run."""
 
 
-@frozen(kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One record of the history; ``stages`` are the parts of its bar."""
 
     record: Any
     stages: list[plots.Bar]
 
 
-@frozen(kw_only=True)
-class History:
+class History(Struct, frozen=True, kw_only=True):
     """
     A page of the history.
 

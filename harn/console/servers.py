@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.console.desk import Desk, Visit
 from harn.console.records import read_records
@@ -15,8 +15,7 @@ from harn.store.servers import SERVING
 SERVERS = f"{ROOT}/servers"
 
 
-@frozen(kw_only=True)
-class Differences:
+class Differences(Struct, frozen=True, kw_only=True):
     """
     The generations and versions of harn that servers differ in; empty where all have the same.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from harn.auth.authenticator import Identity, LiveCredentials, digest_of_key
 from harn.clocks import WallTime
@@ -22,8 +21,7 @@ ANONYMOUS = "anonymous"
 """The actor of a sign-in that failed."""
 
 
-@frozen(kw_only=True)
-class Door:
+class Door(Struct, frozen=True, kw_only=True):
     """
     Lets users in.
 

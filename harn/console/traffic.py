@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.clocks import WallTime
 from harn.lifecycle import Accepted, Lifecycle, Settled
@@ -20,8 +20,7 @@ BOUNDS = tuple(0.001 * 1.25**power for power in range(64))
 """Upper bounds of the classes of durations (seconds): 1 ms to 21 min, each a quarter longer than the previous one."""
 
 
-@frozen(kw_only=True)
-class Rates:
+class Rates(Struct, frozen=True, kw_only=True):
     """
     The last minutes. Rates are per second.
 

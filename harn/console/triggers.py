@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.console.desk import Desk, Visit, failed
 from harn.console.forms import parameters_in, read_json
@@ -31,8 +31,7 @@ def address_of(trigger_id: str) -> str:
     return f"{TRIGGERS}/{quote(trigger_id, safe='')}"
 
 
-@frozen(kw_only=True)
-class Lines:
+class Lines(Struct, frozen=True, kw_only=True):
     """Some lines of a file; ``first`` is the number of the first."""
 
     first: int
@@ -66,8 +65,7 @@ def _table(line: str) -> str | None:
     return None if found is None else found["name"]
 
 
-@frozen(kw_only=True)
-class TriggerPages:
+class TriggerPages(Struct, frozen=True, kw_only=True):
     """The pages."""
 
     overviews: Overviews

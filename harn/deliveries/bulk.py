@@ -12,8 +12,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
 
 from harn.clocks import WallTime
 from harn.deliveries.change_operations import ChangeMany, Done, answer
@@ -45,8 +44,7 @@ FOUND = 500
 """Deliveries that one step of a dry run finds."""
 
 
-@frozen(kw_only=True)
-class Changes:
+class Changes(Struct, frozen=True, kw_only=True):
     """
     The result of an operation.
 
@@ -65,8 +63,7 @@ class Changes:
     job: Job | None = None
 
 
-@frozen(kw_only=True, eq=False)
-class Bulk:
+class Bulk(Struct, frozen=True, kw_only=True, eq=False):
     """Changes many deliveries of this server."""
 
     wall: WallTime
@@ -185,8 +182,7 @@ class Bulk:
         return ItemOutcome(delivery_id=item.delivery_id, event_id=item.event_id, reason=why)
 
 
-@frozen(kw_only=True, eq=False)
-class OfflineReplayer:
+class OfflineReplayer(Struct, frozen=True, kw_only=True, eq=False):
     """
     Accepts recorded events again for the next server.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
-from attrs import frozen
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict
 
@@ -23,8 +22,7 @@ MOST_NAMED = 1000
 """Deliveries that one request may name."""
 
 
-@frozen(kw_only=True)
-class ChangeService:
+class ChangeService(Struct, frozen=True, kw_only=True):
     """The service behind the operations that change deliveries."""
 
     changer: Changer

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import FirstError, gatherResults
 
 from harn.clocks import WallTime
@@ -42,8 +42,7 @@ class ReplaySource(Protocol):
         """See `Replayer.replay`."""
 
 
-@frozen(kw_only=True, eq=False)
-class Changer:
+class Changer(Struct, frozen=True, kw_only=True, eq=False):
     """Changes deliveries of this server."""
 
     wall: WallTime
@@ -109,8 +108,7 @@ def item_of(delivery: ListedDelivery) -> PendingItem:
     )
 
 
-@frozen(kw_only=True, eq=False)
-class Canceller:
+class Canceller(Struct, frozen=True, kw_only=True, eq=False):
     """
     Cancels deliveries.
 
@@ -183,8 +181,7 @@ class Canceller:
         return ItemOutcome(delivery_id=item.delivery_id, event_id=item.event_id, reason=reason)
 
 
-@frozen(kw_only=True, eq=False)
-class Replayer:
+class Replayer(Struct, frozen=True, kw_only=True, eq=False):
     """Replays deliveries on this server."""
 
     wall: WallTime

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from attrs import frozen
-from msgspec import Meta, structs
+from msgspec import Meta, Struct, structs
 
 from harn.clocks import WallTime, rfc3339
 from harn.deliveries.describing import (
@@ -49,8 +48,7 @@ MOST_DIGITS = 18
 NonEmpty = Meta(min_length=1)
 
 
-@frozen(kw_only=True)
-class DeliveryService:
+class DeliveryService(Struct, frozen=True, kw_only=True):
     """
     The service behind the operations that read deliveries.
 
@@ -233,8 +231,7 @@ class ImportFixture(Parameters, frozen=True, kw_only=True):
     ) = None
 
 
-@frozen(kw_only=True)
-class FixtureImporter:
+class FixtureImporter(Struct, frozen=True, kw_only=True):
     """Makes deliveries of fixtures."""
 
     wall: WallTime

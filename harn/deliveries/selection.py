@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
+from msgspec import Struct
+from msgspec.structs import replace
 
 from harn.clocks import WallTime
 from harn.deliveries.expressions import NotEvaluated, Where, compile_where
@@ -37,8 +39,7 @@ PAST = {REPLAY: "replayed", CANCEL: "cancelled", DISCARD: "discarded"}
 """What a delivery is after an operation, for messages and counts."""
 
 
-@frozen(kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """
     Which deliveries are meant: all that the filter allows and of which the expression, if any, is true.
 
@@ -75,7 +76,7 @@ class Selection:
 
     def held(self, holds: Holds) -> Selection:
         """Return the same selection while these triggers are held."""
-        return evolve(self, chosen=evolve(self.chosen, holds=holds))
+        return replace(self, chosen=evolve(self.chosen, holds=holds))
 
 
 def read_states(text: str) -> frozenset[State]:
@@ -192,8 +193,7 @@ class HoldSource(Protocol):
         """Return the holds at a time (seconds, Unix)."""
 
 
-@frozen(kw_only=True)
-class DeliveryReader:
+class DeliveryReader(Struct, frozen=True, kw_only=True):
     """Reads deliveries out of a server's store."""
 
     clock: IReactorTime
@@ -230,7 +230,7 @@ class DeliveryReader:
         :raises DeliveryUnknown: no delivery of this event is kept.
         """
         found = only(event_id, await self.lists.whole(event_id))
-        return evolve(found, delivery=as_held(found.delivery, self.gates.holds(self.wall.seconds())))
+        return replace(found, delivery=as_held(found.delivery, self.gates.holds(self.wall.seconds())))
 
     async def place(self, event_id: str) -> int:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import field, frozen
+from msgspec import Struct, field
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
@@ -17,8 +17,7 @@ from harn.model.problem import Problem
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 
 
-@frozen(kw_only=True)
-class DestinationCatalog:
+class DestinationCatalog(Struct, frozen=True, kw_only=True):
     """
     All schemes, and what is wrong with the plugins that are not among them.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from harn.vm.interfaces import IInterpreter
 
 
-@frozen(kw_only=True)
-class DestinationContext:
+class DestinationContext(Struct, frozen=True, kw_only=True):
     """
     The target of a destination that a plugin is asked to make, and what it may use.
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -110,8 +110,7 @@ log = Logger(namespace="harn.dispatch")
 T = TypeVar("T")
 
 
-@frozen
-class DeadLetterUnit:
+class DeadLetterUnit(Struct, frozen=True):
     """
     The dead letters of one unit of the store; ``is_whole``: it covered everything of these queues but what was in
     memory.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import frozen
-from msgspec import structs
+from msgspec import Struct, structs
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
@@ -21,8 +20,7 @@ from harn.triggers.registry import Registry
 
 
 @implementer(IEventSink)
-@frozen(kw_only=True, eq=False)
-class Emissions:
+class Emissions(Struct, frozen=True, kw_only=True, eq=False):
     """See `IEventSink`."""
 
     wall: WallTime

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
+from msgspec import Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 
@@ -33,8 +34,7 @@ LONGEST = 500
 _IDS = "{binding} {event_id}: "
 
 
-@frozen(kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """
     One log record.
 

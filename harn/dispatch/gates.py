@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from attrs import frozen
+from msgspec import Struct
 from zope.interface import Interface
 
 from harn.model.delivery import DeadLetter
 from harn.store.holds import ALL, Hold, Holds
 
 
-@frozen
-class Held:
+class Held(Struct, frozen=True):
     """
     A reason why nothing of a trigger may begin.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.interfaces import IReactorTime
 
 from harn.clocks import WallTime
@@ -24,8 +24,7 @@ from harn.store.interfaces import IStore
 from harn.triggers.registry import Registry
 
 
-@frozen(kw_only=True)
-class DispatchLimits:
+class DispatchLimits(Struct, frozen=True, kw_only=True):
     """
     Limits of what runs, and is held in memory, at the same time.
 

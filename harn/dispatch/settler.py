@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -35,8 +35,7 @@ Settling: TypeAlias = tuple[Delivery, Settlement]
 """A delivery, and how it is to be settled."""
 
 
-@frozen
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The state of one delivery after it was settled, for its watchers."""
 
     delivery: Delivery

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from attrs import frozen
-from msgspec import structs
+from msgspec import Struct, structs
 from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
@@ -30,8 +29,7 @@ KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received", "cron": "tick", 
 """Kind of a synthetic event by kind of trigger, where the trigger names none."""
 
 
-@frozen(kw_only=True)
-class Sent:
+class Sent(Struct, frozen=True, kw_only=True):
     """
     The outcome of a synthetic event.
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import TYPE_CHECKING, Annotated
 
-from attrs import frozen
-from msgspec import UNSET, Meta, UnsetType, convert, field, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, convert, field, structs
 
 from harn.clocks import rfc3339
 from harn.operations.model import Caller, Get, Result, Role, operation
@@ -160,8 +159,7 @@ def source_text(source: bytes) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")  # some codecs give halves of pairs, which no JSON has
 
 
-@frozen(kw_only=True)
-class HistoryService:
+class HistoryService(Struct, frozen=True, kw_only=True):
     """
     The service behind the operations on generations.
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from attrs import field, frozen
-from msgspec import UNSET, structs
+from msgspec import UNSET, Struct, field, structs
 from zope.interface import implementer
 
 from harn.history.differences import (
@@ -57,8 +56,7 @@ _OF_CONNECTOR = frozenset(("kind", "provider", "path", "match"))
 _NOTHING = make_bundle({})
 
 
-@frozen(kw_only=True)
-class Work:
+class Work(Struct, frozen=True, kw_only=True):
     """
     The unfinished work of a trigger's versions.
 
@@ -74,8 +72,7 @@ class Work:
     waiting: int = 0
 
 
-@frozen(kw_only=True)
-class Planned:
+class Planned(Struct, frozen=True, kw_only=True):
     """
     Everything that a plan is made from.
 
@@ -94,7 +91,7 @@ class Planned:
     following: Inputs
     bindings: Mapping[str, BindingVersion]
     versions: VersionNumbers
-    work: Mapping[str, Work] = field(factory=dict)
+    work: Mapping[str, Work] = field(default_factory=dict)
     started_with: OrchestratorSettings | None = None
     ramps: Sequence[PlannedRamp] = ()
 

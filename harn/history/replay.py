@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from harn.clocks import rfc3339
@@ -42,8 +42,7 @@ _IN_ONE_GO = 32
 _LONGEST_ERROR = 1000
 
 
-@frozen
-class Disposition:
+class Disposition(Struct, frozen=True):
     """The disposition of an event, and the error, if any."""
 
     name: str

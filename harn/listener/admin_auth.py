@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,8 +32,7 @@ def _log_late(failure: Failure) -> None:
         log.failure("work for a disconnected client failed", failure)
 
 
-@frozen(kw_only=True)
-class AdminAuth:
+class AdminAuth(Struct, frozen=True, kw_only=True):
     """
     Checks the credentials of requests to the admin API.
 

@@ -12,6 +12,7 @@ from math import ceil
 
 from attrs import field, frozen
 from attrs.validators import gt
+from msgspec import Struct
 from twisted.internet.interfaces import IReactorTime
 
 from harn.dispatch.dispatcher import Dispatcher
@@ -27,8 +28,7 @@ class Rate:
     burst: float = field(validator=gt(0))
 
 
-@frozen
-class Level:
+class Level(Struct, frozen=True):
     """The fill level of a bucket, at a time (seconds of any one clock)."""
 
     tokens: float

@@ -10,7 +10,7 @@ import select
 import socket
 from typing import Any, Protocol
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
 from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
@@ -24,8 +24,7 @@ RESTS_FOR = 0.1
 """Seconds after which a port that could accept nothing tries again."""
 
 
-@frozen
-class Bind:
+class Bind(Struct, frozen=True):
     """
     An address to listen on.
 
@@ -45,8 +44,7 @@ class Bind:
         return f"{'https' if tls else 'http'}://{Bind(host, self.port)}"
 
 
-@frozen
-class Listening:
+class Listening(Struct, frozen=True):
     """
     An open port, and its real address.
 

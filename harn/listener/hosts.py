@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.errors import OriginRefused
 from harn.listener.problems import shown
@@ -20,8 +20,7 @@ _USUAL_PORTS = {"http": ":80", "https": ":443"}
 ADVICE = "name it in admin_hosts of [orchestrator], if it is meant"
 
 
-@frozen(kw_only=True)
-class OwnHosts:
+class OwnHosts(Struct, frozen=True, kw_only=True):
     """
     The hosts that requests to the server's own pages may name.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
@@ -23,8 +23,7 @@ from harn.listener.problems import Response, problem, problem_of
 from harn.operations.statuses import Status
 
 
-@frozen(kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """
     Seconds and bytes.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.web.http import RESPONSES
 
 from harn.connectors.fetching import NotFetched
@@ -49,8 +49,7 @@ _encode = msgspec.json.Encoder().encode
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 
 
-@frozen
-class Response:
+class Response(Struct, frozen=True):
     """
     A whole answer.
 

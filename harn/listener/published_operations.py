@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from attrs import frozen
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from harn.connectors.fetching import DocumentState
 from harn.connectors.published import PublishedLists
@@ -34,8 +33,7 @@ class PublishedList(Result, frozen=True, kw_only=True):
     documents: tuple[PublishedInfo, ...]
 
 
-@frozen
-class Published:
+class Published(Struct, frozen=True):
     """The documents of a server that senders publish."""
 
     lists: PublishedLists

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES
@@ -292,7 +292,7 @@ class HarnRequest:
             return answer
         challenge = self.place.challenge if answer.status == 401 else b""
         lines = challenge + self.place.refusal_lines(self, error)
-        return evolve(answer, headers=answer.headers + lines) if lines else answer
+        return replace(answer, headers=answer.headers + lines) if lines else answer
 
     def failed(self, failure: Failure) -> None:
         """Answer 500 after an exception in our code; the client gets no detail."""

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from math import inf
 from urllib.parse import urlsplit
 
-from attrs import evolve, field, frozen
+from msgspec import Struct, field
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
@@ -55,8 +56,7 @@ class _Everything(Place):
 _EVERYTHING = _Everything()
 
 
-@frozen(kw_only=True)
-class Places:
+class Places(Struct, frozen=True, kw_only=True):
     """
     The places of a site, beside those that are mounted later.
 
@@ -67,7 +67,7 @@ class Places:
 
     public: Place
     credentials: Place
-    pages: Mapping[str, Place] = field(factory=dict)
+    pages: Mapping[str, Place] = field(default_factory=dict)
 
 
 @implementer(IRouteTable, IProtocolNegotiationFactory)
@@ -162,7 +162,7 @@ class HarnSite(ServerFactory):
         self.trusted_proxies = read_networks(settings.trusted_proxies)
         console = urlsplit(settings.console_url or "").hostname
         allowed = frozenset(name.lower() for name in (*settings.admin_hosts, console) if name)
-        self.own_hosts = evolve(self.own_hosts, allowed=allowed)
+        self.own_hosts = replace(self.own_hosts, allowed=allowed)
         self.connection_limit.apply(settings.admission.max_connections)
         self.unverified.apply(settings.admission.max_unverified_bytes, settings.max_body_bytes)
 
@@ -172,7 +172,7 @@ class HarnSite(ServerFactory):
 
         :param host: None for a socket of the file system, which no browser opens: any name is accepted.
         """
-        self.own_hosts = evolve(self.own_hosts, is_local=host is not None and is_loopback(host))
+        self.own_hosts = replace(self.own_hosts, is_local=host is not None and is_loopback(host))
 
     def mount(self, prefix: str, place: Place) -> None:
         """Serve ``prefix`` and every path under it, for example ``/admin``, with ``place``."""

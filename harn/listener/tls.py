@@ -7,7 +7,7 @@ of a connection before they have their answer.
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
-from attrs import frozen
+from msgspec import Struct
 from OpenSSL.crypto import FILETYPE_PEM, X509, PKey, load_certificate, load_privatekey
 from OpenSSL.SSL import VERIFY_PEER, Connection, Context
 from OpenSSL.SSL import Error as SslError
@@ -87,8 +87,7 @@ class TlsContext:
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-@frozen
-class OwnPagesTls:
+class OwnPagesTls(Struct, frozen=True):
     """Makes connections of the server's own pages with the current context; asks no client for a certificate."""
 
     context: TlsContext
@@ -179,8 +178,7 @@ def _load_key(path: str) -> PKey:
 
 
 @implementer(ICertificateFiles)
-@frozen
-class CertificateFiles:
+class CertificateFiles(Struct, frozen=True):
     """The files of ``--cert`` and ``--key``."""
 
     certificate: str

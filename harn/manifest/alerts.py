@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.manifest.diagnostics import Diagnostics, KeyPath, describe, quote
 from harn.manifest.fields import Choice, Duration, Integer, Text
@@ -99,8 +99,7 @@ ALERT = Shape.of(AlertSpec)
 _EXAMPLES = {"on": 'write for example on = "dead_letter"', "to": 'write for example to = "slack"'}
 
 
-@frozen
-class AlertTables:
+class AlertTables(Struct, frozen=True):
     """An array of tables, each of them an alert."""
 
     description: str

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
-from attrs import field, frozen
+from msgspec import Struct, field
 
 from harn.manifest.document import HEADER, Pieces
 from harn.model.problem import Problem
@@ -24,8 +24,7 @@ _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _MANY = 24
 
 
-@frozen
-class Diagnostic:
+class Diagnostic(Struct, frozen=True):
     """One thing that is wrong, by its path in the tables."""
 
     path: KeyPath
@@ -33,11 +32,10 @@ class Diagnostic:
     hint: str = ""
 
 
-@frozen
-class Diagnostics:
+class Diagnostics(Struct, frozen=True):
     """The diagnostics so far, in the order of diagnostic."""
 
-    found: list[Diagnostic] = field(factory=list)
+    found: list[Diagnostic] = field(default_factory=list)
 
     def add(self, path: KeyPath, message: str, hint: str = "") -> None:
         """Add one more."""
@@ -306,8 +304,7 @@ def key_lines(text: str) -> Mapping[KeyPath, int]:
     return reader.lines
 
 
-@frozen
-class FileLines:
+class FileLines(Struct, frozen=True):
     """
     Which file each line of a text is from.
 

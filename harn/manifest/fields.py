@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.manifest.diagnostics import Diagnostics, KeyPath, describe, nearest, quote
 from harn.manifest.interfaces import JsonSchema
@@ -35,8 +35,7 @@ class Field(Protocol):
         """Return the JSON schema of valid values."""
 
 
-@frozen
-class Flag:
+class Flag(Struct, frozen=True):
     """``true`` or ``false``."""
 
     description: str
@@ -53,8 +52,7 @@ class Flag:
         return {"type": "boolean"}
 
 
-@frozen
-class Integer:
+class Integer(Struct, frozen=True):
     """A whole number from ``low`` to ``high``."""
 
     description: str
@@ -78,8 +76,7 @@ class Integer:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
-@frozen
-class Number:
+class Number(Struct, frozen=True):
     """A number from ``low`` to ``high``; with ``positive``, over 0."""
 
     description: str
@@ -107,8 +104,7 @@ class Number:
         return {"type": "number", lowest: self.low, "maximum": self.high}
 
 
-@frozen
-class Choice:
+class Choice(Struct, frozen=True):
     """One of a few words."""
 
     description: str
@@ -132,8 +128,7 @@ class Choice:
         return {"enum": list(self.options)}
 
 
-@frozen
-class Duration:
+class Duration(Struct, frozen=True):
     """A length of time over 0, or of at least ``low`` seconds, written ``"30s"``; in seconds once read."""
 
     description: str
@@ -165,8 +160,7 @@ class Duration:
         return {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?(ms|s|m|h|d|w)\s*$"}
 
 
-@frozen
-class Durations:
+class Durations(Struct, frozen=True):
     """An array of lengths of time, not empty; a tuple of seconds once read."""
 
     description: str
@@ -193,8 +187,7 @@ class Durations:
         return {"type": "array", "items": Duration("").json_schema(), "minItems": 1, "maxItems": self.most}
 
 
-@frozen
-class Share:
+class Share(Struct, frozen=True):
     """
     A share in percent, written ``"10%"`` or 10; from 0 to 1 once read.
 
@@ -240,8 +233,7 @@ class Share:
         return {"type": ["number", "string"], lowest: 0, highest: 100, "pattern": shape}
 
 
-@frozen
-class Text:
+class Text(Struct, frozen=True):
     """A string; ``fault(text)`` returns what is wrong with it and what to write, or None."""
 
     description: str
@@ -266,8 +258,7 @@ class Text:
         return {"type": "string", "minLength": 1}
 
 
-@frozen
-class Texts:
+class Texts(Struct, frozen=True):
     """An array of strings, each of them like ``item``."""
 
     description: str
@@ -287,8 +278,7 @@ class Texts:
         return {"type": "array", "items": self.item.json_schema()}
 
 
-@frozen
-class Expression:
+class Expression(Struct, frozen=True):
     """JMESPath over ``{event: ...}``."""
 
     description: str
@@ -309,8 +299,7 @@ class Expression:
         return {"type": "string", "minLength": 1}
 
 
-@frozen
-class Function:
+class Function(Struct, frozen=True):
     """A user's function; ``module:function`` once read."""
 
     description: str

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from zope.interface import Interface
 
 JsonSchema = dict[str, Any]
 """A JSON schema, as it stands in a document: values that JSON has."""
 
 
-@frozen(kw_only=True)
-class SettingProblem:
+class SettingProblem(Struct, frozen=True, kw_only=True):
     """A problem in a provider's own table: ``key`` is relative to it, for example ``signature_scheme``."""
 
     key: str
@@ -33,8 +32,7 @@ class ISettingsSchema(Interface):
         """Return the table's JSON schema."""
 
 
-@frozen(kw_only=True)
-class SchemeRules:
+class SchemeRules(Struct, frozen=True, kw_only=True):
     """
     The rules of one scheme of destinations for a trigger's handler.
 
@@ -50,8 +48,7 @@ class SchemeRules:
     is_remote: bool = False
 
 
-@frozen
-class PluginRules:
+class PluginRules(Struct, frozen=True):
     """
     The values that the plugins of an installation allow in a manifest.
 
@@ -63,8 +60,7 @@ class PluginRules:
     schemes: Mapping[str, SchemeRules]
 
 
-@frozen(kw_only=True)
-class ProviderRules:
+class ProviderRules(Struct, frozen=True, kw_only=True):
     """
     The rules of one provider for its triggers.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 from twisted.internet.threads import deferToThreadPool
 
 from harn.errors import ManifestInvalid
@@ -91,8 +92,7 @@ class LoadedManifest:
         return Locator(self.pieces, self.lines)
 
 
-@frozen(kw_only=True)
-class _Draft:
+class _Draft(Struct, frozen=True, kw_only=True):
     """
     A manifest before it is parsed.
 
@@ -113,8 +113,7 @@ class _Draft:
     pending: int
 
 
-@frozen(kw_only=True)
-class _Values:
+class _Values(Struct, frozen=True, kw_only=True):
     """
     The result of parsing a draft.
 
@@ -243,8 +242,7 @@ def _values_of_child(draft: _Draft, data: bytes) -> _Values:
     )
 
 
-@frozen(kw_only=True)
-class _Checked:
+class _Checked(Struct, frozen=True, kw_only=True):
     """
     The triggers of a draft after each was checked alone.
 

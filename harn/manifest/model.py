@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.manifest.alerts import AlertSpec, AlertTables
 from harn.manifest.fields import (
@@ -318,8 +318,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = ()
 
 
-@frozen
-class ReferenceSite:
+class ReferenceSite(Struct, frozen=True):
     """
     A place: ``key`` is dotted, as `harn.manifest.load.LoadedManifest.problem` takes it; without a trigger it is in
     ``[orchestrator]``.
@@ -329,8 +328,7 @@ class ReferenceSite:
     key: str
 
 
-@frozen
-class AlertSecret:
+class AlertSecret(Struct, frozen=True):
     """A secret that sending alerts needs; ``key`` is ``url_secret``, ``signing_secret`` or ``password_secret``."""
 
     reference: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.manifest.diagnostics import Diagnostics, KeyPath, describe, quote
 from harn.manifest.fields import Duration, Field, Integer, Text
@@ -43,8 +43,7 @@ _KEYS: dict[str, Field] = {
 }
 
 
-@frozen
-class RespondField:
+class RespondField(Struct, frozen=True):
     """``"handler"``, or a table of status, body and content type; a `RespondSpec` once read."""
 
     description: str
@@ -78,8 +77,7 @@ class RespondField:
         }
 
 
-@frozen
-class Within:
+class Within(Struct, frozen=True):
     """A length of time of at most `LONGEST_WAIT`."""
 
     description: str

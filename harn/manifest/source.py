@@ -14,7 +14,8 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
+from msgspec.structs import replace
 
 from harn.errors import ManifestInvalid
 from harn.files import NotRegular, TooLarge, list_directory, read_regular
@@ -282,7 +283,9 @@ def read_manifest(path: str, shown: str | None = None) -> ManifestSource:
             files.append(_read_file(each, name, "included file not found", "write it, or take it out of include"))
         except ManifestInvalid as error:
             line = _line_of_include(manifest.text(), os.path.relpath(each, directory))
-            problems += [evolve(problem, file=manifest.shown, line=line, where="include") for problem in error.problems]
+            problems += [
+                replace(problem, file=manifest.shown, line=line, where="include") for problem in error.problems
+            ]
     if problems:
         raise ManifestInvalid(problems, stage="parse")
     return ManifestSource.joined(files)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from zope.interface import implementer
 
 from harn.manifest.diagnostics import (
@@ -37,8 +37,7 @@ APART = object()
 """Marks a field of a struct that is not a key of its table, or is read in a way of its own."""
 
 
-@frozen(kw_only=True)
-class Shape:
+class Shape(Struct, frozen=True, kw_only=True):
     """
     A table: the struct that it becomes, its keys, and its sub-tables.
 
@@ -278,8 +277,7 @@ def _in_words(found: re.Match[str]) -> str:
     return " or ".join(_NAMES.get(name, name) for name in found[1].split(" | ") if name != "null")
 
 
-@frozen
-class Typed:
+class Typed(Struct, frozen=True):
     """A value of a type that msgspec checks, with its ``Meta``."""
 
     description: str

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.manifest.alerts import check_mailable
 from harn.manifest.diagnostics import Diagnostics, KeyPath, Locator, name_trigger, quote, suggest
@@ -25,8 +25,7 @@ INCLUDE = Texts("Further files with [[triggers]], as globs relative to the manif
 _PACKAGE = Text("The package's name; the directory's by default.")
 
 
-@frozen(kw_only=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True):
     """The checked tables of a manifest other than the triggers."""
 
     package: str

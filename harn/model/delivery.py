@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 
 from harn.errors import (
     HandlerRaised,
@@ -99,8 +100,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: float
 
 
-@frozen(kw_only=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True, kw_only=True):
     """
     The reason why a delivery was given up: ``reason`` is one of this module's, ``error_class`` an attempt's class.
     """
@@ -211,8 +211,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.state is DONE or (self.state is SKIPPED and self.skip_reason == PREDICATE)
 
 
-@frozen(kw_only=True)
-class StoredDelivery:
+class StoredDelivery(Struct, frozen=True, kw_only=True):
     """
     A delivery read back, with its event.
 
@@ -239,11 +238,10 @@ class StoredDelivery:
     def light(self) -> StoredDelivery:
         """Return this delivery without its body, if that is large."""
         size = len(self.body)
-        return self if size <= LARGE_BODY else evolve(self, body=b"", left_out=size)
+        return self if size <= LARGE_BODY else replace(self, body=b"", left_out=size)
 
 
-@frozen
-class Workload:
+class Workload(Struct, frozen=True):
     """
     The unfinished work of a binding version.
 

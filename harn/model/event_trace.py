@@ -13,8 +13,7 @@ from hashlib import blake2b
 from random import Random
 
 import msgspec
-from attrs import frozen
-from msgspec import structs
+from msgspec import Struct, structs
 
 from harn.model.event import decode_envelope, encode_envelope
 from harn.model.trace import NO_TRACE, RANDOM, SAMPLED, TraceContext, parse_traceparent
@@ -92,8 +91,7 @@ class AttemptTrace(TraceContext, frozen=True, gc=False):
     began_at: float = 0.0
 
 
-@frozen
-class Sampler:
+class Sampler(Struct, frozen=True):
     """
     Decides which traces are recorded: as the sender has decided, or by the trace id, so that all servers agree.
 

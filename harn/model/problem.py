@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from msgspec import Struct
 
 
-@frozen(kw_only=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True):
     """
     A problem, as printed for a person and as a report carries it.
 

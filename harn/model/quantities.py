@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from attrs import frozen
+from msgspec import Struct
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|m|h|d|w)", re.ASCII)
@@ -78,8 +78,7 @@ def format_share(share: float) -> str:
     return f"{share * 100:.4f}".rstrip("0").rstrip(".") + "%"
 
 
-@frozen(kw_only=True)
-class FailureLimit:
+class FailureLimit(Struct, frozen=True, kw_only=True):
     """
     The limit of failed attempts.
 

@@ -8,7 +8,7 @@ from collections import deque
 from functools import lru_cache
 from secrets import token_bytes
 
-from attrs import frozen
+from msgspec import Struct
 
 _SECRET = re.compile(
     r"(?P<namespace>[A-Za-z0-9_.-]+)/(?P<name>[A-Za-z0-9_./-]+?)(?:@(?P<version>[A-Za-z0-9_.-]+))?", re.ASCII
@@ -29,8 +29,7 @@ def scheme_of(handler: str) -> str:
     return scheme if separator else LOCAL
 
 
-@frozen
-class FunctionReference:
+class FunctionReference(Struct, frozen=True):
     """A user's function: ``module`` is a dotted name, ``function`` a plain one."""
 
     module: str
@@ -59,8 +58,7 @@ def parse_function_reference(text: str) -> FunctionReference:
     return FunctionReference(module, function)
 
 
-@frozen
-class SecretReference:
+class SecretReference(Struct, frozen=True):
     """A secret by name: ``namespace/name`` or ``namespace/name@version``; never its value."""
 
     namespace: str

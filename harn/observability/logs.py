@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.logger import (
     FilteringLogObserver,
     ILogFilterPredicate,
@@ -107,8 +108,7 @@ threshold = Threshold()
 """The threshold of this process, whose records all pass one publisher of Twisted's."""
 
 
-@frozen(kw_only=True)
-class Sinks:
+class Sinks(Struct, frozen=True, kw_only=True):
     """
     The outputs of the log's text.
 
@@ -193,7 +193,7 @@ def add_logging(log_format: str, log_level: str | None, sinks: Sinks, publisher:
     Standard output is twistd's: JSON records go to the file alone.
     """
     threshold.begin(log_format, log_level)
-    for observer in make_observers(log_format, evolve(sinks, stdout=None)):
+    for observer in make_observers(log_format, replace(sinks, stdout=None)):
         publisher.addObserver(observer)
 
 
@@ -222,8 +222,7 @@ def _plain_observers(log_format: str, sinks: Sinks) -> list[ILogObserver]:
 
 
 @implementer(ILogObserver)
-@frozen
-class Naming:
+class Naming(Struct, frozen=True):
     """Adds the name of the process to each record, as ``worker``."""
 
     observer: ILogObserver

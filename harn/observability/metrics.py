@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.observability.counts import (
     BYTES,
@@ -92,8 +92,7 @@ class AlertCounts:
         self.sent = self.failed = 0
 
 
-@frozen(kw_only=True)
-class Gauge:
+class Gauge(Struct, frozen=True, kw_only=True):
     """
     A number that is read at each scrape; ``read`` returns one number, or numbers by label values.
 

@@ -13,8 +13,7 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
-from attrs import field, frozen
-from msgspec import Meta
+from msgspec import Meta, Struct, field
 
 import harn
 from harn.errors import NotPermitted, OriginRefused, PayloadInvalid
@@ -30,17 +29,16 @@ REQUEST_ID = "request_id"
 P = TypeVar("P", bound=Parameters)
 
 
-@frozen(kw_only=True)
-class Arguments:
+class Arguments(Struct, frozen=True, kw_only=True):
     """
     The arguments of a request as they came.
 
     :ivar headers: names in lower case.
     """
 
-    path: Mapping[str, str] = field(factory=dict)
-    query: Mapping[str, str] = field(factory=dict)
-    headers: Mapping[str, str] = field(factory=dict)
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
 
@@ -145,8 +143,7 @@ def _check_known(what: str, names: Iterable[str], known: list[str]) -> None:
             raise PayloadInvalid(f"unknown {what}: {must}, got {name!r}")
 
 
-@frozen(kw_only=True)
-class OperationRequest:
+class OperationRequest(Struct, frozen=True, kw_only=True):
     """
     A request as a client sends it.
 

@@ -31,8 +31,7 @@ class Role(Enum):
         return roles.index(self) >= roles.index(needed)
 
 
-@frozen(kw_only=True)
-class Caller:
+class Caller(Struct, frozen=True, kw_only=True):
     """
     The caller of an operation.
 
@@ -43,8 +42,7 @@ class Caller:
     role: Role
 
 
-@frozen(kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """
     Where the admin API answers for an operation.
 
@@ -83,8 +81,7 @@ P = TypeVar("P", bound=Parameters)
 R = TypeVar("R", bound=Struct)
 
 
-@frozen
-class Reply(Generic[R]):
+class Reply(Struct, Generic[R], frozen=True):
     """
     A result with what HTTP says beside it.
 
@@ -104,8 +101,7 @@ Run = Callable[[S, Caller, P], Awaitable[Any]]
 """Runs an operation on its service: a coroutine function that returns its result, or a `Reply` with that."""
 
 
-@frozen(kw_only=True)
-class Raised:
+class Raised(Struct, frozen=True, kw_only=True):
     """An error that an operation raises, and when it does: a sentence."""
 
     kind: type[BaseException]

@@ -12,7 +12,6 @@ from enum import Enum
 from typing import Any, ClassVar, Self, get_type_hints
 
 import msgspec
-from attrs import frozen
 from msgspec import UNSET, Meta, Struct
 from msgspec.inspect import (
     BoolType,
@@ -206,8 +205,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
     """
 
 
-@frozen(kw_only=True)
-class Parameter:
+class Parameter(Struct, frozen=True, kw_only=True):
     """
     One parameter.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
-from attrs import frozen
 from msgspec import UNSET, Struct, UnsetType
 
 from harn.clocks import WallTime
@@ -64,8 +63,7 @@ class Records(Protocol):
         """Append one record. What goes wrong with it is not the operation's failure."""
 
 
-@frozen(kw_only=True)
-class Audit:
+class Audit(Struct, frozen=True, kw_only=True):
     """Writes the records."""
 
     wall: WallTime

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn import errors
 
 
-@frozen
-class Status:
+class Status(Struct, frozen=True):
     """A status code, and the ``title`` of its problem document."""
 
     code: int

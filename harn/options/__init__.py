@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.observability.log_limits import LEVELS
 from harn.options.readers import (
@@ -36,8 +37,7 @@ LOG_FORMATS = ("text", "pretty", "json")
 VMS = ("child", "inline")
 
 
-@frozen(kw_only=True)
-class Option:
+class Option(Struct, frozen=True, kw_only=True):
     """
     One option.
 

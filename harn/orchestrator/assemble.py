@@ -12,7 +12,9 @@ from contextlib import AsyncExitStack
 from secrets import token_bytes
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -99,8 +101,7 @@ def make_interpreters(
 
 
 @implementer(ISecrets)
-@frozen
-class SecretReader:
+class SecretReader(Struct, frozen=True):
     """
     Reads the secrets that handlers ask for.
 
@@ -126,8 +127,7 @@ def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_ke
     return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=SETTLE)
 
 
-@frozen(kw_only=True)
-class Assembly:
+class Assembly(Struct, frozen=True, kw_only=True):
     """
     Everything that a server is put together from, when it starts.
 
@@ -161,8 +161,7 @@ class Assembly:
         return server
 
 
-@frozen
-class Checked:
+class Checked(Struct, frozen=True):
     """
     The result of a check: every problem of the first stage that had any, beside those of secrets, and how much was
     checked.
@@ -189,7 +188,7 @@ async def check_manifest(
         return found
     # A secret that is not set ends the check before the code is resolved; do the rest without secrets.
     rest = await _check_stages(reactor, options, environ, False)
-    return evolve(found, problems=tuple(dict.fromkeys((*found.problems, *rest.problems))))
+    return replace(found, problems=tuple(dict.fromkeys((*found.problems, *rest.problems))))
 
 
 async def _check_stages(reactor: Any, options: ServeOptions, environ: Mapping[str, str], with_secrets: bool) -> Checked:

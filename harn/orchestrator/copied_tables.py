@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any, Protocol
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.store.database import Numbers
 from harn.store.postgres.connection import PostgresConnection
@@ -27,8 +27,7 @@ STANDING = "standing"
 """The table of values by name."""
 
 
-@frozen
-class TableOf:
+class TableOf(Struct, frozen=True):
     """A table: its columns with PostgreSQL's types, the first ``keys`` of which are its key."""
 
     name: str

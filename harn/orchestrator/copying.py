@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from itertools import zip_longest
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.errors import StateDirectoryUnusable, StoreError
 from harn.orchestrator.copied_tables import SLICE, STANDING, TABLES, PostgresSide, Row, Side, SQLiteSide, TableOf
@@ -38,8 +38,7 @@ Show = Callable[[str, int, int], None]
 """Shows progress: a table, how many of its rows are copied, and how many there are."""
 
 
-@frozen
-class StoreCopied:
+class StoreCopied(Struct, frozen=True):
     """A complete copy: where it is, and the number of rows of each table."""
 
     source: str

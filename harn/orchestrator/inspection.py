@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.circuits.service import CircuitStates
 from harn.lifecycle import CIRCUIT_CLOSED
@@ -21,8 +21,7 @@ Versions = Mapping[str, Collection[BindingVersion]]
 """Versions by trigger id."""
 
 
-@frozen(kw_only=True)
-class Inspected:
+class Inspected(Struct, frozen=True, kw_only=True):
     """
     The part of an inspection that a snapshot has.
 

@@ -27,7 +27,7 @@ from collections.abc import Container
 from contextlib import suppress
 from importlib import import_module
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.application.internet import TimerService
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.process import reapProcessHandlers
@@ -83,8 +83,7 @@ def finish_start(server: Server, freezer: Freezer) -> None:
 
 
 @implementer(IRetentionRules)
-@frozen
-class RetentionRules:
+class RetentionRules(Struct, frozen=True):
     """The retention of the live generation's settings, and of what a rollback may need."""
 
     server: Server

@@ -7,8 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from attrs import frozen
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from harn.clocks import rfc3339
 from harn.errors import EventLogUnavailable
@@ -35,8 +34,7 @@ RECENT = 20
 """Attempts that an inspection shows, unless it is asked for another number."""
 
 
-@frozen(kw_only=True)
-class ServerService:
+class ServerService(Struct, frozen=True, kw_only=True):
     """The service behind the operations on a server."""
 
     store: IStore

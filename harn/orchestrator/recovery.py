@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attrs import evolve, frozen
-from msgspec import structs
+from msgspec import Struct, structs
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -61,8 +61,7 @@ def describe_unfinished(row: StoredDelivery, now: float) -> UnfinishedDelivery:
     )
 
 
-@frozen
-class Predecessor:
+class Predecessor(Struct, frozen=True):
     """
     The server that this one replaces in an upgrade in place; without an upgrade there is none.
 
@@ -197,10 +196,10 @@ class RecoveryService:
                 continue
             await self._dispatcher.closed.remove(trigger_id, version)
             closed.discard((trigger_id, version))
-            entries[trigger_id, version] = evolve(entries[trigger_id, version], ready=stay)
+            entries[trigger_id, version] = replace(entries[trigger_id, version], ready=stay)
             key = trigger_id, newest.version
             later = entries.get(key, Backlog(trigger_id=trigger_id, version=newest.version, ready=0, waiting=0))
-            entries[key] = evolve(later, ready=later.ready + given)
+            entries[key] = replace(later, ready=later.ready + given)
         return list(entries.values())
 
     async def on_request(self, older_than: float, *, dry_run: bool) -> Recovered:

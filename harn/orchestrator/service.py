@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import field, frozen
+from msgspec import Struct, field
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
@@ -71,8 +71,7 @@ class NotStarted(HarnError):
         self.problems: tuple[Problem, ...] = tuple(problems)
 
 
-@frozen
-class Launch:
+class Launch(Struct, frozen=True):
     """
     The start of this program: its options and inheritance.
 
@@ -86,7 +85,7 @@ class Launch:
 
     service_manager: ServiceManager
     program: Program | None = None
-    environ: Mapping[str, str] = field(factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
     old_process: OldProcess | None = None
     passed: int | None = None
     has_terminal: bool = False

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
-from attrs import field, frozen
+from msgspec import Struct, field
 
 import harn
 from harn.circuits.service import Circuits, CircuitStates
@@ -43,8 +43,7 @@ LIFECYCLE = "orchestrator.lifecycle"
 _encoder = msgspec.json.Encoder()
 
 
-@frozen(kw_only=True)
-class ServerFacts:
+class ServerFacts(Struct, frozen=True, kw_only=True):
     """
     The constant facts of a running server.
 
@@ -69,8 +68,7 @@ class ServerFacts:
     admin_url: str | None = None
 
 
-@frozen(kw_only=True)
-class ServerState:
+class ServerState(Struct, frozen=True, kw_only=True):
     """
     The changing state of a running server.
 
@@ -87,9 +85,9 @@ class ServerState:
     pinned: bool
     bindings: Iterable[BindingVersion]
     counts: Mapping[str, VersionCounts]
-    figures: Figures = field(factory=Figures)
+    figures: Figures = field(default_factory=Figures)
     paused: Collection[str] = ()
-    circuits: CircuitStates | Mapping[str, str] = field(factory=dict)
+    circuits: CircuitStates | Mapping[str, str] = field(default_factory=dict)
     ramps: Mapping[str, Ramp] = NO_RAMPS
     last_reload: ReloadReport | None = None
     stopped_at: float | None = None
@@ -120,8 +118,7 @@ class StateHead(msgspec.Struct, frozen=True, kw_only=True):
     activations: tuple[Activation, ...]
 
 
-@frozen
-class StateDocument:
+class StateDocument(Struct, frozen=True):
     """The document of the state file."""
 
     head: StateHead
@@ -319,8 +316,7 @@ async def note_life(server: Server, kind: str, *facts: msgspec.Struct, **more: o
     await server.note(LIFECYCLE, kind, {**payload, **more})
 
 
-@frozen
-class ServerSnapshot:
+class ServerSnapshot(Struct, frozen=True):
     """
     The status of a server at one moment.
 
@@ -340,8 +336,7 @@ class ServerSnapshot:
         )
 
 
-@frozen
-class ServerStatus:
+class ServerStatus(Struct, frozen=True):
     """The present status of a server; ``lines`` as in `ServerSnapshot`."""
 
     server: Server

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -158,8 +158,7 @@ async def _until(reactor: Any, ends_at: float, work: Deferred[Any]) -> bool:
 
 
 @implementer(IOldServer, INewServer)
-@frozen(eq=False)
-class UpgradableServer:
+class UpgradableServer(Struct, frozen=True, eq=False):
     """See `IOldServer` and `INewServer`."""
 
     server: Server

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.clocks import WallTime
 from harn.errors import StateDirectoryUnusable
@@ -34,8 +34,7 @@ NOTE = "store"
 """The name of the file with the address of a store that is not in the state directory."""
 
 
-@frozen
-class Secrets:
+class Secrets(Struct, frozen=True):
     """Reads the secret with the password of a store."""
 
     environ: Mapping[str, str]
@@ -184,8 +183,7 @@ def make_sqlite_store(state_dir: str, reactor: Any, wall: WallTime, guard: Guard
     return SQLiteStore.at(path, reactor, wall=wall, guard=guard, evidence=(state_path(state_dir),))
 
 
-@frozen
-class StoreUse:
+class StoreUse(Struct, frozen=True):
     """
     The use of a store: by which state directory, which name that has there, and whether others may use it, too.
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
+from msgspec import Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -206,8 +207,7 @@ class DrainGroup:
     deadline: IDelayedCall | None = None
 
 
-@frozen(kw_only=True)
-class Draining:
+class Draining(Struct, frozen=True, kw_only=True):
     """
     One draining version.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -205,8 +206,7 @@ def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, in
     ]
 
 
-@frozen
-class Readable:
+class Readable(Struct, frozen=True):
     """A version that was read from the store; it still needs an interpreter that has resolved ``references``."""
 
     binding: BindingVersion

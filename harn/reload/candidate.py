@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from attrs import field, frozen
+from msgspec import Struct, field
 
 from harn.connectors.providers.cron import CRON
 from harn.connectors.providers.poll import POLL
@@ -22,8 +22,7 @@ from harn.triggers.reconcile import Plan
 from harn.triggers.routing import Ramp, Route, shared_route
 
 
-@frozen
-class ContinuedRamp:
+class ContinuedRamp(Struct, frozen=True):
     """
     At a start: a ramp, or an aborted one, that an earlier server left.
 
@@ -37,8 +36,7 @@ class ContinuedRamp:
     share: float | None
 
 
-@frozen
-class RevivedVersion:
+class RevivedVersion(Struct, frozen=True):
     """
     At a start: an earlier version of a trigger that is in force again.
 
@@ -55,8 +53,7 @@ class RevivedVersion:
             destination.release()
 
 
-@frozen(kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """
     The terms on which a generation is adopted: the request, the rollouts, the pin.
 
@@ -71,12 +68,11 @@ class Terms:
     recalled: int | None = None
     pin: Pin | None = None
     split_from: int | None = None
-    rollouts: Mapping[str, RolloutSpec] = field(factory=dict)
-    revived: Mapping[str, RevivedVersion] = field(factory=dict)
+    rollouts: Mapping[str, RolloutSpec] = field(default_factory=dict)
+    revived: Mapping[str, RevivedVersion] = field(default_factory=dict)
 
 
-@frozen(kw_only=True)
-class CandidateParts:
+class CandidateParts(Struct, frozen=True, kw_only=True):
     """
     Everything that a candidate is put together from.
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 import tomli
-from attrs import evolve, field, frozen
+from attrs import field, frozen
+from msgspec.structs import replace
 
 from harn.manifest.model import Manifest, RolloutSpec, TriggerSpec
 from harn.model.references import LOCAL, scheme_of
@@ -94,13 +95,13 @@ def renumbered(prepared: Prepared, live: Generation, versions: VersionNumbers) -
     }
     if not replaced:
         return prepared
-    plan = evolve(
+    plan = replace(
         plan,
         modified=tuple(sorted({*plan.modified, *replaced})),
         unchanged=tuple(each for each in plan.unchanged if each not in replaced),
         changes={**plan.changes, **dict.fromkeys(replaced, ("version",))},
     )
-    return evolve(prepared, plan=plan)
+    return replace(prepared, plan=plan)
 
 
 def outside_targets(manifest: Manifest) -> dict[str, str]:

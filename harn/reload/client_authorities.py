@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from attrs import field, frozen
 from cryptography import x509
+from msgspec import Struct, field
 
 from harn.files import read_regular
 from harn.manifest.load import LoadedManifest
@@ -20,15 +20,14 @@ LARGEST = 1024 * 1024
 """Bytes of the largest file."""
 
 
-@frozen
-class ClientAuthorities:
+class ClientAuthorities(Struct, frozen=True):
     """
     Certificates of authorities (PEM), by the name that the manifest has for their file.
 
     :ivar paths: absolute, of the files.
     """
 
-    certificates: Mapping[str, bytes] = field(factory=dict)
+    certificates: Mapping[str, bytes] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
 
 

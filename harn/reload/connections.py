@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -53,8 +53,7 @@ CLOSING = 5.0
 """Seconds that a connector may take to close; it is not waited for any longer."""
 
 
-@frozen(kw_only=True, eq=False)
-class RunningConnector:
+class RunningConnector(Struct, frozen=True, kw_only=True, eq=False):
     """
     A connector of one trigger, and the gate before what it starts itself.
 

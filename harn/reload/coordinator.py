@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -195,7 +195,7 @@ class Coordinator:
                 return report
             if adopted is None:
                 warnings: Sequence[str] = await self._publish(finished)
-                return evolve(report, warnings=(*report.warnings, *warnings))
+                return replace(report, warnings=(*report.warnings, *warnings))
             return await self._complete(adopted, request, finished)
         finally:
             self._lifecycle.emit(ReloadEnded(report))
@@ -214,7 +214,7 @@ class Coordinator:
             cut_off = StageFailed(stages.current, "what it waited for was cancelled")
             report = reports.failed(request, cut_off, self.current)
         now, spent = self._wall.seconds(), self._clock.seconds() - started
-        return evolve(report, reload_id=f"reload_{uuid7(now)}", duration_ms=spent * 1000.0, at=now), stages
+        return replace(report, reload_id=f"reload_{uuid7(now)}", duration_ms=spent * 1000.0, at=now), stages
 
     def _timeout(self) -> float:
         """Return the seconds that a stage may take, by the live settings."""
@@ -241,7 +241,7 @@ class Coordinator:
         status = self.rollouts.status() if result.is_adopted else None
         draining = self._live.registry.draining()
         report = reports.ended(request, result, self.current, draining, self._live.started_with, status)
-        return evolve(report, servers=tuple(servers))
+        return replace(report, servers=tuple(servers))
 
     async def _run_and_adopt(
         self, request: ReloadRequest, stages: Stages, start: Start, decision: IDecision | None
@@ -317,12 +317,12 @@ class Coordinator:
         """
         noting = Deferred.fromCoroutine(self._note_adopted(generation, request))
         warnings: Sequence[str] = await self._start_hooks.run(generation.interpreter.value)
-        report = evolve(finished.report, warnings=(*finished.report.warnings, *warnings))
-        publishing = Deferred.fromCoroutine(self._publish(evolve(finished, report=report)))
+        report = replace(finished.report, warnings=(*finished.report.warnings, *warnings))
+        publishing = Deferred.fromCoroutine(self._publish(replace(finished, report=report)))
         noted = await noting
         for warning in noted:  # what was published does not have it
             log.warn("{words}", words=warning)
-        return evolve(report, warnings=(*finished.report.warnings, *noted, *warnings, *await publishing))
+        return replace(report, warnings=(*finished.report.warnings, *noted, *warnings, *await publishing))
 
     async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> tuple[str, ...]:
         """Record durably that a generation serves; if that fails, return why: the next server renumbers it."""
@@ -343,7 +343,7 @@ class Coordinator:
         with suppress(ShuttingDown):  # the next server sees for itself
             async with self.queue.exclusive():
                 now, report = self._wall.seconds(), reports.unsettled(self.current, source, actor, why)
-                report = evolve(report, reload_id=f"reload_{uuid7(now)}", at=now)
+                report = replace(report, reload_id=f"reload_{uuid7(now)}", at=now)
                 self._lifecycle.emit(ReloadBegan(ReloadRequest(source=source, actor=actor)))
                 self.last = self.waiting = report
                 await self._publish(Finished(report, {}, 1))
@@ -378,8 +378,8 @@ class Coordinator:
         generation, request, finished = first
         async with self.queue.exclusive():
             status = self.rollouts.status()
-            report = evolve(finished.report, probation=status.probation, ramps=status.ramps)
-            await self._complete(generation, request, evolve(finished, report=report))
+            report = replace(finished.report, probation=status.probation, ramps=status.ramps)
+            await self._complete(generation, request, replace(finished, report=report))
 
     async def withdraw(self) -> None:
         """Mark the numbers of a first generation that never served as not used: the start failed."""

@@ -16,8 +16,9 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 
-from attrs import define, evolve, field, frozen
-from msgspec import UNSET
+from attrs import define, field
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from harn.files import read_regular
 from harn.model.display import REDACTED, looks_secret, visible
@@ -39,8 +40,7 @@ _OPEN_TO_ALL = (".toml", ".py")
 _INDEX = re.compile(r"\[\d+\]$")
 
 
-@frozen
-class Excerpt:
+class Excerpt(Struct, frozen=True):
     """
     One line of a file.
 
@@ -177,7 +177,7 @@ def without_secret(excerpt: Excerpt) -> Excerpt:
     """Return an excerpt whose line ends where the value of a key begins that looks secret."""
     for found in _KEY.finditer(excerpt.text):
         if looks_secret(found["key"]) or found["key"].endswith(_SECRET_ENDS):
-            return evolve(excerpt, text=f"{excerpt.text[: found.end()]} {REDACTED}")
+            return replace(excerpt, text=f"{excerpt.text[: found.end()]} {REDACTED}")
     return excerpt
 
 

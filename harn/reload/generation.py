@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.manifest.model import RolloutSpec
 from harn.reload.connections import RunningConnector
@@ -28,8 +29,7 @@ PIN_CHECKPOINT = "replaced"
 """The name under which the store keeps a pin."""
 
 
-@frozen
-class Pin:
+class Pin(Struct, frozen=True):
     """
     The pin: after a rollback or an automatic revert the server stays on the generation that it went back to.
 
@@ -109,8 +109,7 @@ class Generation:
         return self.inputs.digest
 
 
-@frozen(kw_only=True)
-class Prepared:
+class Prepared(Struct, frozen=True, kw_only=True):
     """
     The result of the stages up to ``resolve``: enough to describe what a reload would do.
 
@@ -171,8 +170,7 @@ WITHDRAWN = ""
 """The digest of a generation that was reserved and then failed: its number was never used."""
 
 
-@frozen
-class Adoption:
+class Adoption(Struct, frozen=True):
     """When a generation was adopted first (seconds, Unix), by which credential, and what asked for it."""
 
     source: str
@@ -180,8 +178,7 @@ class Adoption:
     at: float
 
 
-@frozen
-class LastGeneration:
+class LastGeneration(Struct, frozen=True):
     """
     The last generation of the store that may have served.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, field, frozen
+from msgspec.structs import replace
 from zope.interface import Attribute, Interface
 
 from harn.auth.credentials import Credentials
@@ -130,7 +131,7 @@ def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Pr
             code = "" if problem.line is None else f"{problem.file}:{problem.line}"
             where = f" ({code})" if code else ""
             found = loaded.problem(use.trigger_id, use.key, problem.message + where, problem.hint)
-            located.append(evolve(found, code=code))
+            located.append(replace(found, code=code))
     return located
 
 

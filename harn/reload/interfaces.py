@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface, implementer
 
@@ -55,8 +55,7 @@ class IReloader(Interface):
         """Return the live generation; reads the files, since ``drift`` depends on them."""
 
 
-@frozen
-class RolloutStatus:
+class RolloutStatus(Struct, frozen=True):
     """The probation and the ramps that are under way; ``probation`` is None where there is none."""
 
     probation: ProbationInfo | None = None
@@ -81,8 +80,7 @@ class IRollouts(Interface):
 
 
 @implementer(IRollouts)
-@frozen
-class NoRollouts:
+class NoRollouts(Struct, frozen=True):
     """No rollouts: a generation is adopted without probation or ramps."""
 
     generations: IGenerations
@@ -157,8 +155,7 @@ class IOtherServers(Interface):
 
 
 @implementer(IOtherServers)
-@frozen
-class NoOtherServers:
+class NoOtherServers(Struct, frozen=True):
     """A server that is alone on its store."""
 
     async def serving(self) -> Sequence[str]:
@@ -180,8 +177,7 @@ class IReloadPublisher(Interface):
         """Write record and state file before the caller is answered; return a warning for each failure."""
 
 
-@frozen(kw_only=True)
-class DryRun:
+class DryRun(Struct, frozen=True, kw_only=True):
     """
     Everything that a dry run would adopt, not yet put together.
 
@@ -204,15 +200,13 @@ class IPlanner(Interface):
         """Return the JSON value ``plan`` of a dry run's report."""
 
 
-@frozen(eq=False)
-class ReloadBegan:
+class ReloadBegan(Struct, frozen=True, eq=False):
     """A reload that may change something runs from now on."""
 
     request: ReloadRequest
 
 
-@frozen(eq=False)
-class Adopted:
+class Adopted(Struct, frozen=True, eq=False):
     """
     A generation is live, since this turn of the reactor.
 
@@ -226,23 +220,19 @@ class Adopted:
     waits: bool = False
 
 
-@frozen(eq=False)
-class FirstServes:
+class FirstServes(Struct, frozen=True, eq=False):
     """A server's first generation serves: its port is open, or was taken over from the previous program."""
 
 
-@frozen(eq=False)
-class ReloadEnded:
+class ReloadEnded(Struct, frozen=True, eq=False):
     """A reload that `ReloadBegan` announced has ended; ``report`` is None when it was refused or cut off."""
 
     report: ReloadReport | None
 
 
-@frozen(eq=False)
-class PinEnded:
+class PinEnded(Struct, frozen=True, eq=False):
     """The watcher and a restart adopt the files again, since a reload was asked for; see `Pin`."""
 
 
-@frozen(eq=False)
-class ReloadsClosed:
+class ReloadsClosed(Struct, frozen=True, eq=False):
     """Nothing more is adopted or decided: the server ends, or another program replaces it."""

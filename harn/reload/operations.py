@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated
 
-from attrs import frozen
-from msgspec import Meta, field
+from msgspec import Meta, Struct, field
 
 from harn.clocks import WallTime, rfc3339
 from harn.errors import PayloadInvalid, PreconditionFailed
@@ -243,8 +242,7 @@ OPERATIONS = (reload, plan, rollback, show_live)
 """The operations of an `IReloader`."""
 
 
-@frozen(kw_only=True)
-class DrainService:
+class DrainService(Struct, frozen=True, kw_only=True):
     """The parts that the operations on drains use."""
 
     wall: WallTime

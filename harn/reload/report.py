@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
-from msgspec import UNSET, structs
+from msgspec import UNSET, Struct, field, structs
 
 from harn.clocks import rfc3339
 from harn.model.problem import Problem
@@ -42,8 +41,7 @@ REVERT = "revert"
 """The source of a rollback that a generation brought about itself, on probation."""
 
 
-@frozen(kw_only=True)
-class ReloadRequest:
+class ReloadRequest(Struct, frozen=True, kw_only=True):
     """
     A request for a reload.
 
@@ -77,7 +75,7 @@ class ReloadRequest:
     revert_for: float | None = None
     reason: str = ""
     here: bool = False
-    expected: Mapping[str, str] = field(factory=dict)
+    expected: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_plain(self) -> bool:
@@ -85,8 +83,7 @@ class ReloadRequest:
         return self == ReloadRequest(source=self.source, actor=self.actor)
 
 
-@frozen(kw_only=True)
-class ReloadReport:
+class ReloadReport(Struct, frozen=True, kw_only=True):
     """
     The outcome of one reload.
 
@@ -116,7 +113,7 @@ class ReloadReport:
     modified: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
-    changes: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     draining: tuple[DrainingInfo, ...] = ()
     requires_restart: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -196,8 +193,7 @@ class ReloadReport:
         )
 
 
-@frozen
-class Finished:
+class Finished(Struct, frozen=True):
     """A reload that ended, for its record: how long each stage took (seconds), and how many requests it answers."""
 
     report: ReloadReport

@@ -13,7 +13,9 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Interface
@@ -58,7 +60,7 @@ class Batch:
     def succeed(self, report: ReloadReport) -> None:
         """Answer each request with the report of the reload, with the request's own source and actor."""
         for request, answer in zip(self.requests, self.answers, strict=True):
-            answer.callback(evolve(report, source=request.source, actor=request.actor))
+            answer.callback(replace(report, source=request.source, actor=request.actor))
 
     def fail(self, error: BaseException) -> None:
         """Fail each request with the error."""
@@ -289,8 +291,7 @@ class PipelineRun:
         return self.live is None or self.request.dry_run or self.request.source != UNASKED
 
 
-@frozen(kw_only=True)
-class ContentRead:
+class ContentRead(Struct, frozen=True, kw_only=True):
     """
     The content that a run has read.
 
@@ -316,8 +317,7 @@ class ContentRead:
         return tuple(sorted(path for path in plain if expected.get(path, files[path]) != files[path]))
 
 
-@frozen(kw_only=True)
-class RunResult:
+class RunResult(Struct, frozen=True, kw_only=True):
     """
     The result of a run.
 
@@ -342,7 +342,7 @@ class RunResult:
 
     def adopted(self) -> RunResult:
         """Return the result once its candidate was adopted."""
-        return evolve(self, candidate=None, is_adopted=True)
+        return replace(self, candidate=None, is_adopted=True)
 
     def ends_pin(self, request: ReloadRequest) -> bool:
         """Return whether the pin ends: a caller asked for the files to be adopted, and they are what is live."""

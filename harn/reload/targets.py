@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -168,8 +168,7 @@ CLOSING = 5.0
 """Seconds that a destination may take to close; it is not waited for any longer."""
 
 
-@frozen
-class FreshVersions:
+class FreshVersions(Struct, frozen=True):
     """
     The new versions of a generation, whose destination nothing holds for them yet.
 
@@ -181,8 +180,7 @@ class FreshVersions:
     outside: tuple[BindingVersion, ...]
 
 
-@frozen(eq=False)
-class GenerationTargets:
+class GenerationTargets(Struct, frozen=True, eq=False):
     """
     Where the deliveries of one generation go.
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import evolve, frozen
+from attrs import evolve
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
@@ -35,8 +37,7 @@ LONGEST_LOOK = 30.0
 """Seconds that reading the files may take to find whether they changed since a rollback; then the pin holds."""
 
 
-@frozen(kw_only=True)
-class Startup:
+class Startup(Struct, frozen=True, kw_only=True):
     """
     Starts.
 
@@ -153,7 +154,7 @@ class Startup:
     async def _last_good(self, broken: ReloadReport, start: Start, *, waits: bool) -> ReloadReport:
         """Start from the last generation that served; if none exists, return the original failure."""
         # This start adopts it, in place of the files; whoever adopted it before did not ask for that.
-        start = evolve(start, last=evolve(start.last, adoption=None))
+        start = evolve(start, last=replace(start.last, adoption=None))
         try:
             report = await self._recall(start, f"the files are broken: {broken.error}", waits=waits)
         except GenerationUnknown as error:

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from attrs import define, evolve, frozen
-from msgspec import UNSET, UnsetType, structs
+from attrs import define
+from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec.structs import replace
 
 from harn.clocks import rfc3339
 from harn.manifest.model import RolloutSpec
@@ -49,8 +50,7 @@ class ProbationRecord(msgspec.Struct, frozen=True, kw_only=True):
     bindings: tuple[str, ...] = ()
 
 
-@frozen(kw_only=True)
-class Probation:
+class Probation(Struct, frozen=True, kw_only=True):
     """
     The terms of one probation. Times are seconds, Unix.
 
@@ -135,7 +135,7 @@ class Probation:
     def earlier(self, seconds: float) -> Probation:
         """Return the same with all times so much earlier."""
         by, until = self.confirm_by, self.watch_until
-        return evolve(
+        return replace(
             self,
             began_at=self.began_at - seconds,
             confirm_by=None if by is None else by - seconds,
@@ -285,8 +285,7 @@ def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
     return f"{failures} of {attempts} attempts failed, more than {format_share(policy.max_failures)}"
 
 
-@frozen(eq=False)
-class ProbationFailed:
+class ProbationFailed(Struct, frozen=True, eq=False):
     """
     A generation on probation failed it, and must be undone.
 
@@ -298,8 +297,7 @@ class ProbationFailed:
     why: str
 
 
-@frozen(eq=False)
-class ProbationEnded:
+class ProbationEnded(Struct, frozen=True, eq=False):
     """A probation ended otherwise: ``how`` is `CONFIRMED`, `PASSED` or `SUPERSEDED` of `harn.rollout.model`."""
 
     probation: Probation
@@ -307,8 +305,7 @@ class ProbationEnded:
     actor: str
 
 
-@frozen(eq=False)
-class RampLost:
+class RampLost(Struct, frozen=True, eq=False):
     """A ramp was aborted: deliveries that failed on its fresh version after ``since`` (seconds, Unix) are redriven."""
 
     fresh: BindingVersion
@@ -337,8 +334,7 @@ class RampsRecorded(msgspec.Struct, frozen=True, kw_only=True):
     ramps: tuple[RampInfo, ...]
 
 
-@frozen(eq=False)
-class RolloutRecorded:
+class RolloutRecorded(Struct, frozen=True, eq=False):
     """
     A step of a rollout that is recorded on the topic ``orchestrator.manifest``.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from attrs import frozen
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from harn.operations.model import Caller, Get, Post, Result, Role, operation
 from harn.operations.parameters import Parameters
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from harn.rollout.rollouts import Rollouts
 
 
-@frozen(kw_only=True)
-class RolloutService:
+class RolloutService(Struct, frozen=True, kw_only=True):
     """The parts that the operations on rollouts use."""
 
     rollouts: Rollouts

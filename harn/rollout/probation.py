@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from attrs import define, evolve, field
+from attrs import define, field
 from msgspec import structs
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
@@ -166,7 +167,7 @@ class Probations:
         ended, self.undoing = self._stop(), None
         if ended is not None:
             watched = dict.fromkeys((*(each for each in ended.bindings if active.get(each.id) is each), *bindings))
-            probation = evolve(ended.probation, generation=generation)
+            probation = replace(ended.probation, generation=generation)
             self._begin(ActiveProbation(probation, tuple(watched), ended.tallies))
 
     def resume(self, probation: Probation, bindings: Iterable[BindingVersion]) -> None:
@@ -254,7 +255,7 @@ class Probations:
 
     def _undo(self, active: ActiveProbation, why: str) -> None:
         self._stop()
-        failed = evolve(active.probation, verdict=why)
+        failed = replace(active.probation, verdict=why)
         self._lifecycle.emit(ProbationFailed(failed, active.bindings, why))
 
     def _stop(self) -> ActiveProbation | None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
-from attrs import evolve, frozen
-from msgspec import MsgspecError
+from msgspec import MsgspecError, Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -49,8 +49,7 @@ PATIENCE = 2.0
 """Seconds that an upgrade waits to read the old program's rollouts: meanwhile no connection is accepted."""
 
 
-@frozen
-class Needed:
+class Needed(Struct, frozen=True):
     """Earlier generations and versions that retention must keep, whatever their age; see `RetentionPolicy`."""
 
     generations: tuple[int, ...] = ()
@@ -58,8 +57,7 @@ class Needed:
 
 
 @implementer(IRecorded)
-@frozen
-class LivePin:
+class LivePin(Struct, frozen=True):
     """The pin of the live generation, if there is one."""
 
     coordinator: Coordinator
@@ -71,8 +69,7 @@ class LivePin:
 
 
 @implementer(IWrite)
-@frozen
-class ServingNote:
+class ServingNote(Struct, frozen=True):
     """The note that a generation serves, for the store."""
 
     rollouts: Rollouts
@@ -248,7 +245,7 @@ class Rollouts:
         expected, self._expected = self._expected, None
         if expected is None or self._closed:
             return
-        self._adopted(evolve(expected, waits=False))
+        self._adopted(replace(expected, waits=False))
         if self._caught_up is not None:
             self.ramps.settle(self._caught_up)
 
@@ -267,7 +264,7 @@ class Rollouts:
         watched: set[BindingVersion | None] = {
             versions.get(key) or bindings.get(key.rpartition("@")[0]) for key in keys
         }
-        self.probations.resume(evolve(kept, generation=number), [each for each in watched if each is not None])
+        self.probations.resume(replace(kept, generation=number), [each for each in watched if each is not None])
 
     def _pin_ended(self, event: PinEnded) -> None:
         self._pin_checkpoint.save_soon()

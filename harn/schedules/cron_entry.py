@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from attrs import define, field, frozen
+from attrs import define, field
+from msgspec import Struct
 
 from harn.connectors.interfaces import NormalizedEvent
 from harn.connectors.providers.cron import CronSettings
@@ -14,8 +15,7 @@ from harn.schedules.ticks import TickRecord
 from harn.schedules.upcoming import Timed
 
 
-@frozen
-class Firing:
+class Firing(Struct, frozen=True):
     """
     Events on their way to the store, with the note that they were fired.
 
@@ -28,8 +28,7 @@ class Firing:
     fired: float
 
 
-@frozen
-class Change:
+class Change(Struct, frozen=True):
     """Other settings of a trigger, in force since ``at`` (seconds, Unix)."""
 
     settings: CronSettings

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
-from attrs import evolve, frozen
-from msgspec import Meta, structs
+from msgspec import Meta, Struct, structs
+from msgspec.structs import replace
 
 from harn.clocks import rfc3339
 from harn.errors import RouteUnknown
@@ -62,8 +62,7 @@ class ScheduleList(Result, frozen=True, kw_only=True):
     ] = ()
 
 
-@frozen
-class TimedTriggers:
+class TimedTriggers(Struct, frozen=True):
     """The triggers of a server that time starts."""
 
     schedules: Schedules
@@ -79,7 +78,7 @@ class TimedTriggers:
         timed, at = entry.timed(), self.polls.next_of(entry.trigger_id)
         if not entry.failures or at is None:
             return timed
-        return evolve(timed, after=max(timed.after, at - entry.delay - EARLIER))
+        return replace(timed, after=max(timed.after, at - entry.delay - EARLIER))
 
     def missed(self) -> dict[str, int]:
         """Return how many times each schedule passed over ticks that it had missed."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
@@ -56,8 +56,7 @@ MOST = 16
 """Calls that run at the same time."""
 
 
-@frozen
-class PollClocks:
+class PollClocks(Struct, frozen=True):
     """The reactor's time, and the time of day."""
 
     clock: IReactorTime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.connectors.providers.cron import LATEST, SKIP, CronSettings
 from harn.connectors.schedule import Schedule
@@ -15,8 +15,7 @@ MOST = 100
 DAY = 86400.0
 
 
-@frozen(kw_only=True)
-class TickSpan:
+class TickSpan(Struct, frozen=True, kw_only=True):
     """
     The time whose ticks are looked for.
 
@@ -30,8 +29,7 @@ class TickSpan:
     on_time_from: float
 
 
-@frozen(kw_only=True)
-class Owed:
+class Owed(Struct, frozen=True, kw_only=True):
     """
     The ticks to be fired, in order, the late ones first.
 

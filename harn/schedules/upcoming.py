@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.connectors.schedule import UTC, Schedule
 
 
-@frozen(kw_only=True)
-class Timed:
+class Timed(Struct, frozen=True, kw_only=True):
     """
     The schedule of one trigger.
 
@@ -34,8 +33,7 @@ class Timed:
             yield Upcoming(found + self.delay, self.trigger_id, found)
 
 
-@frozen(order=True)
-class Upcoming:
+class Upcoming(Struct, frozen=True, order=True):
     """A firing to come: ``at`` with its delay (seconds, Unix), ``tick_at`` as the schedule says."""
 
     at: float

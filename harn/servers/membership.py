@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
@@ -44,16 +45,14 @@ class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
     by: str
 
 
-@frozen
-class Clocks:
+class Clocks(Struct, frozen=True):
     """The reactor's time, and the time of day."""
 
     clock: IReactorTime
     wall: WallTime
 
 
-@frozen
-class Condition:
+class Condition(Struct, frozen=True):
     """The condition of a server, which it describes with its heartbeats; see `ServerNote`."""
 
     outstanding: int
@@ -116,7 +115,7 @@ class Membership:
         """
         found: ServersFound = await self.store.servers.look()
         own = [
-            evolve(each, note=self.observed()) if each.incarnation == self.incarnation else each for each in found.rows
+            replace(each, note=self.observed()) if each.incarnation == self.incarnation else each for each in found.rows
         ]
         return own, self._sights.silent(self._clock.seconds())
 

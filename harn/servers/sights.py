@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from attrs import field, frozen
+from msgspec import Struct, field
 
 from harn.store.servers import ServerRow
 
@@ -28,23 +28,21 @@ LATE = 2.5
 """Seconds between two looks above which the later one says nothing about the time between."""
 
 
-@frozen
-class Sight:
+class Sight(Struct, frozen=True):
     """The heartbeat of a server that was seen last, and since when it has been that one (seconds of who looks)."""
 
     beat: float
     since: float
 
 
-@frozen
-class Sights:
+class Sights(Struct, frozen=True):
     """
     The heartbeats of the other servers that one has seen so far.
 
     :ivar looked_at: when it looked last (its own seconds); None before.
     """
 
-    by_number: Mapping[int, Sight] = field(factory=dict)
+    by_number: Mapping[int, Sight] = field(default_factory=dict)
     looked_at: float | None = None
 
     def looked(self, beats: Mapping[int, float], now: float, *, is_blind: bool = False) -> Sights:

@@ -15,6 +15,7 @@ from math import ceil
 from typing import Protocol
 
 from attrs import define, field, frozen
+from msgspec import Struct
 
 from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IdRange, TriggerBacklog, TriggerTotal
 
@@ -29,8 +30,7 @@ class TotalSource(Protocol):
         """Return False where nothing ever happened to a trigger."""
 
 
-@frozen
-class TriggerFigures:
+class TriggerFigures(Struct, frozen=True):
     """
     The figures of a trigger, over reloads and restarts.
 
@@ -160,8 +160,7 @@ class AttemptTally:
         self.done.counts += other.done.counts
 
 
-@frozen(order=True)
-class Slice:
+class Slice(Struct, frozen=True, order=True):
     """
     One slice to read.
 

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.application.internet import TimerService
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -213,8 +213,7 @@ DISK_INTERVAL = 15.0
 """Seconds between two looks."""
 
 
-@frozen
-class DiskUse:
+class DiskUse(Struct, frozen=True):
     """Bytes that the store's files take, and bytes that are free for this user on their disk."""
 
     store: int

@@ -10,8 +10,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
-from attrs import frozen
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from harn.clocks import WallTime, rfc3339
 from harn.errors import EventLogUnavailable, RouteUnknown
@@ -103,8 +102,7 @@ async def show_stats(statistics: StatisticsService, caller: Caller, wanted: Show
     return await statistics.stats(wanted)
 
 
-@frozen
-class Ended:
+class Ended(Struct, frozen=True):
     """By trigger id, how many deliveries became dead letters, and how many requests were refused, within a window."""
 
     died: Mapping[str, int]
@@ -223,8 +221,7 @@ OPERATIONS = (show_stats, show_activity)
 """Those of a `StatisticsService`."""
 
 
-@frozen(kw_only=True)
-class StatisticsService:
+class StatisticsService(Struct, frozen=True, kw_only=True):
     """Reads windows of the store slice by slice, and describes the unfinished deliveries of the server."""
 
     clock: IReactorTime

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Set
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
@@ -38,8 +38,7 @@ RECENT = 20_000
 """Attempts before this server that are searched for a trigger's last success and failure."""
 
 
-@frozen
-class Flushed:
+class Flushed(Struct, frozen=True):
     """A trigger's counts, ``counts``, and the values of them that the store has."""
 
     counts: TriggerCounts

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attrs import field, frozen
+from msgspec import Struct
 
 
-@frozen(kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """
     Something that is wrong with a database: ``what`` it is, with numbers and names, and what to do: ``hint``.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from zope.interface import Interface
 
 from harn.store.database import Connection, Session
@@ -73,8 +73,7 @@ def amend_checkpoint(kept: Any, changes: Mapping[str, bytes | None]) -> dict[str
     return amended
 
 
-@frozen(kw_only=True)
-class StandingStatements:
+class StandingStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect about values by name; the values of each are given here.
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
+from msgspec import Struct
 from zope.interface import Attribute, Interface
 
 from harn.model import delivery as model
@@ -41,8 +42,7 @@ REMOVED = DeadLetter(
 """The dead letter of a delivery whose trigger is gone."""
 
 
-@frozen(kw_only=True)
-class Backlog:
+class Backlog(Struct, frozen=True, kw_only=True):
     """Unfinished deliveries of one binding version: ``ready`` to run, and ``waiting`` for a retry's time."""
 
     trigger_id: str
@@ -51,8 +51,7 @@ class Backlog:
     waiting: int
 
 
-@frozen
-class DueDelivery:
+class DueDelivery(Struct, frozen=True):
     """A delivery whose time had come, and which is ready now."""
 
     delivery_id: int
@@ -60,16 +59,14 @@ class DueDelivery:
     version: int
 
 
-@frozen
-class Unfinished:
+class Unfinished(Struct, frozen=True):
     """The state of an unfinished delivery, and the version that its row names."""
 
     state: State
     version: int
 
 
-@frozen
-class GivenUp:
+class GivenUp(Struct, frozen=True):
     """Counts of the deliveries of one provider that became dead letters: were ``ready`` to run, or ``waiting``."""
 
     provider: str
@@ -77,8 +74,7 @@ class GivenUp:
     waiting: int
 
 
-@frozen(kw_only=True)
-class RecentEvent:
+class RecentEvent(Struct, frozen=True, kw_only=True):
     """
     A recorded event, and how its delivery ended.
 
@@ -304,8 +300,7 @@ def hidden_triggers(chosen: DeliveryFilter) -> list[str]:
     return [] if is_read else list(chosen.holds.by_trigger)
 
 
-@frozen(kw_only=True)
-class Slice:
+class Slice(Struct, frozen=True, kw_only=True):
     """
     Some deliveries of a list, the newest first.
 
@@ -316,8 +311,7 @@ class Slice:
     before: int | None
 
 
-@frozen(kw_only=True)
-class WholeDelivery:
+class WholeDelivery(Struct, frozen=True, kw_only=True):
     """A delivery with its event, its attempts in order, and its result as JSON."""
 
     delivery: ListedDelivery
@@ -325,8 +319,7 @@ class WholeDelivery:
     result: bytes | None
 
 
-@frozen(kw_only=True)
-class DeadGroup:
+class DeadGroup(Struct, frozen=True, kw_only=True):
     """
     Dead letters of one trigger that died for one reason by one class of error.
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from attrs import field, frozen
-from msgspec import structs
+from msgspec import Struct, field, structs
 from zope.interface import Interface
 
 from harn.clocks import rfc3339
@@ -46,8 +45,7 @@ _encoder = msgspec.json.Encoder()
 _OUTBOX_KINDS = {"success": "dispatch_succeeded", "skipped": "dispatch_skipped"}
 
 
-@frozen(kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """
     One record of a topic.
 
@@ -59,7 +57,7 @@ class Record:
     topic: str
     kind: str
     payload: dict[str, Any]
-    headers: dict[str, str] = field(factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     occurred_at: float
 
 
@@ -126,8 +124,7 @@ def encode_record(payload: Payload, headers: Mapping[str, str]) -> tuple[bytes, 
     return _encoder.encode(payload), _encoder.encode(headers)
 
 
-@frozen(kw_only=True)
-class RecordedAttempt:
+class RecordedAttempt(Struct, frozen=True, kw_only=True):
     """
     One attempt with what its records say of its delivery.
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.store.checkpoints import StandingStatements, encode_checkpoints
 from harn.store.database import Connection, Session
@@ -30,8 +30,7 @@ COUNTED = "totals_counted"
 """What ``standing`` keeps the highest id of a counted delivery under."""
 
 
-@frozen(kw_only=True)
-class StatisticsStatements:
+class StatisticsStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 
@@ -55,8 +54,7 @@ class StatisticsStatements:
     specs: str
 
 
-@frozen(kw_only=True)
-class TotalsStatements:
+class TotalsStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
-from attrs import field, frozen
+from msgspec import Struct, field
 from zope.interface import Interface
 
 from harn.errors import StoreError
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from harn.store.retention import RetentionPolicy
 
 
-@frozen(kw_only=True)
-class BindingRecord:
+class BindingRecord(Struct, frozen=True, kw_only=True):
     """One definition of one trigger, as it was given a number. ``spec`` is the encoded trigger spec."""
 
     trigger_id: str
@@ -36,8 +35,7 @@ class BindingRecord:
     spec: bytes
 
 
-@frozen(kw_only=True)
-class GenerationRecord:
+class GenerationRecord(Struct, frozen=True, kw_only=True):
     """
     One generation as it was given its number.
 
@@ -61,11 +59,10 @@ class GenerationRecord:
     manifest_digest: str = ""
     recalled: int | None = None
     reason: str = ""
-    summary: Mapping[str, Any] = field(factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
-@frozen(kw_only=True)
-class LiveBinding:
+class LiveBinding(Struct, frozen=True, kw_only=True):
     """The newest number ever given to a trigger, and its fingerprint then."""
 
     version: int
@@ -183,8 +180,7 @@ def _live_bindings(rows: Iterable[Sequence[Any]]) -> dict[str, LiveBinding]:
     }
 
 
-@frozen(kw_only=True)
-class GenerationStatements:
+class GenerationStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 

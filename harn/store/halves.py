@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.errors import ClaimTaken
 from harn.model.delivery import Acceptance, Claim, Settlement, StoredDelivery
@@ -122,8 +122,7 @@ def _false_if_taken(failure: Failure) -> bool:
     return False
 
 
-@frozen
-class TakenOver:
+class TakenOver(Struct, frozen=True):
     """
     The result of a recovery in the writer's thread.
 
@@ -136,8 +135,7 @@ class TakenOver:
     ended: tuple[int, ...]
 
 
-@frozen
-class Left:
+class Left(Struct, frozen=True):
     """
     Which unfinished deliveries a recovery is about: those of servers that are gone.
 

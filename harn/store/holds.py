@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
+from msgspec import Struct, field
 
 from harn.model.delivery import CIRCUIT_OPEN
 
@@ -25,8 +25,7 @@ PAUSED = "paused"
 """The reason of a pause."""
 
 
-@frozen(kw_only=True)
-class Pause:
+class Pause(Struct, frozen=True, kw_only=True):
     """
     One pause, or the rest of one.
 
@@ -63,8 +62,7 @@ class OpenRecord(msgspec.Struct, frozen=True, kw_only=True):
     refuses: bool = False
 
 
-@frozen
-class Hold:
+class Hold(Struct, frozen=True):
     """
     A reason why nothing of a trigger begins.
 
@@ -75,8 +73,7 @@ class Hold:
     until: float | None = None
 
 
-@frozen(kw_only=True)
-class Holds:
+class Holds(Struct, frozen=True, kw_only=True):
     """
     The triggers that are held at one moment.
 
@@ -86,19 +83,18 @@ class Holds:
 
     at: float = 0.0
     of_all: Hold | None = None
-    by_trigger: Mapping[str, Hold] = field(factory=dict)
+    by_trigger: Mapping[str, Hold] = field(default_factory=dict)
 
     def of(self, trigger_id: str) -> Hold | None:
         """Return the hold on a trigger, if there is one."""
         return self.by_trigger.get(trigger_id, self.of_all)
 
 
-@frozen(kw_only=True)
-class RecordedHolds:
+class RecordedHolds(Struct, frozen=True, kw_only=True):
     """Pauses and circuits as an earlier server recorded them, for where none runs."""
 
-    pauses: Mapping[str, Pause] = field(factory=dict)
-    circuits: Mapping[str, OpenRecord] = field(factory=dict)
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
+    circuits: Mapping[str, OpenRecord] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pauses: Any, circuits: Any) -> RecordedHolds:

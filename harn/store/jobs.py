@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from zope.interface import Interface
 
 from harn.model.delivery import State, StoredDelivery
@@ -54,8 +54,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     where: str | None = None
 
 
-@frozen(kw_only=True)
-class NewJob:
+class NewJob(Struct, frozen=True, kw_only=True):
     """
     A job to begin.
 
@@ -72,8 +71,7 @@ class NewJob:
     created_at: float
 
 
-@frozen(kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """
     A job as it stands.
 
@@ -103,8 +101,7 @@ class Job:
         return self.matched - self.changed - self.skipped
 
 
-@frozen(kw_only=True)
-class PendingItem:
+class PendingItem(Struct, frozen=True, kw_only=True):
     """A delivery that a job has selected and not come to; the texts are empty when it is not kept any more."""
 
     delivery_id: int
@@ -113,8 +110,7 @@ class PendingItem:
     provider: str
 
 
-@frozen(kw_only=True)
-class ReplayOrder:
+class ReplayOrder(Struct, frozen=True, kw_only=True):
     """
     A delivery to replay.
 
@@ -127,8 +123,7 @@ class ReplayOrder:
     version: int
 
 
-@frozen(kw_only=True)
-class ItemOutcome:
+class ItemOutcome(Struct, frozen=True, kw_only=True):
     """
     The outcome of one item, or of one delivery without a job.
 
@@ -142,8 +137,7 @@ class ItemOutcome:
     reason: str | None = None
 
 
-@frozen(kw_only=True)
-class Replays:
+class Replays(Struct, frozen=True, kw_only=True):
     """
     The result of a slice of replays, in the order of what was asked for.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.store.database import Connection
 from harn.store.deliveries import (
@@ -39,8 +39,7 @@ def listed_columns(state: str) -> str:
     )
 
 
-@frozen(kw_only=True)
-class ListStatements:
+class ListStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 

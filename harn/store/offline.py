@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.errors import EventLogUnavailable
 from harn.store.checkpoints import StandingStatements, encode_checkpoints
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@frozen
-class Answer:
+class Answer(Struct, frozen=True):
     """The result of a read, in the place of a Deferred that has fired."""
 
     value: Any
@@ -61,8 +60,7 @@ class Source(Protocol):
         """Close the connection."""
 
 
-@frozen(kw_only=True)
-class OfflineIdeas:
+class OfflineIdeas(Struct, frozen=True, kw_only=True):
     """The ideas that can be read while no server runs; see `harn.store.interfaces.IStore`."""
 
     deliveries: IDeliveries

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.model.delivery import DeadLetter
 from harn.store.database import Connection, Session
@@ -36,8 +36,7 @@ MOST_BYTES = 32 << 20
 """Bodies of one `read`; what is more is for the next one."""
 
 
-@frozen(kw_only=True)
-class LogStatements:
+class LogStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -73,8 +73,7 @@ class HeartbeatService(TimerService):
             self._missed = 0
 
 
-@frozen(kw_only=True)
-class Recovery:
+class Recovery(Struct, frozen=True, kw_only=True):
     """
     The result of recovery: how many unfinished deliveries continue, and how many were given up at the limit.
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from harn.errors import StoreError
 from harn.model import delivery as model
@@ -27,8 +27,7 @@ CHANGED, SKIPPED = 1, 2
 """``job_items.outcome``; 0 while one is pending."""
 
 
-@frozen
-class Recorded:
+class Recorded(Struct, frozen=True):
     """The row of a delivery that is to be replayed, in order; ``body`` is empty where it is large."""
 
     event_id: str
@@ -76,8 +75,7 @@ def replayed_delivery(delivery_id: int, order: ReplayOrder, recorded: Recorded, 
     )
 
 
-@frozen(kw_only=True)
-class ReplayStatements:
+class ReplayStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 
@@ -187,8 +185,7 @@ def job_of(row: Sequence[Any]) -> Job:
     )
 
 
-@frozen(kw_only=True)
-class JobStatements:
+class JobStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 

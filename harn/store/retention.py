@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -28,8 +28,7 @@ PAUSE = 0.02
 """Seconds between two slices, for what waits behind them."""
 
 
-@frozen(kw_only=True)
-class RetentionPolicy:
+class RetentionPolicy(Struct, frozen=True, kw_only=True):
     """
     The limits of background trimming.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from harn.model import delivery as model
 from harn.model.delivery import LARGE_BODY, RUNNING, Attempt, Settlement, StoredDelivery
@@ -125,7 +125,7 @@ def stored(row: Sequence[Any]) -> StoredDelivery:
 def light(row: Sequence[Any]) -> StoredDelivery:
     """Read the same, and after it the bytes of the body, which is empty where it is large."""
     size, delivery = row[15], stored(row)
-    return delivery if size <= LARGE_BODY else evolve(delivery, left_out=size)
+    return delivery if size <= LARGE_BODY else replace(delivery, left_out=size)
 
 
 def up_to(rows: Iterable[StoredDelivery], max_bytes: int) -> list[StoredDelivery]:

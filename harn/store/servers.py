@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
-from attrs import field, frozen
+from msgspec import Struct, field
 from zope.interface import Interface
 
 from harn.store.proposals import Proposal, Vote
@@ -40,8 +40,7 @@ class ServerNote(msgspec.Struct, frozen=True, kw_only=True):
     not_ready: tuple[str, ...] | None = None
 
 
-@frozen(kw_only=True)
-class ServerRow:
+class ServerRow(Struct, frozen=True, kw_only=True):
     """
     A server that was neither fenced nor has ended.
 
@@ -57,7 +56,7 @@ class ServerRow:
     home: str
     started_at: float
     seen_at: float
-    note: ServerNote = field(factory=ServerNote)
+    note: ServerNote = field(default_factory=ServerNote)
 
     @property
     def name(self) -> str:
@@ -65,8 +64,7 @@ class ServerRow:
         return f"{self.host}:{self.pid}"
 
 
-@frozen(kw_only=True)
-class ServersFound:
+class ServersFound(Struct, frozen=True, kw_only=True):
     """
     The servers on a store at one moment.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.model.delivery import RETRY_EXHAUSTED, DeadLetter, Settlement, State, StoredDelivery
 from harn.store.database import Connection, Session
@@ -21,8 +21,7 @@ _ANY = 1 << 62
 """More attempts than a delivery can have."""
 
 
-@frozen(kw_only=True)
-class GiveUpStatements:
+class GiveUpStatements(Struct, frozen=True, kw_only=True):
     """
     The statements that make dead letters of unfinished deliveries.
 
@@ -40,8 +39,7 @@ class GiveUpStatements:
     are_owned: bool = False
 
 
-@frozen(kw_only=True)
-class DeliveryStatements:
+class DeliveryStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 

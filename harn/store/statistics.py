@@ -7,15 +7,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from msgspec import Struct
 from zope.interface import Interface
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred  # commands read these values, and start without Twisted
 
 
-@frozen
-class IdRange:
+class IdRange(Struct, frozen=True):
     """Ids from ``first`` to ``last``, both included; empty where ``last`` is less."""
 
     first: int
@@ -27,8 +26,7 @@ class IdRange:
         return max(0, self.last - self.first + 1)
 
 
-@frozen
-class AttemptGroup:
+class AttemptGroup(Struct, frozen=True):
     """
     Attempts of one binding version that ended alike and took as long.
 
@@ -44,8 +42,7 @@ class AttemptGroup:
     count: int
 
 
-@frozen
-class DoneGroup:
+class DoneGroup(Struct, frozen=True):
     """Deliveries of one binding version that took ``seconds`` (two digits) from accepted to done."""
 
     trigger_id: str
@@ -54,8 +51,7 @@ class DoneGroup:
     count: int
 
 
-@frozen
-class AcceptedGroup:
+class AcceptedGroup(Struct, frozen=True):
     """Deliveries of a trigger that were accepted, and those of them that were ``skipped``."""
 
     trigger_id: str
@@ -92,8 +88,7 @@ class IStatistics(Interface):
         """Return the handler of each version (trigger id, number) that is known."""
 
 
-@frozen(kw_only=True)
-class TriggerTotal:
+class TriggerTotal(Struct, frozen=True, kw_only=True):
     """
     The totals of one trigger, or what is to be added to them.
 
@@ -110,8 +105,7 @@ class TriggerTotal:
     last_failure: float | None = None
 
 
-@frozen(kw_only=True)
-class RefusedCount:
+class RefusedCount(Struct, frozen=True, kw_only=True):
     """Requests to a trigger that were refused for a reason within a minute (minutes, Unix)."""
 
     trigger_id: str
@@ -120,8 +114,7 @@ class RefusedCount:
     count: int
 
 
-@frozen(kw_only=True)
-class TriggerBacklog:
+class TriggerBacklog(Struct, frozen=True, kw_only=True):
     """
     The oldest unfinished deliveries of a trigger that do not run: times in seconds, Unix; None for none.
 
@@ -136,8 +129,7 @@ class TriggerBacklog:
     next_due: float | None = None
 
 
-@frozen(kw_only=True)
-class TriggerUnfinished:
+class TriggerUnfinished(Struct, frozen=True, kw_only=True):
     """Numbers of a trigger's deliveries that are ready and that wait, as the store holds them."""
 
     trigger_id: str

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 
@@ -36,8 +36,7 @@ class Guard(Protocol):
         """
 
 
-@frozen
-class Beat:
+class Beat(Struct, frozen=True):
     """The contents of a server's row: its process and host, and when it was alive last (seconds, Unix)."""
 
     pid: int

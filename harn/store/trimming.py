@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.store.database import Session
 from harn.store.figures import TotalsStatements
@@ -19,8 +19,7 @@ MOST_BYTES = 8 << 20
 """Bodies of one slice: SQLite, for one, walks along the pages of each that it removes."""
 
 
-@frozen(kw_only=True)
-class TrimStatements:
+class TrimStatements(Struct, frozen=True, kw_only=True):
     """
     The statements of a dialect; the values of each are given here.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.trial.reporter import TestResult
 from twisted.trial.unittest import TestCase
 
@@ -81,8 +81,7 @@ class CheckedPackage(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-@frozen
-class _Modules:
+class _Modules(Struct, frozen=True):
     """The modules of a package; ``names`` are those of its distribution or folder, if it is one."""
 
     package: str

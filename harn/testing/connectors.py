@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from attrs import evolve, field, frozen
-from msgspec import structs
+from attrs import evolve
+from msgspec import Struct, field, structs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
@@ -69,8 +69,7 @@ HOSTILE_HEADERS = ("", " ", ",", "=", "v1,", "t=,v1=", "sha256=", "\x80\xff", "9
 """What no signature header may do anything to but be refused (`CredentialsRejected`)."""
 
 
-@frozen(kw_only=True)
-class ConnectorCase:
+class ConnectorCase(Struct, frozen=True, kw_only=True):
     """
     A plugin and an example of its use.
 

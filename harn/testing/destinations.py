@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,8 +25,7 @@ from harn.model.event import UNSIGNED, Envelope, encode_envelope
 from harn.model.exchange import OutgoingDelivery, Returned
 
 
-@frozen(kw_only=True)
-class DestinationCase:
+class DestinationCase(Struct, frozen=True, kw_only=True):
     """
     One destination to be tested.
 

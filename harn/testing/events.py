@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 
 from harn.clocks import rfc3339
@@ -107,10 +107,10 @@ def sample(
         if given is None and body is None:
             raise ValueError(f"provider {plugin.provider} has no example of a request; give a body (harn send: --data)")
         given = given or Example(body=b"")
-        given = evolve(given, body=given.body if body is None else body)
+        given = replace(given, body=given.body if body is None else body)
         given = given if kind is None else _as_kind(plugin, given, kind, settings)
     elif body is not None:
-        given = _as_kind(plugin, evolve(given, body=body), cast("str", kind), settings)
+        given = _as_kind(plugin, replace(given, body=body), cast("str", kind), settings)
     headers = {name.lower(): value for name, value in given.headers.items()}
     return Example(body=_as_of_now(plugin, given.body, settings), headers=headers)
 

@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
+from msgspec import Struct, field
 
 from harn.errors import AttemptFailed, HandlerRetryAfter
 from harn.handlers import Context, Reject, RetryAfter, SecretMissing, TriggerEvent
@@ -93,17 +93,15 @@ SUCCESS, SKIPPED = "success", "skipped"
 """Outcomes of an attempt that did not fail; others are ``failed``, ``timeout`` and ``denied``."""
 
 
-@frozen
-class LoggedRecord:
+class LoggedRecord(Struct, frozen=True):
     """A record that a handler logged through ``context.log``."""
 
     level: str
     message: str
-    fields: Mapping[str, Any] = field(factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-@frozen(kw_only=True)
-class HandlerRun:
+class HandlerRun(Struct, frozen=True, kw_only=True):
     """
     One attempt of a handler, in the words in which a server records it.
 
@@ -141,8 +139,7 @@ def load_fixture(path: str | os.PathLike[str]) -> TriggerEvent:
             raise ValueError(f"{os.fspath(path)}: not a fixture: {error}") from error
 
 
-@frozen(kw_only=True)
-class DeliveryContext:
+class DeliveryContext(Struct, frozen=True, kw_only=True):
     """
     The delivery of an attempt, as `harn.handlers.Context` describes it.
 
@@ -155,6 +152,10 @@ class DeliveryContext:
     traceparent: str = ""
 
 
+OF_A_TEST = DeliveryContext()
+"""What a handler sees when a test gives no other."""
+
+
 def run_handler(
     handler: Function,
     event: TriggerEvent,
@@ -163,7 +164,7 @@ def run_handler(
     attempt: int = 1,
     timeout: float = 30.0,
     secrets: Mapping[str, str] = {},
-    delivery: DeliveryContext = DeliveryContext(),
+    delivery: DeliveryContext = OF_A_TEST,
 ) -> HandlerRun:
     """
     Run one attempt of a handler, and return how it ended. What the handler raises is in the answer, and not raised.
@@ -237,8 +238,7 @@ def _context(
     )
 
 
-@frozen
-class _Services:
+class _Services(Struct, frozen=True):
     """See `harn.handlers.AttemptServices`: keeps what is logged, and returns the secrets of the test."""
 
     secrets: Mapping[str, str]

@@ -13,7 +13,7 @@ from textwrap import dedent
 from typing import Any, TypeVar
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import TestCase
@@ -42,8 +42,7 @@ InterpretersFactory = Callable[[ISecrets], Any]
 
 
 @implementer(ISecrets)
-@frozen
-class FixedSecrets:
+class FixedSecrets(Struct, frozen=True):
     """These secrets, by reference, and no others."""
 
     values: Mapping[str, bytes] = {}

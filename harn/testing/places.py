@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.connectors.interfaces import IConnectorPlugin
 
@@ -20,8 +20,7 @@ class Place(Protocol):
         """Write ``value`` there."""
 
 
-@frozen
-class Places:
+class Places(Struct, frozen=True):
     """The places of one provider."""
 
     kind: Place

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 
 from harn.connectors.providers.poll import read_polled
 from harn.errors import PayloadInvalid
@@ -25,8 +26,7 @@ from harn.testing.functions import Function, function_of
 from harn.testing.handlers import SUCCESS, HandlerRun, run_with_cursor
 
 
-@frozen(kw_only=True)
-class PollRun:
+class PollRun(Struct, frozen=True, kw_only=True):
     """
     One call of a poll's function.
 
@@ -67,7 +67,7 @@ def run_poll(
     try:
         found = read_polled(msgspec.json.encode(run.result), trigger_id, before)
     except PayloadInvalid as wrong:
-        failed = evolve(run, outcome="failed", result=None, error_class=type(wrong).__name__, error=str(wrong))
+        failed = replace(run, outcome="failed", result=None, error_class=type(wrong).__name__, error=str(wrong))
         return PollRun(cursor=cursor, run=failed)
     events = tuple(map(polled_event, found.events))
     return PollRun(events=events, cursor=msgspec.json.decode(found.cursor), more=found.more, run=run)

@@ -24,6 +24,7 @@ from unittest import SkipTest
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
+from msgspec import Struct
 
 import harn
 from harn.testing.signers import github_headers
@@ -83,8 +84,7 @@ class Answer:
         return json.loads(self.body)
 
 
-@frozen
-class Completed:
+class Completed(Struct, frozen=True):
     """The exit status and output of a command."""
 
     status: int

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from msgspec import Struct
 
 import harn
 from harn.traces.spans import Span
@@ -37,8 +37,7 @@ def is_installed() -> bool:
         return False
 
 
-@frozen(kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """
     Where a signal goes, and whom it comes from.
 

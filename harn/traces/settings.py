@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.model.event_trace import ALWAYS_OFF, ALWAYS_ON, RATIO, Sampler
 
@@ -53,8 +54,7 @@ _BETWEEN = re.compile("[,;\n]")
 _COMPRESSIONS = ("none", "gzip", "deflate")
 
 
-@frozen(kw_only=True)
-class Batching:
+class Batching(Struct, frozen=True, kw_only=True):
     """
     Bounds of what waits to be sent.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from enum import IntEnum, auto
 from typing import Any, Protocol
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.manifest.model import TriggerSpec
 from harn.model.exchange import Endings, OutgoingDelivery, Running
@@ -53,8 +53,7 @@ _MAY_DRAIN = frozenset(stage for stage, following in MOVES.items() if Stage.DRAI
 _SHOWN = {Stage.REGISTERING: REGISTERING, Stage.ACTIVE: ACTIVE, Stage.TERMINATED: TERMINATED}
 
 
-@frozen(kw_only=True)
-class Definition:
+class Definition(Struct, frozen=True, kw_only=True):
     """
     The definition of a binding version: its spec, and the code of its handler and predicate.
 

@@ -14,6 +14,7 @@ from typing import Any
 import jmespath
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.manifest.model import TriggerSpec
 from harn.model.event import TriggerEvent
@@ -33,15 +34,13 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
 _MATCHED = Matched(None)
 
 
-@frozen
-class Ignored:
+class Ignored(Struct, frozen=True):
     """The event is not for this trigger; ``stage`` is ``match`` or ``filter``."""
 
     stage: str
 
 
-@frozen
-class FilterFailed:
+class FilterFailed(Struct, frozen=True):
     """An expression of the trigger cannot be evaluated on this event."""
 
     error: str

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from msgspec import Struct, field
 
 from harn.manifest.changes import changed_fields
 from harn.triggers.binding import Definition
 
 
-@frozen(kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """
     Ids sorted; ``changes`` has for each modified id what changed, for example ``("handler code", "retry.max")``.
     """
@@ -22,7 +21,7 @@ class Plan:
     modified: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
-    changes: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def differences(live: Definition, following: Definition) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -48,8 +48,7 @@ class HandoverFailed(HarnError):
     """A new program could not take over; the message says why."""
 
 
-@frozen
-class Program:
+class Program(Struct, frozen=True):
     """
     The command line and environment of a program.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
@@ -81,8 +81,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-@frozen(kw_only=True)
-class Pipes:
+class Pipes(Struct, frozen=True, kw_only=True):
     """
     The server's ends of the pipes and sockets to a child, and the descriptors that the child inherits.
 

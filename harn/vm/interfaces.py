@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -67,8 +67,7 @@ class ISecrets(Interface):
         """
 
 
-@frozen
-class PendingImport:
+class PendingImport(Struct, frozen=True):
     """
     An import that has not ended.
 

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import evolve, field, frozen
+from msgspec import Struct
 
 from harn.files import NotRegular, TooLarge, list_directory, read_regular
 from harn.model.problem import Problem
@@ -32,8 +33,7 @@ LARGEST_FILE = 10 * 1024 * 1024
 LARGEST_BUNDLE = 64 * 1024 * 1024
 
 
-@frozen(kw_only=True)
-class BundleProblem(Problem):
+class BundleProblem(Problem, frozen=True, kw_only=True):
     """
     A problem with the user's code.
 
@@ -100,8 +100,7 @@ def find_modules(
     return paths - {""}
 
 
-@frozen
-class _Place:
+class _Place(Struct, frozen=True):
     """The location of a module: ``path`` is empty for a package without ``__init__``, which has only directories."""
 
     path: str

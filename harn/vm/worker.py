@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -54,8 +54,7 @@ _ENDS = (Done, Failed)
 """The frames that end a call."""
 
 
-@frozen
-class WorkerServices:
+class WorkerServices(Struct, frozen=True):
     """
     Services shared by all workers of a server.
 

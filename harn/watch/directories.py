@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.logger import Logger
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
@@ -29,8 +29,7 @@ NO_CHANGE = frozenset(("opened", "closed_no_write"))
 """Kinds of events without a change; our own reading causes some of them."""
 
 
-@frozen
-class Followed:
+class Followed(Struct, frozen=True):
     """
     A directory that is followed.
 

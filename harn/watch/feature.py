@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -28,8 +28,7 @@ def install(server: Server) -> None:
 
 
 @implementer(IWatchedServer)
-@frozen
-class WatchedServer:
+class WatchedServer(Struct, frozen=True):
     """
     The server, as its watcher sees it.
 

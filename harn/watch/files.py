@@ -11,7 +11,7 @@ import stat
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 
-from attrs import field, frozen
+from msgspec import Struct, field
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
@@ -31,8 +31,7 @@ UNREADABLE = "unreadable"
 """Replaces a digest: the file does not exist, is not a regular one, or may not be read (see `harn.reload.inputs`)."""
 
 
-@frozen(kw_only=True)
-class Watched:
+class Watched(Struct, frozen=True, kw_only=True):
     """
     The files to watch now.
 
@@ -52,7 +51,7 @@ class Watched:
     manifest: str
     pin: Pin | None = None
     bundle: Bundle | None = None
-    exports: Mapping[str, str] = field(factory=dict)
+    exports: Mapping[str, str] = field(default_factory=dict)
     include: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     included_parts: frozenset[str] = frozenset()
@@ -88,8 +87,7 @@ class Watched:
         return frozenset((*self.included_parts, *modules))
 
 
-@frozen(kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """
     One look at the files.
 
@@ -101,7 +99,7 @@ class Seen:
     """
 
     content: Digests
-    beside: Digests = field(factory=dict)
+    beside: Digests = field(default_factory=dict)
     newcomers: frozenset[str] = frozenset()
     empty: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
@@ -138,8 +136,7 @@ class FileStatus(Enum):
     CHANGED = "changed"
 
 
-@frozen
-class Classification:
+class Classification(Struct, frozen=True):
     """:ivar why: for `UNFIT`: what is wrong, where, and what to do."""
 
     status: FileStatus

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -57,8 +57,7 @@ LONGEST_PAUSE = 300.0
 """but is never longer than this."""
 
 
-@frozen(kw_only=True)
-class LastRequest:
+class LastRequest(Struct, frozen=True, kw_only=True):
     """
     The last requested reload, while its content is not live.
 
@@ -74,8 +73,7 @@ class LastRequest:
         return seen == self.seen and (self.again_at is None or now < self.again_at)
 
 
-@frozen
-class UnsettledPeriod:
+class UnsettledPeriod(Struct, frozen=True):
     """A time in which nothing on disk can be adopted; ``since``: the reactor's seconds; ``reported``: it was logged."""
 
     since: float

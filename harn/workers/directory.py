@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.logger import Logger
 
 from harn.errors import StateDirectoryUnusable
@@ -27,8 +27,7 @@ PATIENCE = 15.0
 """Seconds that workers of a supervisor that was killed may take to end; see `harn.workers.link.LAST`."""
 
 
-@frozen
-class SharedDirectory:
+class SharedDirectory(Struct, frozen=True):
     """The state directory, which is locked."""
 
     path: str

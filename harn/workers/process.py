@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -126,8 +126,7 @@ def how_ended(error: BaseException | None) -> tuple[int | None, str]:
     return status, f"with status {status}"
 
 
-@frozen
-class Launcher:
+class Launcher(Struct, frozen=True):
     """
     Starts workers.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 
 STABLE = 30.0
 """Seconds after which the end of a worker says nothing about its next start."""
@@ -10,8 +11,7 @@ FIRST, LONGEST = 0.5, 30.0
 """Seconds until the first start again, and at most."""
 
 
-@frozen
-class Restarts:
+class Restarts(Struct, frozen=True):
     """
     The ends of one worker.
 
@@ -26,7 +26,7 @@ class Restarts:
 
         :param lived: seconds from its start to its end.
         """
-        return evolve(self, short_lives=0 if lived >= STABLE else self.short_lives + 1)
+        return replace(self, short_lives=0 if lived >= STABLE else self.short_lives + 1)
 
     @property
     def pause(self) -> float:

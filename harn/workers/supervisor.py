@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall
@@ -54,8 +55,7 @@ class ILauncher(Protocol):
         """Start one."""
 
 
-@frozen
-class Limits:
+class Limits(Struct, frozen=True):
     """
     The number of workers, and how long one may take to end.
 

@@ -7,11 +7,11 @@ from email import message_from_bytes
 from email.policy import default
 from typing import Any
 
-from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import Clock
@@ -41,7 +41,7 @@ class MailTests(TestCase):
 
     def test_other_letters(self) -> None:
         """Names of triggers in any language arrive, and no header can be made of them."""
-        message = evolve(MESSAGE, subject="harn alert: größe", lines=("Grüße",))
+        message = replace(MESSAGE, subject="harn alert: größe", lines=("Grüße",))
         data = write_mail(message, "harn@shop.test", "ops@shop.test", "web-1", 0.0)
         self.assertTrue(data.isascii())
         mail = message_from_bytes(data, policy=default)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from attrs import evolve
 from msgspec import structs
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.alerts.messages import write_message
@@ -18,7 +18,7 @@ class LinkTests(SynchronousTestCase):
 
     def link(self, on: str, notice: Notice = NOTICE, url: str | None = f"{CONSOLE}/") -> str | None:
         """Write a message; return its link, which is in its text, too."""
-        message = write_message(rule(on), notice, evolve(ORIGIN, console_url=url))
+        message = write_message(rule(on), notice, replace(ORIGIN, console_url=url))
         page = message.document.console
         self.assertEqual("Console: " in message.text, page is not None)
         self.assertIn(page or "", message.text)

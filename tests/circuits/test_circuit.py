@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.circuits.circuit import Circuit, CircuitOutcome, CircuitState, restored
@@ -58,7 +58,7 @@ class CircuitTests(SynchronousTestCase):
         probing = OPEN.begun(7)
         self.assertEqual(probing.ended(7, CircuitOutcome.ANSWERED, 170.0, SPEC), Circuit())
         for outcome in (CircuitOutcome.FAILED, CircuitOutcome.POSTPONED):
-            self.assertEqual(probing.ended(7, outcome, 170.0, SPEC), evolve(OPEN, retry_at=230.0))
+            self.assertEqual(probing.ended(7, outcome, 170.0, SPEC), replace(OPEN, retry_at=230.0))
         self.assertTrue(probing.ended(7, CircuitOutcome.INTERRUPTED, 170.0, SPEC).may_begin(170.0))
 
     def test_stragglers(self) -> None:

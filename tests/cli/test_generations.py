@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from attrs import evolve
 from click.testing import CliRunner, Result
 from msgspec import convert, structs, to_builtins
 from msgspec.json import encode
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -83,7 +83,7 @@ class DescriptionTests(SynchronousTestCase):
 
     def test_notes(self) -> None:
         """A generation whose content gave way to an earlier one says to whom; one that continues does not."""
-        [record] = describe_history([evolve(RECORD, number=5, recalled=None)], None)
+        [record] = describe_history([replace(RECORD, number=5, recalled=None)], None)
         plain = structs.replace(record, source="cli")
         back = structs.replace(plain, generation=6, recalled=3)
         again = structs.replace(back, recalled=5, source="file_watch")
@@ -166,7 +166,7 @@ class ServerTests(CommandCase):
 
     def test_history(self) -> None:
         """Each generation is a line; as JSON they are as the server gave them."""
-        records = [RECORD, evolve(RECORD, number=6, recalled=None, reason="")]
+        records = [RECORD, replace(RECORD, number=6, recalled=None, reason="")]
         entries = json.loads(encode(describe_history(records, 7)))
         server = self.serve(*[(200, {"generations": entries}), (200, {**LIVE, "probation": None})] * 2)
         self.assertEqual(
@@ -186,7 +186,7 @@ class ServerTests(CommandCase):
 
     def test_probation(self) -> None:
         """The generation that is on probation says until when; as JSON it has all of that."""
-        records = [evolve(RECORD, recalled=None), evolve(RECORD, number=6, recalled=None)]
+        records = [replace(RECORD, recalled=None), replace(RECORD, number=6, recalled=None)]
         entries = to_builtins(describe_history(records, 7))
         confirm, judged = {"confirm_by": "2026-01-02T03:04:05.000Z"}, {"until": "2026-01-02T03:06:05.000Z"}
         cases = (
@@ -291,14 +291,14 @@ class StoreTests(TestCase):
         """The generations are listed as a server lists them, and none of them is live."""
         directory = await self.write((MANIFEST, b"a"), (MANIFEST, b"b"))
         found = json.loads(self.harn(directory, "history", "--json").stdout)
-        records = [evolve(self.record(n, MANIFEST, b"ab"[n - 1 : n]), adopted_at=100.0 + n) for n in (2, 1)]
+        records = [replace(self.record(n, MANIFEST, b"ab"[n - 1 : n]), adopted_at=100.0 + n) for n in (2, 1)]
         self.assertEqual(found, json.loads(encode(describe_history(records, None))))
         self.assertEqual(len(json.loads(self.harn(directory, "history", "--json", "--limit", "1").stdout)), 1)
 
     async def test_show(self) -> None:
         """A generation is shown with the manifest and the sources that it had."""
         directory = await self.write((MANIFEST, b"x = 1\n"))
-        record = evolve(self.record(1, MANIFEST, b"x = 1\n"), adopted_at=101.0)
+        record = replace(self.record(1, MANIFEST, b"x = 1\n"), adopted_at=101.0)
         for sources in (False, True):
             words = ["show", "1", "--json", *(["--sources"] if sources else [])]
             shown = describe_recorded(record, MANIFEST, self.bundle(b"x = 1\n"), None, sources=sources)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import click
-from attrs import evolve
 from click.testing import CliRunner
 from msgspec import to_builtins
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.cli.maintenance import show_checked
@@ -38,7 +38,7 @@ class ShowTests(SynchronousTestCase):
 
     def test_problems(self) -> None:
         """Each problem is a line on stderr that begins with ``error:`` and its place: exit 1."""
-        elsewhere = evolve(WRONG, line=9, where="triggers[1]: id")
+        elsewhere = replace(WRONG, line=9, where="triggers[1]: id")
         other = Problem(file="harn.toml", message="is odd")
         said = "error: harn.toml:3: triggers[0] (gh): id: is empty; give it one\n"
         said += "error: harn.toml:9: triggers[1]: id: is empty; give it one\n"

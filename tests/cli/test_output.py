@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 
-from attrs import evolve
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from harn.cli.main import READER_GONE
 from harn.cli.output import describe
@@ -66,7 +66,7 @@ class OutputTests(CommandCase):
 
     def test_reader_is_gone(self) -> None:
         """A reader that has enough ends the command without a word, as SIGPIPE ends others; help and dry runs, too."""
-        records = [evolve(RECORD, number=number) for number in range(1000)]
+        records = [replace(RECORD, number=number) for number in range(1000)]
         generations = to_builtins(describe_history(records, None))
         self.serve((200, {"generations": generations}), (200, {**LIVE, "probation": None}), (200, NOTHING))
         place = ("--state-dir", self.state_dir)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,7 +32,7 @@ ROW = ServerRow(
 class StoredTests(SynchronousTestCase):
     def test_silent(self) -> None:
         """One whose heartbeat is old does not run, whatever it said last; which one leads is not known."""
-        found = stored([ROW, evolve(ROW, incarnation=4, pid=8, seen_at=1_800_000_010.0)], 1_800_000_020.0).servers
+        found = stored([ROW, replace(ROW, incarnation=4, pid=8, seen_at=1_800_000_010.0)], 1_800_000_020.0).servers
         self.assertEqual(
             [(each.id, each.status, each.leads) for each in found],
             [
@@ -45,7 +44,7 @@ class StoredTests(SynchronousTestCase):
 
     def test_silent_is_not_ready(self) -> None:
         """Whether a silent server is ready is not known, whatever it said last."""
-        row = evolve(ROW, note=replace(ROW.note, not_ready=()))
+        row = replace(ROW, note=replace(ROW.note, not_ready=()))
         found = [*stored([row], 0.0).servers, *stored([row], ROW.seen_at + 1.0).servers]
         self.assertEqual([(each.status, each.not_ready) for each in found], [(SERVING, ()), (SILENT, None)])
 
@@ -58,7 +57,7 @@ class StoredTests(SynchronousTestCase):
     def test_readiness(self) -> None:
         """A server is ready, or it is said why not, and how many deliveries it has."""
         for not_ready, said in (((), "yes"), (("paused", "event log away"), "paused; event log away")):
-            row = evolve(ROW, note=replace(ROW.note, outstanding=12, not_ready=not_ready))
+            row = replace(ROW, note=replace(ROW.note, outstanding=12, not_ready=not_ready))
             (listed,) = rows_of(stored([row], 0.0).servers).rows
             shown = {column.name: column.value(listed) for column in COLUMNS}
             self.assertEqual((shown["Ready"], shown["Outstanding"]), (said, 12))

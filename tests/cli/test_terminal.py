@@ -6,10 +6,10 @@ import io
 import time
 from typing import Any
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 from twisted.trial.unittest import SynchronousTestCase
@@ -89,7 +89,7 @@ NOTHING: dict[str, Any] = {
 def generation(**fields: Any) -> GenerationRecord:
     """Make a generation as the store holds it."""
     usual: dict[str, Any] = {"number": 1, "adopted_at": 1.0, "recalled": None, "reason": "", "actor": "key:1"}
-    return evolve(RECORD, **{**usual, "summary": {"added": ["a"]}, **fields})
+    return replace(RECORD, **{**usual, "summary": {"added": ["a"]}, **fields})
 
 
 class TerminalTests(SynchronousTestCase):

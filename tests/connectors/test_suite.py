@@ -6,8 +6,8 @@ import sys
 from typing import Any
 from unittest import TestResult
 
-from attrs import evolve
 from msgspec import structs
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -125,7 +125,7 @@ class SuiteTests(SynchronousTestCase):
                 return connector(context)
 
         def case() -> ConnectorCase:
-            return evolve(webhook_case("github"), plugin=Plugin())
+            return replace(webhook_case("github"), plugin=Plugin())
 
         tests = make_connector_tests(case)
         failed: set[str] = set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attrs import evolve
 from msgspec.structs import replace
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
@@ -82,7 +81,7 @@ class ManyServersTests(ConsoleCase):
 
     def test_silent_about_itself(self) -> None:
         """Of a server whose version does not say whether it is ready, that is not known."""
-        self.find(evolve(OTHER, note=replace(OTHER.note, outstanding=None, not_ready=None)))
+        self.find(replace(OTHER, note=replace(OTHER.note, outstanding=None, not_ready=None)))
         other = between(self.world.signed_in().page("/servers"), "<tbody>", "</tbody>").split("<tr>")[2]
         self.assertIn('<td>-</td><td class="n"><a href="/console/reloads/4">4</a></td><td class="n">-</td>', other)
 
@@ -118,8 +117,8 @@ class DifferencesTests(SynchronousTestCase):
 
     def test_differences(self) -> None:
         """A server that starts does not count for the generation; one without a version does not for that."""
-        newer = evolve(OTHER, incarnation=8, note=replace(OTHER.note, generation=5, version="0.2"))
-        starting = evolve(OTHER, incarnation=9, note=ServerNote(status=STARTING))
+        newer = replace(OTHER, incarnation=8, note=replace(OTHER.note, generation=5, version="0.2"))
+        starting = replace(OTHER, incarnation=9, note=ServerNote(status=STARTING))
         alike = differences(self.listed(OTHER, OTHER, starting))
         self.assertEqual((alike.generations, alike.versions), ((), ()))
         found = differences(self.listed(newer, OTHER))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import asdict
+from msgspec.structs import asdict
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
-from attrs import evolve
 from msgspec import UNSET
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -237,7 +237,7 @@ class OperationTests(SynchronousTestCase):
         live.current = cast("Any", live)
         live.inputs = live.known = live  # type: ignore[attr-defined]
         live.include = lambda value: value == b"s3cret"  # type: ignore[attr-defined]
-        self.service = evolve(self.service, coordinator=cast("Any", live))
+        self.service = replace(self.service, coordinator=cast("Any", live))
         found = msgspec.json.encode(self.ask(show_delivery, ShowDelivery(event_id="e1")))
         for secret in (b"t0ken", b"pw", b"s3cret", b"Bearer", b"sha256=ab"):
             self.assertNotIn(secret, found)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.history.operations import describe_history, describe_recorded, source_text
@@ -48,7 +48,7 @@ class HistoryTests(SynchronousTestCase):
 
     def test_entry(self) -> None:
         """An entry has what was recorded, and whether it is live."""
-        [entry, other] = history([RECORD, evolve(RECORD, number=6, adopted_at=None, recalled=None)], 7)
+        [entry, other] = history([RECORD, replace(RECORD, number=6, adopted_at=None, recalled=None)], 7)
         self.assertEqual(
             entry,
             {

@@ -11,6 +11,7 @@ import msgspec
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.history import plan as module
@@ -64,7 +65,7 @@ class PlanCase(SynchronousTestCase):
             bindings=bindings,
             versions=numbered(2, before),
         )
-        found: dict[str, Any] = json.loads(msgspec.json.encode(describe_plan(evolve(planned, **more))))
+        found: dict[str, Any] = json.loads(msgspec.json.encode(describe_plan(replace(planned, **more))))
         return found
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import msgspec
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -342,7 +342,7 @@ class CompareTests(SynchronousTestCase):
     def test_sums(self, treatments: list[tuple[str, str]]) -> None:
         """Every event is counted once, and the same as before is only what was known before."""
         event = recorded()
-        compared = [(evolve(event, disposition=before), Disposition(now)) for before, now in treatments]
+        compared = [(replace(event, disposition=before), Disposition(now)) for before, now in treatments]
         found = as_json(compare("gh", compared))
         listed = len(found["different"]) + found["more"]
         self.assertEqual(found["events"], found["same"] + found["undecided"] + listed)

@@ -11,9 +11,9 @@ from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogBeginner, Logger, LogLevel, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -283,7 +283,7 @@ class LoggingTests(SynchronousTestCase):
 
     def test_records_of_workers(self) -> None:
         """Of several processes, each record has the name of its own: before the message, or as a field."""
-        named = evolve(self.sinks(), worker="worker-2")
+        named = replace(self.sinks(), worker="worker-2")
         for log_format in ("text", "json"):
             for observer in make_observers(log_format, named):
                 Logger("harn", observer=observer).warn("said")
@@ -378,7 +378,7 @@ class LoggingTests(SynchronousTestCase):
 
     def test_a_sink_that_is_gone_costs_nothing(self) -> None:
         """When standard output is closed, the file still gets the record and the caller no exception."""
-        observers = make_observers("json", evolve(self.sinks(), stdout=ClosedSink(), stderr=ClosedSink()))
+        observers = make_observers("json", replace(self.sinks(), stdout=ClosedSink(), stderr=ClosedSink()))
         for observer in observers:
             Logger("harn", observer=observer).info("said", announce=True)
         self.assertEqual(json.loads(self.log_file())["message"], "said")

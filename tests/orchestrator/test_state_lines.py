@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.observability.counts import VersionCounts
@@ -37,7 +37,7 @@ class LinesTests(SynchronousTestCase):
 
     def remade(self, **changes: Any) -> list[str]:
         """Write the file with these changes; return the versions whose entry was made again, and compare the text."""
-        self.state = evolve(self.state, **changes)
+        self.state = replace(self.state, **changes)
         self.made.clear()
         text = self.lines.encode(FACTS, self.state)
         made = list(self.made)

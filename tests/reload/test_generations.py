@@ -7,6 +7,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 
 from harn.connectors.interfaces import NormalizedEvent
@@ -134,13 +135,11 @@ class NumberTests(GenerationCase):
     @staticmethod
     def with_other_fingerprints(world: World) -> object:
         """Return a ``latest_bindings`` that returns other fingerprints."""
-        from attrs import evolve
-
         known = world.store.generations.latest_bindings
 
         def latest() -> object:
             return known().addCallback(
-                lambda found: {key: evolve(each, fingerprint="sha256:other") for key, each in found.items()}
+                lambda found: {key: replace(each, fingerprint="sha256:other") for key, each in found.items()}
             )
 
         return latest

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from attrs import define, evolve, field
+from attrs import define, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.servers.sights import BEAT, LATE, LOOK, SILENCE, Sights, leader, left_behind
@@ -150,7 +151,7 @@ class ServersMachine(RuleBasedStateMachine):
         if self.now - server.beat_at >= BEAT - LOOK / 2.0:
             server.beat_at = self.now
             if self.writes(server):
-                self.rows[server.number] = evolve(self.rows[server.number], seen_at=self.now + server.skew)
+                self.rows[server.number] = replace(self.rows[server.number], seen_at=self.now + server.skew)
         own = self.rows.get(server.number)
         others = [each for number, each in self.rows.items() if number != server.number]
         server.sights = server.sights.looked({each.incarnation: each.seen_at for each in others}, self.now)

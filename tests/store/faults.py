@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import providedBy
@@ -63,7 +63,7 @@ class World:
         self.settle(self.dead, DEAD, dead=LETTER, attempt=failed)
         self.settle(self.rejected, DEAD, dead=OTHER_LETTER)
         generations = self.store.generations
-        first = evolve(binding_of(1, 1), spec=b'{"handler": "handlers:on_event"}')
+        first = replace(binding_of(1, 1), spec=b'{"handler": "handlers:on_event"}')
         fired(generations.reserve(generation_of(1, first, manifest_digest="sha256:d1"), b"bundle", b"text"))
         fired(generations.adopted(1, NOW))
         fired(generations.reserve(generation_of(2, binding_of(2, 2)), b"bundle"))

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from msgspec import structs
+from msgspec.structs import replace
 from twisted.internet.defer import DeferredList
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -212,7 +212,7 @@ class StoreAgrees(RuleBasedStateMachine):
     )
     def trim(self, limit: int, generations: int, kept: tuple[int, ...], versions: tuple[tuple[str, int], ...]) -> None:
         now = self.clock.seconds()
-        policy = evolve(POLICY, generations=generations, kept=kept, versions=versions)
+        policy = replace(POLICY, generations=generations, kept=kept, versions=versions)
         self.both("trim", policy, now, limit)
 
     @rule(version=VERSIONS, skip=st.booleans(), manifest=st.none() | st.just(b"text"), digest=st.sampled_from("mn"))

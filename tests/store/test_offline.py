@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from harn.errors import StateDirectoryUnusable
 from harn.model.delivery import WAITING
@@ -49,7 +49,7 @@ class OfflineTests(SQLiteTestCase):
         self.result_of(self.store.generations.reserve(generation_of(2), None))
         self.result_of(self.store.close())
         with open_readonly(self.path) as offline:
-            adopted = evolve(generation, adopted_at=NOW)
+            adopted = replace(generation, adopted_at=NOW)
             self.assertEqual(
                 (offline.ask(offline.generations.generation(1)), offline.ask(offline.generations.history(5))),
                 (adopted, [adopted]),

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.model.problem import Problem
@@ -346,7 +346,7 @@ class NewcomerTests(FolderCase):
 
     def test_nothing_live(self) -> None:
         """Without a live generation there is nothing to know of newcomers."""
-        watched = evolve(self.watched(), bundle=None)
+        watched = replace(self.watched(), bundle=None)
         self.write("late.py")
         self.assertEqual((find_newcomers(watched), watched.included()), (set(), set()))
 

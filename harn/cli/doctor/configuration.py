@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.auth.credentials import Credentials
 from harn.cli.doctor.model import Row, failure, ok, skipped, warning
@@ -82,8 +82,7 @@ def rows_of_code(found: Mapping[str, Any]) -> Iterator[Row]:
 PROBLEM = ("file", "line", "where", "message", "hint")
 
 
-@frozen(kw_only=True)
-class ResolvedReference:
+class ResolvedReference(Struct, frozen=True, kw_only=True):
     """
     The resolution of one reference to a secret.
 

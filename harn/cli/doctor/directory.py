@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.cli.doctor.model import Row, failure, format_size, ok, skipped, warning
 from harn.cli.doctor.subject import Subject
@@ -24,8 +24,7 @@ from harn.store.lock import RUNNING, user_name
 DIRECTORY, LOCK, DISK, SYNC, FILES = "state directory", "lock", "disk space", "fsync", "open files"
 
 
-@frozen(kw_only=True)
-class DirectoryFacts:
+class DirectoryFacts(Struct, frozen=True, kw_only=True):
     """
     The permissions of the state directory, from the system.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module, metadata
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.plugin import IPlugin
 
 import harn
@@ -55,8 +55,7 @@ def numbers_of(version: str) -> tuple[int, ...]:
     return tuple(int(each) for each in re.findall(r"\d+", version)[:2])
 
 
-@frozen
-class CachedModule:
+class CachedModule(Struct, frozen=True):
     """A module of plugins: the names of those that it has, and of those that the cache has of it (None: none of it)."""
 
     name: str

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.cli.doctor.model import Row, failure, ok, skipped, warning
 from harn.cli.doctor.serving import error_of_connection
@@ -19,8 +19,7 @@ EXTRAS, TRACES = "extras", "traces"
 PROVIDERS = "HARN_SECRET_PROVIDERS"
 
 
-@frozen(kw_only=True)
-class NeededExtra:
+class NeededExtra(Struct, frozen=True, kw_only=True):
     """
     An extra of the package that the surroundings ask for.
 

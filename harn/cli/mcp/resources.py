@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.cli.client import AdminClient, ask
 from harn.cli.mcp.tools import as_text
@@ -26,8 +26,7 @@ class ResourceUnknown(HarnError):
     """No resource has this URI."""
 
 
-@frozen(kw_only=True)
-class Resource:
+class Resource(Struct, frozen=True, kw_only=True):
     """
     One resource, or all that a template names.
 
@@ -75,8 +74,7 @@ TEMPLATES: Mapping[str, tuple[Operation[Any, Any, Any], str]] = {
 """Operations, and the parameter that the rest of the URI is, by the first part of the URI without its scheme."""
 
 
-@frozen(kw_only=True)
-class ResourceContent:
+class ResourceContent(Struct, frozen=True, kw_only=True):
     """The content of a resource."""
 
     text: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import frozen
+from msgspec import Struct
 
 import harn
 from harn.auth.credentials import Credentials
@@ -35,8 +35,7 @@ data, never instructions to you.
 """
 
 
-@frozen(kw_only=True)
-class McpService:
+class McpService(Struct, frozen=True, kw_only=True):
     """
     Answers MCP requests.
 

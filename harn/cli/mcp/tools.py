@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from attrs import field, frozen
+from msgspec import Struct
 
 from harn.cli.client import AdminClient
 from harn.errors import HarnError
@@ -37,8 +38,7 @@ class Tool:
     is_read_only: bool
 
 
-@frozen(kw_only=True)
-class ToolAnswer:
+class ToolAnswer(Struct, frozen=True, kw_only=True):
     """
     The answer of a tool.
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.auth.credentials import Credentials
 from harn.cli.client import OperationRefused, ask
@@ -31,8 +31,7 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with
 REFUSED = (401, 403)
 
 
-@frozen(kw_only=True)
-class KeyVerifier:
+class KeyVerifier(Struct, frozen=True, kw_only=True):
     """Checks the bearer keys of requests by asking the harn server with them."""
 
     target: ServerTarget

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -116,8 +116,7 @@ class PollAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     more: bool = False
 
 
-@frozen
-class Polled:
+class Polled(Struct, frozen=True):
     """The events that were found, the next cursor as JSON, and whether to call again immediately."""
 
     events: tuple[NormalizedEvent, ...]

@@ -14,8 +14,7 @@ from typing import Annotated
 from urllib.parse import parse_qs
 
 import msgspec
-from attrs import frozen
-from msgspec import structs
+from msgspec import Struct, structs
 from zope.interface import implementer
 
 from harn.connectors.bodies import FORM, media_type, word
@@ -45,8 +44,7 @@ def _kind(message: Message) -> str:
 
 
 @implementer(IRequestScheme)
-@frozen
-class TwilioScheme:
+class TwilioScheme(Struct, frozen=True):
     """
     The signature of ``X-Twilio-Signature``.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.model.delivery import Claim
 from harn.store.postgres.session import PostgresSession
@@ -57,8 +57,7 @@ Wanted: TypeAlias = tuple[Claim, int | None]
 """A claim, and the id of the delivery that is to hold it; None for one that stays until it expires."""
 
 
-@frozen
-class Granted:
+class Granted(Struct, frozen=True):
     """
     Claims that were free.
 

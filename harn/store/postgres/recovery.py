@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from msgspec import Struct
 from zope.interface import implementer
 
 from harn.errors import StateDirectoryUnusable
@@ -166,8 +166,7 @@ class PostgresRecovery(RecoveryHalf):
         return self._others(dict(connection.execute(_ALIVE).fetchall()), left)
 
 
-@frozen
-class LeftBehind:
+class LeftBehind(Struct, frozen=True):
     """
     The deliveries that servers which are gone have left, as a recovery takes them over.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.errors import StateDirectoryUnusable
 from harn.store.postgres import claims, deliveries, event_log, generations, jobs, recovery, statistics
@@ -51,8 +51,7 @@ SCHEMA_VERSION = 1 + len(_STEPS)
 _IS_THERE = "SELECT to_regclass($1) IS NOT NULL"
 
 
-@frozen
-class FoundSchema:
+class FoundSchema(Struct, frozen=True):
     """The version of the schema of a database, and the oldest whose servers can write to it; 0 where there is none."""
 
     version: int

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.model.delivery import DEAD, DISCARDED, READY, REPLAYED, RUNNING, WAITING, State
 from harn.store.deliveries import DeliveryFilter, stored_states
@@ -72,8 +72,7 @@ ENDS = "SELECT (SELECT min(id) FROM deliveries), (SELECT max(id) FROM deliveries
 """The lowest and the highest id."""
 
 
-@frozen
-class Stream:
+class Stream(Struct, frozen=True):
     """A statement that ends in `_WITHIN`, and its values before those."""
 
     statement: str
@@ -85,8 +84,7 @@ class Stream:
             yield number
 
 
-@frozen
-class Blocks:
+class Blocks(Struct, frozen=True):
     """
     The ids in an index that is in order within blocks of `BLOCK` deliveries.
 

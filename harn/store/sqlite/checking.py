@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.store.backup import BackupOrigin, Contents, Finding
 from harn.store.rows import NAMES
@@ -30,8 +30,7 @@ REINDEX = (
 DISCARD = "nothing that is unfinished is lost by it; restore the last good backup if you need what is missing"
 
 
-@frozen(kw_only=True)
-class Relation:
+class Relation(Struct, frozen=True, kw_only=True):
     """
     Something that two tables must say alike.
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.model.delivery import Acceptance, Claim
 from harn.store.sqlite.connection import Session
@@ -55,8 +55,7 @@ EXPIRED = (
 """Delete claims whose time has come, released or not: now (seconds, Unix), limit."""
 
 
-@frozen
-class Succession:
+class Succession(Struct, frozen=True):
     """A delivery has taken the claim that a dead letter released: ids of both, and the dead letter's event."""
 
     delivery_id: int

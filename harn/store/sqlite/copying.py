@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
-from attrs import frozen
+from msgspec import Struct
 
 from harn.errors import BackupFailed, BackupRefused
 from harn.store.backup import BackupOrigin, Contents, Finding
@@ -45,8 +45,7 @@ def never() -> bool:
     return False
 
 
-@frozen(kw_only=True)
-class Copied:
+class Copied(Struct, frozen=True, kw_only=True):
     """A file that is complete: its size in bytes, its contents, and what is wrong with some of its rows."""
 
     size: int

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import zlib
 
-from attrs import frozen
+from msgspec import Struct
 from twisted.logger import Logger
 
 from harn.errors import StateDirectoryUnusable
@@ -27,8 +27,7 @@ SUFFIX = ".mark"
 _WIDTH = 120
 
 
-@frozen
-class Mark:
+class Mark(Struct, frozen=True):
     """The highest numbers of deliveries, attempts and records that were given, and of the servers that ran."""
 
     delivery: int = 0

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from msgspec.structs import replace
 from zope.interface import implementer
 
 from harn.model.delivery import StoredDelivery
@@ -221,7 +221,7 @@ def _backlog(connection: sqlite3.Connection, without: Collection[int]) -> tuple[
     for owner in without:
         for each in map(count, connection.execute(_BACKLOG_OF, (owner,))):
             key = each.trigger_id, each.version
-            counts[key] = evolve(
+            counts[key] = replace(
                 counts[key], ready=counts[key].ready - each.ready, waiting=counts[key].waiting - each.waiting
             )
     return tuple(each for each in counts.values() if each.ready or each.waiting)

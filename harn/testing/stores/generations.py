@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from harn.errors import StoreError
 from harn.store.generations import LiveBinding
@@ -28,7 +28,7 @@ class GenerationTests(StoreTestCase):
     def adopt_content(self, number: int, content: str, **changes: Any) -> None:
         """Adopt a generation with a bundle and a manifest of its own; each is handed over if it is not there."""
         generation = generation_of(number, bundle_id=f"sha256:b{content}", manifest_digest=f"sha256:m{content}")
-        self.adopt(evolve(generation, **changes), f"bundle {content}".encode(), f"manifest {content}".encode())
+        self.adopt(replace(generation, **changes), f"bundle {content}".encode(), f"manifest {content}".encode())
 
     def contents(self, *names: str) -> list[str]:
         """Return those of ``names`` whose bundle and manifest are both kept."""
@@ -52,7 +52,7 @@ class GenerationTests(StoreTestCase):
         )
         self.adopt(generation, b"bundle", text)
         self.restart()
-        adopted = evolve(generation, adopted_at=NOW)
+        adopted = replace(generation, adopted_at=NOW)
         self.assertEqual(self.result_of(self.store.generations.generation(7)), adopted)
         self.assertEqual(self.result_of(self.store.generations.last()), adopted)
         self.assertEqual(self.result_of(self.store.generations.history(5)), [adopted])
@@ -177,7 +177,7 @@ class GenerationTests(StoreTestCase):
         """So many adopted generations are kept with their content, and no more."""
         for number in range(1, 7):
             self.adopt_content(number, str(number))
-        self.trim_all(evolve(KEEP, generations=2), NOW)
+        self.trim_all(replace(KEEP, generations=2), NOW)
         self.assertEqual([record.number for record in self.result_of(self.store.generations.history(10))], [6, 5])
         self.assertEqual(self.contents(*"123456"), ["5", "6"])
 
@@ -188,7 +188,7 @@ class GenerationTests(StoreTestCase):
         reserved = generation_of(4, bundle_id="sha256:b4", manifest_digest="sha256:m4")
         self.result_of(self.store.generations.reserve(reserved, b"bundle 4", b"manifest 4"))
         for generations in (1, 0, -5):
-            self.trim_all(evolve(KEEP, generations=generations), NOW)
+            self.trim_all(replace(KEEP, generations=generations), NOW)
             self.assertEqual([record.number for record in self.result_of(self.store.generations.history(10))], [3])
             self.assertEqual(self.contents(*"1234"), ["3", "4"])
         self.assertEqual(self.result_of(self.store.generations.last()), reserved)
@@ -199,13 +199,13 @@ class GenerationTests(StoreTestCase):
             self.adopt_content(
                 number, str(number), bindings=(binding_of(number, number, bundle_id=f"sha256:b{number}"),)
             )
-        policy = evolve(KEEP, generations=1, kept=(2, 99))
+        policy = replace(KEEP, generations=1, kept=(2, 99))
         self.trim_all(policy, NOW)
         self.assertEqual([record.number for record in self.result_of(self.store.generations.history(10))], [5, 2])
         self.assertEqual(self.contents(*"12345"), ["2", "5"])
         versions = self.result_of(self.store.generations.bindings([("gh", version) for version in range(1, 6)]))
         self.assertEqual([record.version for record in versions], [2, 5])
-        self.trim_all(evolve(policy, kept=()), NOW)
+        self.trim_all(replace(policy, kept=()), NOW)
         self.assertEqual(self.contents(*"12345"), ["5"])
 
     def test_content_that_came_back_is_kept(self) -> None:
@@ -213,7 +213,7 @@ class GenerationTests(StoreTestCase):
         self.adopt_content(1, "a")
         self.adopt_content(2, "b")
         self.adopt_content(3, "a", recalled=1)
-        self.trim_all(evolve(KEEP, generations=1), NOW)
+        self.trim_all(replace(KEEP, generations=1), NOW)
         self.assertEqual(self.contents("a", "b"), ["a"])
         self.assertIsNone(self.result_of(self.store.generations.generation(1)))
 
@@ -223,7 +223,7 @@ class GenerationTests(StoreTestCase):
             self.adopt_content(
                 number, str(number), bindings=(binding_of(number, number, bundle_id=f"sha256:b{number}"),)
             )
-        policy = evolve(KEEP, generations=1)
+        policy = replace(KEEP, generations=1)
         counts = [self.result_of(self.store.trim(policy, NOW, 3)) for _ in range(4)]
         self.assertEqual(counts, [3, 3, 2, 0])
 
@@ -296,7 +296,7 @@ class GenerationTests(StoreTestCase):
         """A reservation that a crash left may also be passed over: its versions are given again."""
         self.adopt(generation_of(1, binding_of(1, 1)))
         self.result_of(self.store.generations.reserve(generation_of(2, binding_of(2, 2)), None))
-        self.adopt(generation_of(3, evolve(binding_of(2, 3), fingerprint="other")), None)
+        self.adopt(generation_of(3, replace(binding_of(2, 3), fingerprint="other")), None)
         self.assertEqual(self.result_of(self.store.generations.latest_bindings())["gh"].fingerprint, "other")
 
     def test_adopted_numbers_are_not_given_again(self) -> None:

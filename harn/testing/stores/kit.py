@@ -9,8 +9,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from attrs import evolve
 from msgspec import structs
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
@@ -143,7 +143,7 @@ def generation_of(
     generation = GenerationRecord(
         number=number, digest=f"sha256:m{number}", bundle_id=bundle_id, source="cli", actor="key:1", bindings=bindings
     )
-    return evolve(generation, **changes)
+    return replace(generation, **changes)
 
 
 def binding_of(version: int, generation: int, *, trigger_id: str = "gh", bundle_id: str = "sha256:b1") -> BindingRecord:

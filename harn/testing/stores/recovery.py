@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from harn.errors import EventLogUnavailable
@@ -263,13 +263,13 @@ class RetentionTests(StoreTestCase):
             self.clock.advance(1)
         self.settle(self.accept_one("dead"), DEAD, dead=dead_letter("no"))
         self.accept_one("ready", body=b"x" * 100_000)
-        policy = evolve(KEEP, max_bytes=1_200_000)
+        policy = replace(KEEP, max_bytes=1_200_000)
         self.assertGreater(self.trim_all(policy, self.clock.seconds()), 8)
         left = [bool(self.state_of(f"e{number}")) for number in range(20)]
         self.assertEqual(left, sorted(left))
         self.assertTrue(left[-1])
         self.assertEqual(self.state_of("dead"), [DEAD])
-        self.trim_all(evolve(KEEP, max_bytes=1), self.clock.seconds())
+        self.trim_all(replace(KEEP, max_bytes=1), self.clock.seconds())
         self.assertEqual((self.state_of("dead"), self.state_of("ready")), ([], [READY]))
 
     def test_trims_definitions_that_nobody_names(self) -> None:
@@ -313,7 +313,7 @@ class RetentionTests(StoreTestCase):
         self.adopt(generation_of(1, *old))
         self.adopt(generation_of(2, *(binding_of(12, 2, trigger_id=name) for name in ids)), None)
         kept = (("gh", 1), ("gh@v1", 11), ("é'\"", 1), ("unknown", 1))
-        self.trim_all(evolve(KEEP, generations=1, versions=kept), NOW)
+        self.trim_all(replace(KEEP, generations=1, versions=kept), NOW)
         left = self.result_of(self.store.generations.bindings([(name, version) for name in ids for version in (1, 11)]))
         self.assertEqual([(record.trigger_id, record.version) for record in left], list(kept[:3]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from harn.model.delivery import DEAD, DONE, PREDICATE, SKIPPED, WAITING
 from harn.store.statistics import (
@@ -85,7 +85,7 @@ class WindowTests(StoreTestCase):
 
     def test_handlers(self) -> None:
         """The handler is that of the version's definition; of a version that is not recorded there is none."""
-        self.adopt(generation_of(1, evolve(binding_of(1, 1), spec=b'{"id": "gh", "handler": "h:on"}')))
+        self.adopt(generation_of(1, replace(binding_of(1, 1), spec=b'{"id": "gh", "handler": "h:on"}')))
         found = self.result_of(self.store.statistics.handlers((("gh", 1), ("gh", 2))))
         self.assertEqual(found, {("gh", 1): "h:on"})
 
@@ -199,7 +199,7 @@ class TotalTests(StoreTestCase):
         self.settle(done)
 
         def left(now: float, *served: str) -> set[str]:
-            self.trim_all(evolve(KEEP, triggers=served), now)
+            self.trim_all(replace(KEEP, triggers=served), now)
             return {*self.result_of(totals.totals())}
 
         self.assertEqual(left(week), {*names, "lately"})  # it is not known what is served

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from attrs import evolve
 from msgspec import structs
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 import harn
@@ -65,8 +65,8 @@ class TelemetryTests(SynchronousTestCase):
     def test_extras(self) -> None:
         """An extra that is asked for and missing says what asks for it, and how it is installed."""
         here = telemetry.NeededExtra(name="postgres", why="the store", is_installed=True)
-        vital = evolve(here, name="keyring", is_installed=False)
-        other = evolve(here, name="otel", why="OTEL_X asks for traces", is_installed=False, is_vital=False)
+        vital = replace(here, name="keyring", is_installed=False)
+        other = replace(here, name="otel", why="OTEL_X asks for traces", is_installed=False, is_vital=False)
         self.assertEqual(statuses(telemetry.rows_of_extras(())), [SKIP])
         self.assertEqual(statuses(telemetry.rows_of_extras([here])), [OK])
         first, second, third = telemetry.rows_of_extras([here, vital, other])

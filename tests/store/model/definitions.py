@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from attrs import evolve
+from msgspec.structs import replace
 
 from harn.errors import StoreError
 from harn.store.generations import BindingRecord, GenerationRecord, LiveBinding
@@ -67,7 +67,7 @@ class DefinitionTables:
                 raise StoreError(f"generation {number} brings a binding version whose number was given before")
             kept[record.trigger_id, record.version] = record
         self._bindings = kept
-        self._generations[number] = evolve(generation, bindings=(), summary=summary)
+        self._generations[number] = replace(generation, bindings=(), summary=summary)
         if bundle is not None:
             self._bundles.setdefault(generation.bundle_id, bundle)
         if manifest is not None:
@@ -78,7 +78,7 @@ class DefinitionTables:
         if number not in self._generations:
             raise StoreError(f"generation {number} was never reserved")
         if not self._was_adopted(number):
-            self._generations[number] = evolve(self._generations[number], adopted_at=at)
+            self._generations[number] = replace(self._generations[number], adopted_at=at)
         self.keep(standing)
 
     def keep(self, standing: Mapping[str, bytes | None]) -> None:

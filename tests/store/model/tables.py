@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from attrs import define, evolve
+from attrs import define
+from msgspec.structs import replace
 
 from harn.errors import ClaimTaken, StoreError
 from harn.model.delivery import (
@@ -97,7 +98,7 @@ class DeliveryTables:
         row = self._rows.get(settlement.delivery_id)
         if row is None:
             raise StoreError(f"there is no delivery {settlement.delivery_id}")
-        row.stored = evolve(
+        row.stored = replace(
             row.stored,
             state=settlement.state,
             version=settlement.version,
@@ -137,14 +138,14 @@ class DeliveryTables:
         rows = [row for row in self._in_state(WAITING) if row.owner == owner and row.due_at() <= now]
         due = sorted(rows, key=Row.due_at)[:limit]
         for row in due:
-            row.stored = evolve(row.stored, state=READY)
+            row.stored = replace(row.stored, state=READY)
         return [DueDelivery(row.stored.delivery_id, row.stored.trigger_id, row.stored.version) for row in due]
 
     def advance_due(self, owner: int, seconds: float) -> None:
         """See `IDeliveries.advance_due`."""
         for row in self._in_state(WAITING):
             if row.owner == owner:
-                row.stored = evolve(row.stored, due_at=row.due_at() - seconds)
+                row.stored = replace(row.stored, due_at=row.due_at() - seconds)
 
     def next_due(self, owner: int, after: float) -> float | None:
         """See `IDeliveries.next_due`."""
@@ -162,7 +163,9 @@ class DeliveryTables:
     def oldest(self, versions: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], StoredDelivery]:
         """See `IDeliveries.oldest`."""
         unfinished = {version: self._of_version(*version, READY, WAITING) for version in versions}
-        return {version: evolve(rows[0].stored, envelope=b"", body=b"") for version, rows in unfinished.items() if rows}
+        return {
+            version: replace(rows[0].stored, envelope=b"", body=b"") for version, rows in unfinished.items() if rows
+        }
 
     def recent(self, trigger_ids: Collection[str], limit: int, depth: int) -> Sequence[RecentEvent]:
         """See `IDeliveries.recent`."""
@@ -178,7 +181,7 @@ class DeliveryTables:
     def unfinished(self, but_of: Collection[int], older_than: float, limit: int) -> Sequence[StoredDelivery]:
         """See `IRecovery.unfinished`; ``but_of`` are the servers whose deliveries are not."""
         rows = list(self._left_behind(but_of, older_than))[:limit]
-        return [evolve(row.stored, envelope=b"", body=b"") for row in rows]
+        return [replace(row.stored, envelope=b"", body=b"") for row in rows]
 
     def count_unfinished(self, but_of: Collection[int], older_than: float) -> int:
         """See `IDeliveries.count_unfinished`; ``but_of`` as for `unfinished`."""
@@ -221,7 +224,7 @@ class DeliveryTables:
         if row is None or not row.is_unfinished or row.owner != owner:
             return None
         found = Unfinished(row.stored.state, row.stored.version)
-        row.stored = evolve(row.stored, state=SKIPPED, due_at=None)
+        row.stored = replace(row.stored, state=SKIPPED, due_at=None)
         row.settled_at = at
         return found
 
@@ -233,7 +236,7 @@ class DeliveryTables:
             if row.dead is not None and row.dead.reason == RETRY_EXHAUSTED and (row.settled_at or 0.0) >= since
         ]
         for row in rows:
-            row.stored = evolve(row.stored, state=READY, version=to_version, attempts=0, passed=False, due_at=None)
+            row.stored = replace(row.stored, state=READY, version=to_version, attempts=0, passed=False, due_at=None)
             row.owner = owner
             row.settled_at = row.dead_number = row.dead = None
             self._claims.retake(row.stored.delivery_id)
@@ -260,7 +263,7 @@ class DeliveryTables:
             row.owner = owner
             if was_running:
                 counted += 1
-                row.stored = evolve(row.stored, crashes=row.stored.crashes + 1)
+                row.stored = replace(row.stored, crashes=row.stored.crashes + 1)
             if was_running and row.stored.crashes >= limit:
                 self._dead_letter(row, recovery_limit(limit), now)
                 dead += 1
@@ -310,9 +313,9 @@ class DeliveryTables:
 
     def _link(self, repeated: Row, row: Row, now: float) -> None:
         """Record the delivery that took the claim of a dead letter in that, and the other way round."""
-        row.stored = evolve(row.stored, replay_of=repeated.stored.event_id)
+        row.stored = replace(row.stored, replay_of=repeated.stored.event_id)
         if repeated.stored.state == DEAD:
-            repeated.stored = evolve(repeated.stored, state=REPLAYED)
+            repeated.stored = replace(repeated.stored, state=REPLAYED)
             repeated.died_at, repeated.settled_at = repeated.settled_at, now
 
     def _keep(self, new: NewDelivery, owner: int) -> int:
@@ -340,7 +343,7 @@ class DeliveryTables:
         return delivery_id
 
     def _dead_letter(self, row: Row, dead: DeadLetter, at: float) -> None:
-        row.stored = evolve(row.stored, state=DEAD, due_at=None)
+        row.stored = replace(row.stored, state=DEAD, due_at=None)
         row.settled_at, row.dead_number, row.dead = at, self._next("dead"), dead
         self._claims.release(row.stored.delivery_id)
 
