@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
@@ -12,7 +13,7 @@ from attrs import field, frozen
 from msgspec import Struct
 
 from harn import errors
-from harn.operations.parameters import Parameter, Parameters, parameters_of
+from harn.operations.parameters import Parameter, Parameters, check_path, parameters_of
 
 _IN_PATH = re.compile(r"\{(\w+)\}")
 _RAISES = re.compile(r"^\s*:raises (?P<names>[\w, ]+): (?P<why>.+?)(?=^\s*:|\Z)", re.MULTILINE | re.DOTALL)
@@ -133,7 +134,11 @@ class Operation(Generic[S, P, R]):
     summary: str = ""
     raises: tuple[Raised, ...] = field(default=(), repr=False)
     example: Mapping[str, Any] = field(factory=dict, repr=False)
-    fields: tuple[Parameter, ...] = field(repr=False)
+
+    @cached_property
+    def fields(self) -> tuple[Parameter, ...]:
+        """Return the parameters, in order: read from their Struct at the first use, and not at each start's import."""
+        return parameters_of(self.parameters, self.route.method, self.route.in_path)
 
 
 class Declare(Protocol):
@@ -166,6 +171,7 @@ def operation(
 
     def declare(run: Run[S, P]) -> Operation[S, P, Any]:
         parameters, result = _signature(run)
+        check_path(parameters, route.in_path)
         return Operation(
             name=name,
             role=role,
@@ -179,7 +185,6 @@ def operation(
             summary=(run.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
             raises=_raised_by(run.__doc__ or ""),
             example=example,
-            fields=parameters_of(parameters, route.method, route.in_path),
         )
 
     return declare

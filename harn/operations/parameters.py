@@ -314,23 +314,30 @@ def _expected_integer(kind: IntType) -> str:
     return f"an integer of at least {kind.ge}" if kind.le is None else f"an integer from {kind.ge} to {kind.le}"
 
 
+def check_path(parameters: type[Parameters], in_path: tuple[str, ...]) -> None:
+    """
+    Check that parameters have what their operation's path names.
+
+    :param in_path: keys of those that stand in the path.
+    :raises TypeError: one is not there; names it.
+    """
+    missing = set(in_path) - set(parameters.__struct_encode_fields__)
+    if missing:
+        raise TypeError(f"{parameters.__name__} must have what its path names, but lacks {', '.join(sorted(missing))}")
+
+
 def parameters_of(parameters: type[Parameters], method: str, in_path: tuple[str, ...]) -> tuple[Parameter, ...]:
     """
     Return the parameters of an operation in the order of its Struct.
 
     :param in_path: keys of those that stand in the path. The others of a GET stand in the query, of a POST in the body,
         unless they are marked.
-    :raises TypeError: ``in_path`` names one that is not there.
     """
     struct = type_info(parameters)
     assert isinstance(struct, StructType)
     usual = In.QUERY if method == "GET" else In.BODY
     hints = get_type_hints(parameters, include_extras=True)
-    found = tuple(_parameter(field, hints[field.name], usual, in_path) for field in struct.fields)
-    missing = set(in_path) - {each.key for each in found}
-    if missing:
-        raise TypeError(f"{parameters.__name__} must have what its path names, but lacks {', '.join(sorted(missing))}")
-    return found
+    return tuple(_parameter(field, hints[field.name], usual, in_path) for field in struct.fields)
 
 
 def _parameter(field: Field, annotation: Any, usual: In, in_path: tuple[str, ...]) -> Parameter:
