@@ -10,6 +10,8 @@ import errno
 import hashlib
 import os
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +23,25 @@ from harn.clocks import SteadyClock, SteadyTime, WallClock, WallTime
 
 ADVICE = "write a file beside it and move that into its place, or reload when the writing is done"
 """What to do about a file that keeps changing."""
+
+
+_COARSE_CLOCK = 5
+"""``CLOCK_REALTIME_COARSE`` of Linux, with which the kernel stamps files; Python has no name for it."""
+_USUAL_TICK = 0.01
+"""Seconds; see `stamp_delay`."""
+
+
+def stamp_delay() -> float:
+    """
+    Return the seconds after which the next change of a file is sure to have another time stamp: two ticks of the clock
+    with which the kernel stamps files (``current_time`` in Linux's fs/inode.c), 8 ms on most machines; 20 ms where that
+    clock is not known.
+    """
+    try:
+        tick = time.clock_getres(_COARSE_CLOCK) if sys.platform == "linux" else _USUAL_TICK
+    except OSError:
+        tick = _USUAL_TICK
+    return 2 * tick
 
 
 class NotRegular(OSError):

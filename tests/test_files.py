@@ -6,13 +6,14 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harn.files import Noted, NotRegular, Stamp, TooLarge, list_directory, noting, read_regular
+from harn.files import Noted, NotRegular, Stamp, TooLarge, list_directory, noting, read_regular, stamp_delay
 from tests.sockets import bind_in
 
 
@@ -152,6 +153,16 @@ class NotedTests(SynchronousTestCase):
         self.assertEqual(noted.changed(), [str(self.path)])
         self.assertEqual(self.read(settle=100.0).changed(), [])
         self.assertEqual(self.read().wait(), 0.0)
+
+    def test_delay(self) -> None:
+        """It is longer than a tick, so that a change after it has another stamp; it does not hold a reload up."""
+        self.assertTrue(0.0 < stamp_delay() <= 0.02, stamp_delay())
+
+        def unknown(_: int) -> float:
+            raise OSError(errno.EINVAL, "no such clock")
+
+        self.patch(time, "clock_getres", unknown)
+        self.assertEqual(stamp_delay(), 0.02)
 
     def test_listings(self) -> None:
         """A directory in which something came or went counts where that is asked for."""

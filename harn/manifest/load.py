@@ -158,17 +158,24 @@ async def load_manifest(
     :raises StageFailed: the child process failed.
     """
     pool = reactor.getThreadPool()
-    draft = await deferToThreadPool(reactor, pool, _begin, source, previous, rules)
+    draft = await deferToThreadPool(reactor, pool, _load_small, source, previous, rules)
     if isinstance(draft, LoadedManifest):
         return draft
-    if draft.pending <= THRESHOLD:
-        values = await deferToThreadPool(reactor, pool, _parse_parts, draft)
-        if values is not None:
-            return await deferToThreadPool(reactor, pool, _check, draft, values)
-    if len(draft.text) <= THRESHOLD:
-        return await deferToThreadPool(reactor, pool, lambda: _check(draft, _parse_whole(draft)))
     answer = await parse_in_child(draft.text, reactor)
     return await deferToThreadPool(reactor, pool, lambda: _check(draft, _values_of_child(draft, answer)))
+
+
+def _load_small(source: ManifestSource, previous: LoadedManifest | None, rules: PluginRules) -> _Draft | LoadedManifest:
+    """Return the manifest, or the draft whose text is too big to be parsed while other threads wait."""
+    draft = _begin(source, previous, rules)
+    if isinstance(draft, LoadedManifest):
+        return draft
+    values = _parse_parts(draft) if draft.pending <= THRESHOLD else None
+    if values is None:
+        if len(draft.text) > THRESHOLD:
+            return draft
+        values = _parse_whole(draft)
+    return _check(draft, values)
 
 
 def _begin(source: ManifestSource, previous: LoadedManifest | None, rules: PluginRules) -> _Draft | LoadedManifest:

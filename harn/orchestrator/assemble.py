@@ -22,6 +22,7 @@ from harn.clocks import WallClock
 from harn.connectors.catalog import Catalog
 from harn.destinations.catalog import DestinationCatalog
 from harn.errors import ManifestInvalid, StageFailed
+from harn.files import stamp_delay
 from harn.lifecycle import Lifecycle, ServerStarted
 from harn.listener.tls import CertificateFiles
 from harn.model.problem import Problem
@@ -32,7 +33,7 @@ from harn.options import ServeOptions
 from harn.orchestrator.features import features
 from harn.orchestrator.state_directory import read_or_make_key
 from harn.orchestrator.stores import home_of, make_store
-from harn.reload.build import SETTLE, Builder
+from harn.reload.build import Builder
 from harn.reload.connections import Connections
 from harn.reload.coordinator import DEFAULT_TIMEOUT
 from harn.reload.inputs import ExternalInputs
@@ -124,7 +125,7 @@ def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_ke
     """Return the inputs that each reload reads beside the manifest and its modules."""
     cert, key = options.cert, options.key
     files = None if cert is None or key is None else CertificateFiles(cert, key)
-    return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=SETTLE)
+    return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=stamp_delay())
 
 
 class Assembly(Struct, frozen=True, kw_only=True):

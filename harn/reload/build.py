@@ -42,8 +42,6 @@ from harn.waiting import ReactorThreads
 
 T = TypeVar("T")
 
-SETTLE = 0.02
-"""Seconds for which a file must not have been written: some ticks of the clock of the file system's time stamps."""
 LONGEST_UNSETTLED = 1.0
 """Seconds after which reading gives up on files that change while they are read."""
 PAUSE = 0.02
@@ -248,15 +246,8 @@ class Builder:
         :param changed: what the history says that the candidate changed.
         :raises EventLogUnavailable: nothing was written.
         """
-        inputs = candidate.generation.inputs
         known = None if live is None else live.inputs
-        record = await self.threads.call(_generation_record, candidate, changed)
-        encoded = packed = None
-        if known is None or known.bundle.bundle_id != inputs.bundle.bundle_id:
-            encoded = await self.threads.call(encode_bundle, inputs.bundle)
-        if known is None or known.manifest.digest != inputs.manifest.digest:
-            packed = await self.threads.call(pack_manifest, text)
-        await generations.reserve(record, encoded, packed)
+        await generations.reserve(*await self.threads.call(_reservation, candidate, text, known, changed))
 
     async def withdraw(self, generations: IGenerations, candidate: Candidate) -> None:
         """
@@ -280,6 +271,19 @@ def keeps_changing(paths: Collection[str]) -> str:
     more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
     what = f"{min(paths)}{more}" if paths else "what the manifest needs"
     return f"{what} keeps changing: no two readings were equal; {ADVICE}"
+
+
+def _reservation(
+    candidate: Candidate, text: bytes, known: Inputs | None, changed: Plan
+) -> tuple[GenerationRecord, bytes | None, bytes | None]:
+    """Return a candidate's record, and its bundle and its manifest as they are stored, if ``known`` has others."""
+    inputs = candidate.generation.inputs
+    encoded = packed = None
+    if known is None or known.bundle.bundle_id != inputs.bundle.bundle_id:
+        encoded = encode_bundle(inputs.bundle)
+    if known is None or known.manifest.digest != inputs.manifest.digest:
+        packed = pack_manifest(text)
+    return _generation_record(candidate, changed), encoded, packed
 
 
 def _generation_record(candidate: Candidate, changed: Plan) -> GenerationRecord:
