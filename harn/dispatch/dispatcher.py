@@ -9,7 +9,7 @@ that may begin begins, then rows are read for queues that have room, and what no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -156,15 +156,14 @@ class Dispatcher:
         """The gates that deliveries pass before they begin."""
         return self._queues.gates
 
-    def divide(self, places: Callable[[Callable[[Share], None]], Places]) -> Places:
-        """Set the divider of triggers' limits among the servers on the store, which ``places`` makes; return it."""
+    def divide(self, places: Places) -> None:
+        """Set the divider of triggers' limits among the servers on the store."""
+        self._scheduler.places = places
 
-        def changed(share: Share) -> None:
-            self._scheduler.enlist(share)
-            self.turn()
-
-        self._scheduler.places = made = places(changed)
-        return made
+    def begin_more(self, share: Share) -> None:
+        """See `IBeginner.begin_more`."""
+        self._scheduler.enlist(share)
+        self.turn()
 
     def gate_changed(self, trigger_id: str | None = None) -> None:
         """Read the gates again for a trigger, or for all."""

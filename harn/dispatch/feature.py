@@ -54,9 +54,8 @@ def install(server: Server, limits: DispatchLimits = DispatchLimits()) -> None: 
 def install_places(server: Server, dispatcher: Dispatcher) -> None:
     """Add the division of each trigger's ``max_outstanding`` among the servers on the store."""
     lifecycle, store = server.lifecycle, server.store
-    places = dispatcher.divide(
-        lambda changed: Places(server.reactor, store.checkpoints, lambda: store.incarnation, changed)
-    )
+    places = Places(server.reactor, store, dispatcher)
+    dispatcher.divide(places)
     lifecycle.subscribe(ServersSeen, lambda event: places.seen(event.others))
     lifecycle.subscribe(StoreChanged, lambda event: places.follow(event.topics))
     lifecycle.subscribe(Fenced, lambda event: places.renumbered())

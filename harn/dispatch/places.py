@@ -9,8 +9,8 @@ gives the others back as its handlers end; where there are fewer places than ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 import msgspec
 from attrs import define
@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from harn.dispatch.queue import UNLIMITED, Share
 from harn.errors import EventLogUnavailable
-from harn.store.checkpoints import ICheckpoints
+from harn.store.interfaces import IStore
 
 log = Logger(namespace="harn.dispatch")
 
@@ -104,25 +104,20 @@ class _Trigger:
         return held > self.limit or any(each.is_hungry for each in self.others)
 
 
+class IBeginner(Protocol):
+    """The part of `harn.dispatch.dispatcher.Dispatcher` that `Places` calls."""
+
+    def begin_more(self, share: Share) -> None:
+        """Called when a trigger has more places, with its share."""
+
+
 class Places:
-    """
-    The places of all triggers, of one server.
+    """The places of all triggers, of one server."""
 
-    :param number: returns that of this server.
-    :param changed: called with a trigger's share when it may begin more.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        checkpoints: ICheckpoints,
-        number: Callable[[], int],
-        changed: Callable[[Share], None],
-    ) -> None:
+    def __init__(self, clock: IReactorTime, store: IStore, dispatcher: IBeginner) -> None:
         self._clock = clock
-        self._checkpoints = checkpoints
-        self._number = number
-        self._changed = changed
+        self._store = store
+        self._dispatcher = dispatcher
         self._triggers: dict[str, _Trigger] = {}
         self._living: frozenset[int] = frozenset()
         self._newest = self._last = 0
@@ -167,7 +162,7 @@ class Places:
         del self._triggers[trigger_id]
         if found.later is not None and found.later.active():
             found.later.cancel()
-        releasing = self._checkpoints.amend(PLACES + trigger_id, {str(self._number()): None})
+        releasing = self._store.checkpoints.amend(PLACES + trigger_id, {str(self._store.incarnation): None})
         releasing.addErrback(lambda failure: failure.trap(EventLogUnavailable))
 
     def wanted(self, share: Share) -> None:
@@ -192,18 +187,18 @@ class Places:
 
     def seen(self, others: Collection[int]) -> None:
         """Called with the numbers of the other servers that live: the places of one that is gone are free."""
-        is_new = self._number() != self._last
+        is_new = self._store.incarnation != self._last
         if is_new:
             self.renumbered()
         living = frozenset(others)
         is_same, self._living = living == self._living, living
-        self._newest = max((self._newest, self._number(), *others))
+        self._newest = max((self._newest, self._store.incarnation, *others))
         if is_new or not is_same:
             self.follow(())
 
     def renumbered(self) -> None:
         """Called when this server continues under another number: it holds no places under that."""
-        self._last = self._number()
+        self._last = self._store.incarnation
         for found in self._triggers.values():
             found.held, found.noted = 0, Holding()
             found.share.active = None
@@ -260,7 +255,7 @@ class Places:
         self._update_in(found, TURN)
 
     async def _updated(self, found: _Trigger) -> None:
-        name, checkpoints = PLACES + found.share.trigger_id, self._checkpoints
+        name, checkpoints = PLACES + found.share.trigger_id, self._store.checkpoints
         for _ in range(TRIES):
             if self._triggers.get(found.share.trigger_id) is not found:
                 return
@@ -269,14 +264,14 @@ class Places:
             others = self._of_others(records)
             found.others, found.is_failing = tuple(others.values()), False
             self._lower(found)
-            ours, before = self._wished(found), records.get(str(self._number()), NOTHING)
+            ours, before = self._wished(found), records.get(str(self._store.incarnation), NOTHING)
             if self._is_needless(ours, before, found.others):
                 found.noted = before
                 self._take(found, ours.held)  # it may have given some up, and the record of that failed
                 return
             after: dict[str, Any] = {number: msgspec.to_builtins(each) for number, each in others.items()}
             if ours != NOTHING:
-                after[str(self._number())] = msgspec.to_builtins(ours)
+                after[str(self._store.incarnation)] = msgspec.to_builtins(ours)
             if after == (value or {}) or await checkpoints.replace(name, value, after or None):
                 found.noted = ours
                 self._take(found, ours.held)
@@ -309,11 +304,11 @@ class Places:
             found.since = self._clock.seconds()
         found.held = held
         found.share.limit = min(found.limit, held)
-        self._clock.callLater(0, self._changed, found.share)  # a turn of the dispatcher may be under way
+        self._clock.callLater(0, self._dispatcher.begin_more, found.share)  # a turn of the dispatcher may be under way
 
     def _of_others(self, records: Mapping[str, Holding]) -> dict[str, Holding]:
         """Return the records of the other servers that live, or began after the last look at them."""
-        ours = self._number()
+        ours = self._store.incarnation
         return {
             number: each
             for number, each in records.items()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from msgspec import Struct
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +17,13 @@ from harn.testing.clocks import START
 from tests.dispatch.world import World, one_trigger
 
 SETTINGS = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+
+class Numbered(Struct):
+    """The store as one of the servers on it sees it."""
+
+    checkpoints: Any
+    incarnation: int
 
 
 class Servers:
@@ -30,10 +38,10 @@ class Servers:
         for number in range(count):
             world = World(clock=self.clock, max_outstanding=64)
             self.worlds.append(world)
-            checkpoints = self.worlds[0].store.checkpoints
-            self.places.append(
-                world.dispatcher.divide(partial(Places, self.clock, checkpoints, partial(int, number + 1)))
-            )
+            store: Any = Numbered(self.worlds[0].store.checkpoints, number + 1)
+            places = Places(self.clock, store, world.dispatcher)
+            world.dispatcher.divide(places)
+            self.places.append(places)
             world.adopt(one_trigger(max_outstanding=limit))
         self.live(range(count))
 
