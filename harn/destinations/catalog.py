@@ -87,6 +87,6 @@ def _rules(plugin: IDestinationPlugin) -> SchemeRules:
     return SchemeRules(
         scheme=plugin.scheme,
         example=plugin.example,
-        check=plugin.check,
+        plugin=plugin,
         is_remote=bool(getattr(plugin, "is_remote", True)),
     )

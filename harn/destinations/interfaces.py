@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
+from harn.manifest.interfaces import IHandlerCheck
 from harn.model.exchange import OutgoingDelivery, Returned
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class IDestination(Interface):
         """Release everything."""
 
 
-class IDestinationPlugin(IPlugin):
+class IDestinationPlugin(IPlugin, IHandlerCheck):
     """One scheme of destinations; found with ``twisted.plugin.getPlugins`` in ``harn.plugins``."""
 
     scheme: str = Attribute("What ``handler`` in the manifest begins with, before ``://``: for example ``file``.")

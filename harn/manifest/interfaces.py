@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -32,19 +32,30 @@ class ISettingsSchema(Interface):
         """Return the table's JSON schema."""
 
 
+class IHandlerCheck(Interface):
+    """The part of a destination's plugin that the manifest's checks call."""
+
+    def check(target: str) -> str:
+        """
+        Return the usual spelling of a handler of the scheme; see `IDestinationPlugin.check`.
+
+        :raises ValueError: it is not valid; the message says what to write.
+        """
+
+
 class SchemeRules(Struct, frozen=True, kw_only=True):
     """
     The rules of one scheme of destinations for a trigger's handler.
 
     :ivar scheme: what the handler begins with, before ``://``; ``local`` for functions, which begin with none.
     :ivar example: a handler as the manifest may name it.
-    :ivar check: returns the usual spelling of such a handler, or raises `ValueError`, which says what to write.
+    :ivar plugin: checks such a handler.
     :ivar is_remote: its targets are not on this machine, so that a trigger has a circuit unless its own says otherwise.
     """
 
     scheme: str
     example: str
-    check: Callable[[str], str]
+    plugin: IHandlerCheck
     is_remote: bool = False
 
 

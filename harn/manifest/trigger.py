@@ -164,7 +164,7 @@ def _check_handler(trigger: Table, schemes: Mapping[str, SchemeRules]) -> str:
         trigger.problem("handler", message, f"write for example one of: {known}")
         return ""
     try:
-        spelled = rule.check(given)
+        spelled = rule.plugin.check(given)
         if not isinstance(spelled, str) or scheme_of(spelled) != scheme:
             raise TypeError(f"check must return a handler of the scheme, got {spelled!r}")
         return spelled

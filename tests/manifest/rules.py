@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import msgspec
 from hypothesis import HealthCheck, settings
+from zope.interface import implementer
 
 from harn.errors import ManifestInvalid
-from harn.manifest.interfaces import PluginRules, ProviderRules, SchemeRules
+from harn.manifest.interfaces import IHandlerCheck, PluginRules, ProviderRules, SchemeRules
 from harn.manifest.load import LoadedManifest, check_document
 from harn.manifest.source import ManifestSource
 from harn.manifest.tables import StructSchema
@@ -32,12 +33,27 @@ class PushTable(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str | None = None
 
 
-def check_file(target: str) -> str:
-    """Check a handler of the scheme ``file``."""
-    path = target.removeprefix("file://")
-    if not path.startswith("/"):
-        raise ValueError(f"must be an absolute path, got {target!r}; write for example file:///var/log/events.jsonl")
-    return target
+@implementer(IHandlerCheck)
+class AnyHandlers:
+    """Takes any handler."""
+
+    def check(self, target: str) -> str:
+        """See `IHandlerCheck.check`."""
+        return target
+
+
+@implementer(IHandlerCheck)
+class Files:
+    """Takes handlers that name a file."""
+
+    def check(self, target: str) -> str:
+        """See `IHandlerCheck.check`."""
+        path = target.removeprefix("file://")
+        if not path.startswith("/"):
+            raise ValueError(
+                f"must be an absolute path, got {target!r}; write for example file:///var/log/events.jsonl"
+            )
+        return target
 
 
 PROVIDERS = {
@@ -62,8 +78,8 @@ PROVIDERS = {
 RULES = PluginRules(
     PROVIDERS,
     {
-        "local": SchemeRules(scheme="local", example="handlers:on_issue", check=str),
-        "file": SchemeRules(scheme="file", example="file:///var/log/events.jsonl", check=check_file),
+        "local": SchemeRules(scheme="local", example="handlers:on_issue", plugin=AnyHandlers()),
+        "file": SchemeRules(scheme="file", example="file:///var/log/events.jsonl", plugin=Files()),
     },
 )
 
