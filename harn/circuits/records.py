@@ -8,8 +8,8 @@ probe of an open circuit is that of the server which moves its time in the store
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -30,8 +30,13 @@ TRIES = 5
 """So often a claim is tried again because another circuit's record has changed meanwhile."""
 
 T = TypeVar("T")
-Found: TypeAlias = Callable[[str, OpenRecord | None, frozenset[int]], None]
-"""Called with the id of a trigger, its record if its circuit is open, and its failed deliveries."""
+
+
+class ICircuits(Protocol):
+    """The part of `harn.circuits.service.Circuits` that its records call."""
+
+    def found(self, trigger_id: str, record: OpenRecord | None, failed: frozenset[int]) -> None:
+        """Called with the id of a trigger, its record if its circuit is open, and its failed deliveries."""
 
 
 class CircuitRecords:
@@ -48,7 +53,7 @@ class CircuitRecords:
         self._serial = 0
         self._written: dict[str, int] = {}
         self._writing: Counter[str] = Counter()
-        self._found: Found | None = None
+        self._circuits: ICircuits | None = None
         self._known: Collection[str] = ()
 
     def close(self) -> None:
@@ -105,15 +110,15 @@ class CircuitRecords:
                 return moved.retry_at
         return None
 
-    def follow(self, found: Found, known: Collection[str]) -> None:
+    def follow(self, circuits: ICircuits, known: Collection[str]) -> None:
         """
-        Read the records again, which other servers may have changed, and call ``found`` for each trigger.
+        Read the records again, which other servers may have changed, and pass those of each trigger to ``circuits``.
 
         What this server writes meanwhile is newer than what is read: those triggers are read once more then.
 
         :param known: further triggers, whose records may be gone.
         """
-        self._found, self._known = found, known
+        self._circuits, self._known = circuits, known
         if self._is_following:
             self._is_outdated = True
             return
@@ -123,21 +128,21 @@ class CircuitRecords:
 
     async def _follow(self, serial: int) -> None:
         records, failed = await self.read()
-        assert self._found is not None
+        assert self._circuits is not None
         for trigger_id in {*records, *failed, *self._known}:
             if trigger_id in self._writing or self._written.get(trigger_id, 0) > serial:
                 self._is_outdated = True
             else:
-                self._found(trigger_id, records.get(trigger_id), failed.get(trigger_id, frozenset()))
+                self._circuits.found(trigger_id, records.get(trigger_id), failed.get(trigger_id, frozenset()))
 
     def _followed(self) -> None:
         self._is_following = False
         self._follow_again()
 
     def _follow_again(self) -> None:
-        if self._is_outdated and not self._writing and not self._is_following and self._found is not None:
+        if self._is_outdated and not self._writing and not self._is_following and self._circuits is not None:
             self._is_outdated = False
-            self.follow(self._found, self._known)
+            self.follow(self._circuits, self._known)
 
     def _write(self, trigger_id: str, writing: Deferred[T]) -> Deferred[T]:
         """Record that a trigger's record is being written: what is read meanwhile may be older."""

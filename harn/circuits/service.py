@@ -7,7 +7,6 @@ They belong to the trigger, not to a version: a reload leaves them as they are, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,7 +19,7 @@ from harn.circuits.circuit import KEPT_UNUSED, Circuit, CircuitOutcome, CircuitS
 from harn.circuits.records import CircuitRecords
 from harn.clocks import WallTime, rfc3339
 from harn.dispatch.dispatcher import Dispatcher
-from harn.dispatch.gates import Held, IGate
+from harn.dispatch.gates import Held, IAskedGate
 from harn.errors import EventLogUnavailable, HandlerRejected, HandlerRetryAfter
 from harn.lifecycle import Begun, CircuitChanged, Failing, Interrupted, Lifecycle, Settled, VersionEnded
 from harn.manifest.model import DEAD_LETTER, CircuitSpec
@@ -69,7 +68,7 @@ def _circuit_of(binding: BindingVersion) -> CircuitSpec | None:
     return spec if spec is not None and spec.failures else None
 
 
-@implementer(IGate)
+@implementer(IAskedGate)
 class Circuits:
     """The circuits that have failures, or are not closed; a trigger without an entry has a closed one, or none."""
 
@@ -136,13 +135,14 @@ class Circuits:
                 return None
             if was_in_vain:
                 return Held(CIRCUIT_OPEN, now + AGAIN, keeps=True)
-            return Held(CIRCUIT_OPEN, keeps=True, wanted=partial(self._claim, trigger_id, spec))
+            return Held(CIRCUIT_OPEN, keeps=True, gate=self)
         refusal = refusal_of(trigger_id, circuit) if spec.open == DEAD_LETTER else None
         return Held(CIRCUIT_OPEN, circuit.retry_at, keeps=True, refusal=refusal)
 
-    def _claim(self, trigger_id: str, spec: CircuitSpec) -> None:
-        """Claim the probe for this server, unless that is under way."""
-        if trigger_id not in self._claiming:
+    def wanted(self, trigger_id: str) -> None:
+        """See `IAskedGate.wanted`: claim the probe for this server, unless that is under way."""
+        spec = self.spec(trigger_id)
+        if spec is not None and trigger_id not in self._claiming:
             self._claiming.add(trigger_id)
             claiming = Deferred.fromCoroutine(self._records.claim(trigger_id, self._wall.seconds(), spec.reset))
             claiming.addErrback(_not_claimed).addCallback(self._claimed, trigger_id)
@@ -327,10 +327,14 @@ class Circuits:
 
     def follow(self) -> None:
         """Read the circuits again, which other servers on the store may have opened or closed."""
-        self._records.follow(self._follow_one, self._circuits)
+        self._records.follow(self, self._circuits)
 
-    def _follow_one(self, trigger_id: str, record: OpenRecord | None, failed: frozenset[int]) -> None:
-        """Open a circuit that another server has opened, close one that another has closed, or count its failures."""
+    def found(self, trigger_id: str, record: OpenRecord | None, failed: frozenset[int]) -> None:
+        """
+        See `ICircuits.found`.
+
+        Open a circuit that another server has opened, close one that another has closed, or count its failures.
+        """
         ours, newest, spec = self.of(trigger_id), self._registry.newest(trigger_id), self.spec(trigger_id)
         if newest is None:
             return

@@ -7,7 +7,7 @@ reads the answer of a gate once, and again when the gate says that it changed, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from msgspec import Struct
 from zope.interface import Interface
@@ -23,14 +23,14 @@ class Held(Struct, frozen=True):
     :ivar reason: for people, for example ``paused``. ``until``: when to ask again (seconds, Unix); None: the gate says.
     :ivar keeps: it will not be long: what memory has of the trigger stays there.
     :ivar refusal: what a delivery becomes instead, when it would begin; None: deliveries wait.
-    :ivar wanted: called, perhaps often, while a delivery of the trigger waits for this gate; None: nothing is called.
+    :ivar gate: is notified while a delivery of the trigger waits for it; None: nothing is.
     """
 
     reason: str
     until: float | None = None
     keeps: bool = False
     refusal: DeadLetter | None = None
-    wanted: Callable[[], None] | None = None
+    gate: IAskedGate | None = None
 
 
 class IGate(Interface):
@@ -44,6 +44,13 @@ class IGate(Interface):
 
     def names() -> Collection[str]:
         """Return the ids of all triggers that it may hold now, and `harn.store.holds.ALL` if it may hold each."""
+
+
+class IAskedGate(IGate):
+    """A gate that acts only while a delivery waits for it."""
+
+    def wanted(trigger_id: str) -> None:
+        """Called when a delivery of the trigger waits for this gate, perhaps often."""
 
 
 class Gates:

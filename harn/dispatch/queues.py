@@ -60,8 +60,8 @@ class Queues:
         if held is not None and held.until is not None:
             self.timed[share] = None
             self._wakeups.notice(held.until)
-        if held is not None and held.wanted is not None and share.unbegun:
-            held.wanted()
+        if held is not None and held.gate is not None and share.unbegun:
+            held.gate.wanted(share.trigger_id)
 
     def reopen(self, queue: Queue) -> bool:
         """Move a queue to the version that its deliveries may run on; return False if there is none."""
@@ -146,8 +146,8 @@ class Queues:
             self.orphans[queue] = None
         elif queue.share.held is None and not queue.is_reading and self.room.for_queue(queue) >= queue.count:
             self.hungry[queue] = None
-        elif queue.share.held is not None and queue.share.held.wanted is not None:
-            queue.share.held.wanted()
+        elif queue.share.held is not None and queue.share.held.gate is not None:
+            queue.share.held.gate.wanted(queue.share.trigger_id)
 
     def hand(self, queue: Queue, holder: BindingVersion | None) -> None:
         """Move the deliveries that have not begun to another version, which takes over their leases."""
