@@ -11,7 +11,7 @@ from harn.lifecycle import ServersSeen, ServerStarted, StoreChanged
 from harn.observability.metrics import Metrics
 from harn.reload.coordinator import Coordinator
 from harn.reload.interfaces import Adopted, ReloadsClosed
-from harn.server import Server
+from harn.server import Readiness, Server
 from harn.servers.agreement import Agreement
 from harn.servers.membership import Clocks, Condition, Membership
 from harn.servers.operations import OPERATIONS
@@ -36,16 +36,23 @@ def install(server: Server) -> None:
 
 def install_condition(server: Server) -> None:
     """Add to the heartbeats what this server has to do, and whether it is ready; after the feature of dispatch."""
-    members, dispatcher, registry = server[Membership], server[Dispatcher], server[Registry]
-
     if server.store.is_shared:
         server.lifecycle.subscribe(ReloadsClosed, lambda event: server[Places].drain())
+    server[Membership].conditions = Conditions(server[Dispatcher], server[Registry], server.readiness)
 
-    def condition() -> Condition:
-        begun, retries = len(dispatcher.in_progress), sum(registry.waiting.values())
-        return Condition(begun + dispatcher.waiting(None) + retries, tuple(server.readiness.reasons()))
 
-    members.condition = condition
+class Conditions:
+    """See `IConditions`: what this server has to do, and whether it is ready."""
+
+    def __init__(self, dispatcher: Dispatcher, registry: Registry, readiness: Readiness) -> None:
+        self._dispatcher = dispatcher
+        self._registry = registry
+        self._readiness = readiness
+
+    def now(self) -> Condition:
+        """See `IConditions.now`."""
+        begun, retries = len(self._dispatcher.in_progress), sum(self._registry.waiting.values())
+        return Condition(begun + self._dispatcher.waiting(None) + retries, tuple(self._readiness.reasons()))
 
 
 def install_agreement(server: Server) -> None:

@@ -8,8 +8,8 @@ while, finds that out with its next write: it drops its deliveries, and continue
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -59,13 +59,20 @@ class Condition(Struct, frozen=True):
     not_ready: tuple[str, ...]
 
 
+class IConditions(Protocol):
+    """The source of the condition of this server."""
+
+    def now(self) -> Condition:
+        """Return it."""
+
+
 class Membership:
     """
     One server among those on its store.
 
     :ivar others: the other servers that live, as of the last look. ``is_leading``: see `leader`.
     :ivar fenced: how often this server was fenced. ``taken_away``: deliveries that were dropped for it.
-    :ivar condition: returns what this server says about itself with its next heartbeat; None until a feature sets it.
+    :ivar conditions: what this server says about itself with its next heartbeat; None until a feature sets it.
     """
 
     def __init__(
@@ -88,7 +95,7 @@ class Membership:
         self._leader = 0
         self._home = ""
         self.fenced = self.taken_away = 0
-        self.condition: Callable[[], Condition] | None = None
+        self.conditions: IConditions | None = None
         self._is_recorded = False
         lifecycle.subscribe(TakenAway, self._taken_away)
 
@@ -221,9 +228,9 @@ class Membership:
 
     def observed(self) -> ServerNote:
         """Return the description of this server with its condition now."""
-        if self.condition is None:
+        if self.conditions is None:
             return self._note
-        now = self.condition()
+        now = self.conditions.now()
         return msgspec.structs.replace(self._note, outstanding=now.outstanding, not_ready=now.not_ready)
 
     # Each second

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import define, field
+from msgspec import Struct
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
@@ -32,6 +33,16 @@ class _Asked:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+
+class Always(Struct):
+    """A condition that does not change."""
+
+    condition: Condition
+
+    def now(self) -> Condition:
+        """See `IConditions.now`."""
+        return self.condition
 
 
 @define(eq=False)
@@ -115,18 +126,18 @@ class MembershipTests(TwoServers):
         write = self.store.servers.note
         self.store.servers.note = lambda note: (notes.append(note), write(note))[1]
         self.first.members.describe(status=SERVING, generation=4)
-        self.first.members.condition = lambda: Condition(3, ("paused",))
+        self.first.members.conditions = Always(Condition(3, ("paused",)))
         self.assertEqual(self.conditions(0), [(3, ("paused",)), (None, None)])
         self.pass_time(3)
         self.assertEqual(self.conditions(1), [(3, ("paused",)), (None, None)])
-        self.first.members.condition = lambda: Condition(0, ())
+        self.first.members.conditions = Always(Condition(0, ()))
         self.assertEqual(self.conditions(0)[0], (0, ()))
         self.pass_time(10)
         self.assertEqual(self.conditions(1)[0], (0, ()))
         said = [(each.generation, each.outstanding, each.not_ready) for each in notes]
         self.assertEqual(said, [(4, None, None), (4, 3, ("paused",)), (4, 0, ())])
         self.assertEqual([each.outstanding for each in self.second.members.notes()], [None, 0])
-        self.first.members.condition = lambda: Condition(9, ())
+        self.first.members.conditions = Always(Condition(9, ()))
         self.first.members.describe(generation=5)
         self.assertEqual((notes[-1].generation, notes[-1].outstanding), (5, 9))
 
