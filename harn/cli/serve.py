@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from harn.cli.options import with_flags
-from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.options import OPTIONS, ServeOptions
-from harn.orchestrator.process import hold_back
+from harn.orchestrator.process import end_at_once, hold_back
 from harn.processes import close_memory
 from harn.workers.assignment import Assignment
 
@@ -118,10 +117,9 @@ def begin_process(options: ServeOptions, reactor: Any) -> None:
 
 def make_link(reactor: Any, assignment: Assignment) -> SupervisorLink:
     """Return a worker's end of the channel to its supervisor."""
-    from harn.orchestrator.process import ENDED_AT_ONCE
     from harn.workers.link import SupervisorLink
 
-    return SupervisorLink(reactor, assignment.channel, lambda: end_at_once(ENDED_AT_ONCE), assignment.silence)
+    return SupervisorLink(reactor, assignment.channel, assignment.silence)
 
 
 def show_problems(failure: Failure, reactor: Any, manifest: str) -> None:
@@ -197,12 +195,6 @@ def run_service(service: RunnableService, reactor: Any) -> int:
     reactor.run()
     overdue.cancel()
     return service.exit_code
-
-
-def end_at_once(status: int) -> None:
-    """End the process with ``status``, whatever its threads do; what is logged has a moment to be written."""
-    outputs.flush(EXIT_LIMIT)
-    os._exit(status)
 
 
 def run_until(reactor: Any, work: Coroutine[Any, Any, _Result]) -> _Result:

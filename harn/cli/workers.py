@@ -63,7 +63,7 @@ def run_workers(options: ServeOptions, environ: Mapping[str, str] = os.environ) 
             Limits(options.workers, options.shutdown_timeout, silence),
             SharedDirectory(options.state_dir),
             service_manager,
-            (lambda: False) if terminal is None else terminal.is_lost,
+            terminal,
         )
         Signals(reactor, supervisor, AllLogs(supervisor)).install()
         for service in (terminal, Watchdog.of(reactor, service_manager, environ)):

@@ -33,7 +33,7 @@ from twisted.application.internet import TimerService
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Interface
 
-from harn.observability.outputs import outputs
+from harn.observability.outputs import EXIT_LIMIT, outputs
 from harn.processes import CAUGHT
 
 ENDED_AT_ONCE = 1
@@ -71,6 +71,12 @@ class ILogs(Protocol):
 
     def flush(self, limit: float) -> object:
         """Wait until everything is written, for so many seconds at most."""
+
+
+def end_at_once(status: int) -> None:
+    """End the process with ``status``, whatever its threads do; what is logged has a moment to be written."""
+    outputs.flush(EXIT_LIMIT)
+    os._exit(status)
 
 
 class Signals:

@@ -33,7 +33,7 @@ from harn.model.problem import Problem
 from harn.options import ServeOptions
 from harn.orchestrator.assemble import Assembly
 from harn.orchestrator.maintenance import set_switch_interval
-from harn.orchestrator.process import ControllingTerminal, ISignalReceiver, Signals
+from harn.orchestrator.process import ENDED_AT_ONCE, ControllingTerminal, ISignalReceiver, Signals, end_at_once
 from harn.orchestrator.publish import Publisher
 from harn.orchestrator.state_directory import make_private
 from harn.orchestrator.steps import (
@@ -222,6 +222,10 @@ class Orchestrator(Service):
         self._served_out = self._server[ServerPort].retire(self._server.options.shutdown_timeout / 2.0)
         self._server[Coordinator].close()
         self._end_reactor()
+
+    def end_at_once(self) -> None:
+        """End the process, whatever it has under way."""
+        end_at_once(ENDED_AT_ONCE)
 
     def _end_reactor(self) -> None:
         if self._reactor.running:

@@ -9,7 +9,6 @@ and the worker ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.application.internet import TimerService
@@ -43,6 +42,9 @@ class IWorkerLife(Protocol):
     def retire(self) -> None:
         """Begin to end it, without a refusal: others accept the new connections."""
 
+    def end_at_once(self) -> None:
+        """End the process, whatever it has under way."""
+
 
 @implementer(IChannelUser)
 class SupervisorLink:
@@ -50,14 +52,12 @@ class SupervisorLink:
     The worker's end.
 
     :param reactor: an ``IReactorSocket`` and ``IReactorTime``.
-    :param end_at_once: ends the process.
     :param silence: see `Assignment.silence`.
     """
 
-    def __init__(self, reactor: Any, descriptor: int, end_at_once: Callable[[], object], silence: float = 0.0) -> None:
+    def __init__(self, reactor: Any, descriptor: int, silence: float = 0.0) -> None:
         self._reactor = reactor
         self._descriptor = descriptor
-        self._end_at_once = end_at_once
         self._life: IWorkerLife | None = None
         self._channel: HandoverChannel | None = None
         self._is_closed = False
@@ -111,8 +111,8 @@ class SupervisorLink:
         if self._is_closed:
             return
         if life.is_ending:
-            self._end_at_once()  # the supervisor did not wait for it: it ended at once
+            life.end_at_once()  # the supervisor did not wait for it: it ended at once
             return
         log.error("the supervising process is gone; this worker ends")
-        self._reactor.callLater(LAST, self._end_at_once)
+        self._reactor.callLater(LAST, life.end_at_once)
         life.terminate()

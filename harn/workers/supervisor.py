@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -53,6 +53,13 @@ class ILauncher(Protocol):
 
     def start(self, number: int, events: Any) -> IWorker:
         """Start one."""
+
+
+class ITerminal(Protocol):
+    """The terminal of the process; see `harn.orchestrator.process.ControllingTerminal`."""
+
+    def is_lost(self) -> bool:
+        """Return whether it is gone, and this process was in its foreground when it was there last."""
 
 
 class Limits(Struct, frozen=True):
@@ -104,7 +111,7 @@ class Supervisor:
     Runs the workers of one command; a `harn.cli.serve.RunnableService`, and receives the signals of its process.
 
     :param reactor: an ``IReactorCore`` and ``IReactorTime``.
-    :param is_terminal_lost: returns whether the terminal is gone in whose foreground the process ran.
+    :param terminal: of the process; None if it has none.
     :ivar exit_code: what the process should exit with.
     """
 
@@ -115,14 +122,14 @@ class Supervisor:
         limits: Limits,
         directory: SharedDirectory,
         service_manager: ServiceManager,
-        is_terminal_lost: Callable[[], bool],
+        terminal: ITerminal | None,
     ) -> None:
         self._reactor = reactor
         self._launcher = launcher
         self._limits = limits
         self._directory = directory
         self._service_manager = service_manager
-        self._is_terminal_lost = is_terminal_lost
+        self._terminal = terminal
         self._places = [Place(number) for number in range(1, limits.count + 1)]
         self._to_restart: list[int] = []
         self._hung_up = False
@@ -165,7 +172,7 @@ class Supervisor:
         """
         if self._stopped is not None:
             return
-        if self._is_terminal_lost():
+        if self._terminal is not None and self._terminal.is_lost():
             log.info("the terminal was closed, so the workers, which ran in its foreground, shut down")
             self.terminate()
             return

@@ -30,7 +30,7 @@ class SupervisorLinkTests(TestCase):
         self.clock = SocketsWithClock()
         ours, self.theirs = socket.socketpair()
         self.addCleanup(self.theirs.close)
-        self.link = SupervisorLink(self.clock, ours.detach(), lambda: self.calls.append("end"))
+        self.link = SupervisorLink(self.clock, ours.detach())
         self.link.begin(self)
         self.addCleanup(self.link.close)
 
@@ -43,6 +43,10 @@ class SupervisorLinkTests(TestCase):
         """See `IWorkerLife.retire`."""
         self.is_ending = True
         self.calls.append("retire")
+
+    def end_at_once(self) -> None:
+        """See `IWorkerLife.end_at_once`."""
+        self.calls.append("end")
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait for turns of the reactor until the condition holds."""
@@ -81,7 +85,7 @@ class SupervisorLinkTests(TestCase):
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
         theirs.setblocking(False)
-        link = SupervisorLink(self.clock, ours.detach(), lambda: None, 10.0)
+        link = SupervisorLink(self.clock, ours.detach(), 10.0)
         link.begin(self)
         self.clock.advance(5.0)
         for _ in range(20):

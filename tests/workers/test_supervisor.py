@@ -38,7 +38,7 @@ class ScriptedWorker:
 
 
 class SupervisorTests(SynchronousTestCase):
-    """The test is the launcher."""
+    """The test is the launcher, and the terminal."""
 
     def setUp(self) -> None:
         """Make a supervisor of three."""
@@ -47,7 +47,7 @@ class SupervisorTests(SynchronousTestCase):
         self.started: list[int] = []
         self.workers: dict[int, ScriptedWorker] = {}
         self.is_refused = False
-        self.is_lost = False
+        self.terminal_is_gone = False
         self.directory = self.mktemp()
         os.mkdir(self.directory)
         self.supervisor = Supervisor(
@@ -56,7 +56,7 @@ class SupervisorTests(SynchronousTestCase):
             Limits(3, GRACE, SILENCE),
             SharedDirectory(self.directory),
             ServiceManager(self.reactor, None),
-            lambda: self.is_lost,
+            self,
         )
 
     def start(self, number: int, events: Any) -> ScriptedWorker:
@@ -66,6 +66,10 @@ class SupervisorTests(SynchronousTestCase):
         self.started.append(number)
         self.workers[number] = ScriptedWorker(100 + len(self.started))
         return self.workers[number]
+
+    def is_lost(self) -> bool:
+        """See `ITerminal.is_lost`."""
+        return self.terminal_is_gone
 
     def serve(self) -> None:
         """Start all, and have them serve."""
@@ -139,7 +143,7 @@ class SupervisorTests(SynchronousTestCase):
     def test_the_terminal_is_gone(self) -> None:
         """SIGHUP for a terminal that is gone is the end."""
         self.serve()
-        self.is_lost = True
+        self.terminal_is_gone = True
         self.supervisor.hang_up()
         self.assertTrue(self.reactor.hasStopped)
         self.assertEqual(self.workers[1].sent, [])
