@@ -41,9 +41,14 @@ class OneThread(ThreadPool):
 
 @define(eq=False)
 class _Job:
-    """One read. ``since``: when it began, in the reactor's seconds."""
+    """
+    One read.
 
-    work: Callable[[], Any]
+    :ivar turn: fires when it may begin.
+    :ivar since: when it began, in the reactor's seconds.
+    """
+
+    turn: Deferred[None]
     noted: Noted
     what: str
     waiting: Deferred[Any] | None = None
@@ -87,8 +92,14 @@ class FileReader:
         if hanging:
             return fail(FilesHang(hanging))
         noted = Noted(clock=self.reactor) if noted is None else noted
-        job = _Job(lambda: function(*arguments), noted, what)
+        turn: Deferred[None] = Deferred()
+        job = _Job(turn, noted, what)
         waiting = job.waiting = Deferred(lambda _: self._abandon(job))
+
+        def begin(_: None) -> Deferred[Any]:
+            return deferToThreadPool(self.reactor, self._thread(), _call, noted, function, *arguments)
+
+        turn.addCallback(begin).addBoth(self._over, job)
         self._jobs.append(job)
         self._next()
         return waiting
@@ -128,7 +139,7 @@ class FileReader:
             return
         job = self._running = self._jobs.popleft()
         job.since = self.reactor.seconds()
-        deferToThreadPool(self.reactor, self._thread(), _call, job).addBoth(self._over, job)
+        job.turn.callback(None)
 
     def _thread(self) -> Any:
         if self._pool is not None:
@@ -146,6 +157,6 @@ class FileReader:
         self._next()
 
 
-def _call(job: _Job) -> Any:
-    with noting(job.noted):
-        return job.work()
+def _call(noted: Noted, function: Callable[..., Any], *arguments: Any) -> Any:
+    with noting(noted):
+        return function(*arguments)
