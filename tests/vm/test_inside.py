@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar, copy_context
 from email.utils import formatdate
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -257,7 +258,7 @@ class FirstStepTests(SynchronousTestCase):
         async def work() -> None:
             self.seen.append("ran")
 
-        taken = self.steps.record_step
+        taken = partial(self.steps.take_step, [])
         self.loop.call_soon(lambda: taken(self.seen.append, "late"))
         self.loop.call_soon(self.loop.stop)
         self.loop.run_forever()

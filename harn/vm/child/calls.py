@@ -12,6 +12,7 @@ from asyncio import AbstractEventLoop, Task
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,12 +66,10 @@ class FirstSteps:
     passes it. Source: Python 3.12, "Eager Task Factory", which 3.11 lacks.
     """
 
-    __slots__ = ("_context", "_loop", "_step")
+    __slots__ = ("_loop",)
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop: Any = loop
-        self._step: Callable[[], object] | None = None
-        self._context: Any = None
 
     def run(self, work: Coroutine[Any, Any, None]) -> Task[None]:
         """Return a task that has had its first step; not to be called within another task."""
@@ -78,20 +77,21 @@ class FirstSteps:
         if loop.get_task_factory() is not None or "call_soon" in loop.__dict__:  # the user's code has its reasons
             other: Task[None] = loop.create_task(work)
             return other
-        loop.call_soon = self.record_step
+        taken: list[Any] = []
+        loop.call_soon = partial(self.take_step, taken)
         try:
             task = Task(work, loop=loop)
         finally:
             del loop.call_soon
-        step, self._step = self._step, None
-        if step is not None:
-            self._context.run(step)
+        if taken:
+            context, step = taken
+            context.run(step)
         return task
 
-    def record_step(self, callback: Callable[..., object], *arguments: Any, context: Any = None) -> Any:
-        """Record the step of the task that is being made; what a finalizer passes meanwhile goes to the loop."""
-        if self._step is None and not arguments and context is not None:
-            self._step, self._context = callback, context
+    def take_step(self, taken: list[Any], callback: Callable[..., object], *arguments: Any, context: Any = None) -> Any:
+        """Put into ``taken`` the step of the task that is made; what a finalizer passes meanwhile goes to the loop."""
+        if not taken and not arguments and context is not None:
+            taken += context, callback
             return None
         return type(self._loop).call_soon(self._loop, callback, *arguments, context=context)
 
