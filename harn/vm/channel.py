@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
@@ -19,12 +18,14 @@ LAST_READS = 64
 """The most reads after the end; another process that holds the other end of a pipe may write to it for ever."""
 
 
-def _nothing() -> None:
-    pass
+class IChannelUser(Protocol):
+    """The part of a ``ProcessProtocol`` that a channel calls, as a transport calls it for the pipes to a process."""
 
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's names
+        """Called with each piece that arrives."""
 
-def _ignore(data: bytes) -> None:
-    pass
+    def childConnectionLost(self, childFD: int) -> None:  # noqa: N802, N803 - Twisted's names
+        """Called once, when the other end is closed."""
 
 
 @implementer(IReadWriteDescriptor)
@@ -36,17 +37,16 @@ class Channel:
     many requests wait there, the other process need not wait for its work. Its answers that have come meanwhile are
     read at the same moment, for the same reason.
 
-    :ivar received: called with each piece that arrives.
-    :ivar lost: called once, when the other end is closed.
+    :param reactor: an ``IReactorFDSet`` and ``IReactorTime``.
+    :param child_descriptor: the child's descriptor of the other end, which the user gets with each call.
     """
 
-    def __init__(
-        self, reactor: Any, descriptor: int, received: Callable[[bytes], None], lost: Callable[[], None]
-    ) -> None:
-        """Begin to read. ``reactor`` is an ``IReactorFDSet`` and ``IReactorTime``."""
+    def __init__(self, reactor: Any, descriptor: int, user: IChannelUser, child_descriptor: int) -> None:
+        """Begin to read."""
         os.set_blocking(descriptor, False)
-        self.received = received
-        self.lost = lost
+        self._user = user
+        self._child_descriptor = child_descriptor
+        self._is_finished = False
         self._reactor = reactor
         self._descriptor = descriptor
         self._frames = PacketWriter()
@@ -84,14 +84,13 @@ class Channel:
 
     def finish(self) -> None:
         """
-        Read the rest of a pipe or socket whose other end is gone, up to a limit, and close; ``lost`` is not called.
+        Read the rest of a pipe or socket whose other end is gone, up to a limit, and close; the end is not reported.
         """
-        self.lost = _nothing
+        self._is_finished = True
         for _ in range(LAST_READS):
             if self._descriptor < 0 or not self._read():
                 break
         self.close()
-        self.received = _ignore
 
     def exchange(self) -> None:
         """Read the bytes that have arrived, and write those that wait and those that they cause, now."""
@@ -115,11 +114,15 @@ class Channel:
         except OSError:  # a reset: the other process was killed
             data = b""
         if data:
-            self.received(data)
+            self._user.childDataReceived(self._child_descriptor, data)
             return True
         self.close()
-        self.lost()
+        self._lost()
         return False
+
+    def _lost(self) -> None:
+        if not self._is_finished:
+            self._user.childConnectionLost(self._child_descriptor)
 
     def _write(self) -> bool:
         """Write as much as the system accepts; return whether that was everything."""
@@ -162,4 +165,4 @@ class Channel:
         """Close, since the reactor stops or found the descriptor broken."""
         if self._descriptor >= 0:
             self.close()
-            self.lost()
+            self._lost()

@@ -51,6 +51,8 @@ _SUPERVISION = frozenset(
     ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 )
 """Variables by which the service manager talks to the server."""
+OUTPUT = 1
+"""Descriptor of the child to which its C code prints; 2 is the same."""
 DATA_BUFFER = 262_144
 """Bytes of each buffer of the data channel's sockets."""
 _TAIL = 2000
@@ -193,9 +195,9 @@ class ChildProcess(ProcessProtocol):
         self._alive = True
         self._pid = transport.pid
         self._life = pipes.life
-        self._data = Channel(self._reactor, pipes.data.detach(), self._data_received, self._channel_lost)
-        self._control = Channel(self._reactor, pipes.control.detach(), self._control_received, lambda: None)
-        self._output = Channel(self._reactor, pipes.output, self._output_received, lambda: None)
+        self._data = Channel(self._reactor, pipes.data.detach(), self, DATA)
+        self._control = Channel(self._reactor, pipes.control.detach(), self, CONTROL)
+        self._output = Channel(self._reactor, pipes.output, self, OUTPUT)
         self._timer = self._reactor.callLater(START_LIMIT, self.kill, f"it was not ready within {START_LIMIT:g} s")
 
     def send(self, frame: msgspec.Struct) -> None:
@@ -254,6 +256,23 @@ class ChildProcess(ProcessProtocol):
 
     # Frames from the process
 
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - Twisted's names
+        """See `IChannelUser.childDataReceived`."""
+        if childFD == DATA:
+            self._data_received(data)
+        elif childFD == CONTROL:
+            self._control_received(data)
+        else:
+            self._output_received(data)
+
+    def childConnectionLost(self, childFD: int) -> None:  # noqa: N802, N803 - Twisted's names
+        """See `IChannelUser.childConnectionLost`. One that is not the data channel's means nothing by itself."""
+        if childFD != DATA or self._life < 0:  # its end was requested
+            return
+        # Either it is about to be reaped, or a handler closed the descriptors and the process cannot be reached.
+        self._stop_timer()
+        self._timer = self._reactor.callLater(CLOSE_GRACE, self.kill, "it closed its channel")
+
     def _data_received(self, data: bytes) -> None:
         try:
             frames = self._frames.feed(data)
@@ -283,13 +302,6 @@ class ChildProcess(ProcessProtocol):
     def _output_received(self, data: bytes) -> None:
         self._tail = (self._tail + data[-_TAIL:])[-_TAIL:]
         self._printing.raw(data)
-
-    def _channel_lost(self) -> None:
-        if self._life < 0:  # its end was requested
-            return
-        # Either it is about to be reaped, or a handler closed the descriptors and the process cannot be reached.
-        self._stop_timer()
-        self._timer = self._reactor.callLater(CLOSE_GRACE, self.kill, "it closed its channel")
 
     # Its end
 

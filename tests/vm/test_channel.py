@@ -13,9 +13,11 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harn.vm.channel import Channel
+from harn.vm.child.guard import DATA
 from harn.vm.frames import LARGE, Begin, Cancel, Done, FrameReader, ToChild, packet
 
 MIB = 1 << 20
+OLD, NEW = 10, 11
 
 
 def begin(number: int, body: bytes) -> Begin:
@@ -24,13 +26,26 @@ def begin(number: int, body: bytes) -> Begin:
 
 
 class ChannelTests(SynchronousTestCase):
+    """The test is the channel's user."""
+
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
         ours, self.theirs = socket.socketpair()
         self.addCleanup(self.theirs.close)
         self.came: list[bytes] = []
-        self.channel = Channel(self.reactor, ours.detach(), self.came.append, lambda: self.came.append(b""))
+        self.answers = False
+        self.channel = Channel(self.reactor, ours.detach(), self, DATA)
         self.addCleanup(self.channel.close)
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """See `IChannelUser.childDataReceived`."""
+        self.came.append(data)
+        if self.answers:
+            self.channel.send(Cancel(2))
+
+    def childConnectionLost(self, childFD: int) -> None:
+        """See `IChannelUser.childConnectionLost`."""
+        self.came.append(b"")
 
     def received(self) -> list[Any]:
         """End the turn, and run the channel until it has nothing left to write; return the frames that came out."""
@@ -74,7 +89,7 @@ class ChannelTests(SynchronousTestCase):
 
     def test_answers_of_the_same_turn(self) -> None:
         """At the end of a turn what has come is received before, and what it makes be sent leaves with the rest."""
-        self.channel.received = lambda data: self.channel.send(Cancel(2))
+        self.answers = True
         self.theirs.sendall(packet(Done(1, None)))
         self.channel.send(Cancel(1))
         self.assertEqual(self.received(), [Cancel(1), Cancel(2)])
@@ -82,7 +97,7 @@ class ChannelTests(SynchronousTestCase):
 
     def test_exchange(self) -> None:
         """In a turn that continues, what has come is received, and what waits and what that makes be sent leaves."""
-        self.channel.received = lambda data: self.channel.send(Cancel(2))
+        self.answers = True
         self.theirs.sendall(packet(Done(1, None)))
         self.channel.send(Cancel(1))
         self.channel.exchange()
@@ -92,7 +107,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertRaises(BlockingIOError, self.theirs.recv, 1)
         self.channel.close()
         self.channel.exchange()
-        self.assertEqual(self.came, [])
+        self.assertEqual(self.came, [packet(Done(1, None))])
 
     def test_lost_at_the_end_of_a_turn(self) -> None:
         """The end of the other side is noticed once, and what waits is dropped."""
@@ -108,34 +123,37 @@ class DescriptorTests(SynchronousTestCase):
     """The system gives the number of a closed descriptor to the next one that is opened."""
 
     def setUp(self) -> None:
+        """Open two, with two channels."""
         self.reactor: Any = EPollReactor()
-        self.lost: list[str] = []
+        self.lost: list[int] = []
+        self.ends = [os.pipe() for _ in range(2)]
+        self.pair = [self.channel(OLD, reading) for reading, _ in self.ends]
 
-    def channel(self, name: str, descriptor: int) -> Channel:
-        """Make a channel whose loss is noted."""
-        channel = Channel(self.reactor, descriptor, lambda data: None, lambda: self.lost.append(name))
+    def channel(self, number: int, descriptor: int) -> Channel:
+        """Make a channel of this number."""
+        channel = Channel(self.reactor, descriptor, self, number)
         self.addCleanup(channel.close)
         return channel
 
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """See `IChannelUser.childDataReceived`."""
+
+    def childConnectionLost(self, childFD: int) -> None:
+        """See `IChannelUser.childConnectionLost`. With the first, close all, and open others."""
+        self.lost.append(childFD)
+        for each in self.pair:
+            each.close()
+        for _ in self.ends:
+            reading, writing = os.pipe()
+            self.addCleanup(os.close, writing)
+            self.channel(NEW, reading)
+
     def test_no_event_of_another(self) -> None:
         """An event of a channel that is closed in the same turn does not reach what is opened next."""
-        ends = [os.pipe() for _ in range(2)]
-        pair = [self.channel(f"old {index}", reading) for index, (reading, _) in enumerate(ends)]
-
-        def lost() -> None:
-            for each in pair:
-                each.close()
-            for _ in ends:
-                reading, writing = os.pipe()
-                self.addCleanup(os.close, writing)
-                self.channel("new", reading)
-
-        for each in pair:
-            each.lost = lost
-        for _, writing in ends:
+        for _, writing in self.ends:
             os.close(writing)
         self.reactor.doIteration(0)
-        self.assertEqual(self.lost, [])
+        self.assertEqual(self.lost, [OLD])
         self.reactor.runUntilCurrent()
-        for reading, _ in ends:
+        for reading, _ in self.ends:
             self.assertRaises(OSError, os.fstat, reading)
