@@ -21,6 +21,7 @@ from benchmarks.postgres_work import Work, work_of
 from benchmarks.traffic import body
 from harn.model.delivery import DONE, Acceptance, Attempt, Claim, NewDelivery, Settlement
 from harn.store.postgres.address import Address
+from harn.store.postgres.connection import PostgresEndpoint
 from harn.store.postgres.database import PostgresDatabase
 from harn.store.postgres.inbox import PostgresAccept
 from harn.store.postgres.recovery import register
@@ -38,8 +39,9 @@ class _Wall:
         return time.time()
 
 
-def _no_secret(reference: Any) -> bytes:
-    raise AssertionError(f"no secret is asked for, got {reference}")
+class _NoSecrets:
+    def resolve(self, reference: Any) -> bytes:
+        raise AssertionError(f"no secret is asked for, got {reference}")
 
 
 def _acceptance(name: str, content: bytes, now: float) -> Acceptance:
@@ -66,7 +68,7 @@ def _settlement(delivery_id: int, now: float) -> Settlement:
 
 def connect(url: str, directory: str, name: str) -> PostgresSession:
     """Connect as a server does, with a row of its own."""
-    database = PostgresDatabase(Address.read(url), directory, _Wall(), _no_secret, name)
+    database = PostgresDatabase(PostgresEndpoint(Address.read(url), _NoSecrets()), directory, _Wall(), name)
     session = database.open()
     session.begin()
     incarnation = register(session, Beat.of_this_process(time.time()), name)

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import SkipTest
 
 from harn.store.postgres.address import Address
-from harn.store.postgres.connection import PostgresConnection
+from harn.store.postgres.connection import PostgresConnection, PostgresEndpoint
 from harn.store.postgres.database import PostgresDatabase
 from harn.store.postgres.schema import migrate
 from harn.store.postgres.store import PostgresStore
@@ -47,16 +47,23 @@ def url(schema: str = "harn") -> str:
     return f"{base}{'&' if '?' in base else '?'}schema={schema}"
 
 
-def no_secret(reference: Any) -> bytes:
-    """Refuse to return a secret."""
-    raise AssertionError(f"no secret is asked for, got {reference}")
+class NoSecrets:
+    """Refuses to return a secret."""
+
+    def resolve(self, reference: Any) -> bytes:
+        """See `ISecretReader.resolve`."""
+        raise AssertionError(f"no secret is asked for, got {reference}")
+
+
+def endpoint(text: str) -> PostgresEndpoint:
+    """Return the endpoint of a URL."""
+    return PostgresEndpoint(Address.read(text), NoSecrets())
 
 
 @cache
 def connection(schema: str) -> PostgresConnection:
     """Return a connection to a schema, which is made."""
-    address = Address.read(url(schema))
-    found = PostgresConnection(address.conninfo, address.resolved(no_secret), address.schema)
+    found = endpoint(url(schema)).connect()
     found.run(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
     migrate(found)
     return found
@@ -86,10 +93,10 @@ def schema_of_process() -> str:
 
 def make_store(case: StoreTestCase, directory: str, clock: Any, home: str = "home", **given: Any) -> PostgresStore:
     """Make a store on the schema of this process, as it is; ``given``: further parameters of `PostgresDatabase`."""
-    address = Address.read(url(schema_of_process()))
-    return PostgresStore.at(PostgresDatabase(address, directory, clock, no_secret, home, **given), clock)
+    database = PostgresDatabase(endpoint(url(schema_of_process())), directory, clock, home, **given)
+    return PostgresStore.at(database, clock)
 
 
 def make_database(directory: str, clock: Any) -> PostgresDatabase:
     """Make the database of the schema of this process, as it is."""
-    return PostgresDatabase(Address.read(url(schema_of_process())), directory, clock, no_secret, "home")
+    return PostgresDatabase(endpoint(url(schema_of_process())), directory, clock, "home")

@@ -16,15 +16,16 @@ from harn.cli.rows import print_json
 from harn.errors import StateDirectoryUnusable
 from harn.options import MANIFEST, STATE_DIR, STORE, ServeOptions
 from harn.orchestrator.stores import Secrets, address_of, read_address
-from harn.store.postgres.address import Address, is_postgres
+from harn.store.postgres.address import is_postgres
+from harn.store.postgres.connection import PostgresEndpoint
 
 EVERY = 1.0
 """Seconds between two lines of progress."""
 
 
-def configured(given: dict[str, Any]) -> Address:
+def configured(given: dict[str, Any]) -> PostgresEndpoint:
     """
-    Return the address of the PostgreSQL store that flags, environment or manifest name.
+    Return the PostgreSQL store that flags, environment or manifest name.
 
     :raises StateDirectoryUnusable: they name none.
     """
@@ -38,7 +39,7 @@ def configured(given: dict[str, Any]) -> Address:
             f"the store of {options.state_dir} is SQLite in it, which a server's start brings up to date; name another"
             " with --store postgresql://..., HARN_ORCHESTRATOR_STORE or [orchestrator] store"
         )
-    return address
+    return PostgresEndpoint(address, Secrets(os.environ))
 
 
 @click.group()
@@ -58,7 +59,7 @@ def migrate(as_json: bool, **given: Any) -> None:
     """
     from harn.store.postgres.tools import migrate_store
 
-    done = migrate_store(configured(given), Secrets(os.environ).resolve)
+    done = migrate_store(configured(given))
     if as_json:
         print_json(to_builtins(done))
     elif done.before == done.after:
@@ -74,7 +75,7 @@ def status(as_json: bool, **given: Any) -> None:
     """Show a PostgreSQL store: whether it can be used, its contents, and the servers on it. Exit 1 where it cannot."""
     from harn.store.postgres.tools import read_status
 
-    found = read_status(configured(given), Secrets(os.environ).resolve, time.time())
+    found = read_status(configured(given), time.time())
     if as_json:
         print_json(to_builtins(found))
     else:
@@ -116,8 +117,12 @@ def copy(source: str, target: str, as_json: bool) -> None:
             shown_at = now
             click.echo(f"{table}: {done:,} of {total:,}", err=True)
 
-    places = [read_address(each, "the address") if is_postgres(each) else each for each in (source, target)]
-    done = copy_store(places[0], places[1], Secrets(os.environ).resolve, time.time(), show)
+    secrets = Secrets(os.environ)
+    places = [
+        PostgresEndpoint(read_address(each, "the address"), secrets) if is_postgres(each) else each
+        for each in (source, target)
+    ]
+    done = copy_store(places[0], places[1], time.time(), show)
     if as_json:
         print_json(to_builtins(done))
     else:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from harn.store.database import Numbers
-from harn.store.postgres.connection import PostgresConnection
+from harn.store.postgres.connection import PostgresConnection, PostgresEndpoint
 from harn.store.postgres.database import COPYING
 from harn.store.postgres.session import PostgresSession
 from harn.store.sqlite.connection import Session as SQLiteSession
@@ -213,10 +213,10 @@ def _plain(table: TableOf, row: Row) -> Row:
 class PostgresSide:
     """A store on PostgreSQL; see `Side`."""
 
-    def __init__(self, name: str, connection: PostgresConnection, reconnect: Callable[[], PostgresConnection]) -> None:
-        self.name = name
+    def __init__(self, endpoint: PostgresEndpoint, connection: PostgresConnection) -> None:
+        self.name = endpoint.address.location
         self._connection = connection
-        self._reconnect = reconnect
+        self._endpoint = endpoint
 
     def rows(self, table: TableOf, after: Row | None) -> Iterator[Row]:
         """See `Side.rows`."""
@@ -225,7 +225,7 @@ class PostgresSide:
         names = ", ".join(name + _order(kind) for name, kind in key)
         where = "" if after is None else f" WHERE ({names}) > ({places})"
         statement = f"DECLARE copied CURSOR FOR SELECT {table.names} FROM {table.name}{where} ORDER BY {names}"
-        with closing(self._reconnect()) as connection, connection.snapshot():  # beside what is written meanwhile
+        with closing(self._endpoint.connect()) as connection, connection.snapshot():  # beside what is written meanwhile
             connection.execute_once(statement, () if after is None else after)
             most = 20 if table.name == "events" else SLICE
             while rows := connection.execute(f"FETCH {most} FROM copied").fetchall():
@@ -265,11 +265,11 @@ class PostgresSide:
 
     def numbers(self) -> Numbers:
         """See `Side.numbers`."""
-        return PostgresSession(self._connection, 0, self._reconnect).numbers
+        return PostgresSession(self._connection, 0, self._endpoint).numbers
 
     def set_numbers(self, numbers: Numbers) -> None:
         """See `Side.set_numbers`."""
-        session = PostgresSession(self._connection, 0, self._reconnect)
+        session = PostgresSession(self._connection, 0, self._endpoint)
         session.begin()
         session.numbers = numbers
         session.commit()

@@ -21,9 +21,9 @@ from harn.errors import StateDirectoryUnusable, StoreError
 from harn.orchestrator.copied_tables import SLICE, STANDING, TABLES, PostgresSide, Row, Side, SQLiteSide, TableOf
 from harn.orchestrator.stores import DATABASE, NOTE
 from harn.store.lock import StateDirectoryLock
-from harn.store.postgres.address import Address, Resolve, unreachable
-from harn.store.postgres.connection import PostgresConnection, driver
-from harn.store.postgres.offline import connect, connect_checked
+from harn.store.postgres.address import Address, unreachable
+from harn.store.postgres.connection import PostgresConnection, PostgresEndpoint, driver
+from harn.store.postgres.offline import connect_checked
 from harn.store.postgres.schema import migrate
 from harn.store.postgres.tools import living_servers
 from harn.store.sqlite.connection import connect_reader, unreadable
@@ -46,20 +46,20 @@ class StoreCopied(Struct, frozen=True):
     tables: dict[str, int]
 
 
-def copy_store(source: Address | str, target: Address | str, resolve: Resolve, now: float, show: Show) -> StoreCopied:
+def copy_store(source: PostgresEndpoint | str, target: PostgresEndpoint | str, now: float, show: Show) -> StoreCopied:
     """
     Copy a store, and compare the copy with it. Blocks.
 
-    :param source: a state directory, or an address.
-    :param target: a state directory, or an address.
+    :param source: a state directory, or where PostgreSQL is.
+    :param target: a state directory, or where PostgreSQL is.
     :param now: seconds, Unix.
     :raises StateDirectoryUnusable: one cannot be used, a server uses it, or the target is not empty.
     :raises StoreError: the copy differs from its source.
     """
     with ExitStack() as stack:
         try:
-            before = _open_source(stack, source, resolve, now)
-            after = _open_target(stack, target, resolve, now)
+            before = _open_source(stack, source, now)
+            after = _open_target(stack, target, now)
             _begin(before, after)
             counts = {table.name: _copy(before, after, table, show) for table in TABLES}
             after.set_numbers(before.numbers())
@@ -70,7 +70,7 @@ def copy_store(source: Address | str, target: Address | str, resolve: Resolve, n
         except Exception as error:
             if isinstance(error, StoreError) or not _is_of_driver(error):
                 raise
-            raise StateDirectoryUnusable(unreachable(str(target), error)) from error
+            raise StateDirectoryUnusable(unreachable(_place_of(target), error)) from error
     _publish(target)
     return StoreCopied(before.name, after.name, counts)
 
@@ -138,7 +138,11 @@ def compare(source: Side, target: Side, show: Show) -> None:
         show(f"{table.name} compared", place, place)
 
 
-def _publish(target: Address | str) -> None:
+def _place_of(store: PostgresEndpoint | str) -> str:
+    return store if isinstance(store, str) else store.address.location
+
+
+def _publish(target: PostgresEndpoint | str) -> None:
     """Rename a complete SQLite file."""
     if isinstance(target, str):
         os.replace(os.path.join(target, DATABASE + SUFFIX), os.path.join(target, DATABASE))
@@ -146,11 +150,11 @@ def _publish(target: Address | str) -> None:
             os.unlink(os.path.join(target, NOTE))  # the store is in the state directory now
 
 
-def _open_source(stack: ExitStack, source: Address | str, resolve: Resolve, now: float) -> Side:
-    if isinstance(source, Address):
-        connection = stack.enter_context(closing(connect_checked(source, resolve)))
-        _refuse_used(connection, source, now)
-        return PostgresSide(source.location, connection, lambda: connect(source, resolve))
+def _open_source(stack: ExitStack, source: PostgresEndpoint | str, now: float) -> Side:
+    if isinstance(source, PostgresEndpoint):
+        connection = stack.enter_context(closing(connect_checked(source)))
+        _refuse_used(connection, source.address, now)
+        return PostgresSide(source, connection)
     path = os.path.join(source, DATABASE)
     if not os.path.exists(path):
         raise StateDirectoryUnusable(f"there is no event log at {path}; FROM must be a state directory or a URL")
@@ -158,12 +162,12 @@ def _open_source(stack: ExitStack, source: Address | str, resolve: Resolve, now:
     return SQLiteSide(path, stack.enter_context(closing(connect_reader(path))))
 
 
-def _open_target(stack: ExitStack, target: Address | str, resolve: Resolve, now: float) -> Side:
-    if isinstance(target, Address):
-        connection = stack.enter_context(closing(connect(target, resolve)))
+def _open_target(stack: ExitStack, target: PostgresEndpoint | str, now: float) -> Side:
+    if isinstance(target, PostgresEndpoint):
+        connection = stack.enter_context(closing(target.connect()))
         migrate(connection)
-        _refuse_used(connection, target, now)
-        return PostgresSide(target.location, connection, lambda: connect(target, resolve))
+        _refuse_used(connection, target.address, now)
+        return PostgresSide(target, connection)
     _lock(stack, target)
     path = os.path.join(target, DATABASE)
     if os.path.exists(path):

@@ -205,11 +205,12 @@ class StoreUse(Struct, frozen=True):
 def _make_postgres_store(
     address: Address, reactor: Any, environ: Mapping[str, str], wall: WallTime, guard: Guard | None, use: StoreUse
 ) -> IStore:
+    from harn.store.postgres.connection import PostgresEndpoint
     from harn.store.postgres.database import PostgresDatabase
     from harn.store.postgres.store import PostgresStore
 
-    resolve = Secrets(environ).resolve
-    database = PostgresDatabase(address, use.state_dir, wall, resolve, use.home, use.evidence, alone=use.alone)
+    endpoint = PostgresEndpoint(address, Secrets(environ))
+    database = PostgresDatabase(endpoint, use.state_dir, wall, use.home, use.evidence, alone=use.alone)
     return PostgresStore.at(database, reactor, wall=wall, guard=guard)
 
 
@@ -266,8 +267,9 @@ def open_offline(state_dir: str, environ: Mapping[str, str]) -> OfflineStore:
     address = offline_address(state_dir, environ)
     if address is not None:
         from harn.store.postgres import offline as postgres
+        from harn.store.postgres.connection import PostgresEndpoint
 
-        return postgres.open_readonly(address, Secrets(environ).resolve)
+        return postgres.open_readonly(PostgresEndpoint(address, Secrets(environ)))
     from harn.store.sqlite.offline import open_readonly
 
     return open_readonly(os.path.join(state_dir, DATABASE))
@@ -282,8 +284,9 @@ def write_offline(state_dir: str, environ: Mapping[str, str]) -> AbstractContext
     address = offline_address(state_dir, environ)
     if address is not None:
         from harn.store.postgres import offline as postgres
+        from harn.store.postgres.connection import PostgresEndpoint
 
-        return postgres.write_offline(address, Secrets(environ).resolve, _home_in(state_dir))
+        return postgres.write_offline(PostgresEndpoint(address, Secrets(environ)), _home_in(state_dir))
     from harn.store.sqlite import offline as sqlite
 
     return sqlite.write_offline(os.path.join(state_dir, DATABASE))

@@ -11,7 +11,7 @@ from harn.orchestrator.copying import copy_store
 from harn.orchestrator.stores import DATABASE
 from harn.store.interfaces import IStore
 from harn.store.jobs import JobFilter, NewJob
-from harn.store.postgres.address import Address
+from harn.store.postgres.connection import PostgresEndpoint
 from harn.store.sqlite.store import SQLiteStore
 from harn.store.statistics import RefusedCount, TriggerTotal
 from harn.testing.stores.kit import (
@@ -40,7 +40,7 @@ class CopyTests(StoreTestCase):
     def make_store(self) -> IStore:
         if not hasattr(self, "directory"):
             self.aside = postgres.emptied(postgres.schema_of_process())
-            self.address = Address.read(postgres.url(postgres.schema_of_process()))
+            self.address = postgres.endpoint(postgres.url(postgres.schema_of_process()))
             self.directory = self.mktemp()
             os.makedirs(self.directory)
         return SQLiteStore.at(os.path.join(self.directory, DATABASE), self.clock)
@@ -62,8 +62,8 @@ class CopyTests(StoreTestCase):
         self.result_of(self.store.jobs.create(new, [1]))
         self.result_of(self.store.close())
 
-    def copy(self, source: Address | str, target: Address | str) -> dict[str, int]:
-        return copy_store(source, target, postgres.no_secret, LATER, show).tables
+    def copy(self, source: PostgresEndpoint | str, target: PostgresEndpoint | str) -> dict[str, int]:
+        return copy_store(source, target, LATER, show).tables
 
     def test_there_and_back(self) -> None:
         """Each row arrives, servers continue with numbers and claims, and the copy back is the same."""

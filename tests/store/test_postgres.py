@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable, StoreError
 from harn.lifecycle import Lifecycle, StoreChanged
 from harn.model.delivery import DEAD, DONE
+from harn.model.references import SecretReference
 from harn.store.event_log import INBOX
 from harn.store.postgres import database, listening, schema
 from harn.store.postgres.address import Address
@@ -179,7 +180,7 @@ class ChangesTests(PostgresCase):
         self.store.follow(lifecycle)
         self.result_of(self.store.open())
         self.await_change()
-        self.other = PostgresSession(self.aside, 0, lambda: self.aside)
+        self.other = PostgresSession(self.aside, 0, postgres.endpoint(postgres.url(self.schema)))
 
     def see(self, event: StoreChanged) -> None:
         """Called with each change."""
@@ -291,12 +292,12 @@ class StartTests(PostgresCase):
 
     def aside_error(self) -> type[Exception]:
         """Return the class of PostgreSQL's errors."""
-        return PostgresSession(self.aside, 0, lambda: self.aside).error
+        return PostgresSession(self.aside, 0, postgres.endpoint(postgres.url(self.schema))).error
 
     def test_unreachable(self) -> None:
         """The message says which store, why, and what to do; never a password."""
-        address = Address.read("postgresql://harn:geheim@127.0.0.1:1/harn")
-        database = PostgresDatabase(address, self.directory, self.clock, postgres.no_secret, "home")
+        endpoint = postgres.endpoint("postgresql://harn:geheim@127.0.0.1:1/harn")
+        database = PostgresDatabase(endpoint, self.directory, self.clock, "home")
         store = PostgresStore.at(database, self.clock)
         said = self.refused(store)
         self.assertIn("postgresql://127.0.0.1:1/harn", said)
@@ -310,8 +311,8 @@ class StartTests(PostgresCase):
             (given.replace("/postgres?", "/nowhere?"), "createdb"),
             (f"{given}&nonsense=1", "correct the URL"),
         ):
-            address = Address.read(url)
-            database = PostgresDatabase(address, self.directory, self.clock, postgres.no_secret, "home")
+            endpoint = postgres.endpoint(url)
+            database = PostgresDatabase(endpoint, self.directory, self.clock, "home")
             store = PostgresStore.at(database, self.clock)
             self.assertIn(said, self.refused(store))
 
@@ -328,12 +329,12 @@ class StartTests(PostgresCase):
         """Commands read a store that no server uses, and write to it in one transaction."""
         self.settle(self.accept_one("e1"), DONE, attempt=attempt_of(), result=b"1")
         self.result_of(self.store.close())
-        address = Address.read(postgres.url(self.schema))
-        with write_offline(address, postgres.no_secret, "home") as writer:
+        endpoint = postgres.endpoint(postgres.url(self.schema))
+        with write_offline(endpoint, "home") as writer:
             writer.put_checkpoint("kept", [1])
             writer.append_record("audit.test", "kind", {"n": 1}, NOW)
             self.assertEqual(writer.get_checkpoint("kept"), [1])
-        with open_readonly(address, postgres.no_secret) as store:
+        with open_readonly(endpoint) as store:
             records = store.ask(store.event_log.read(INBOX, 0, 10))
             self.assertEqual([each.payload["event"]["id"] for each in records], ["e1"])
             self.assertEqual(store.ask(store.event_log.latest("audit.test")), 1)
@@ -343,14 +344,22 @@ class StartTests(PostgresCase):
         """The commands' tools show a store, and have nothing to migrate in a new one."""
         self.accept_one("e1")
         self.result_of(self.store.heartbeat(NOW))
-        address = Address.read(postgres.url(self.schema))
-        found = read_status(address, postgres.no_secret, NOW)
+        endpoint = postgres.endpoint(postgres.url(self.schema))
+        found = read_status(endpoint, NOW)
         self.assertEqual((found.schema, found.deliveries, found.problem), (schema.SCHEMA_VERSION, {"ready": 1}, None))
         self.assertEqual(len(found.servers), 1)
-        done = migrate_store(address, postgres.no_secret)
+        done = migrate_store(endpoint)
         self.assertEqual((done.before, done.after), (schema.SCHEMA_VERSION, schema.SCHEMA_VERSION))
-        missing = read_status(Address.read(postgres.url("no_such_schema")), postgres.no_secret, NOW)
+        missing = read_status(postgres.endpoint(postgres.url("no_such_schema")), NOW)
         self.assertIn("has no tables", missing.problem or "")
+
+
+class Namespaces:
+    """Secrets whose values are their namespaces."""
+
+    def resolve(self, reference: SecretReference) -> bytes:
+        """See `ISecretReader.resolve`."""
+        return f"{reference.namespace}!".encode()
 
 
 class AddressTests(SynchronousTestCase):
@@ -367,7 +376,7 @@ class AddressTests(SynchronousTestCase):
     def test_secret(self) -> None:
         """The password comes from the secret that the URL names."""
         address = Address.read("postgresql://harn@db/harn?password_secret=postgres/password")
-        self.assertEqual(address.resolved(lambda reference: f"{reference.namespace}!".encode()), "postgres!")
+        self.assertEqual(address.resolved(Namespaces()), "postgres!")
         self.assertNotIn("password_secret", address.conninfo)
 
     def test_wrong(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from attrs import field, frozen
@@ -17,8 +17,16 @@ SCHEMA = "schema"
 """The parameter that names the schema of the tables."""
 DEFAULT_SCHEMA = "harn"
 
-Resolve = Callable[[SecretReference], bytes]
-"""Returns the value of a secret; raises `SecretUnavailable`."""
+
+class ISecretReader(Protocol):
+    """Reads the secret with the password of a store; see `harn.orchestrator.stores.Secrets`."""
+
+    def resolve(self, reference: SecretReference) -> bytes:
+        """
+        Return its value.
+
+        :raises SecretUnavailable: it cannot be read.
+        """
 
 
 def is_postgres(text: str) -> bool:
@@ -80,7 +88,7 @@ class Address:
             password=None if parts.password is None else unquote(parts.password),
         )
 
-    def resolved(self, resolve: Resolve) -> str | None:
+    def resolved(self, secrets: ISecretReader) -> str | None:
         """
         Return the password; None where libpq is to find it: in ``PGPASSWORD``, ``PGPASSFILE`` or ``~/.pgpass``.
 
@@ -89,7 +97,7 @@ class Address:
         if self.secret is None:
             return self.password
         try:
-            return resolve(self.secret).decode()
+            return secrets.resolve(self.secret).decode()
         except (SecretUnavailable, UnicodeDecodeError) as error:
             why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise StateDirectoryUnusable(f"the password of the store {self.location} cannot be read: {why}") from error

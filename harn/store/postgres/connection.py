@@ -17,8 +17,10 @@ from socket import SHUT_RDWR, socket
 from threading import Lock
 from typing import Any
 
+from msgspec import Struct
+
 from harn.errors import StateDirectoryUnusable
-from harn.store.postgres.address import REFUSES
+from harn.store.postgres.address import REFUSES, Address, ISecretReader, unreachable
 
 CONNECT_TIMEOUT = 5
 """Seconds that a connection may take to be made."""
@@ -233,3 +235,27 @@ def advice_for(conninfo: str) -> str:
 def quoted(name: str) -> str:
     """Return a name as SQL writes it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+class PostgresEndpoint(Struct, frozen=True):
+    """
+    Connects to a store.
+
+    :ivar secrets: reads the password, where the address names a secret.
+    """
+
+    address: Address
+    secrets: ISecretReader
+
+    def connect(self) -> PostgresConnection:
+        """
+        Make a connection. Blocks.
+
+        :raises StateDirectoryUnusable: the store cannot be reached, or refuses us; says what to do.
+        """
+        address = self.address
+        try:
+            return PostgresConnection(address.conninfo, address.resolved(self.secrets), address.schema)
+        except driver().Error as error:
+            advice = advice_for(address.conninfo)
+            raise StateDirectoryUnusable(unreachable(address.location, error, advice)) from error

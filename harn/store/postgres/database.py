@@ -13,10 +13,8 @@ from harn.clocks import WallTime
 from harn.errors import StateDirectoryUnusable
 from harn.store.database import Arrays, Numbers
 from harn.store.postgres import recovery
-from harn.store.postgres.address import Address, Resolve
-from harn.store.postgres.connection import PostgresConnection, driver
+from harn.store.postgres.connection import PostgresConnection, PostgresEndpoint, driver
 from harn.store.postgres.generations import STANDING
-from harn.store.postgres.offline import connect
 from harn.store.postgres.schema import check_schema, find_schema, migrate
 from harn.store.postgres.session import ARRAYS, PostgresSession
 from harn.store.running import RunningNote, RunningNotes
@@ -40,7 +38,6 @@ class PostgresDatabase:
 
     :param directory: of the notes of what runs; it exists.
     :param home: names the state directory of this server, by which others on the same store are told apart.
-    :param resolve: returns the secret with the password.
     :param evidence: paths of files that exist once a server has run on the state directory.
     :param alone: it is refused while a server of another state directory uses it.
     """
@@ -52,24 +49,22 @@ class PostgresDatabase:
 
     def __init__(
         self,
-        address: Address,
+        endpoint: PostgresEndpoint,
         directory: str,
         wall: WallTime,
-        resolve: Resolve,
         home: str,
         evidence: Sequence[str] = (),
         *,
         alone: bool = False,
     ) -> None:
-        self.location: str | None = address.location
-        self.name = address.location
-        self._address = address
+        self.location: str | None = endpoint.address.location
+        self.name = endpoint.address.location
+        self._endpoint = endpoint
         self._directory = directory
         self.home = home
         self._alone = alone
         self._evidence = tuple(evidence)
         self._wall = wall
-        self._resolve = resolve
         self._session: PostgresSession | None = None
         self._numbers: Numbers | None = None
         self._is_closing = False
@@ -83,7 +78,7 @@ class PostgresDatabase:
     def open(self) -> PostgresSession:
         """See `harn.store.database.Database.open`."""
         self._is_closing = False
-        connection = connect(self._address, self._resolve)
+        connection = self._endpoint.connect()
         try:
             found = find_schema(connection)
             if not found.version:
@@ -125,7 +120,7 @@ class PostgresDatabase:
             )
 
     def _opened(self, connection: PostgresConnection, incarnation: int) -> PostgresSession:
-        session = PostgresSession(connection, incarnation, lambda: connect(self._address, self._resolve))
+        session = PostgresSession(connection, incarnation, self._endpoint)
         session.is_closing = self._is_closing
         self._session = session
         return session
@@ -135,7 +130,7 @@ class PostgresDatabase:
 
     def reopen(self, incarnation: int) -> PostgresSession:
         """See `harn.store.database.Database.reopen`."""
-        connection = connect(self._address, self._resolve)
+        connection = self._endpoint.connect()
         try:
             session = self._opened(connection, incarnation)
             if self._numbers is not None:
@@ -169,7 +164,7 @@ class PostgresDatabase:
 
     def connect_reader(self) -> PostgresConnection:
         """See `harn.store.database.Database.connect_reader`."""
-        connection = connect(self._address, self._resolve)
+        connection = self._endpoint.connect()
         try:
             connection.run(f"SET statement_timeout = {LONGEST_READ * 1000:.0f}")
         except BaseException:

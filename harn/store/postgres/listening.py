@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import closing
 
 from twisted.internet.defer import Deferred
@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from harn.errors import StateDirectoryUnusable
 from harn.lifecycle import Lifecycle, StoreChanged
 from harn.store.postgres.connection import PostgresConnection, driver
+from harn.store.postgres.database import PostgresDatabase
 from harn.store.worker import Worker
 
 log = Logger(namespace="harn.store")
@@ -31,15 +32,13 @@ class Listening:
     Emits `StoreChanged` for what other servers announce.
 
     :param worker: its thread.
-    :param connect: makes a connection; called in the thread.
+    :param database: makes connections, in the thread.
     :param incarnation: of this server, whose own announcements are left out.
     """
 
-    def __init__(
-        self, worker: Worker, connect: Callable[[], PostgresConnection], lifecycle: Lifecycle, incarnation: int
-    ) -> None:
+    def __init__(self, worker: Worker, database: PostgresDatabase, lifecycle: Lifecycle, incarnation: int) -> None:
         self._worker = worker
-        self._connect = connect
+        self._database = database
         self._lifecycle = lifecycle
         self._ours = str(incarnation)
         self._is_closing = False
@@ -73,7 +72,7 @@ class Listening:
     def _run(self) -> None:
         while not self._is_closing:
             try:
-                with closing(self._connect()) as self._connection:
+                with closing(self._database.connect_reader()) as self._connection:
                     self._follow(self._connection)
             except (driver().Error, StateDirectoryUnusable, OSError) as error:
                 if not self._is_away and not self._is_closing:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from harn.errors import EventLogUnavailable, StateDirectoryUnusable
+from harn.errors import EventLogUnavailable
 from harn.store.database import Arrays
 from harn.store.executor import Executor
 from harn.store.offline import OfflineIdeas, OfflineStore, OfflineWriter
 from harn.store.postgres import recovery
-from harn.store.postgres.address import Address, Resolve, unreachable
-from harn.store.postgres.connection import PostgresConnection, advice_for, driver
+from harn.store.postgres.address import unreachable
+from harn.store.postgres.connection import PostgresConnection, PostgresEndpoint, driver
 from harn.store.postgres.deliveries import PostgresDeliveries
 from harn.store.postgres.event_log import PostgresAppend, PostgresEventLog
 from harn.store.postgres.generations import STANDING, PostgresCheckpoints, PostgresGenerations
@@ -24,28 +24,15 @@ from harn.store.postgres.session import ARRAYS, PostgresSession
 from harn.store.postgres.statistics import PostgresStatistics, PostgresTotals
 
 
-def connect(address: Address, resolve: Resolve) -> PostgresConnection:
-    """
-    Connect to a store.
-
-    :raises StateDirectoryUnusable: it cannot be reached, or refuses us; says what to do.
-    """
-    try:
-        return PostgresConnection(address.conninfo, address.resolved(resolve), address.schema)
-    except driver().Error as error:
-        advice = advice_for(address.conninfo)
-        raise StateDirectoryUnusable(unreachable(address.location, error, advice)) from error
-
-
-def connect_checked(address: Address, resolve: Resolve) -> PostgresConnection:
+def connect_checked(endpoint: PostgresEndpoint) -> PostgresConnection:
     """
     Connect to a store whose tables this program can use.
 
     :raises StateDirectoryUnusable: it cannot be reached, has no tables, or those of another version.
     """
-    connection = connect(address, resolve)
+    connection = endpoint.connect()
     try:
-        check_schema(find_schema(connection), address.location)
+        check_schema(find_schema(connection), endpoint.address.location)
     except BaseException:
         connection.close()
         raise
@@ -71,13 +58,13 @@ class DatabaseSource:
         self._connection.close()
 
 
-def open_readonly(address: Address, resolve: Resolve) -> OfflineStore:
+def open_readonly(endpoint: PostgresEndpoint) -> OfflineStore:
     """
     Open a store to read it.
 
     :raises StateDirectoryUnusable: see `connect_checked`.
     """
-    return OfflineStore(DatabaseSource(address.location, connect_checked(address, resolve)), _ideas)
+    return OfflineStore(DatabaseSource(endpoint.address.location, connect_checked(endpoint)), _ideas)
 
 
 def _ideas(executor: Executor) -> OfflineIdeas:
@@ -95,21 +82,21 @@ def _ideas(executor: Executor) -> OfflineIdeas:
 
 
 @contextmanager
-def write_offline(address: Address, resolve: Resolve, home: str) -> Iterator[OfflineWriter]:
+def write_offline(endpoint: PostgresEndpoint, home: str) -> Iterator[OfflineWriter]:
     """
     Run the writes of a command as one transaction; the caller holds the lock of the state directory ``home``.
 
     :raises StateDirectoryUnusable: see `connect_checked`; or a server of another state directory uses the store.
     :raises EventLogUnavailable: it cannot be written; nothing was.
     """
-    connection = connect_checked(address, resolve)
+    connection = connect_checked(endpoint)
     try:
-        recovery.refuse_second(connection, home, time.time(), address.location)
-        session = PostgresSession(connection, 0, lambda: connect(address, resolve))
+        recovery.refuse_second(connection, home, time.time(), endpoint.address.location)
+        session = PostgresSession(connection, 0, endpoint)
         session.begin()
         yield OfflineWriter(session, STANDING, PostgresAppend)
         session.commit()
     except driver().Error as error:
-        raise EventLogUnavailable(unreachable(address.location, error)) from error
+        raise EventLogUnavailable(unreachable(endpoint.address.location, error)) from error
     finally:
         connection.close()  # rolls back what was not committed

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
 from harn.errors import EventLogGone, ServerFenced, StateDirectoryUnusable
 from harn.store.database import Arrays, Numbers
-from harn.store.postgres.connection import PostgresConnection, driver
+from harn.store.postgres.connection import PostgresConnection, PostgresEndpoint, driver
 
 _WRITERS, MIGRATIONS = 0x6861726E, 0x6861726D
 """Classes of advisory locks; the second key is that of the schema."""
@@ -53,21 +53,19 @@ class PostgresSession:
     """
     The writer's connection; see `harn.store.database.Session`.
 
-    :param connect: makes the connection again, to find out whether a commit was made whose answer did not come.
+    :param endpoint: makes the connection again, to find out whether a commit was made whose answer did not come.
     :ivar is_in_unit: between `begin_unit` and `end_unit`: what is written there fails alone.
     :ivar is_closing: set by another thread: the answer is not waited for any longer.
     """
 
-    def __init__(
-        self, connection: PostgresConnection, incarnation: int, connect: Callable[[], PostgresConnection]
-    ) -> None:
+    def __init__(self, connection: PostgresConnection, incarnation: int, endpoint: PostgresEndpoint) -> None:
         self.arrays: Arrays = ARRAYS
         self.error: type[Exception] = driver().Error
         self.connection = connection
         self.incarnation = incarnation
         self.is_closing = False
         self.numbers = Numbers(delivery=0, attempt=0, dead=0, record=0)
-        self._connect = connect
+        self._endpoint = endpoint
         self._transaction = ""
         self.is_in_unit = False
         self._noted = self.numbers.copy()
@@ -134,7 +132,7 @@ class PostgresSession:
     def _status_of_commit(self) -> str | None:
         """Return PostgreSQL's status of the transaction, over a new connection, which stays; None if it gives none."""
         try:
-            connection = self._connect()
+            connection = self._endpoint.connect()
         except StateDirectoryUnusable:
             return None
         status: str | None = None

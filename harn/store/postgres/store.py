@@ -115,7 +115,7 @@ class PostgresStore(DatabaseStore):
     def _listen(self, _: object) -> None:
         if self._lifecycle is not None:
             worker = self._workers.worker("harn-store-listener")
-            self._listening = Listening(worker, self._postgres.connect_reader, self._lifecycle, self.incarnation)
+            self._listening = Listening(worker, self._postgres, self._lifecycle, self.incarnation)
             self._listening.open()
 
     def close(self) -> Deferred[None]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from harn.errors import EventLogUnavailable, StateDirectoryUnusable
-from harn.store.postgres.address import Address, Resolve, unreachable
-from harn.store.postgres.connection import PostgresConnection, driver
-from harn.store.postgres.offline import connect
+from harn.store.postgres.address import Address, unreachable
+from harn.store.postgres.connection import PostgresConnection, PostgresEndpoint, driver
 from harn.store.postgres.schema import SCHEMA_VERSION, check_schema, find_schema, migrate
 from harn.store.recovery import LAPSE
 from harn.store.rows import NAMES
@@ -52,14 +51,14 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
-def migrate_store(address: Address, resolve: Resolve) -> Migrated:
+def migrate_store(endpoint: PostgresEndpoint) -> Migrated:
     """
     Make the tables of a store, or bring them up to date. Blocks.
 
     :raises StateDirectoryUnusable: it cannot be reached, or a newer harn wrote it.
     :raises EventLogUnavailable: a step failed; the next call continues.
     """
-    connection = connect(address, resolve)
+    connection, address = endpoint.connect(), endpoint.address
     try:
         before, after = migrate(connection)
     except driver().Error as error:
@@ -69,7 +68,7 @@ def migrate_store(address: Address, resolve: Resolve) -> Migrated:
     return Migrated(store=address.location, before=before, after=after)
 
 
-def read_status(address: Address, resolve: Resolve, now: float) -> StoreStatus:
+def read_status(endpoint: PostgresEndpoint, now: float) -> StoreStatus:
     """
     Look at a store. Blocks; reads the index of all deliveries.
 
@@ -77,7 +76,7 @@ def read_status(address: Address, resolve: Resolve, now: float) -> StoreStatus:
     :raises StateDirectoryUnusable: it cannot be reached.
     :raises EventLogUnavailable: it cannot be read.
     """
-    connection = connect(address, resolve)
+    connection, address = endpoint.connect(), endpoint.address
     try:
         with connection.snapshot():
             return _status(connection, address, now)
