@@ -33,6 +33,7 @@ from benchmarks.subjects import BLOCKING, HEAD, ONE_AT_A_TIME, QUICK, harn_serve
 from benchmarks.traffic import request_parts
 from harn.auth.authenticator import LiveCredentials
 from harn.auth.credentials import Credentials
+from harn.connectors.gate import Gate
 from harn.connectors.interfaces import PUBLIC, ConnectorBinding, ConnectorContext
 from harn.connectors.providers.github import GITHUB
 from harn.destinations.targets import LocalFunctions
@@ -132,9 +133,7 @@ class Subject:
             settings=None,
             secrets={"signing_secret": (GITHUB_SECRET,)},
         )
-        connector = GITHUB.connector(
-            ConnectorContext(clock=self.clock, binding=seen, emit=lambda *_: None, wall=server.wall)
-        )
+        connector = GITHUB.connector(ConnectorContext(clock=self.clock, binding=seen, gate=Gate(), wall=server.wall))
         connector.prepare()
         receivers = Pool()
         return Route(path=PATH, binding=binding, receiver=receivers.add("t0", connector), authentication=PUBLIC)

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 import harn
 from harn.connectors.catalog import Catalog
+from harn.connectors.gate import Gate
 from harn.connectors.interfaces import ConnectorContext
 from harn.destinations.catalog import DestinationCatalog
 from harn.errors import AttemptFailed
@@ -221,7 +222,7 @@ class ExampleTests(DocumentationCase):
         """The example of a declared connector takes the request that it gives as its own."""
         case = signed_case(self.plugin())
         assert case.request is not None
-        context = ConnectorContext(clock=Clock(), binding=case.binding, emit=lambda *_: None)
+        context = ConnectorContext(clock=Clock(), binding=case.binding, gate=Gate())
         made = case.plugin.connector(context)
         made.prepare()
         made.verify(case.request, case.now)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
 
-from harn.connectors.interfaces import IEventSink, NormalizedEvent
+from harn.connectors.interfaces import IEmitter, IEventSink, NormalizedEvent
 from harn.errors import GateShut
 
 
+@implementer(IEmitter)
 class Gate:
     """
     Passes events on while it is open, and refuses them while it is shut; it stores none.
 
-    A connector gets its own `emit`. The gate is shut until its generation is adopted, and shut permanently when another
-    one is: both in the same synchronous step, so that at each instant exactly one gate of a trigger is open. The
-    connector decides how to handle a refused event: a stream does not acknowledge it, a poll does not advance, a
-    schedule holds it.
+    Each connector has its own. The gate is shut until its generation is adopted, and shut permanently when another one
+    is: both in the same synchronous step, so that at each instant exactly one gate of a trigger is open. The connector
+    decides how to handle a refused event: a stream does not acknowledge it, a poll does not advance, a schedule holds
+    it.
     """
 
     def __init__(self) -> None:
@@ -35,12 +37,7 @@ class Gate:
         self._sink = None
 
     def emit(self, trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
-        """
-        Pass an event on.
-
-        :return: fires when the event is durable; fails with `GateShut` when it was not accepted, and with the sink's
-            failure.
-        """
+        """See `IEmitter.emit`."""
         if self._sink is None:
             return fail(GateShut(f"events of trigger {trigger_id} are not accepted now; keep this one"))
         return self._sink.take(trigger_id, event)

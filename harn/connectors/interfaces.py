@@ -9,7 +9,7 @@ return a Deferred, be coroutines, or plain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -44,6 +44,18 @@ class ConnectorBinding:
     secrets: Mapping[str, tuple[bytes, ...]] = field(repr=False)
 
 
+class IEmitter(Interface):
+    """Takes the events that one connector starts itself; its gate is the server's."""
+
+    def emit(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
+        """
+        Pass an event on.
+
+        :return: fires when the event is durable; fails with `GateShut` when it was not accepted, and with the failure
+            of what should have stored it.
+        """
+
+
 @frozen(kw_only=True)
 class ConnectorContext:
     """
@@ -51,14 +63,17 @@ class ConnectorContext:
 
     :ivar clock: for timers and durations; its seconds are not a time of day.
     :ivar wall: the time of day.
-    :ivar emit: ``emit(trigger_id, event) -> Deferred[None]``: passes on an event that the connector started itself,
-        through the gate; the Deferred fires when the event is durable. Push connectors never call it.
+    :ivar gate: takes the events that the connector starts itself; see `emit`.
     """
 
     clock: IReactorTime
     binding: ConnectorBinding
-    emit: Callable[[str, NormalizedEvent], Any]
+    gate: IEmitter
     wall: WallTime = field(factory=WallClock)
+
+    def emit(self, trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
+        """See `IEmitter.emit`; push connectors never call it."""
+        return self.gate.emit(trigger_id, event)
 
 
 class NormalizedEvent(msgspec.Struct, frozen=True, kw_only=True):

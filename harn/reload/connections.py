@@ -245,9 +245,7 @@ class Connections:
                 settings=settings,
                 secrets={name: tuple(inputs.secrets[text] for text in texts) for name, texts in spec.secrets.items()},
             )
-            made = plugin.connector(
-                ConnectorContext(clock=self._clock, wall=self._wall, binding=binding, emit=gate.emit)
-            )
+            made = plugin.connector(ConnectorContext(clock=self._clock, wall=self._wall, binding=binding, gate=gate))
             if not IConnector.providedBy(made):
                 raise TypeError(f"its plugin must make an IConnector, got {made!r}")
             return RunningConnector.of(spec.id, made, gate, plugin.authentication)

@@ -15,6 +15,7 @@ from msgspec import Struct, field, structs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from harn.connectors.catalog import Catalog
@@ -27,6 +28,7 @@ from harn.connectors.interfaces import (
     IConnector,
     IConnectorPlugin,
     IEarlyReceiver,
+    IEmitter,
     IReceiver,
     NormalizedEvent,
     Reject,
@@ -137,6 +139,23 @@ def signed_case(
     )
 
 
+@implementer(IEmitter)
+class OpenGate:
+    """
+    Takes every event.
+
+    :ivar taken: the events, each with its trigger.
+    """
+
+    def __init__(self, taken: list[tuple[str, NormalizedEvent]] | None = None) -> None:
+        self.taken = [] if taken is None else taken
+
+    def emit(self, trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
+        """See `IEmitter.emit`."""
+        self.taken.append((trigger_id, event))
+        return succeed(None)
+
+
 def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]:
     """
     Make the test case class; derive from it in a test module and add what is special to the connector.
@@ -155,13 +174,9 @@ def make_connector_tests(factory: Callable[[], ConnectorCase]) -> type[TestCase]
 
         def connector(self, binding: ConnectorBinding | None = None) -> Any:
             """Make a connector for the case's binding, or another."""
-
-            def emit(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
-                self.emitted.append((trigger_id, event))
-                return succeed(None)
-
+            gate = OpenGate(self.emitted)
             context = ConnectorContext(
-                clock=self.clock, wall=self.clock, binding=binding or self.case.binding, emit=emit
+                clock=self.clock, wall=self.clock, binding=binding or self.case.binding, gate=gate
             )
             return self.case.plugin.connector(context)
 

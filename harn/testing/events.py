@@ -25,6 +25,7 @@ from twisted.internet.task import Clock
 
 from harn.clocks import rfc3339
 from harn.connectors.catalog import Catalog
+from harn.connectors.gate import Gate
 from harn.connectors.interfaces import (
     ConnectorBinding,
     ConnectorContext,
@@ -221,7 +222,7 @@ def connector_of(
         settings=table,
         secrets=secrets or dict.fromkeys((*plugin.required_secrets, *plugin.optional_secrets), (b"unused",)),
     )
-    return plugin.connector(ConnectorContext(clock=cast("Any", Clock()), binding=binding, emit=lambda *_: None))
+    return plugin.connector(ConnectorContext(clock=cast("Any", Clock()), binding=binding, gate=Gate()))
 
 
 def normalized(

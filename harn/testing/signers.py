@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from harn.auth.credentials import sign_request
-from harn.connectors.interfaces import ConnectorBinding, ConnectorContext, IConnectorPlugin, IScheme, NormalizedEvent
+from harn.connectors.gate import Gate
+from harn.connectors.interfaces import ConnectorBinding, ConnectorContext, IConnectorPlugin, IScheme
 from harn.connectors.providers.github import SIGNATURE as GITHUB
 from harn.connectors.providers.slack import SIGNATURE as SLACK
 from harn.connectors.providers.stripe import SIGNATURE as STRIPE
@@ -150,15 +150,11 @@ def _prepared(
         settings=settings,
         secrets={name: tuple(values) for name, values in secrets.items()},
     )
-    connector = plugin.connector(ConnectorContext(clock=Clock(), binding=binding, emit=_emit_nothing))
+    connector = plugin.connector(ConnectorContext(clock=Clock(), binding=binding, gate=Gate()))
     if not hasattr(connector, "prove"):
         raise ValueError(f"provider {plugin.provider} does not say how its sender signs")
     connector.prepare()
     return connector
-
-
-def _emit_nothing(trigger_id: str, event: NormalizedEvent) -> Deferred[None]:
-    return succeed(None)
 
 
 def sign_github(secret: bytes, body: bytes) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
 from harn.connectors.interfaces import ConnectorBinding, ConnectorContext
@@ -13,7 +12,7 @@ from harn.connectors.providers.a2a_push import A2aPushPlugin
 from harn.connectors.providers.github import GITHUB
 from harn.connectors.providers.webhook import WebhookPlugin
 from harn.model.exchange import InboundRequest
-from harn.testing.connectors import ConnectorCase
+from harn.testing.connectors import ConnectorCase, OpenGate
 from harn.testing.signers import github_headers, slack_headers, standard_headers, stripe_headers
 
 NOW = 1_700_000_000.0
@@ -42,7 +41,7 @@ def binding(provider: str, settings: Any = None, kind: str = "webhook", *secrets
 
 def connector(plugin: Any, bound: ConnectorBinding) -> Any:
     """Make a connector and prepare it."""
-    made = plugin.connector(ConnectorContext(clock=Clock(), binding=bound, emit=lambda *_: succeed(None)))
+    made = plugin.connector(ConnectorContext(clock=Clock(), binding=bound, gate=OpenGate()))
     made.prepare()
     return made
 

@@ -53,7 +53,7 @@ class AgentCase(SynchronousTestCase):
             secrets={} if secret is None else {"token": (secret,)},
         )
         connector = plugin.connector(
-            ConnectorContext(clock=self.world.clock, wall=self.world.wall, binding=binding, emit=lambda *_: None)
+            ConnectorContext(clock=self.world.clock, wall=self.world.wall, binding=binding, gate=Gate())
         )
         connector.prepare()
         connector.activate()
