@@ -8,7 +8,6 @@ Only the content decides, never a time stamp or the number of events.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -55,6 +54,8 @@ FIRST_PAUSE = 5.0
 """Seconds before the same content is tried again after a failure that may pass; it doubles each time,"""
 LONGEST_PAUSE = 300.0
 """but is never longer than this."""
+WATCHED = "the watched files"
+"""What is read, for messages; in the thread that reads files, in its turn, however long a file hangs."""
 
 
 class LastRequest(Struct, frozen=True, kw_only=True):
@@ -92,8 +93,6 @@ class FileWatcher(Service):
     def __init__(self, files: FileReader, server: IWatchedServer) -> None:
         self._reactor = files.reactor
         self._files = files
-        # In the thread that reads files, in its turn, however long a file hangs.
-        self._read = partial(files.read, what="the watched files", waits=True)
         self._server = server
         self.events = EventFilter(self._reactor, self)
         self._directories = Directories(self.events)
@@ -183,8 +182,8 @@ class FileWatcher(Service):
 
     async def _compare(self) -> None:
         watched, started = self._server.watched(), self._reactor.seconds()
-        await self._read(self._directories.follow, watched.paths, watched.manifest)
-        seen = await self._read(look, watched, self._server)
+        await self._files.read(self._directories.follow, watched.paths, watched.manifest, what=WATCHED, waits=True)
+        seen = await self._files.read(look, watched, self._server, what=WATCHED, waits=True)
         self._cost = self._reactor.seconds() - started
         classification = classify(seen, watched)
         if classification.status is FileStatus.UNFIT:
@@ -196,7 +195,7 @@ class FileWatcher(Service):
             self._unsettled = None
             return
         await deferLater(self._reactor, SETTLE, lambda: None)
-        second = await self._read(look, watched, self._server)
+        second = await self._files.read(look, watched, self._server, what=WATCHED, waits=True)
         if self._is_restless(seen, second):
             self._again = self._unsettled is None or not self._unsettled.reported
             await self._cannot(restless(seen, second))
