@@ -7,9 +7,8 @@ body; any other is JMESPath over ``{"event": event.to_dict()}``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import jmespath
 import msgspec
@@ -47,7 +46,37 @@ class FilterFailed(Struct, frozen=True):
 
 
 Decision = Matched | Ignored | FilterFailed
-CompiledExpression = Callable[[TriggerEvent], Any]
+
+
+class IExpression(Protocol):
+    """A compiled expression of a trigger."""
+
+    def search(self, event: TriggerEvent) -> Any:
+        """Return its value on an event."""
+
+
+class Expression(Struct, frozen=True):
+    """Any JMESPath."""
+
+    parsed: Any
+
+    def search(self, event: TriggerEvent) -> Any:
+        """See `IExpression.search`."""
+        return self.parsed.search({"event": event.to_dict()})
+
+
+class EnvelopePath(Struct, frozen=True):
+    """A path that stays in the envelope: its value needs no parse of the body."""
+
+    first: str
+    rest: tuple[str, ...]
+
+    def search(self, event: TriggerEvent) -> Any:
+        """See `IExpression.search`."""
+        value = getattr(event, self.first)
+        for name in self.rest:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
 
 
 def matches(patterns: tuple[str, ...], kind: str) -> bool:
@@ -80,25 +109,15 @@ def _envelope_path(tree: Any) -> tuple[str, ...] | None:
 
 
 @lru_cache(maxsize=16_384)
-def compile_expression(text: str) -> CompiledExpression:
+def compile_expression(text: str) -> IExpression:
     """
-    Compile JMESPath text to a function of an event.
+    Compile JMESPath text.
 
     :raises jmespath.exceptions.JMESPathError: ``text`` is not JMESPath.
     """
     parsed = jmespath.compile(text)
     path = _envelope_path(parsed.parsed)
-    if path is None:
-        return lambda event: parsed.search({"event": event.to_dict()})
-    first, rest = path[0], path[1:]
-
-    def look_up(event: TriggerEvent) -> Any:
-        value = getattr(event, first)
-        for name in rest:
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
-
-    return look_up
+    return Expression(parsed) if path is None else EnvelopePath(path[0], path[1:])
 
 
 @frozen
@@ -111,8 +130,8 @@ class Rules:
     """
 
     events: tuple[str, ...]
-    filter: CompiledExpression | None
-    dedupe_key: CompiledExpression | None
+    filter: IExpression | None
+    dedupe_key: IExpression | None
     is_by_kind: bool = field(init=False)
     _kinds: frozenset[str] = field(init=False)
     _families: tuple[str, ...] = field(init=False)
@@ -153,7 +172,7 @@ class Rules:
         if self.is_by_kind and not always_claim:
             return _MATCHED
         try:
-            if self.filter is not None and not is_truthy(self.filter(event)):
+            if self.filter is not None and not is_truthy(self.filter.search(event)):
                 return Ignored("filter")
             if self.dedupe_key is None:
                 return Matched(event.dedupe_key if always_claim else None)
@@ -176,9 +195,9 @@ class Rules:
             return event.dedupe_key
 
 
-def _evaluated(dedupe_key: CompiledExpression, event: TriggerEvent) -> str:
+def _evaluated(dedupe_key: IExpression, event: TriggerEvent) -> str:
     """Evaluate a dedupe key: null means the provider's own, and a value that is not text becomes its canonical JSON."""
-    key = dedupe_key(event)
+    key = dedupe_key.search(event)
     if key is None:
         return event.dedupe_key
     return key if isinstance(key, str) else canonical_json(key).decode("utf-8")

@@ -385,11 +385,12 @@ class LargeBodyTests(IngestCase):
         asked: list[bytes] = []
         examined: list[Any] = []
 
-        def look(event: TriggerEvent) -> bool:
-            asked.append(event.raw_body)
-            return True
+        class Look:
+            def search(self, event: TriggerEvent) -> bool:
+                asked.append(event.raw_body)
+                return True
 
-        self.world.gh.binding.rules = Rules((), look, None)
+        self.world.gh.binding.rules = Rules((), Look(), None)
 
         def examine(function: Any, *given: Any) -> Deferred[Any]:
             examined.append(function(*given))
