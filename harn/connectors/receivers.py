@@ -231,7 +231,7 @@ class ConfiguredProvider(Struct, frozen=True, kw_only=True, eq=False):
     @property
     def schema(self) -> StructSchema[Any]:
         """Return the schema of that table."""
-        return StructSchema(self.settings, check=getattr(self.settings, "problems", None))
+        return StructSchema(self.settings)
 
     def declared(self, table: Any) -> SignedProvider:
         """Return the declaration for the checked table, given as plain values or as the struct."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -200,23 +200,26 @@ class Table(msgspec.Struct, frozen=True, gc=False):
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 
+@runtime_checkable
+class IChecksItself(Protocol):
+    """A struct of settings with rules of its own."""
+
+    def problems(self) -> Sequence[SettingProblem]:
+        """Return the problems of the values; called only when each field alone is valid."""
+
+
 @implementer(ISettingsSchema)
 class StructSchema(Generic[_Settings]):
     """
     Checks a table key by key against the fields of a struct, as `Table.values` does, so that every problem is found.
 
     Fields with ``msgspec.Meta(description=...)`` are described in the JSON schema; ``ge``, ``le``, ``pattern`` and
-    the rest are enforced. ``title`` says in words what a ``pattern`` allows: "the name of a header".
+    the rest are enforced. ``title`` says in words what a ``pattern`` allows: "the name of a header". Rules over several
+    fields are those of `IChecksItself`.
     """
 
-    def __init__(
-        self, struct: type[_Settings], check: Callable[[_Settings], Sequence[SettingProblem]] | None = None
-    ) -> None:
-        """
-        :param check: further rules, over fields together; called only when each field alone is valid.
-        """
+    def __init__(self, struct: type[_Settings]) -> None:
         self._struct = struct
-        self._further = check
         self._shape = Shape.of_types(struct)
 
     def check(self, table: Mapping[str, Any]) -> tuple[_Settings | None, Sequence[SettingProblem]]:
@@ -231,8 +234,8 @@ class StructSchema(Generic[_Settings]):
         except msgspec.ValidationError as error:
             # Each key alone is valid: this is the struct's own ``__post_init__``.
             return None, [SettingProblem(key="", message=str(error))]
-        if self._further is not None:
-            problems.extend(self._further(settings))
+        if isinstance(settings, IChecksItself):
+            problems.extend(settings.problems())
         return (None if problems else settings), problems
 
     def json_schema(self) -> JsonSchema:

@@ -157,7 +157,12 @@ class StructSchemaTests(SynchronousTestCase):
     def test_further_check(self) -> None:
         """Rules over several keys run when each is right by itself."""
         problem = SettingProblem(key="source", message="needs tags")
-        schema = StructSchema(WebhookTable, lambda table: [problem] if table.source and not table.tags else [])
+
+        class Table(WebhookTable, frozen=True):
+            def problems(self) -> list[SettingProblem]:
+                return [problem] if self.source and not self.tags else []
+
+        schema = StructSchema(Table)
         self.assertEqual(schema.check({"source": "x"}), (None, [problem]))
         self.assertEqual(schema.check({"source": "x", "tags": ["a"]})[1], [])
         self.assertEqual([one.key for one in schema.check({"source": 1})[1]], ["source"])

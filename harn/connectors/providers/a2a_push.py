@@ -296,7 +296,7 @@ class A2aPushPlugin:
     provider = "a2a-push"
     kinds = ("a2a-push",)
     table = "a2a_push"
-    schema = StructSchema(A2aPushSettings, check=A2aPushSettings.problems)
+    schema = StructSchema(A2aPushSettings)
     required_secrets = ()
     optional_secrets = (TOKEN,)
     authentication = CREDENTIALS

@@ -121,7 +121,7 @@ class CronPlugin:
     table = None
     keys = CronSettings.__struct_fields__
     events = (TICK,)
-    schema = StructSchema(CronSettings, check=CronSettings.problems)
+    schema = StructSchema(CronSettings)
     required_secrets = ()
     optional_secrets = ()
     authentication = PUBLIC

@@ -188,7 +188,7 @@ class PollPlugin:
     kinds = (POLL,)
     table = None
     keys = PollSettings.__struct_fields__
-    schema = StructSchema(PollSettings, check=PollSettings.problems)
+    schema = StructSchema(PollSettings)
     required_secrets = ()
     optional_secrets = ()
     authentication = PUBLIC
