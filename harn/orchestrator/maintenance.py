@@ -175,8 +175,9 @@ class Freezer:
     """
     Freezes in a turn of its own, once for all adopts that came before it: after the start, and when that pays.
 
-    The collector rests during a reload, whose new objects stay alive. One that brings thousands of versions is frozen
-    without a collection, which would walk just these; what may be garbage then is of the reload itself, and little.
+    The collector rests during a reload, whose new objects stay alive, and walks them once, after the report. One that
+    brings thousands of versions is frozen without a collection, which would walk just these; what may be garbage then
+    is of the reload itself, and little.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -200,9 +201,16 @@ class Freezer:
             gc.disable()
 
     def reload_ended(self, event: ReloadEnded) -> None:
-        """Start the collector again."""
+        """Start the collector again, in a turn of its own, so that no report waits for what it then collects."""
         self._is_reloading = False
         if self._is_begun:
+            self._clock.callLater(0, self._resume)
+
+    def _resume(self) -> None:
+        """Start the collector, unless a reload runs; before, collect what a reload of many triggers has made."""
+        if not self._is_reloading and not self._is_due:
+            if self._live >= FREEZE_AFTER:
+                gc.collect(1)
             gc.enable()
 
     def adopted(self, event: Adopted) -> None:

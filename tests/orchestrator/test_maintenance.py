@@ -122,7 +122,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual((seen, clock.getDelayedCalls()), ([1, 0, 1, 0, 1], []))
 
     def test_the_collector_rests(self) -> None:
-        """The collector rests until the start is frozen, and during reloads; large ones look at what is young first."""
+        """The collector rests until the start is frozen, and in reloads; with many triggers it collects beside them."""
         done: list[object] = []
         self.patch(gc, "enable", lambda: done.append("enable"))
         self.patch(gc, "disable", lambda: done.append("disable"))
@@ -139,16 +139,37 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(done, [2, "freeze", "enable"])
         done.clear()
         for fresh, expected in (
-            (FREEZE_AFTER, ["disable", "freeze", "enable"]),
-            (1, [1, "disable", "enable"]),
-            (1, ["disable", "enable"]),
+            (FREEZE_AFTER, ["disable", "freeze", "reported", 1, "enable"]),
+            (1, [1, "disable", "reported", "enable"]),
+            (1, ["disable", "reported", "enable"]),
         ):
             freezer.reload_began(event)
             freezer.adopted(adopting(fresh))
             clock.advance(0)
             freezer.reload_ended(event)
+            done.append("reported")
+            clock.advance(0)
             self.assertEqual(done, expected, fresh)
             done.clear()
+
+    def test_reload_after_reload(self) -> None:
+        """The collector rests on when another reload begins in the turn in which one ended."""
+        done: list[str] = []
+        clock, event = Clock(), cast(Any, None)
+        freezer = Freezer(clock)
+        freezer.begin()
+        clock.advance(0)
+        self.patch(gc, "enable", lambda: done.append("enable"))
+        self.patch(gc, "disable", lambda: done.append("disable"))
+        for _ in range(2):
+            freezer.reload_began(event)
+            freezer.reload_ended(event)
+        freezer.reload_began(event)
+        clock.advance(0)
+        self.assertEqual(done, ["disable"] * 3)
+        freezer.reload_ended(event)
+        clock.advance(0)
+        self.assertEqual(done, ["disable"] * 3 + ["enable"])
 
 
 def adopting(fresh: int) -> Any:
