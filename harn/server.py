@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct, field
 from twisted.application.service import MultiService, Service
@@ -45,8 +45,6 @@ T = TypeVar("T")
 
 Install = Callable[["Server"], None]
 """Adds a feature to a server."""
-End = Callable[[], Awaitable[Any] | None]
-"""Ends a part of the server; what it returns is waited for."""
 Check = Callable[[], bool]
 """Returns False while the server should get no requests."""
 
@@ -198,6 +196,13 @@ class Readiness:
         return [reason for reason, check in self._checks.items() if not check()]
 
 
+class IClosing(Protocol):
+    """A part of the server that needs no start, and has an end."""
+
+    def close(self) -> Awaitable[Any] | None:
+        """End; what is returned is waited for."""
+
+
 class Services(MultiService):
     """
     Services that start in the order in which they were added, and end in the reverse order, one after the other.
@@ -213,9 +218,9 @@ class Services(MultiService):
         """Add an ``IService``; it is started with the others."""
         service.setServiceParent(self)
 
-    def add_closing(self, close: End) -> None:
-        """Call ``close`` when its turn to end comes; for what needs no start."""
-        self.add(ClosingService(close))
+    def add_closing(self, part: IClosing) -> None:
+        """Close ``part`` when its turn to end comes."""
+        self.add(ClosingService(part))
 
     def startService(self) -> None:
         """Start them, in order."""
@@ -235,16 +240,16 @@ class Services(MultiService):
 class ClosingService(Service):
     """A service that has only an end."""
 
-    def __init__(self, close: End) -> None:
-        self._close = close
+    def __init__(self, part: IClosing) -> None:
+        self._part = part
 
     def stopService(self) -> Awaitable[Any] | None:
         """Close."""
         Service.stopService(self)
-        return self._close()
+        return self._part.close()
 
 
-async def ended_in_time(clock: IReactorTime, end: End) -> None:
+async def ended_in_time(clock: IReactorTime, end: Callable[[], Awaitable[Any] | None]) -> None:
     """Call ``end`` and wait for it, at most for `LONGEST_END`; what it raises is logged."""
 
     async def wait() -> None:

@@ -65,13 +65,14 @@ class ServicesTests(SynchronousTestCase):
         """A service that fails to end, or to start, does not keep the others from ending."""
         first, second = self.add("first", "second")
 
-        def fail() -> None:
-            raise OSError("cannot be closed")
+        class Failing:
+            def close(self) -> None:
+                raise OSError("cannot be closed")
 
         def fail_to_start() -> None:
             raise OSError("cannot be started")
 
-        self.services.add_closing(fail)
+        self.services.add_closing(Failing())
         (third,) = self.add("third")
         third.startService = fail_to_start
         self.assertRaises(OSError, self.services.startService)

@@ -44,7 +44,7 @@ def install(server: Server) -> None:
     overviews = Overviews(server.reactor)
     traffic = Traffic(wall, server.lifecycle)
     live = Live(server.reactor, desk, door, traffic, server.lifecycle)
-    server.background.add_closing(live.close)
+    server.background.add_closing(live)
     now = NowPage(traffic=traffic, overviews=overviews, readiness=server.readiness)
     reception = Reception(door=door, desk=desk, assets=assets, live=live)
     console = Console(reception, now, TriggerPages(overviews=overviews))

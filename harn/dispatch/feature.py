@@ -46,9 +46,9 @@ def install(server: Server, limits: DispatchLimits = DispatchLimits()) -> None: 
     add_version_gauges(server.metrics, registry)
     add_gauges(server.metrics, dispatcher)
     failures = server.add(FailureLog(server.reactor, registry, lifecycle))
-    server.services.add_closing(failures.close)
+    server.services.add_closing(failures)
     server.services.add(server.interpreters)
-    server.services.add_closing(dispatcher.close)
+    server.services.add_closing(dispatcher)
 
 
 def install_places(server: Server, dispatcher: Dispatcher) -> None:
@@ -61,7 +61,7 @@ def install_places(server: Server, dispatcher: Dispatcher) -> None:
     lifecycle.subscribe(Fenced, lambda event: places.renumbered())
     lifecycle.subscribe(VersionEnded, lambda event: places.removed(event.trigger_id) if event.is_last else None)
     server.add(places)
-    server.services.add_closing(places.close)
+    server.services.add_closing(places)
 
 
 def install_synthetic_events(server: Server) -> None:

@@ -58,12 +58,12 @@ def install(server: Server, *, takes_over: bool = False) -> None:
     places = Places(public=public, credentials=server.add(push, Push), pages=pages)
     site = HarnSite(server.reactor, server.metrics, places, wall=server.wall)
     server.add(site, HarnSite, IRouteTable)
-    server.services.add_closing(site.refusals.close)
+    server.services.add_closing(site.refusals)
     add_published_lists(server, site)
     admin = make_admin_port(server.reactor, options.admin_bind, site, takes_over=takes_over)
     port = server.add(ServerPort(server.reactor, Bind(options.host, options.port), site, admin))
     port.is_shared = options.shared_dir is not None
-    server.services.add_closing(port.close)
+    server.services.add_closing(port)
     add_gauges(server.metrics, server.readiness, port)
 
     triggers = RememberedTriggers()

@@ -70,7 +70,7 @@ def make_server(
     interpreters = make_interpreters(options, reactor, environ, lifecycle, spare)
     server = Server(Runtime(reactor, wall), options, environ, lifecycle, store, interpreters)
     server.readiness.add(EVENT_LOG_AWAY, store.available)
-    server.services.add_closing(store.close)
+    server.services.add_closing(store)
     Counting(server.metrics, lifecycle)
     log_deliveries(lifecycle)
     follow_log_level(server, threshold)

@@ -269,7 +269,7 @@ def install(server: Server) -> None:
     publisher = Publisher(server.reactor, server.records, state_file, server.metrics)
     server.add(publisher, Publisher, IReloadPublisher)
     server.lifecycle.subscribe(RolloutRecorded, publisher.rollout_recorded)
-    server.services.add_closing(publisher.close)
+    server.services.add_closing(publisher)
     Notices(server[ServiceManager], server.lifecycle)
 
 

@@ -178,7 +178,7 @@ class LiveGeneration:
         self.current = evolve(self.current, pin=None)
         return True
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Stop the connectors of the live generation, and release it: the server ends."""
         self.settle()
         live, self.current = self.current, None
@@ -345,7 +345,7 @@ class Drains:
                     group.deadline.cancel()
                 self._groups.remove(group)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Cancel every deadline; what drains continues with the next server."""
         for group in self._groups:
             if group.deadline is not None and group.deadline.active():

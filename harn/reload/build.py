@@ -83,6 +83,12 @@ class Builder:
         self.connections = connections
         self.targets = targets
 
+    async def close(self) -> None:
+        """Wait until the connectors of the live generation, which is released, are closed, and close the rest."""
+        await self.connections.pool.idle()
+        await self.targets.close()
+        self.files.close()
+
     async def beside(self, count: int, function: Callable[..., T], /, *arguments: Any) -> T:
         """
         Call a function that reads no file, off the reactor thread if it takes long there.

@@ -391,10 +391,3 @@ class Coordinator:
         self._lifecycle.emit(ReloadsClosed())
         self._start_hooks.close()
         return self.queue.close()
-
-    async def release(self) -> None:
-        """Release the live generation, and wait until its connectors are closed: the server ends."""
-        self._live.release()
-        await self._pipeline.builder.connections.pool.idle()
-        await self._pipeline.builder.targets.close()
-        self._pipeline.builder.files.close()

@@ -78,7 +78,7 @@ def install_drains(server: Server) -> None:
     """Add the drains of replaced versions, and the reviver of an earlier server's versions."""
     registry, deliveries = server[Registry], server[IVersionDeliveries]
     drains = server.add(Drains(server.reactor, deliveries, server.lifecycle, server.wall))
-    server.services.add_closing(drains.stop)
+    server.services.add_closing(drains)
     add_drain_gauge(server.metrics, drains)
     service = DrainService(
         wall=server.wall, store=server.store.deliveries, registry=registry, dispatcher=deliveries, drains=drains
@@ -106,8 +106,9 @@ def install_coordinator(server: Server) -> None:
         Coordinator(server.reactor, server.wall, pipeline, live, server[IReloadPublisher], server.lifecycle)
     )
     server.operations.add(coordinator, *operations.OPERATIONS)
-    server.services.add_closing(coordinator.release)
-    server.services.add_closing(coordinator.close)
+    server.services.add_closing(builder)
+    server.services.add_closing(live)
+    server.services.add_closing(coordinator)
 
 
 def count_triggers(server: Server, event: Adopted) -> None:

@@ -26,7 +26,7 @@ def install(server: Server) -> None:
     """Add the membership, its operation and gauges. It begins when the store is open, and ends before it is closed."""
     clocks, lifecycle = Clocks(server.reactor, server.wall), server.lifecycle
     members = server.add(Membership(clocks, server.store, lifecycle, server.records, harn.__version__))
-    server.services.add_closing(members.end)
+    server.services.add_closing(members)
     server.operations.add(members, *OPERATIONS)
     lifecycle.subscribe(ServerStarted, lambda event: started(members, event))
     lifecycle.subscribe(Adopted, lambda event: members.describe(generation=event.candidate.generation.number))

@@ -192,14 +192,14 @@ class Membership:
         looping: Deferred[Any] = self._loop.start(LOOK, now=False)
         looping.addErrback(lambda failure: log.failure("looking at the other servers ended", failure))
 
-    async def end(self) -> None:
+    async def close(self) -> None:
         """Record the end of this server, if its start was recorded, and stop taking part."""
         if self._is_recorded:
             self._is_recorded = False
             await self._record("server_ended", self.id, self.store.incarnation)
-        self.close()
+        self.leave()
 
-    def close(self) -> None:
+    def leave(self) -> None:
         """Stop taking part; the store notes the end when it is closed."""
         if self._loop.running:
             self._loop.stop()

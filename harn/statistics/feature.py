@@ -25,7 +25,7 @@ def install_totals(server: Server, *, takes_over: bool = False) -> None:
     server.lifecycle.subscribe(ServersSeen, lambda event: totals.leave_to_others() if event.others else None)
     server.lifecycle.subscribe(Adopted, lambda event: totals.begin())
     server.background.add(TotalsFlusher(server.reactor, totals))
-    server.services.add_closing(totals.close)
+    server.services.add_closing(totals)
 
 
 def install(server: Server) -> None:

@@ -65,7 +65,7 @@ class SupervisorLink:
 
     def install(self, server: Server) -> None:
         """Send from now on when the server serves, and when a reload has ended; close with the server's services."""
-        server.services.add_closing(self.close)
+        server.services.add_closing(self)
         server.lifecycle.subscribe(ServerStarted, lambda event: self._send(READY))
         server.lifecycle.subscribe(ReloadEnded, lambda event: self._send(RELOADED))
 

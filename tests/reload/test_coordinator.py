@@ -6,6 +6,8 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from zope.interface.verify import verifyObject
 
 from harn.errors import EventLogUnavailable, PreconditionFailed, ShuttingDown
+from harn.reload.adopt import LiveGeneration
+from harn.reload.build import Builder
 from harn.reload.interfaces import IReloader, IRouteTable
 from harn.store.generations import IGenerations
 from harn.vm.interfaces import IInterpreter, IInterpreters
@@ -254,7 +256,8 @@ class ClosingTests(CoordinatorCase):
     def test_release(self) -> None:
         """At the end every connector is quiesced and closed, and one that does not close is not waited for."""
         self.world.plugin.script["close"] = Deferred
-        released = Deferred.fromCoroutine(self.world.coordinator.release())
+        self.world.server[LiveGeneration].close()
+        released = Deferred.fromCoroutine(self.world.server[Builder].close())
         self.assertNoResult(released)
         self.world.clock.advance(5.0)
         self.successResultOf(released)

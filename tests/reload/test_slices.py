@@ -85,7 +85,7 @@ class SliceTests(GenerationCase):
     def test_the_server_ends_between_slices(self) -> None:
         """What is left drains on with the next server."""
         old = self.draining()
-        self.world.clock.callLater(10.0, self.world.drains.stop)
+        self.world.clock.callLater(10.0, self.world.drains.close)
         self.world.clock.advance(10.0)
         self.assertEqual(sum(binding.is_closed for binding in old), SLICE)
         for binding in old:

@@ -24,7 +24,7 @@ from harn.dispatch.intake import Intake, Taken
 from harn.lifecycle import VersionEnded
 from harn.orchestrator.recovery import RecoveryService
 from harn.reload import feature as reload
-from harn.reload.adopt import Drains
+from harn.reload.adopt import Drains, LiveGeneration
 from harn.reload.archive import Reviver
 from harn.reload.build import Builder
 from harn.reload.connections import Connections
@@ -218,11 +218,12 @@ class World:
 
     def close(self) -> None:
         """End, as a server's end does, with no wait."""
-        self.drains.stop()
+        self.drains.close()
         self.dispatcher.close()
         self.server[FailureLog].close()
         self.coordinator.close()
-        Deferred.fromCoroutine(self.coordinator.release())
+        self.server[LiveGeneration].close()
+        Deferred.fromCoroutine(self.server[Builder].close())
 
     def restarted(self) -> World:
         """End, and give another server on the same folder and store."""

@@ -127,7 +127,7 @@ class AgreementTests(TwoServers):
         self.lifecycle = Lifecycle()
         members = Membership(clocks, store, self.lifecycle, RecordWriter(self.clock, store.event_log), version="1.0")
         self.run_of(members.begin())
-        self.addCleanup(members.close)
+        self.addCleanup(members.leave)
         members.describe(status=SERVING, generation=1)
         self.registry = Registry(Lifecycle())
         return Agreement(clocks, store, members, cast(Coordinator, coordinator), self.registry)

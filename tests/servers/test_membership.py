@@ -72,7 +72,7 @@ class MembershipTests(TwoServers):
         self.running = [self.first, self.second]
         for each in self.running:
             self.result_of(Deferred.fromCoroutine(each.members.begin()))
-            self.addCleanup(each.members.close)
+            self.addCleanup(each.members.leave)
 
     def member(self, store: PostgresStore) -> Member:
         """Make a membership."""
@@ -160,7 +160,7 @@ class MembershipTests(TwoServers):
         """That a server serves is recorded, and that it ends; of one that ends before it serves, nothing is."""
         self.result_of(Deferred.fromCoroutine(self.first.members.record_start()))
         for each in (self.first, self.second):
-            self.result_of(Deferred.fromCoroutine(each.members.end()))
+            self.result_of(Deferred.fromCoroutine(each.members.close()))
         records = self.result_of(self.other.event_log.read(TOPIC, 0, 10))
         first = self.store.incarnation
         expected = [("server_started", first), ("server_ended", first)]
@@ -247,7 +247,7 @@ class MembershipTests(TwoServers):
 
     def test_one_that_ends(self) -> None:
         """Its row says so: nothing is fenced, and the other leads at its next look."""
-        self.first.members.close()
+        self.first.members.leave()
         self.result_of(self.store.close())
         self.running.remove(self.first)
         self.pass_time(1)
@@ -257,7 +257,7 @@ class MembershipTests(TwoServers):
     def test_silent(self) -> None:
         """A server that is silent is listed so before it is fenced."""
         self.pass_time(2)
-        self.first.members.close()
+        self.first.members.leave()
         self.patch(self.other.servers, "fence", lambda beats: Deferred())
         self.pass_time(6)
         self.assertEqual(self.listed(1)[0][1], SILENT)
