@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -102,9 +102,9 @@ class Stream:
         self._reactor = server.reactor
         self.subscribe(server.lifecycle)
         if has_keys():
-            keys = Terminal(self._reactor, self.press)
-            self._reactor.callWhenRunning(keys.open)
-            self._reactor.addSystemEventTrigger("during", "shutdown", keys.close)
+            terminal = Terminal(self._reactor, self)
+            self._reactor.callWhenRunning(terminal.open)
+            self._reactor.addSystemEventTrigger("during", "shutdown", terminal.close)
 
     def subscribe(self, lifecycle: Lifecycle) -> None:
         """Print these events from now on."""
@@ -118,7 +118,7 @@ class Stream:
         lifecycle.subscribe(ReloadEnded, self._reload_ended)
 
     def press(self, key: str) -> None:
-        """Called with each key."""
+        """See `IKeys.press`."""
         if key in ("q", "Q"):
             os.kill(os.getpid(), signal.SIGINT)
         elif key in ("r", "R"):
@@ -281,12 +281,19 @@ def show(text: str, colour: str) -> None:
         click.secho(line, bold=True) if colour == "bold" else click.secho(line, fg=colour)
 
 
+class IKeys(Protocol):
+    """Takes the keys of a terminal."""
+
+    def press(self, key: str) -> None:
+        """Called with each key."""
+
+
 class Terminal:
     """The keys of a terminal, one by one, read by the reactor."""
 
-    def __init__(self, reactor: Any, press: Any) -> None:
+    def __init__(self, reactor: Any, keys: IKeys) -> None:
         self._reactor = reactor
-        self._press = press
+        self._keys = keys
         self._before: list[Any] | None = None
         self._continued: Any = None
 
@@ -330,7 +337,7 @@ class Terminal:
         if not keys:
             self.close()
         for key in keys.decode("latin-1"):
-            self._press(key)
+            self._keys.press(key)
 
     def connectionLost(self, reason: Failure) -> None:
         """Called when standard input is gone."""

@@ -168,17 +168,21 @@ class StreamTests(SynchronousTestCase):
 
 
 class TerminalTests(SynchronousTestCase):
-    """The keys."""
+    """The keys, which the test takes."""
+
+    def press(self, key: str) -> None:
+        """See `IKeys.press`."""
+        self.pressed.append(key)
 
     def test_after_it_was_stopped(self) -> None:
         """After Ctrl-Z keys are read as before, in the background none; at the end the terminal is as it was."""
         main, own = pty.openpty()
         self.addCleanup(os.close, main)
         self.addCleanup(os.close, own)
-        pressed: list[str] = []
+        self.pressed: list[str] = []
         readers: set[Terminal] = set()
         reactor = Mock(addReader=readers.add, removeReader=readers.discard)
-        terminal = Terminal(reactor, pressed.append)
+        terminal = Terminal(reactor, self)
 
         def reads_lines() -> bool:
             return bool(termios.tcgetattr(own)[3] & termios.ICANON)
@@ -198,7 +202,7 @@ class TerminalTests(SynchronousTestCase):
             terminal.doRead()
             has_keys.return_value = False
             continued(signal.SIGCONT, None)
-            self.assertEqual((pressed, readers), (["r"], set()))
+            self.assertEqual((self.pressed, readers), (["r"], set()))
             has_keys.return_value = True
             terminal.close()
         self.assertEqual((reads_lines(), signal.getsignal(signal.SIGCONT)), (True, signal.SIG_DFL))
