@@ -97,7 +97,6 @@ class ChildSession:
         self.paths: frozenset[str] = frozenset()
         self.scope: Scope | None = None
         self._owner = owner
-        self._send = owner.send
         self._prefix = prefix
         self._functions: Functions | None = None
         self._hooks: ModuleHooks | None = None
@@ -142,11 +141,11 @@ class ChildSession:
                 self._loaded().get(reference)
             except Unusable as error:
                 flaws.append(error.flaw(reference))
-        self._send(Resolved(frame.number, flaws, self._hooks is not None and self._hooks.exist()))
+        self._owner.send(Resolved(frame.number, flaws, self._hooks is not None and self._hooks.exist()))
 
     async def _run_hooks(self, number: int, kind: str, limit: float) -> None:
         failures = [] if self._hooks is None else await self._hooks.run(kind, limit)
-        self._send(HooksRan(number, kind, failures))
+        self._owner.send(HooksRan(number, kind, failures))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
@@ -167,7 +166,7 @@ class ChildSession:
             handler = None if begin.handler is None else functions.get(begin.handler)
             predicate = None if begin.predicate is None else functions.get(begin.predicate)
         except Unusable as error:
-            self._send(Failed(begin.number, RAISED, plain_text(error.message, 4096)))
+            self._owner.send(Failed(begin.number, RAISED, plain_text(error.message, 4096)))
             return
         call = self.calls[begin.number] = RunningCall(begin, handler, predicate, self)
         if functions.imports != before and self._hooks is not None and self._hooks.late():
@@ -196,7 +195,7 @@ class ChildSession:
         if call.is_cancelled and call.programs:
             self.end_programs(call)
         call.ended()
-        self._send(answer)
+        self._owner.send(answer)
 
     def end_programs(self, call: RunningCall) -> None:
         """Kill the programs that a call has started."""
@@ -204,11 +203,11 @@ class ChildSession:
 
     def queued(self, call: RunningCall) -> None:
         """Report that a call waits for a thread."""
-        self._send(Queued(call.number))
+        self._owner.send(Queued(call.number))
 
     def started(self, call: RunningCall) -> None:
         """Report that a waiting call runs now."""
-        self._send(Started(call.number))
+        self._owner.send(Started(call.number))
 
     # For any thread
 
@@ -241,9 +240,9 @@ class ChildSession:
             return
         record = Printed(number, level, stream, plain_text(text, LONGEST_RECORD), fields)
         if _get_running_loop() is self.loop:
-            self._send(record)  # immediately, so that it precedes the call's answer
+            self._owner.send(record)  # immediately, so that it precedes the call's answer
         else:
-            self.loop.call_soon_threadsafe(self._send, record)
+            self.loop.call_soon_threadsafe(self._owner.send, record)
 
     def ask_secret(self, call: RunningCall, reference: str) -> Future[str]:
         """Request a secret from the server."""
@@ -257,7 +256,7 @@ class ChildSession:
     def _ask(self, call: RunningCall, reference: str, answered: Future[str]) -> None:
         self._asked += 1
         self._secrets[self._asked] = answered
-        self._send(SecretRequested(self._asked, call.number, plain_text(reference, 1000)))
+        self._owner.send(SecretRequested(self._asked, call.number, plain_text(reference, 1000)))
 
     def _answer(self, answer: SecretAnswer) -> None:
         asked = self._secrets.pop(answer.number, None)
