@@ -162,7 +162,7 @@ class Agreement:
         if proposal is None or proposal.id == self.proposes:
             return
         if proposal.by == self.store.incarnation and proposal.state is ProposalState.OPEN:
-            # It was written, but the answer was lost, and the reload has failed for that.
+            # The reload that wrote it was cut off before it was decided.
             proposal = await self.store.servers.decide(proposal.id, is_late=True)
         if proposal.state is ProposalState.ADOPTED:
             self.decided = max(self.decided, proposal.generation)

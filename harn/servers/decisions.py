@@ -84,19 +84,37 @@ class Proposing:
     async def _propose(self, candidate: Candidate) -> Proposal:
         agreement = self.agreement
         agreement.proposes = f"reload_{uuid7(agreement.wall.seconds())}"
-        proposal: Proposal = await agreement.store.servers.propose(
-            Proposal(
-                id=agreement.proposes,
-                by=0,
-                generation=candidate.generation.number,
-                base=agreement.base,
-                versions=len(candidate.numbered),
-                actor=self.request.actor,
-                reason=self.request.reason,
-                is_alone=has_terms(candidate, self.request),
-            )
+        new = Proposal(
+            id=agreement.proposes,
+            by=0,
+            generation=candidate.generation.number,
+            base=agreement.base,
+            versions=len(candidate.numbered),
+            actor=self.request.actor,
+            reason=self.request.reason,
+            is_alone=has_terms(candidate, self.request),
         )
+        try:
+            proposal: Proposal = await agreement.store.servers.propose(new)
+        except EventLogUnavailable as error:
+            return await self._written(new, error)
         return proposal
+
+    async def _written(self, proposal: Proposal, error: EventLogUnavailable) -> Proposal:
+        """
+        Read a proposal again whose answer was lost, for it may be decided: only this reload has its terms.
+
+        :raises EventLogUnavailable: it was not written; as ``error``.
+        """
+        while True:
+            try:
+                found = await self.agreement.store.servers.proposal()
+            except EventLogUnavailable:
+                await deferLater(self.agreement.clock, PAUSE)
+                continue
+            if found is None or found.id != proposal.id:
+                raise error
+            return found
 
     async def _decided(self, proposal: Proposal, ends_at: float) -> Proposal:
         """Wait until a proposal is decided; at ``ends_at`` (the clock's seconds) for no further vote."""

@@ -175,31 +175,67 @@ class AgreementTests(TwoServers):
         self.assertEqual((vote.stage, vote.why), ("parse", "the content of generation 2 is damaged"))
         self.assertEqual(self.last().state, ProposalState.DROPPED)
 
-    def lose_answer(self) -> None:
-        """Run a proposal that is written, but whose answer is lost."""
-        propose = self.store.servers.propose
+    def lose_answer(self, *, is_written: bool = True) -> None:
+        """Drop the answer to the next proposal, and that to the first question after it."""
+        servers = self.store.servers
+        propose, proposal = servers.propose, servers.proposal
 
-        def lost(proposal: Proposal) -> Deferred[Proposal]:
-            return propose(proposal).addCallback(lambda _: fail(EventLogUnavailable("no answer")))
+        def lost(new: Proposal) -> Deferred[Proposal]:
+            self.patch(servers, "proposal", away)
+            writing = propose(new) if is_written else self.store.checkpoints.put("x", 1)
+            return writing.addCallback(lambda _: fail(EventLogUnavailable("no answer")))
 
-        self.patch(self.store.servers, "propose", lost)
-        decision = Proposing(self.agreement, REQUEST)
-        with self.assertRaisesRegex(StageFailed, "no answer"):
-            self.run_of(decision.agree(CANDIDATE, 30.0))
-        self.assertEqual(self.last().state, ProposalState.OPEN)
+        def away() -> Deferred[Proposal]:
+            self.patch(servers, "proposal", proposal)
+            return fail(EventLogUnavailable("no connection"))
+
+        self.patch(servers, "propose", lost)
+
+    def agreeing_without_answer(self, decision: Proposing) -> Deferred[None]:
+        """Return the agreement of a decision, which is about to find out what was written without an answer."""
+        agreeing = Deferred.fromCoroutine(decision.agree(CANDIDATE, 0.5))
+        self.answer_all()
+        self.assertNoResult(agreeing)
         self.run_of(self.agreement.look_once())
-        self.assertEqual(self.last().state, ProposalState.OPEN)  # its reload unwinds
-        decision.end()
+        self.assertEqual(self.coordinator.followed, [])  # it is this reload's to adopt
+        self.clock.advance(1.0)
+        return agreeing
+
+    def test_a_decision_without_answer(self) -> None:
+        """The reload of a lone server adopts what was decided itself: no other has its terms."""
+        self.other_agreement.members.describe(status=DRAINING)
+        self.answer_all()
+        self.lose_answer()
+        decision = Proposing(self.agreement, ReloadRequest(source="cli", actor="me", confirm_within=60.0))
+        self.result_of(self.agreeing_without_answer(decision))
+        self.assertEqual(decision.proposal, self.last())
+        self.assertEqual(self.last().state, ProposalState.ADOPTED)
 
     def test_a_proposal_without_answer(self) -> None:
-        """The reload fails with a report, and what may have been written is dropped."""
+        """It waits for the votes, and fails with a report where they are missing."""
         self.lose_answer()
+        agreeing = self.agreeing_without_answer(Proposing(self.agreement, REQUEST))
+        with self.assertRaisesRegex(StageFailed, "no answer in time"):
+            self.result_of(agreeing)
+        self.assertEqual(self.last().state, ProposalState.DROPPED)
+
+    def test_a_proposal_that_was_not_written(self) -> None:
+        """The reload fails with a report that says why."""
+        self.lose_answer(is_written=False)
+        agreeing = self.agreeing_without_answer(Proposing(self.agreement, REQUEST))
+        with self.assertRaisesRegex(StageFailed, "no answer"):
+            self.result_of(agreeing)
+        self.assertIsNone(self.result_of(self.store.servers.proposal()))
+
+    def test_a_proposal_that_was_left(self) -> None:
+        """A proposal of this server whose reload was cut off is dropped with the next look."""
+        self.proposed()
         self.run_of(self.agreement.look_once())
         self.assertEqual((self.last().state, self.coordinator.followed), (ProposalState.DROPPED, []))
 
-    def test_a_proposal_without_answer_that_all_adopt(self) -> None:
+    def test_a_proposal_that_was_left_and_that_all_adopt(self) -> None:
         """The server that proposed it follows the others."""
-        self.lose_answer()
+        self.proposed()
         self.result_of(self.other.servers.vote(self.last().id, Vote(server="b")))
         looking = Deferred.fromCoroutine(self.agreement.look_once())
         self.result_of(self.store.servers.look())
