@@ -130,8 +130,11 @@ class Circuits:
         self._in_vain.discard(trigger_id)
         circuit = self._circuits[trigger_id] = circuit.within(now, spec)
         if circuit.may_begin(now):
-            is_ours = circuit.claimed_until is not None and now < circuit.claimed_until
-            if circuit.state is CircuitState.CLOSED or is_ours or not self._records.is_shared:
+            claimed_until = circuit.claimed_until
+            if circuit.state is CircuitState.CLOSED or not self._records.is_shared:
+                return None
+            if claimed_until is not None and now < claimed_until:
+                self._dispatcher.ask_gates_at(trigger_id, claimed_until)  # in case nothing begins
                 return None
             if was_in_vain:
                 return Held(CIRCUIT_OPEN, now + AGAIN, keeps=True)

@@ -171,6 +171,11 @@ class Dispatcher:
             self._scheduler.gate_changed(share)
         self.turn()
 
+    def ask_gates_at(self, trigger_id: str, at: float) -> None:
+        """Read the gates again for a trigger at ``at`` (seconds, Unix), or before."""
+        for share in self._queues.shares(trigger_id):
+            self._queues.ask_gates_at(share, at)
+
     def pace(self, trigger_id: str | None, rate: float | None) -> None:
         """Begin the waiting deliveries of a trigger, or of each, at so many a second; with None without a limit."""
         for share in self._queues.shares(trigger_id):

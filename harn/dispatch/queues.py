@@ -58,10 +58,14 @@ class Queues:
         share.refusal = None if held is None else held.refusal
         share.held = held if share.refusal is None else None
         if held is not None and held.until is not None:
-            self.timed[share] = None
-            self._wakeups.notice(held.until)
+            self.ask_gates_at(share, held.until)
         if held is not None and held.gate is not None and share.unbegun:
             held.gate.wanted(share.trigger_id)
+
+    def ask_gates_at(self, share: Share, at: float) -> None:
+        """Read the gates again for a trigger at ``at`` (seconds, Unix), or before."""
+        self.timed[share] = None
+        self._wakeups.notice(at)
 
     def reopen(self, queue: Queue) -> bool:
         """Move a queue to the version that its deliveries may run on; return False if there is none."""

@@ -15,7 +15,7 @@ from harn.circuits.circuit import CircuitState
 from harn.circuits.records import FAILED, CircuitRecords
 from harn.circuits.service import Circuits
 from harn.errors import HandlerRaised
-from harn.lifecycle import CircuitChanged
+from harn.lifecycle import CircuitChanged, VersionEnded
 from harn.manifest.model import CircuitSpec, RetrySpec
 from harn.model.delivery import Acceptance, NewDelivery
 from harn.store.holds import CIRCUITS
@@ -61,6 +61,7 @@ class Servers:
         records = CircuitRecords(self.checkpoints, is_shared=True)
         circuits = Circuits(world.wall, records, world.registry, world.dispatcher, world.lifecycle)
         world.dispatcher.gates.add(circuits)
+        world.lifecycle.subscribe(VersionEnded, circuits.version_ended)
         world.lifecycle.subscribe(CircuitChanged, lambda event: self.changes.append((number, event.state)))
         Deferred.fromCoroutine(circuits.load())
         return circuits
@@ -116,6 +117,11 @@ class SharingTests(SynchronousTestCase):
         for number in (0, 1):
             servers.take(number)
             self.assertEqual(servers.worlds[number].calls, [])
+
+    def waiting_on(self, world: World) -> tuple[str, int]:
+        """Return the event and the id of the last delivery of a server."""
+        row = world.rows()[-1]
+        return row.event_id, row.delivery_id
 
     def test_same_commit(self) -> None:
         """A failure is counted with the commit that settles its delivery."""
@@ -201,6 +207,34 @@ class SharingTests(SynchronousTestCase):
         servers.take(0)
         self.assertEqual([len(world.calls) for world in servers.worlds], [0, 1])
         self.assertEqual(servers.worlds[0].dead_reasons().get("circuit_open"), 1)
+
+    def test_nothing_begins(self) -> None:
+        """Where what it claimed the probe for is cancelled before it begins, a server claims once more for the next."""
+        servers = self.opened()
+        first, store = servers.worlds[0], servers.worlds[0].store
+        servers.take(0)
+        store.writer.held = True
+        servers.clock.advance(RESET)
+        first.dispatcher.cancel_delivery(*self.waiting_on(first))
+        store.writer.release()
+        self.assertEqual(first.calls, [])
+        servers.clock.advance(RESET)
+        for number in (0, 1):
+            servers.take(number)
+        servers.clock.advance(1.0)
+        self.assertEqual([len(world.calls) for world in servers.worlds], [1, 0])
+
+    def test_trigger_removed(self) -> None:
+        """With its last version, the failures of a trigger are removed from the store."""
+        servers = Servers()
+        self.fail_on(servers, 0)
+        servers.take(0)
+        first, name = servers.worlds[0], FAILED + "gh"
+        first.adopt({})
+        self.assertIsNotNone(self.successResultOf(servers.checkpoints.get(name)))
+        servers.end(0, fails=True)
+        self.assertEqual(list(first.registry.draining()), [])
+        self.assertIsNone(self.successResultOf(servers.checkpoints.get(name)))
 
     def test_restart(self) -> None:
         """A server that starts has the failures that were counted before, and reads which circuit is open."""
