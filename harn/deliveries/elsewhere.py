@@ -133,7 +133,7 @@ def _ignored(failure: Failure) -> None:
 
 
 def _not_answered(failure: Failure) -> None:
-    if isinstance(failure.value, FirstError):
+    while isinstance(failure.value, FirstError):
         failure = failure.value.subFailure
     if failure.check(EventLogUnavailable) is None:
         log.failure("what another server asked to be cancelled could not be", failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Mapping
 
 from twisted.internet.defer import Deferred, succeed
@@ -9,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harn.deliveries.change_operations import Cancelled, cancel_many, cancel_one
 from harn.deliveries.elsewhere import CANCELS, LOOK, PATIENCE, Elsewhere
-from harn.errors import WrongState
+from harn.errors import EventLogUnavailable, WrongState
 from tests.deliveries.jobs_world import JobsWorld
 
 
@@ -106,6 +107,25 @@ class ElsewhereTests(SynchronousTestCase):
         self.first.clock.advance(120.0)
         self.announce()
         self.assertIsNone(self.successResultOf(self.second.store.checkpoints.get(CANCELS)))
+
+    def test_several_that_fail(self) -> None:
+        """Where the store cannot be reached while several are cancelled, none of the errors is left unhandled."""
+        at = self.first.world.wall.seconds()
+        asked = {"at": at, "deliveries": {str(row.delivery_id): row.event_id for row in self.first.world.rows()}}
+        self.successResultOf(self.second.store.checkpoints.amend(CANCELS, {"7/1": asked, "7/2": asked}))
+        answers: list[Deferred[bool]] = []
+
+        def cancel(event_id: str, delivery_id: int) -> Deferred[bool]:
+            answers.append(Deferred())
+            return answers[-1]
+
+        self.patch(self.first.world.dispatcher, "cancel_delivery", cancel)
+        self.first.elsewhere.changed()
+        self.assertEqual(len(answers), 6)
+        while answers:
+            answers.pop().errback(EventLogUnavailable("away"))
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_alone(self) -> None:
         """Where the store is one server's, nothing is read."""
