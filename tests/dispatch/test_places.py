@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -12,10 +14,13 @@ from msgspec import Struct
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from harn.dispatch.feature import install_places
 from harn.dispatch.places import PLACES, REST, TURN, Holding, Places, places_for
+from harn.lifecycle import ServersSeen
 from harn.testing.clocks import START
 from tests.dispatch.world import World, one_trigger
 
+RECORD = PLACES + "gh"
 SETTINGS = settings(max_examples=25, stateful_step_count=30, deadline=None)
 
 
@@ -29,7 +34,7 @@ class Numbered(Struct):
 class Servers:
     """Servers on one store, with a trigger of so many places."""
 
-    def __init__(self, limit: int, count: int = 2) -> None:
+    def __init__(self, limit: int, count: int = 2, *, looks: bool = True) -> None:
         self.clock = Clock()
         self.clock.advance(START)
         self.limit = limit
@@ -43,7 +48,8 @@ class Servers:
             world.dispatcher.divide(places)
             self.places.append(places)
             world.adopt(one_trigger(max_outstanding=limit))
-        self.live(range(count))
+        if looks:
+            self.live(range(count))
 
     def live(self, numbers: Sequence[int]) -> None:
         """Notify each server of the others that live."""
@@ -73,6 +79,10 @@ class Servers:
     def end(self, number: int) -> None:
         """End the handler of a server that has run for longest."""
         self.worlds[number].calls[0].returns()
+
+    def records(self) -> Any:
+        """Return the checkpoints that all share."""
+        return self.worlds[0].store.checkpoints
 
     @property
     def running(self) -> list[int]:
@@ -138,6 +148,35 @@ class PlacesTests(SynchronousTestCase):
         servers.places[1].seen([])
         servers.clock.advance(0)
         self.assertEqual(servers.running, [2, 2])
+
+    def test_one_that_died_before(self) -> None:
+        """A server takes the places of one that was gone before its first look as soon as it has looked."""
+        servers = Servers(2, looks=False)
+        self.successResultOf(servers.records().put(RECORD, {"1": msgspec.to_builtins(Holding(2, 2))}))
+        servers.take(1, 2)
+        self.assertEqual(servers.running, [0, 0])
+        servers.places[1].seen([])
+        servers.clock.advance(0)
+        self.assertEqual(servers.running, [0, 2])
+
+    def test_trigger_removed(self) -> None:
+        """When the last version of a trigger has ended, the record of its places is removed."""
+        servers = Servers(2, 1)
+        (world,) = servers.worlds
+        store = Numbered(servers.records(), 1)
+        services = SimpleNamespace(add_closing=lambda _: None)
+        server: Any = SimpleNamespace(
+            lifecycle=world.lifecycle, store=store, reactor=servers.clock, add=lambda part: part, services=services
+        )
+        install_places(server, world.dispatcher)
+        world.lifecycle.emit(ServersSeen((), True))
+        world.adopt(one_trigger(max_outstanding=3))  # its limits are read again
+        servers.take(0)
+        self.assertIsNotNone(self.successResultOf(servers.records().get(RECORD)))
+        world.adopt({})
+        self.assertIsNotNone(self.successResultOf(servers.records().get(RECORD)))
+        servers.end(0)
+        self.assertIsNone(self.successResultOf(servers.records().get(RECORD)))
 
     def test_limit_removed(self) -> None:
         """A reload that removes the limit gives the places back, and one that sets it again finds none taken."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import Any
 
 from twisted.internet import endpoints, reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.threads import deferToThread
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -161,6 +163,20 @@ class InheritedTests(TestCase):
         self.assertEqual(await deferToThread(client.recv, 10), b"hello")
 
 
+class Exhausted:
+    """A socket of a process that has no descriptor left."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._socket = listening
+
+    def accept(self) -> None:
+        """Raise."""
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+
 class SharedTests(TestCase):
     """A socket of which several processes accept connections, all the time."""
 
@@ -191,6 +207,32 @@ class SharedTests(TestCase):
             self.port.doRead()
             accepted.append(self.port.sessionno)
         self.assertEqual(accepted, [1, 2, 3])
+
+
+class NoDescriptorTests(SynchronousTestCase):
+    """A port of which the test is the reactor; no descriptor is left."""
+
+    def rests(self, *, is_shared: bool) -> None:
+        """Check that a port rests, whose connection cannot be accepted, and tries again after that."""
+        memory: Any = MemoryReactorClock()
+        opened = listen(memory, Bind("127.0.0.1", 0), Factory())
+        self.addCleanup(opened.port.stopListening)
+        opened.port.is_shared = is_shared
+        client = socket.create_connection(("127.0.0.1", opened.bind.port), 10)
+        self.addCleanup(client.close)
+        opened.port.socket = Exhausted(opened.port.socket)
+        opened.port.doRead()
+        self.assertNotIn(opened.port, memory.getReaders())
+        memory.advance(endpoint.RESTS_FOR)
+        self.assertIn(opened.port, memory.getReaders())
+
+    def test_rests(self) -> None:
+        """It does not try without a pause."""
+        self.rests(is_shared=False)
+
+    def test_rests_where_others_accept(self) -> None:
+        """The same holds for a socket of several processes: none of them has accepted the connection."""
+        self.rests(is_shared=True)
 
 
 class ActivationTests(SynchronousTestCase):

@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from harn.errors import EventLogUnavailable, GenerationUnknown
 from harn.reload.archive import pack_manifest, unpack_manifest
 from harn.reload.build import Builder
-from harn.reload.report import PREVIOUS
+from harn.reload.generation import Candidate
+from harn.reload.interfaces import IDecision, IOtherServers
+from harn.reload.report import PREVIOUS, ReloadRequest
+from harn.reload.results import ServerAdoption
 from harn.store.retention import RetentionPolicy
 from tests.reload.case import CoordinatorCase
 from tests.reload.world import HANDLERS, fake, present
+
+
+@implementer(IDecision)
+class Alone(Struct, frozen=True):
+    """The decision about a generation that one server adopts alone."""
+
+    follows: int | None = None
+    splits: bool = True
+    reunites: bool = False
+
+    async def agree(self, candidate: Candidate, seconds: float) -> None:
+        """See `IDecision.agree`."""
+
+    async def outcome(self) -> Sequence[ServerAdoption]:
+        """See `IDecision.outcome`."""
+        return ()
+
+    def end(self) -> None:
+        """See `IDecision.end`."""
+
+
+@implementer(IOtherServers)
+class Beside(Struct, frozen=True):
+    """Others serve on the store; a reload with ``--here`` is this server's alone."""
+
+    async def serving(self) -> Sequence[str]:
+        """See `IOtherServers.serving`."""
+        return ()
+
+    async def settled(self) -> None:
+        """See `IOtherServers.settled`."""
+
+    async def begin(self, request: ReloadRequest) -> IDecision | None:
+        """See `IOtherServers.begin`."""
+        return Alone() if request.here else None
+
 
 TOKEN = 'secrets = { token = "fake/token" }'
 
@@ -81,6 +123,21 @@ class RollbackTests(CoordinatorCase):
         self.world = self.world.restarted()
         self.assertEqual(self.successResultOf(self.world.start()).generation, 4)
         self.assertEqual(self.world.version("a").spec.timeout, 2.0)
+
+    def test_a_reload_of_one_server_leaves_the_pin_of_all(self) -> None:
+        """Whether it finds what is live or adopts the files: the others still serve what was rolled back."""
+        self.edit(2)
+        self.reloaded(recall=1)
+        pin = self.successResultOf(self.world.store.checkpoints.get("replaced"))
+        self.world.coordinator.others = Beside()
+        self.world.write("handlers.py", HANDLERS)
+        self.world.manifest(fake("a"), fake("b"))
+        self.assertEqual(self.reloaded(here=True).generation, 3)
+        self.assertIsNotNone(self.world.serving.pin)
+        self.world.write("handlers.py", f"{HANDLERS}# 3\n")
+        self.assertEqual(self.reloaded(here=True).generation, 4)
+        self.assertIsNotNone(pin)
+        self.assertEqual(self.successResultOf(self.world.store.checkpoints.get("replaced")), pin)
 
     def test_the_watcher_does_not_end_the_pin(self) -> None:
         """A reload by the watcher, and a dry run, leave it."""

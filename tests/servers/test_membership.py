@@ -19,7 +19,7 @@ from harn.server import RecordWriter
 from harn.servers.membership import TOPIC, Clocks, Condition, Membership
 from harn.servers.operations import SILENT, ListServers, ServerInfo, ServerList, list_servers
 from harn.store.postgres.store import PostgresStore
-from harn.store.servers import SERVING
+from harn.store.servers import SERVING, ServerRow
 from tests.servers.test_fencing import TwoServers
 
 
@@ -234,6 +234,35 @@ class MembershipTests(TwoServers):
         self.pass_time(10)
         self.assertEqual([each.members.fenced for each in self.running], [0, 0])
         self.assertEqual(self.result_of(self.store.event_log.read(TOPIC, 0, 10)), [])
+
+    def test_a_store_that_does_not_answer(self) -> None:
+        """One heartbeat and one look wait for it, however long that takes, with one timer; then both continue."""
+        self.pass_time(2)
+        waiting: list[Deferred[Any]] = []
+
+        def ask(*_: object) -> Deferred[Any]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        store: Any = self.store
+        heartbeat, look = store.heartbeat, store.servers.look
+        store.heartbeat = store.servers.look = ask
+        for _ in range(60):
+            self.first.clock.advance(1.0)
+        self.assertEqual((len(waiting), len(self.first.clock.getDelayedCalls())), (2, 1))
+        store.heartbeat, store.servers.look = heartbeat, look
+        for each in waiting:
+            each.errback(EventLogUnavailable("away"))
+        self.pass_time(2)
+        self.assertEqual(self.first.last(), ServersSeen((self.other.incarnation,), True))
+        self.assertEqual([each.members.fenced for each in self.running], [0, 0])
+        age = self.first.members.age_of(self.row_of(0))
+        assert age is not None
+        self.assertLess(age, 5.0)
+
+    def row_of(self, place: int) -> ServerRow:
+        """Return the row of a server."""
+        return self.result_of(self.other.servers.look()).rows[place]
 
     def test_a_description_that_was_lost(self) -> None:
         """It is written again after the next look."""

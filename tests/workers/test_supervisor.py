@@ -197,6 +197,26 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.advance(SILENCE)
         self.assertEqual([each.sent for each in self.workers.values()], [[], [], []])
 
+    def test_silent_while_it_is_retired(self) -> None:
+        """What it sent just before it began to end does not count: it has the time of a shutdown, and is silent."""
+        self.serve()
+        self.supervisor.worker_alive(1)
+        self.supervisor.upgrade()
+        self.supervisor.worker_alive(1)
+        self.reactor.advance(GRACE + MARGIN - 1)
+        self.assertEqual(self.workers[1].sent, [RETIRE])
+        self.reactor.advance(1)
+        self.assertEqual(self.workers[1].sent, [RETIRE, signal.SIGKILL])
+
+    def test_silent_while_all_end(self) -> None:
+        """The same holds when the command ends."""
+        self.serve()
+        self.supervisor.worker_alive(1)
+        self.supervisor.stopService()
+        self.supervisor.worker_alive(1)
+        self.reactor.advance(GRACE + MARGIN - 1)
+        self.assertEqual(self.workers[1].sent, [STOP])
+
     def test_ready_while_ending(self) -> None:
         """One that serves only when all are to end starts no others."""
         self.supervisor.startService()
