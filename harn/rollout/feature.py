@@ -1,6 +1,8 @@
 """
-Rollouts as a feature of a server, and the start of its first generation: from the files, from the generation that was
-rolled back to, or, if the files are broken, from the last good one.
+Rollouts as a feature of a server, and the start of the server's first generation.
+
+The first generation is built from the files; from the stored generation, if a rollback has pinned it; or, if the files
+are invalid and ``--last-good`` is given, from the last generation that served.
 """
 
 from __future__ import annotations
@@ -34,14 +36,14 @@ log = Logger(namespace="harn.rollout")
 
 
 LONGEST_LOOK = 30.0
-"""Seconds that reading the files may take to find whether they changed since a rollback; then the pin holds."""
+"""Seconds to read the files, to find whether they changed since a rollback; after that the pin stays in force."""
 
 
 class Startup(Struct, frozen=True, kw_only=True):
     """
-    Starts.
+    Builds and adopts the first generation of a server.
 
-    :ivar last_good: begin with the last generation that served, where the files are broken.
+    :ivar last_good: whether to start from the last generation that served if the files are invalid.
     """
 
     coordinator: Coordinator
@@ -51,9 +53,9 @@ class Startup(Struct, frozen=True, kw_only=True):
 
     async def run(self, *, waits: bool = False) -> ReloadReport:
         """
-        Build and adopt the first generation, under the numbers that the store has.
+        Build and adopt the first generation; it continues the numbers of generations and versions in the store.
 
-        :param waits: it does not serve yet; see `Coordinator.start`.
+        :param waits: whether the generation is adopted without serving yet; see `Coordinator.start`.
         :raises EventLogUnavailable: the store cannot be read.
         """
         await self.coordinator.others.settled()
@@ -84,11 +86,11 @@ class Startup(Struct, frozen=True, kw_only=True):
         self, start: Start, records: Mapping[str, RampRecord], others: Sequence[str], *, waits: bool
     ) -> ReloadReport:
         """
-        Begin with the generation that other servers serve, from the store, whatever the files are.
+        Adopt, from the store, the generation that the other servers on it serve; the files are not used.
 
-        :raises WrongState: they are about to decide whether it stays.
+        :raises WrongState: a probation or a ramp of that generation runs on the other servers.
         :raises EventLogUnavailable: the store cannot be read.
-        :raises GenerationUnknown: its content is not kept.
+        :raises GenerationUnknown: the store has no longer the content of that generation.
         """
         named = ", ".join(others)
         if self.rollouts.is_undecided or any(each.state == RUNNING for each in records.values()):
@@ -112,7 +114,7 @@ class Startup(Struct, frozen=True, kw_only=True):
         return report
 
     async def _note_drift(self, named: str) -> None:
-        """Log which files of this server differ from the generation that it has begun with."""
+        """Log which files of this server differ from the generation that it adopted at its start."""
         live = self.coordinator.current
         now = await files_now(self.builder, live)
         if live is None or isinstance(now, str):
@@ -128,15 +130,15 @@ class Startup(Struct, frozen=True, kw_only=True):
 
     async def _recall(self, start: Start, reason: str, *, waits: bool) -> ReloadReport:
         """
-        Adopt the content that served last.
+        Adopt the stored content of the generation that served last.
 
-        :raises GenerationUnknown: it is not kept.
+        :raises GenerationUnknown: the store has no longer that content.
         """
         request = ReloadRequest(source=START, actor=START, recall=PREVIOUS, reason=reason)
         return await self.coordinator.start(request, start, waits=waits)
 
     async def _is_pinned(self) -> bool:
-        """Return whether the files are unchanged since a rollback replaced them."""
+        """Return whether the files are the same as when a rollback pinned the server to a stored generation."""
         pin = self.rollouts.pin
         return pin is not None and await self._holds(pin)
 
@@ -152,8 +154,8 @@ class Startup(Struct, frozen=True, kw_only=True):
             return True
 
     async def _last_good(self, broken: ReloadReport, start: Start, *, waits: bool) -> ReloadReport:
-        """Start from the last generation that served; if none exists, return the original failure."""
-        # This start adopts it, in place of the files; whoever adopted it before did not ask for that.
+        """Start from the last generation that served; return ``broken`` if there is none or it cannot serve either."""
+        # The record names this start as the actor, not the operator who adopted that generation at first.
         start = evolve(start, last=replace(start.last, adoption=None))
         try:
             report = await self._recall(start, f"the files are broken: {broken.error}", waits=waits)
@@ -174,7 +176,7 @@ class Startup(Struct, frozen=True, kw_only=True):
 
 
 def continued(records: Mapping[str, RampRecord]) -> dict[str, ContinuedRamp]:
-    """Return the ramps that a first generation continues, from the records of an earlier server."""
+    """Return the ramps that the first generation continues, from the records that an earlier server stored."""
     return {
         trigger_id: ContinuedRamp(record.stable, record.fresh, record.share if record.state == RUNNING else None)
         for trigger_id, record in records.items()
@@ -182,7 +184,7 @@ def continued(records: Mapping[str, RampRecord]) -> dict[str, ContinuedRamp]:
 
 
 def install(server: Server) -> None:
-    """Add automatic rollback and ramps of the live generation, and the start of the first one."""
+    """Add automatic rollback, ramps, and the start of the first generation to a server."""
     coordinator, registry = server[Coordinator], server[Registry]
     rollouts = server.add(
         Rollouts(

@@ -1,6 +1,9 @@
 """
-Values of rollouts, and pure functions of them: the terms of a probation, the state of a ramp, their records, which
-outlast a restart, and their forms for people; and the lifecycle events of both (see `harn.lifecycle`).
+The values of rollouts, pure functions that decide from them, and the lifecycle events of rollouts (see
+`harn.lifecycle`).
+
+The values are the terms of a probation, the state of a ramp, the records of both that are read after a restart, and
+the forms that operations return.
 """
 
 from __future__ import annotations
@@ -26,20 +29,25 @@ from harn.triggers.routing import Ramp
 CONFIRMED, PASSED, SUPERSEDED, REVERTED = "confirmed", "passed", "superseded", "reverted"
 """How a probation ends."""
 STUCK = "stuck"
-"""How a probation ends whose fallback is not kept any more: its generation stays."""
+"""How a probation ends if the store has no longer the fallback generation: the generation on probation stays."""
 MINIMUM = 10
-"""Attempts of the fresh version below which its failures are not evaluated."""
+"""The least number of attempts of the fresh version before its failures can abort the ramp."""
 RUNNING, FINISHED, ABORTED = "running", "finished", "aborted"
+"""The states of a ramp."""
 SHARE_DIGITS = 9
 """Digits to which a share is rounded, so that ten steps of 10 % make exactly 1."""
 
 
 class ProbationRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A probation as the store keeps it, over restarts.
+    The stored form of a probation, which the next server reads after a restart.
 
-    :ivar times: of `Probation`: when it began, ``confirm_by`` and ``watch_until``. ``limit``: rate and minimum.
-    :ivar bindings: the keys of its new versions.
+    :ivar generation: see `Probation`.
+    :ivar fallback: see `Probation`.
+    :ivar times: ``began_at``, ``confirm_by`` and ``watch_until`` of the `Probation` (seconds, Unix).
+    :ivar limit: the rate (0 to 1) and the minimum of the `FailureLimit`; None for no limit.
+    :ivar verdict: see `Probation`.
+    :ivar bindings: the keys of the binding versions that are new in the generation.
     """
 
     generation: int
@@ -54,10 +62,14 @@ class Probation(Struct, frozen=True, kw_only=True):
     """
     The terms of one probation. Times are seconds, Unix.
 
-    :ivar generation: the one that is on probation; ``fallback``: the one whose content replaces it if it is undone.
-    :ivar confirm_by: when it is undone unless it was confirmed; None when it need not be confirmed.
-    :ivar limit: failed attempts of its new versions at which it is undone, until ``watch_until``; None for no limit.
-    :ivar verdict: why it will be undone, once that is decided and not done yet.
+    :ivar generation: the number of the generation on probation.
+    :ivar fallback: the number of the generation that is adopted again if the one on probation fails.
+    :ivar began_at: when the probation began.
+    :ivar confirm_by: an operator must confirm the generation by this time, or it is rolled back; None if no
+        confirmation is needed.
+    :ivar limit: the failures of attempts of its new versions above which it is rolled back; None for no limit.
+    :ivar watch_until: failures are counted against ``limit`` until this time; None for no limit.
+    :ivar verdict: why it is to be rolled back, from the decision until the rollback has succeeded; None before.
     """
 
     generation: int
@@ -69,7 +81,7 @@ class Probation(Struct, frozen=True, kw_only=True):
     verdict: str | None = None
 
     def info(self) -> ProbationInfo:
-        """Return the form for people."""
+        """Return the form that operations return."""
         info = ProbationInfo(
             generation=self.generation,
             fallback=self.fallback,
@@ -87,7 +99,7 @@ class Probation(Struct, frozen=True, kw_only=True):
         )
 
     def record(self, bindings: Iterable[str]) -> ProbationRecord:
-        """Return the form in which the store keeps it, with the keys of its new versions."""
+        """Return the stored form; ``bindings`` are the keys of the generation's new versions."""
         return ProbationRecord(
             generation=self.generation,
             fallback=self.fallback,
@@ -99,7 +111,7 @@ class Probation(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, record: ProbationRecord) -> Probation:
-        """Return the probation of a record."""
+        """Return the probation that a record describes."""
         began_at, confirm_by, watch_until = record.times
         return cls(
             generation=record.generation,
@@ -112,7 +124,7 @@ class Probation(Struct, frozen=True, kw_only=True):
         )
 
     def failed(self, now: float, attempts: int, failures: int) -> str | None:
-        """Return why these attempts of its new versions undo it; None when they do not."""
+        """Return why the generation fails with so many attempts of its new versions; None if it does not."""
         limit = self.limit
         if limit is None or self.watch_until is None or now >= self.watch_until:
             return None
@@ -121,7 +133,7 @@ class Probation(Struct, frozen=True, kw_only=True):
         return f"{failures} of {attempts} attempts of the new versions failed, more than {format_share(limit.rate)}"
 
     def lapsed(self, now: float) -> str | None:
-        """Return why the time that has passed, or an earlier verdict, undoes it; None when it does not."""
+        """Return why to roll back at ``now``: the verdict, or that ``confirm_by`` has passed; None if neither."""
         if self.verdict is not None:
             return self.verdict
         if self.confirm_by is None or now < self.confirm_by:
@@ -129,11 +141,11 @@ class Probation(Struct, frozen=True, kw_only=True):
         return f"it was not confirmed within {format_duration(round(self.confirm_by - self.began_at, 3))}"
 
     def is_passed(self, now: float) -> bool:
-        """Return whether it can end well now: it need not be confirmed, and its failures are not watched any longer."""
+        """Return whether the generation has passed: no confirmation is needed, and ``watch_until`` has come."""
         return self.confirm_by is None and (self.watch_until is None or now >= self.watch_until)
 
     def earlier(self, seconds: float) -> Probation:
-        """Return the same with all times so much earlier."""
+        """Return this probation with all its times moved back by ``seconds``."""
         by, until = self.confirm_by, self.watch_until
         return replace(
             self,
@@ -143,7 +155,7 @@ class Probation(Struct, frozen=True, kw_only=True):
         )
 
     def next_turn(self, now: float) -> float | None:
-        """Return the next time at which it must be checked; None when there is none."""
+        """Return the first time after ``now`` at which the probation must be checked; None if there is none."""
         return min((at for at in (self.confirm_by, self.watch_until) if at is not None and at > now), default=None)
 
 
@@ -151,9 +163,10 @@ def terms(
     request: ReloadRequest, settings: ReloadSettings, generation: int, fallback: int, now: float
 ) -> Probation | None:
     """
-    Return the probation of a generation that is adopted now; None for none.
+    Return the probation that a generation begins when it is adopted at ``now``; None if it gets none.
 
-    The request takes precedence over ``[orchestrator.reload]``. A rollback is never on probation: it ends one.
+    What the request sets takes precedence over ``[orchestrator.reload]``. A rollback begins no probation; it ends the
+    current one.
     """
     if request.recall is not None:
         return None
@@ -176,9 +189,16 @@ def terms(
 
 class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A ramp as the store keeps it over restarts; an aborted one for as long as the manifest defines the version it tried.
+    The stored form of a ramp, which the next server reads after a restart.
 
-    ``share`` of the fresh version is 0 to 1; times are seconds, Unix.
+    The record of an aborted ramp is kept while the manifest still defines the fresh version. Times are seconds, Unix.
+
+    :ivar state: `RUNNING`, `FINISHED` or `ABORTED`.
+    :ivar stable: the number of the version that served before the ramp.
+    :ivar fresh: the number of the version that the ramp introduces.
+    :ivar share: the share of new deliveries that the fresh version gets, 0 to 1.
+    :ivar next_at: when the next step is due; None if there is none.
+    :ivar why: why the ramp ended; empty while it runs.
     """
 
     trigger_id: str
@@ -192,7 +212,7 @@ class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
     def info(self) -> RampInfo:
-        """Return the form for people."""
+        """Return the form that operations return."""
         policy = self.policy
         return RampInfo(
             trigger_id=self.trigger_id,
@@ -211,9 +231,10 @@ class RampRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_records(kept: Any) -> dict[str, RampRecord]:
     """
-    Read the records that the store kept; return them by trigger id.
+    Return the records of ramps in a checkpoint, by trigger id.
 
-    :raises msgspec.ValidationError: they have another shape.
+    :param kept: the checkpoint as the store returned it; None if there is none.
+    :raises msgspec.ValidationError: ``kept`` does not have the shape of a list of `RampRecord`.
     """
     records = msgspec.convert(kept or [], type=list[RampRecord])
     return {record.trigger_id: record for record in records}
@@ -222,12 +243,18 @@ def read_records(kept: Any) -> dict[str, RampRecord]:
 @define(eq=False)
 class ActiveRamp:
     """
-    One ramp under way.
+    A ramp that runs, or whose end is decided and not carried out yet.
 
-    :ivar attempts: of the fresh version since it began; ``failures``: those of them that failed.
-    :ivar share_before: the share when its end was decided.
-    :ivar verdict: why it ends, once that is decided; ``has_won``: whether the fresh version stays. New deliveries
-        follow immediately; the versions change when no reload runs.
+    Once the end is decided, all new deliveries go to the winning version. The other version is removed later, when no
+    reload runs.
+
+    :ivar began_at: when the ramp began (seconds, Unix).
+    :ivar next_at: when the next step is due (seconds, Unix); None if there is none.
+    :ivar attempts: how many attempts the fresh version has made since the ramp began.
+    :ivar failures: how many of ``attempts`` failed.
+    :ivar verdict: why the ramp ends; None until its end is decided.
+    :ivar has_won: whether the fresh version stays; valid once ``verdict`` is set.
+    :ivar share_before: the share (0 to 1) that the fresh version had when the end was decided.
     """
 
     ramp: Ramp
@@ -242,22 +269,22 @@ class ActiveRamp:
 
     @property
     def trigger_id(self) -> str:
-        """The id of its trigger."""
+        """The id of the trigger that ramps."""
         return self.ramp.fresh.id
 
     @property
     def is_ending(self) -> bool:
-        """Whether its end is decided."""
+        """Whether the end of the ramp is decided."""
         return self.verdict is not None
 
     def earlier(self, seconds: float) -> None:
-        """Make its times so much earlier."""
+        """Move the times of the ramp back by ``seconds``."""
         self.began_at -= seconds
         if self.next_at is not None:
             self.next_at -= seconds
 
     def record(self) -> RampRecord:
-        """Return the record that outlasts a restart; one whose end is decided is recorded as ended."""
+        """Return the stored form; a ramp whose end is decided is recorded as ended."""
         state = RUNNING if self.verdict is None else FINISHED if self.has_won else ABORTED
         return RampRecord(
             trigger_id=self.trigger_id,
@@ -272,12 +299,12 @@ class ActiveRamp:
         )
 
     def info(self) -> RampInfo:
-        """Return the form for people, with the attempts of its fresh version so far."""
+        """Return the form that operations return, with the attempts of the fresh version so far."""
         return msgspec.structs.replace(self.record().info(), attempts=self.attempts, failures=self.failures)
 
 
 def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
-    """Return why these attempts of the fresh version end its ramp; None when they do not."""
+    """Return why a ramp aborts with this many attempts of its fresh version; None if it does not abort."""
     if policy.max_failures is None:
         return None
     if not FailureLimit(rate=policy.max_failures, minimum=MINIMUM).is_exceeded(attempts, failures):
@@ -287,9 +314,10 @@ def why_failed(policy: RolloutSpec, attempts: int, failures: int) -> str | None:
 
 class ProbationFailed(Struct, frozen=True, eq=False):
     """
-    A generation on probation failed it, and must be undone.
+    A generation failed its probation and must be rolled back.
 
-    :ivar bindings: its new versions.
+    :ivar bindings: the versions that are new in the generation.
+    :ivar why: the reason, as a clause for logs and records.
     """
 
     probation: Probation
@@ -298,7 +326,12 @@ class ProbationFailed(Struct, frozen=True, eq=False):
 
 
 class ProbationEnded(Struct, frozen=True, eq=False):
-    """A probation ended otherwise: ``how`` is `CONFIRMED`, `PASSED` or `SUPERSEDED` of `harn.rollout.model`."""
+    """
+    A probation ended without a rollback.
+
+    :ivar how: `CONFIRMED`, `PASSED` or `SUPERSEDED`.
+    :ivar actor: who confirmed the generation or adopted another one; ``probation`` if it ended by itself.
+    """
 
     probation: Probation
     how: str
@@ -306,14 +339,20 @@ class ProbationEnded(Struct, frozen=True, eq=False):
 
 
 class RampLost(Struct, frozen=True, eq=False):
-    """A ramp was aborted: deliveries that failed on its fresh version after ``since`` (seconds, Unix) are redriven."""
+    """A ramp was aborted: dead letters of its fresh version from after ``since`` (seconds, Unix) are to be redriven."""
 
     fresh: BindingVersion
     since: float
 
 
 class ProbationOutcome(ProbationInfo, frozen=True, kw_only=True):
-    """The record of the end of a probation; ``why`` of one that was rolled back, ``actor`` of any other."""
+    """
+    The record of how a probation ended.
+
+    :ivar outcome: `CONFIRMED`, `PASSED`, `SUPERSEDED`, `REVERTED` or `STUCK`.
+    :ivar actor: who ended it; unset if the generation failed.
+    :ivar why: why the generation failed; unset otherwise.
+    """
 
     outcome: str
     actor: str | UnsetType = UNSET
@@ -323,12 +362,17 @@ class ProbationOutcome(ProbationInfo, frozen=True, kw_only=True):
     def of(
         cls, probation: Probation, outcome: str, *, actor: str | UnsetType = UNSET, why: str | UnsetType = UNSET
     ) -> ProbationOutcome:
-        """Return the record of a probation that ended so."""
+        """Return the record of a probation that ended with this outcome."""
         return cls(**structs.asdict(probation.info()), outcome=outcome, actor=actor, why=why)
 
 
 class RampsRecorded(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of ramps that took a step, or ended: their number, and the first of them."""
+    """
+    The record of ramps that took a step or ended together.
+
+    :ivar count: how many they are.
+    :ivar ramps: the first of them; see `harn.rollout.ramps.MOST_RECORDED`.
+    """
 
     count: int
     ramps: tuple[RampInfo, ...]
@@ -336,7 +380,7 @@ class RampsRecorded(msgspec.Struct, frozen=True, kw_only=True):
 
 class RolloutRecorded(Struct, frozen=True, eq=False):
     """
-    A step of a rollout that is recorded on the topic ``orchestrator.manifest``.
+    A step or an end of a rollout, to be recorded on the topic ``orchestrator.manifest``.
 
     :ivar kind: ``probation_ended``, ``ramp_stepped``, ``ramp_finished`` or ``ramp_aborted``.
     """

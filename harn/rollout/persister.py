@@ -1,7 +1,7 @@
 """
-Writes the state that must outlast a restart into the store, in its latest form.
+Writes the state that the next server needs into the store; only the latest state of each name is written.
 
-A write that fails is tried again until it works, a newer one of the same name replaces it, or the server ends.
+A failed write is retried until it succeeds, a newer write of the same name replaces it, or the server stops.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from harn.store.checkpoints import ICheckpoints
 log = Logger(namespace="harn.reload")
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
-"""Seconds before a write that failed is tried again."""
+"""The first and the longest pause (seconds) before a failed write is retried; each pause doubles the last."""
 
 
 class IWrite(Interface):
-    """A write that is tried until it works."""
+    """A write to the store that is retried until it succeeds."""
 
     def write() -> Awaitable[None]:
         """
-        Write the value as it is at the time of the call.
+        Write the present value, not the one of the time at which the write was queued.
 
         :raises EventLogUnavailable: the store cannot be written.
         """
 
 
 class IRecorded(Interface):
-    """The owner of a value that must outlast a restart."""
+    """The owner of a value that the next server needs after a restart."""
 
     def record() -> Any:
-        """Return the present state of the value, in a form that JSON has; None for none."""
+        """Return the present value in a form that JSON can encode; None to store that there is no value."""
 
 
 class Persister:
-    """Runs writes one after the other, in the order in which they were asked for."""
+    """Runs writes one at a time, in the order in which they were queued, and retries those that fail."""
 
     def __init__(self, clock: IReactorTime, checkpoints: ICheckpoints) -> None:
         self.clock = clock
@@ -57,11 +57,12 @@ class Persister:
 
     def keep(self, name: str, write: IWrite) -> Deferred[None]:
         """
-        Queue a write; ``write`` replaces an earlier one of that name that has not worked yet.
+        Queue a write, in place of an earlier write of the same name that has not succeeded yet.
 
-        :return: fires when it is in the store. It fails if the first try fails, though the write is tried again.
-        :raises EventLogUnavailable: the store cannot be written; as a failure.
-        :raises ShuttingDown: nothing more is written; as a failure.
+        :return: a Deferred that fires when the value is in the store. It fails if the first try fails, although the
+            write is retried.
+        :raises EventLogUnavailable: (as a failure) the store cannot be written.
+        :raises ShuttingDown: (as a failure) `close` was called.
         """
         if self._closed:
             return fail(ShuttingDown("the server is shutting down; ask again", retry_after=5))
@@ -83,7 +84,7 @@ class Persister:
             Deferred.fromCoroutine(self._work()).addErrback(lambda failure: log.failure("keeping failed", failure))
 
     def close(self) -> None:
-        """Write nothing more: the next server continues from what is in the store."""
+        """Stop writing; the next server continues from the state in the store."""
         self._closed = True
         if self._pausing is not None:
             self._pausing.cancel()
@@ -113,9 +114,10 @@ class Persister:
 
     async def _write_all(self) -> Exception | None:
         """
-        Run all queued writes in order; return the error of the first that fails, after which the rest stay queued.
+        Run the queued writes in order until one fails; return its error, or None if all succeeded.
 
-        One that failed stays queued too if the store cannot be written, and is dropped after any other error.
+        The writes after the failed one stay queued. The failed one stays queued if the store could not be written; it
+        is dropped after any other error.
         """
         writes, self._writes = self._writes, {}
         for name, write in tuple(writes.items()):
@@ -136,7 +138,7 @@ class Persister:
         try:
             await self._pausing
         except CancelledError:
-            pass  # there is a new write, or the server ends
+            pass  # a new write was queued, or the server stops
         finally:
             self._pausing = None
 
@@ -144,9 +146,10 @@ class Persister:
 @implementer(IWrite)
 class PersistedValue:
     """
-    One named value that must outlast a restart.
+    One named value that the next server needs after a restart.
 
-    :param owner: has its present state.
+    :param name: the name of its checkpoint in the store.
+    :param owner: returns the present value when it is written.
     """
 
     def __init__(self, persister: Persister, name: str, owner: IRecorded) -> None:
@@ -155,14 +158,15 @@ class PersistedValue:
         self._owner = owner
 
     def save_soon(self) -> None:
-        """Write it, without waiting for that."""
+        """Queue a write of the present value, and do not wait for it."""
         self._persister.keep_soon(self._name, self)
 
     async def save(self) -> None:
         """
-        Write it.
+        Write the present value, and wait until it is in the store.
 
-        :raises EventLogUnavailable: the store cannot be written, or takes too long; the write is still tried again.
+        :raises EventLogUnavailable: the store cannot be written, or did not answer in time; the write is retried
+            all the same.
         """
         try:
             await self._persister.keep(self._name, self).addTimeout(NOTING, self._persister.clock)

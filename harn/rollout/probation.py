@@ -1,9 +1,10 @@
 """
-Probation: a generation that was adopted, and is rolled back automatically unless it passes.
+Probation: the time after a generation was adopted in which it is rolled back automatically if it fails.
 
-It ends when an operator confirms it, when the time for watching its failures has passed without too many, when another
-generation replaces it, or when it is undone: the content that served before it is adopted again. Failed deliveries of a
-version that was given up, by a probation or by a ramp, are tried again on the version that replaced it.
+A probation ends in one of four ways: an operator confirms the generation; the time in which its failures are counted
+passes with few enough of them; another generation replaces it; or it is rolled back, so that the content that served
+before is adopted again. After a rollback or an aborted ramp, the dead letters of the version that was given up are
+redriven on the version that replaces it.
 """
 
 from __future__ import annotations
@@ -51,20 +52,22 @@ log = Logger(namespace="harn.rollout")
 
 
 NAME = "probation"
-"""The name of its checkpoint in the store."""
+"""The name of the checkpoint that holds the probation in the store."""
 
 Tally = tuple[int, int]
-"""The number of attempts that ended, and of those that failed."""
+"""How many attempts have ended, and how many of those failed."""
 
 
 @define(eq=False)
 class ActiveProbation:
     """
-    A probation under way.
+    The current probation, with the attempts counted so far.
 
-    :ivar bindings: its new versions. ``tallies``: by key, the attempts of each since its probation began; ``total``:
-        their sum, kept so that the cost of an attempt does not depend on the number of versions.
-    :ivar is_held: an operation is confirming it; until that ends nothing undoes it.
+    :ivar bindings: the versions that are new in the generation.
+    :ivar tallies: the attempts of each of these versions since its probation began, by the key of the version.
+    :ivar total: the sum of ``tallies``, kept so that counting an attempt takes the same time for any number of
+        versions.
+    :ivar is_held: whether an operation is confirming the generation; until that has ended, no rollback begins.
     """
 
     probation: Probation
@@ -78,7 +81,7 @@ class ActiveProbation:
         self.total = sum(each[0] for each in self.tallies.values()), sum(each[1] for each in self.tallies.values())
 
     def count(self, binding: str, attempt: Attempt) -> bool:
-        """Count an attempt; return whether it was one of its versions'."""
+        """Count an attempt if its version is one of ``bindings``; return whether it is."""
         tally = self.tallies.get(binding)
         if tally is None:
             return False
@@ -91,9 +94,9 @@ class ActiveProbation:
 @implementer(IRecorded)
 class Probations:
     """
-    The probation of the live generation, if there is one: its timer, and the counting of its attempts.
+    The probation of the live generation, if there is one: its timer and its counts of attempts.
 
-    :ivar undoing: the one that is being undone.
+    :ivar undoing: the failed probation whose generation is being rolled back; None if there is none.
     """
 
     def __init__(self, clock: IReactorTime, wall: WallTime, lifecycle: Lifecycle, persister: Persister) -> None:
@@ -109,23 +112,23 @@ class Probations:
 
     @property
     def current(self) -> Probation | None:
-        """The terms of the one under way."""
+        """The terms of the current probation; None if there is none."""
         return None if self._active is None else self._active.probation
 
     @property
     def bindings(self) -> tuple[BindingVersion, ...]:
-        """The new versions of the one under way."""
+        """The new versions that the current probation watches."""
         return () if self._active is None else self._active.bindings
 
     def describe(self) -> ProbationInfo | None:
-        """Return the one under way, with the attempts of its new versions so far, or the one that is being undone."""
+        """Return the current probation with its counts, or the failed one during its rollback; else None."""
         if self._active is None:
             return None if self.undoing is None else self.undoing.info()
         attempts, failures = self._active.total
         return structs.replace(self._active.probation.info(), attempts=attempts, failures=failures)
 
     def record(self) -> ProbationRecord | None:
-        """Return the state of the one under way, or being undone, that must outlast a restart."""
+        """Return the stored form of the current probation, or of the failed one during its rollback; else None."""
         if self._active is None:
             return None if self.undoing is None else self.undoing.record(())
         if self._active.is_held:
@@ -133,18 +136,19 @@ class Probations:
         return self._active.probation.record(binding.key for binding in self._active.bindings)
 
     def fallback(self, live: int) -> int:
-        """Return the generation that a new one falls back to: never one that is on probation, or that failed it."""
+        """Return the fallback of a new generation: never one that is on probation or has failed its probation."""
         if self._active is not None:
             return self._active.probation.fallback
         if self.undoing is not None and self.undoing.generation == live:
-            return self.undoing.fallback  # it could not be undone yet
+            return self.undoing.fallback  # its rollback has not succeeded yet
         return live
 
     def adopted(self, probation: Probation | None, bindings: Iterable[BindingVersion], actor: str) -> None:
         """
-        Record that a new generation serves, on this probation or none; the one under way ends.
+        End the current probation, because a new generation serves, and begin that of the new one, if it has any.
 
-        :param bindings: its new versions.
+        :param probation: the terms for the new generation; None for no probation.
+        :param bindings: the versions that are new in it.
         :param actor: who adopted it.
         """
         ended, self.undoing = self._stop(), None
@@ -157,12 +161,13 @@ class Probations:
         self, generation: int, bindings: Iterable[BindingVersion], active: Mapping[str, BindingVersion]
     ) -> None:
         """
-        Continue the one under way for a generation that has no terms of its own.
+        Continue the current probation with a new generation that has no terms of its own.
 
-        It does not end, since adopting another generation is not confirming the previous one.
+        The probation does not end, since a reload does not confirm the generation that it replaces.
 
-        :param bindings: the new versions of the generation. ``active``: its versions in force by trigger id; others
-            are not watched any more.
+        :param generation: the number of the new generation.
+        :param bindings: the versions that are new in it.
+        :param active: its binding versions by trigger id; attempts of any other version are no longer counted.
         """
         ended, self.undoing = self._stop(), None
         if ended is not None:
@@ -171,15 +176,15 @@ class Probations:
             self._begin(ActiveProbation(probation, tuple(watched), ended.tallies))
 
     def resume(self, probation: Probation, bindings: Iterable[BindingVersion]) -> None:
-        """Continue a probation that an earlier server began."""
+        """Continue a probation that an earlier server began; the counts of attempts begin at 0."""
         self._begin(ActiveProbation(probation, tuple(bindings)))
 
     def hold(self, generation: int | None) -> ActiveProbation:
         """
-        Prevent that the one under way is undone, until it is either `confirmed` or passed to `release`.
+        Return the current probation; its generation is not rolled back until `confirmed` or `release` is called.
 
-        :param generation: only if it is the probation of this generation.
-        :raises NothingPending: none is under way, or that of another generation.
+        :param generation: the number that the generation must have; None for any.
+        :raises NothingPending: no generation is on probation, or one of another number.
         """
         active = self._active
         if active is None:
@@ -191,20 +196,20 @@ class Probations:
         return active
 
     def release(self, active: ActiveProbation) -> None:
-        """Continue a probation that `hold` returned: it was not confirmed."""
+        """Continue a probation that `hold` returned, because confirming it failed."""
         active.is_held = False
         if self._active is active:
             self._stop_timer()
             self._set_timer(active.probation)
 
     def confirmed(self, active: ActiveProbation, actor: str) -> None:
-        """End a probation that `hold` returned: it was confirmed."""
+        """End a probation that `hold` returned, because its confirmation is stored."""
         if self._active is active:
             self._stop()
             self._lifecycle.emit(ProbationEnded(active.probation, CONFIRMED, actor))
 
     def close(self) -> None:
-        """Stop watching; the next server continues the probation."""
+        """Stop the timer and the counting; the next server continues the probation."""
         self._stop()
 
     def _begin(self, active: ActiveProbation) -> None:
@@ -212,7 +217,7 @@ class Probations:
         self._set_timer(active.probation)
 
     def _now(self) -> float:
-        """Return the time (seconds, Unix); if the wall clock was set back, move the times of the probation with it."""
+        """Return the time (seconds, Unix); if the wall clock was set back, move the probation's times back as far."""
         back = self._back_steps.look()
         if back and self._active is not None:
             self._active.probation = self._active.probation.earlier(back)
@@ -221,7 +226,7 @@ class Probations:
 
     def _set_timer(self, probation: Probation) -> None:
         now = self._wall.seconds()
-        turn = None if probation.lapsed(now) else probation.next_turn(now)  # what lapsed while no server ran: at once
+        turn = None if probation.lapsed(now) else probation.next_turn(now)  # lapsed while no server ran: check at once
         self._timer = self._clock.callLater(0.0 if turn is None else sleep_until(turn, self._wall), self._look)
 
     def _settled(self, event: Settled) -> None:
@@ -230,7 +235,7 @@ class Probations:
                 self._count(each.binding, each.settlement.attempt)
 
     def _count(self, binding: str, attempt: Attempt | None) -> None:
-        """Count an attempt of any version; undo the generation under probation where that fails by it."""
+        """Count an attempt, whatever its version; roll the generation back if that makes it exceed its limit."""
         active = self._active
         if active is None or attempt is None or not active.count(binding, attempt):
             return
@@ -271,9 +276,9 @@ class Probations:
 
 class Reverter:
     """
-    Reverts.
+    Rolls back a generation that failed its probation, and redrives the dead letters of given-up versions.
 
-    :ivar reverting: fires when the revert under way has ended; None when none is.
+    :ivar reverting: a Deferred that fires when the current rollback has ended; None if none runs.
     """
 
     def __init__(
@@ -301,9 +306,9 @@ class Reverter:
         failed = event.probation
         log.warn("generation {number} is undone: {why}", number=failed.generation, why=event.why)
         if self.reverting is not None:
-            self.reverting.cancel()  # the generation that it would undo does not serve any more
+            self.reverting.cancel()  # its generation does not serve any more
         self._probations.undoing = failed
-        self._probations.checkpoint.save_soon()  # if this server ends before it is undone, the next carries it out
+        self._probations.checkpoint.save_soon()  # if this one ends first, the next server rolls back
         reverting = self.reverting = Deferred.fromCoroutine(self._revert(event))
         reverting.addErrback(self._not_reverted, failed).addBoth(self._reverted)
 
@@ -323,7 +328,7 @@ class Reverter:
             self.reverting.cancel()
 
     async def _revert(self, event: ProbationFailed) -> None:
-        """Adopt the content that served before, unless something else was adopted meanwhile; retry until it works."""
+        """Adopt the fallback, with retries until that succeeds; give up if another generation is adopted meanwhile."""
         failed, pause = event.probation, FIRST_PAUSE
         request = ReloadRequest(
             source=REVERT,
@@ -364,10 +369,10 @@ class Reverter:
     def _succeeded(self, event: ProbationFailed, report: ReloadReport) -> None:
         failed = event.probation
         self._record(failed, REVERTED, event.why)
-        if report.generation == failed.generation:  # a forced reload of the same content: nothing was adopted
+        if report.generation == failed.generation:  # a forced reload had the same content: nothing to adopt
             self._probations.undoing = None
             self._probations.checkpoint.save_soon()
-        # A version that the revert left in force was in the fallback too: its failures are not the change's.
+        # A version that still serves after the rollback is in the fallback too: the change did not cause its failures.
         active = self._registry.active
         self._redrive((each for each in event.bindings if active.get(each.id) not in (None, each)), failed.began_at)
 

@@ -1,7 +1,8 @@
 """
-Ramps over time: the share of a new version rises step by step, and falls to 0 when too many of its attempts fail.
+Ramps: the share of deliveries of a new version rises step by step, and falls to 0 if too many of its attempts fail.
 
-`harn.triggers.routing` chooses the version of a single delivery; this changes the share, and ends the ramp.
+`harn.triggers.routing` chooses the version of each delivery by the share. This module changes the share and ends the
+ramp.
 """
 
 from __future__ import annotations
@@ -42,19 +43,20 @@ from harn.triggers.routing import Ramp
 log = Logger(namespace="harn.reload")
 
 NAME = "ramps"
-"""The name of their checkpoint in the store."""
+"""The name of the checkpoint that holds the ramps in the store."""
 MOST_RECORDED = 100
-"""Ramps that one record describes; it counts all of them."""
+"""The most ramps that one record describes; its count is of all."""
 SPACING = 1.0
-"""Seconds between two rounds of ending failed ramps, so that thousands that fail at the same time end in few steps."""
+"""Seconds between two rounds that end failed ramps, so that thousands of failures take few rounds."""
 
 
 @implementer(IRecorded)
 class Ramps:
     """
-    The ramps of the live generation, and those that were aborted and not yet replaced by another change.
+    The ramps of the live generation, and the aborted ramps whose trigger has not changed since.
 
-    One timer serves them all, and those that end at one time end in one step: thousands of triggers may ramp together.
+    Thousands of triggers may ramp together: all ramps share one timer, and those that end at the same time end in one
+    step.
     """
 
     def __init__(
@@ -83,28 +85,28 @@ class Ramps:
     # Queries and requests
 
     def record(self) -> tuple[RampRecord, ...] | None:
-        """Return the records that must outlast a restart; None for none."""
+        """Return the stored form of all ramps but finished ones; None if there is none."""
         running = (each.record() for each in self._running.values())
         return (*(record for record in running if record.state != FINISHED), *self._aborted.values()) or None
 
     def describe(self, trigger_id: str | None = None) -> list[RampInfo]:
-        """Return all of them, or that of one trigger, in the form for people, in the order of trigger ids."""
+        """Return all ramps, or the ramp of one trigger, in the form of operations, ordered by trigger id."""
         known: dict[str, RampRecord | ActiveRamp] = {**self._aborted, **self._running}
         names = sorted(known) if trigger_id is None else [trigger_id] if trigger_id in known else []
         return [known[name].info() for name in names]
 
     def needed(self) -> tuple[tuple[str, int], ...]:
-        """Return the stable versions, by trigger id and number: the next server may have to revive them."""
+        """Return the trigger id and number of each stable version: the next server may need to serve it again."""
         stable = [running.ramp.stable for running in self._running.values()]
         aborted = ((record.trigger_id, record.stable) for record in self._aborted.values())
         return (*((binding.id, binding.version) for binding in stable), *aborted)
 
     def remember(self, records: Mapping[str, RampRecord]) -> None:
-        """Set, at a start, the records of an earlier server, from which the first generation continues its ramps."""
+        """Keep the records of an earlier server until the first generation is adopted, which continues these ramps."""
         self._remembered = records
 
     def adopted(self, candidate: Candidate) -> None:
-        """Begin the ramps that are new in a generation, and drop those that it has ended."""
+        """Begin the ramps that a new generation brings, and drop the ramps that it no longer has."""
         generation, now = candidate.generation, self._wall.seconds()
         if self._aborted:
             replaced = {*candidate.plan.added, *candidate.plan.modified, *candidate.plan.removed}
@@ -124,7 +126,7 @@ class Ramps:
         self._set_timer()
 
     def settle(self, records: Mapping[str, RampRecord]) -> None:
-        """End the ramps that another program, by these records, has ended since it handed them over."""
+        """End the ramps that the old program has ended, by these records, since this upgrade read them first."""
         lost: list[ActiveRamp] = []
         won: list[ActiveRamp] = []
         for running in self._running.values():
@@ -140,7 +142,7 @@ class Ramps:
 
     async def finish(self, trigger_id: str | None, actor: str) -> list[RampInfo]:
         """
-        Send all deliveries of the trigger, or of every one that ramps, to the fresh version.
+        Send all new deliveries of a trigger, or of all ramping triggers, to the fresh version; end the ramps.
 
         :raises NothingPending: there is no such ramp.
         :raises EventLogUnavailable: the store cannot be written; the ramp continues.
@@ -150,7 +152,7 @@ class Ramps:
 
     async def abort(self, trigger_id: str | None, actor: str) -> list[RampInfo]:
         """
-        Send all deliveries of the trigger, or of every one that ramps, to the stable version.
+        Send all new deliveries of a trigger, or of all ramping triggers, to the stable version; end the ramps.
 
         :raises NothingPending: there is no such ramp.
         :raises EventLogUnavailable: the store cannot be written; the ramp continues.
@@ -159,7 +161,7 @@ class Ramps:
         return await self._ask(trigger_id, f"aborted by {actor}", won=False)
 
     def close(self) -> None:
-        """Stop stepping; the next server continues them as they are."""
+        """Stop all steps; the next server continues the ramps from their stored state."""
         self._closed = True
         self._set_timer()
 
@@ -185,7 +187,7 @@ class Ramps:
         self._running[fresh.id] = ActiveRamp(ramp, policy, began_at, next_at)
 
     def _set_timer(self) -> None:
-        """Set the timer for the next step of any of them, or for the next round of ending failed ones."""
+        """Set the timer for the earliest step of any ramp, or for the next round that ends failed ramps."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -201,7 +203,7 @@ class Ramps:
     def _look(self) -> None:
         self._timer = None
         back = self._back_steps.look()
-        if back:  # their times go back with the wall clock
+        if back:  # the wall clock was set back: move the times of the ramps as far
             for running in self._running.values():
                 running.earlier(back)
             self.checkpoint.save_soon()
@@ -212,7 +214,7 @@ class Ramps:
         self._set_timer()
 
     def _step(self, now: float) -> None:
-        """Perform the steps that are due; finish the ramps that reach 1."""
+        """Raise the shares whose steps are due at ``now``; finish the ramps whose share reaches 1."""
         over: list[ActiveRamp] = []
         stepped: list[ActiveRamp] = []
         for running in self._running.values():
@@ -254,13 +256,13 @@ class Ramps:
         self._set_timer()
 
     def _end_failed(self, now: float) -> None:
-        """End the ramps that failed since the last call."""
+        """End the ramps that failed since the last round."""
         failed, self._failed = self._failed, []
         self._next_verdict = now + SPACING
         self._decide(failed, "", won=False)
 
     def _decide(self, ending: list[ActiveRamp], why: str, *, won: bool) -> None:
-        """End ramps without a caller that waits for it."""
+        """Decide how ramps end, and end them in the background."""
         for running in ending:
             self._close_for(running, running.verdict or why, won=won)
         self.checkpoint.save_soon()
@@ -271,7 +273,7 @@ class Ramps:
             log.failure("ending ramps failed", failure)
 
     async def _ask(self, trigger_id: str | None, why: str, *, won: bool) -> list[RampInfo]:
-        """End ramps for an operator; the decision is stored first, so that a restart does not lose it."""
+        """End ramps as an operator asked; store the decision first, so that a restart does not lose it."""
         ending = self._chosen(trigger_id)
         for running in ending:
             self._close_for(running, why, won=won)
@@ -284,26 +286,26 @@ class Ramps:
         return await self._end(ending)
 
     def _close_for(self, running: ActiveRamp, why: str, *, won: bool) -> None:
-        """Decide the end of a ramp: new deliveries all go to the winner from now on."""
+        """Decide how a ramp ends: from now on, all new deliveries go to the winning version."""
         if not running.is_ending:
             running.share_before = running.ramp.share
         running.verdict, running.has_won = why, won
         running.ramp.share = float(won)
 
     def _open_again(self, ending: list[ActiveRamp]) -> None:
-        """Revert `_close_for`: the ramps continue with the share that they had."""
+        """Undo `_close_for`: the ramps continue with the shares that they had before."""
         for running in ending:
             running.verdict, running.ramp.share = None, running.share_before
         self._set_timer()
         self.checkpoint.save_soon()
 
     async def _end(self, ending: list[ActiveRamp]) -> list[RampInfo]:
-        """End ramps whose end is decided, as soon as no reload runs; return each in the form for people."""
+        """End ramps whose end is decided, as soon as no reload runs; return them in the form of operations."""
         winners = {each.ramp: each.ramp.fresh if each.has_won else each.ramp.stable for each in ending}
         try:
             ended = await self._coordinator.end_ramps(winners)
         except ShuttingDown:
-            raise  # the decision is stored: the next server carries it out
+            raise  # the decision is stored; the next server ends the ramps
         except BaseException:
             self._open_again([each for each in ending if self._running.get(each.trigger_id) is each])
             raise

@@ -1,6 +1,7 @@
 """
-The rollouts of the live generation: its probation and its ramps, begun and ended by events of reloads and persisted
-across restarts.
+The rollouts of the live generation: its probation and its ramps.
+
+Lifecycle events of reloads begin and end them. Their state is stored, so that the next server continues them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from harn.triggers.registry import Registry
 log = Logger(namespace="harn.rollout")
 
 PATIENCE = 2.0
-"""Seconds that an upgrade waits to read the old program's rollouts: meanwhile no connection is accepted."""
+"""Seconds that an upgrade may take to read the old program's rollouts; it accepts no connection meanwhile."""
 
 
 class Needed(Struct, frozen=True):
@@ -70,7 +71,7 @@ class LivePin(Struct, frozen=True):
 
 @implementer(IWrite)
 class ServingNote(Struct, frozen=True):
-    """The note that a generation serves, for the store."""
+    """The write that records in the store that a generation serves."""
 
     rollouts: Rollouts
     generation: Generation
@@ -84,10 +85,10 @@ class ServingNote(Struct, frozen=True):
 @implementer(IRollouts)
 class Rollouts:
     """
-    Begins and ends rollouts.
+    Begins and ends the rollouts of a server, and reads those that an earlier server left.
 
-    :param wall: rollouts end at times of this clock, since they outlive the process.
-    :ivar pin: the one that an earlier server left; see `Pin`.
+    :param wall: the clock for the times of rollouts, which outlive the process.
+    :ivar pin: the pin that an earlier server stored; see `Pin`.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Rollouts:
         lifecycle.subscribe(ReloadsClosed, self._reloads_closed)
         lifecycle.subscribe(ProbationEnded, self._probation_ended)
 
-    # What is under way
+    # Queries and requests
 
     def status(self) -> RolloutStatus:
         """See `IRollouts.status`."""
@@ -132,7 +133,7 @@ class Rollouts:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether an earlier server, or one that serves, has left a probation under way."""
+        """Whether `load` found a probation of another server that has not ended."""
         return self._left is not None
 
     def needed(self) -> Needed:
@@ -141,7 +142,7 @@ class Rollouts:
         fallbacks = tuple(each.fallback for each in trials if each is not None)
         draining = ((binding.id, binding.version) for binding in self._registry.draining())
         live = self._coordinator.current
-        # Others on the store may have adopted any number of newer ones, each alone.
+        # Other servers on the store may each have adopted newer generations of their own.
         shared = () if live is None else (live.shared_number,)
         return Needed((*fallbacks, *shared), (*self.ramps.needed(), *draining))
 
@@ -149,8 +150,8 @@ class Rollouts:
         """
         Confirm the live generation, which cancels its automatic rollback; return its number.
 
-        :param generation: only if it is this one.
-        :raises NothingPending: no probation is under way, or that of another generation.
+        :param generation: the number that the live generation must have; None for any.
+        :raises NothingPending: no generation is on probation, or one of another number.
         :raises EventLogUnavailable: the store cannot be written; the probation continues.
         """
         active = self.probations.hold(generation)
@@ -167,7 +168,7 @@ class Rollouts:
 
     async def load(self) -> dict[str, RampRecord]:
         """
-        Read the rollouts that an earlier server left under way; return its ramps, by trigger id.
+        Read the rollouts that an earlier server left unfinished; return the records of its ramps by trigger id.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
@@ -192,14 +193,14 @@ class Rollouts:
 
     async def write_note(self, generation: Generation, request: ReloadRequest) -> None:
         """
-        Write that a generation serves, in one unit with the rollouts that are under way now.
+        Record that a generation serves, in one durable unit with the current rollouts.
 
         :raises EventLogUnavailable: the store cannot be written.
         """
         checkpoints: dict[str, object] = {}
-        if generation.number == self._live and generation.split_from is None:  # else they are those of all servers
+        if generation.number == self._live and generation.split_from is None:  # else they belong to all servers
             checkpoints = {probation.NAME: self.probations.record(), ramps.NAME: self.ramps.record()}
-            if request.source != START or request.recall is None:  # else the pin stays as it was
+            if request.source != START or request.recall is None:  # else the stored pin stays as it is
                 checkpoints[PIN_CHECKPOINT] = None if generation.pin is None else generation.pin.to_checkpoint()
         await self._generations.adopted(generation.number, generation.since, checkpoints)
 
@@ -221,7 +222,7 @@ class Rollouts:
     # Subscriptions
 
     def _adopted(self, event: Adopted) -> None:
-        """Begin the rollouts of a new generation, or continue those of the previous one."""
+        """Begin the rollouts of a new generation, or continue those of the one that it replaces."""
         if event.waits:
             self._expected = event
             return
@@ -250,7 +251,7 @@ class Rollouts:
             self.ramps.settle(self._caught_up)
 
     def _resume(self, event: Adopted) -> None:
-        """Continue the probation that an earlier server left, also if its files have changed since."""
+        """Continue the probation that an earlier server left unfinished, even if the files have changed since."""
         left, self._left = self._left, None
         if left is None:
             return
@@ -278,7 +279,7 @@ class Rollouts:
             self.probations.checkpoint.save_soon()
 
     def _reloads_closed(self, event: ReloadsClosed) -> None:
-        """Stop deciding; the next server continues."""
+        """Stop all rollouts; the next server continues them from the store."""
         self._closed = True
         self.probations.close()
         self.ramps.close()
@@ -287,7 +288,7 @@ class Rollouts:
 
 @contextmanager
 def _discarding_damaged(name: str) -> Iterator[None]:
-    """Count a checkpoint that is damaged as absent, so that the server starts all the same."""
+    """Treat a damaged checkpoint as absent, so that the server can start; log the error."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, MsgspecError) as error:
