@@ -1,11 +1,13 @@
 """
-Lifecycle events: what happens to requests, deliveries, versions and the server, as values that anyone may subscribe to.
+Lifecycle events: values that say what happened to a request, delivery, version or server, and their subscribers.
 
-Whoever makes something happen emits an event, once; whoever wants to count, log, record or react subscribes to its
-type. To find what an event causes, search for ``subscribe(`` and its name. Events that carry values of a higher room
-are declared there: those of reloads in `harn.reload.interfaces`, those of rollouts in `harn.rollout.model`.
+The code that makes something happen emits one event. Code that counts, logs, records or reacts subscribes to the type
+of the event. To find the effects of an event, search for ``subscribe(`` and its name. An event that carries values of a
+higher package is declared there: those of reloads in `harn.reload.interfaces`, those of rollouts in
+`harn.rollout.model`.
 
-Everything happens on the reactor thread. A field ``binding`` is a binding version's key, for example ``gh@v2``.
+Events are emitted and received on the reactor thread. A field ``binding`` is the key of a binding version, for example
+``gh@v2``.
 """
 
 from __future__ import annotations
@@ -23,18 +25,18 @@ from harn.model.references import LOCAL
 log = Logger(namespace="harn.lifecycle")
 
 CIRCUIT_CLOSED, CIRCUIT_OPEN, CIRCUIT_HALF_OPEN = "closed", "open", "half_open"
-"""States of a circuit."""
+"""The states of a circuit."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """The base of every event."""
+    """The base class of every lifecycle event."""
 
 
 class Received(Event, frozen=True, gc=False):
     """
-    A request or an emission has reached a trigger.
+    A trigger has received a request, or an event that its connector emitted.
 
-    :ivar binding: None while its trigger ramps: `Chosen` follows.
+    :ivar binding: the version that takes it; None while the trigger ramps: then `Chosen` follows.
     """
 
     trigger_id: str
@@ -43,14 +45,14 @@ class Received(Event, frozen=True, gc=False):
 
 
 class Chosen(Event, frozen=True, gc=False):
-    """The versions of a ramping trigger that were chosen for a request."""
+    """Versions of a ramping trigger were chosen for the events of a request: ``bindings``, each named once."""
 
     trigger_id: str
     bindings: tuple[str, ...]
 
 
 class RequestRefused(Event, frozen=True, gc=False):
-    """A request was answered with an error status and was never an event."""
+    """A request was answered with an HTTP error status; no event was made from it."""
 
     trigger_id: str
     provider: str
@@ -60,13 +62,16 @@ class RequestRefused(Event, frozen=True, gc=False):
 
 class Answered(Event, frozen=True, gc=False):
     """
-    A request to a trigger's route has been answered, or its client is gone. Emitted while traces are on.
+    A request to a trigger's route was answered, or its client disconnected. Emitted only while traces are on.
 
-    :ivar path: of the route; ``method``: of the request; ``headers``: of the request, names in lower case.
-    :ivar status: of the answer; None where the client disconnected before.
-    :ivar began_at: when its headers were in (seconds, Unix); ``ended_at``: when it was answered.
-    :ivar size: bytes of its body. ``is_verified``: its sender has proved itself.
-    :ivar envelope: of its first event for this trigger, kept or a duplicate; empty for none.
+    :ivar path: the path of the route.
+    :ivar headers: the headers of the request, names in lower case.
+    :ivar status: the status of the answer; None if the client disconnected before it.
+    :ivar began_at: when all headers had arrived (seconds, Unix).
+    :ivar ended_at: when the request was answered or its client disconnected (seconds, Unix).
+    :ivar size: the bytes of the request's body.
+    :ivar is_verified: whether the sender was authenticated.
+    :ivar envelope: the encoded envelope of the first event for this trigger, kept or a duplicate; empty for none.
     """
 
     trigger_id: str
@@ -83,7 +88,7 @@ class Answered(Event, frozen=True, gc=False):
 
 
 class HandshakeCaptured(Event, frozen=True, gc=False):
-    """A sender has brought the secret with which it will sign, while its trigger had none; ``secret`` is not logged."""
+    """A sender has sent the secret with which it will sign; its trigger had none. ``secret`` is never logged."""
 
     trigger_id: str
     provider: str
@@ -91,14 +96,14 @@ class HandshakeCaptured(Event, frozen=True, gc=False):
 
 
 class Backpressure(Event, frozen=True, gc=False):
-    """Something was delayed for lack of room: ``action`` (``admit``, ``reject``) by ``dimension`` (``ingest``)."""
+    """A request met the limit ``dimension``, for example ``ingest``; ``action`` is ``admit`` or ``reject``."""
 
     dimension: str
     action: str
 
 
 class Appended(Event, frozen=True, gc=False):
-    """Units are on disk, those of one commit; ``waits``: for each, how long its writer waited (seconds)."""
+    """The durable units of one commit are on disk; ``waits`` says how long the writer of each waited (seconds)."""
 
     topic: str
     waits: Sequence[float]
@@ -106,10 +111,11 @@ class Appended(Event, frozen=True, gc=False):
 
 class Dropped(Event, frozen=True, gc=False):
     """
-    Events of a trigger were not kept.
+    Events of a trigger were not accepted.
 
-    :ivar ignored: how many its ``events`` do not match; ``filtered``: its ``filter`` refused; ``duplicates``: had a
-        dedupe key that was claimed before.
+    :ivar ignored: how many the trigger's ``events`` do not match.
+    :ivar filtered: how many the trigger's ``filter`` refused.
+    :ivar duplicates: how many had a dedupe key that was claimed before.
     """
 
     trigger_id: str
@@ -120,7 +126,7 @@ class Dropped(Event, frozen=True, gc=False):
 
 
 class AcceptedDelivery(msgspec.Struct, frozen=True, gc=False):
-    """A delivery that is on disk; with ``delivery.dead`` it is a dead letter from the start."""
+    """A delivery that is on disk; if ``delivery.dead`` is set, it is a dead letter from the start."""
 
     binding: str
     delivery_id: int
@@ -129,9 +135,10 @@ class AcceptedDelivery(msgspec.Struct, frozen=True, gc=False):
 
 class Accepted(Event, frozen=True, gc=False):
     """
-    Deliveries are on disk: those that one commit brought, by id. Under load that are some thirty.
+    The new deliveries of one commit are on disk. Under load, one commit has about thirty.
 
-    :ivar dead: those of them that are dead letters from the start: few look at more than these.
+    :ivar deliveries: ordered by id.
+    :ivar dead: those that are dead letters from the start; most subscribers need only these.
     """
 
     deliveries: Sequence[AcceptedDelivery]
@@ -139,7 +146,7 @@ class Accepted(Event, frozen=True, gc=False):
 
     @classmethod
     def of(cls, deliveries: Sequence[AcceptedDelivery]) -> Accepted:
-        """Return the event of these deliveries."""
+        """Return the event for these deliveries."""
         return cls(deliveries, [each for each in deliveries if each.delivery.dead is not None])
 
 
@@ -152,7 +159,7 @@ class Begun(Event, frozen=True, gc=False):
 
 
 class Failing(Event, frozen=True, gc=False):
-    """An attempt has failed; what is written in this turn of the reactor is committed with its outcome."""
+    """An attempt has failed; what a subscriber writes in this reactor turn is committed with the attempt's outcome."""
 
     trigger_id: str
     binding: str
@@ -160,11 +167,7 @@ class Failing(Event, frozen=True, gc=False):
 
 
 class Interrupted(Event, frozen=True, gc=False):
-    """
-    An attempt ended without an outcome, and does not count: its delivery is begun again soon.
-
-    :ivar trace: of `SettledDelivery`.
-    """
+    """An attempt ended without an outcome and is not counted; its delivery begins again soon."""
 
     trigger_id: str
     binding: str
@@ -174,13 +177,13 @@ class Interrupted(Event, frozen=True, gc=False):
 
 class SettledDelivery(msgspec.Struct, frozen=True, gc=False):
     """
-    A delivery whose attempt has an outcome that is on disk, or a decision without an attempt.
+    A delivery whose settlement is on disk: the outcome of an attempt, or a decision without an attempt.
 
     :ivar envelope: the encoded `harn.model.event.Envelope`.
-    :ivar predicate_passed: this attempt asked the predicate, and it said yes.
+    :ivar predicate_passed: whether this attempt called the predicate and it returned true.
     :ivar handler_kind: the scheme of the binding's destination.
     :ivar received_at: when the event was received (seconds, Unix).
-    :ivar trace: the context that the attempt ran in; None where there was no attempt, and while traces are off.
+    :ivar trace: the trace context of the attempt; None if there was no attempt, or traces are off.
     """
 
     trigger_id: str
@@ -197,9 +200,9 @@ class SettledDelivery(msgspec.Struct, frozen=True, gc=False):
 
 class Settled(Event, frozen=True, gc=False):
     """
-    Outcomes are on disk: those that one commit brought for attempts that had ended together.
+    The outcomes of attempts that ended together are on disk, in one commit.
 
-    :ivar others: those of them that are not `DONE`: failed, skipped, given up. Few look at more than these.
+    :ivar others: those that are not `DONE`: failed, skipped or given up. Most subscribers need only these.
     """
 
     deliveries: Sequence[SettledDelivery]
@@ -207,15 +210,15 @@ class Settled(Event, frozen=True, gc=False):
 
     @classmethod
     def of(cls, deliveries: Sequence[SettledDelivery]) -> Settled:
-        """Return the event of these deliveries."""
+        """Return the event for these deliveries."""
         return cls(deliveries, [each for each in deliveries if each.settlement.state is not DONE])
 
 
 class DeadLettered(Event, frozen=True, gc=False):
     """
-    Deliveries that only the store held became dead letters, in one durable unit.
+    Deliveries that were in the store but not in memory became dead letters, in one durable unit.
 
-    :ivar binding: None where that version had ended before.
+    :ivar binding: their version; None if it had ended before.
     """
 
     trigger_id: str
@@ -227,7 +230,7 @@ class DeadLettered(Event, frozen=True, gc=False):
 
 class DeadLettersEnded(Event, frozen=True, gc=False):
     """
-    Dead letters of a trigger ended: an operator discarded or replayed them, or their sender sent the event again.
+    Dead letters of a trigger were replayed or discarded by an operator, or their sender sent the event again.
 
     :ivar state: ``replayed`` or ``discarded``.
     """
@@ -239,7 +242,7 @@ class DeadLettersEnded(Event, frozen=True, gc=False):
 
 
 class Redriven(Event, frozen=True, gc=False):
-    """Dead letters of a version are ready again, as its successor's."""
+    """Dead letters of a version were made ready again; the version that replaced it runs them."""
 
     trigger_id: str
     binding: str
@@ -248,12 +251,13 @@ class Redriven(Event, frozen=True, gc=False):
 
 class CircuitChanged(Event, frozen=True, gc=False):
     """
-    The circuit of a trigger's destination has another state.
+    The circuit of a trigger's destination has changed its state.
 
-    :ivar destination: as the manifest's ``handler`` names it.
-    :ivar before: `CIRCUIT_CLOSED`, `CIRCUIT_OPEN` or `CIRCUIT_HALF_OPEN`, as is ``state``, which holds from now on.
-    :ivar failures: deliveries in a row that failed; 0 once it is closed.
-    :ivar retry_at: when a probe may be sent (seconds, Unix); None unless it is open.
+    :ivar destination: the destination as the manifest's ``handler`` names it.
+    :ivar before: the state before: `CIRCUIT_CLOSED`, `CIRCUIT_OPEN` or `CIRCUIT_HALF_OPEN`.
+    :ivar state: the state from now on: one of the same three.
+    :ivar failures: how many deliveries in a row failed; 0 once the circuit is closed.
+    :ivar retry_at: when a probe may begin (seconds, Unix); None unless the circuit is open.
     """
 
     trigger_id: str
@@ -267,9 +271,10 @@ class CircuitChanged(Event, frozen=True, gc=False):
 
 class PauseChanged(Event, frozen=True, gc=False):
     """
-    An operator has paused a trigger, or ended its pause. A pause that ends by its time is not announced.
+    An operator has paused or resumed a trigger. No event is emitted when a pause ends because its time has come.
 
-    :ivar trigger_id: None for the whole server. ``until``: when it ends by itself (seconds, Unix); None: never.
+    :ivar trigger_id: the trigger; None for the whole server.
+    :ivar until: when the pause ends by itself (seconds, Unix); None if only a resume ends it.
     """
 
     trigger_id: str | None
@@ -278,11 +283,11 @@ class PauseChanged(Event, frozen=True, gc=False):
 
 
 class InterpreterRestarted(Event, frozen=True, gc=False):
-    """An interpreter's process died, or was killed, and is replaced."""
+    """The process of an interpreter died or was killed; a new process replaces it."""
 
 
 class VersionClosed(Event, frozen=True, gc=False):
-    """A draining version begins nothing more; ``cancelled``: since an operator cancelled its drain."""
+    """A draining version begins no further delivery; ``cancelled`` says whether an operator cancelled its drain."""
 
     trigger_id: str
     binding: str
@@ -293,8 +298,8 @@ class VersionEnded(Event, frozen=True, gc=False):
     """
     A draining version has ended.
 
-    :ivar path: of its route; empty for none.
-    :ivar is_last: nothing of its trigger is left: the trigger is gone.
+    :ivar path: the path of its route; empty for none.
+    :ivar is_last: whether it was the last version of its trigger, which was removed.
     """
 
     trigger_id: str
@@ -306,25 +311,20 @@ class VersionEnded(Event, frozen=True, gc=False):
 
 class StoreChanged(Event, frozen=True, gc=False):
     """
-    Another server on the same store has committed something that this one may have to do with; see
-    `harn.store.changes`.
+    Another server on the same store has committed changes that may concern this server; see `harn.store.changes`.
 
-    :ivar topics: what to read again; empty where changes may have been missed: all that other servers can change.
+    :ivar topics: the topics to read again; empty if changes may have been missed, so that all must be read again.
     """
 
     topics: frozenset[str] = frozenset()
 
     def concerns(self, topic: str) -> bool:
-        """Return whether a topic may have changed."""
+        """Return whether ``topic`` may have changed."""
         return not self.topics or topic in self.topics
 
 
 class ServerStarted(Event, frozen=True, gc=False):
-    """
-    The server serves: its port is open, and what an earlier server left unfinished is taken over.
-
-    :ivar url: of its listener. ``generation``: the number of the live generation.
-    """
+    """The server serves at ``url``: its port is open, and it has taken over what an earlier server left unfinished."""
 
     url: str
     generation: int
@@ -332,10 +332,11 @@ class ServerStarted(Event, frozen=True, gc=False):
 
 class ServersSeen(Event, frozen=True, gc=False):
     """
-    This server has looked at those on its store, as it does with each heartbeat where several may use it.
+    This server has read which servers use its store; it does so with each heartbeat if several may use the store.
 
-    :ivar others: numbers of the others that live. ``leads``: it does what one of them all does, such as polling.
-    :ivar has_left: a server that is gone has left deliveries.
+    :ivar others: the numbers of the other live servers.
+    :ivar leads: whether this server is the leader, which alone does tasks such as polling.
+    :ivar has_left: whether a dead server has left deliveries to take over.
     """
 
     others: tuple[int, ...]
@@ -344,18 +345,14 @@ class ServersSeen(Event, frozen=True, gc=False):
 
 
 class Fenced(Event, frozen=True, gc=False):
-    """
-    The other servers have taken over what this one had, and it continues under another number.
-
-    :ivar before: its number until then. ``incarnation``: its number from now on.
-    """
+    """Other servers have taken over this server's deliveries; its number was ``before``, now it is ``incarnation``."""
 
     before: int
     incarnation: int
 
 
 class TakenAway(Event, frozen=True, gc=False):
-    """Deliveries that other servers have taken over were dropped here, without an outcome."""
+    """This server dropped deliveries without an outcome, because other servers have taken them over."""
 
     count: int
 
@@ -366,9 +363,9 @@ Subscriber = Callable[[Any], object]
 
 class Lifecycle:
     """
-    The stream of events: passes each to the subscribers of its type, in the order in which they subscribed.
+    The stream of lifecycle events: passes each event to the subscribers of its type, in the order of subscription.
 
-    When `emit` returns, every subscriber has been called, also for an event that another subscriber emitted.
+    When `emit` returns, every subscriber has been called, also for the events that subscribers emitted meanwhile.
     """
 
     __slots__ = ("_is_sealed", "_subscribers")
@@ -379,20 +376,20 @@ class Lifecycle:
 
     def subscribe(self, kind: type[E], subscriber: Callable[[E], object]) -> None:
         """
-        Call ``subscriber`` with every event of exactly this type.
+        Call ``subscriber`` with every event of exactly the type ``kind``, not of its subclasses.
 
-        :raises RuntimeError: the subscribers are sealed.
+        :raises RuntimeError: `seal` was called before.
         """
         if self._is_sealed:
             raise RuntimeError(f"{kind.__name__}: subscribers must be added before the server starts")
         self._subscribers[kind] = (*self._subscribers.get(kind, ()), subscriber)
 
     def seal(self) -> None:
-        """Accept no more subscribers; called once the server is put together."""
+        """Accept no more subscribers; called when the server is assembled."""
         self._is_sealed = True
 
     def emit(self, event: object) -> None:
-        """Pass an event to its subscribers now; one that raises is logged, and the others are called all the same."""
+        """Call the event's subscribers now; log an exception that one raises, and call the others all the same."""
         for subscriber in self._subscribers.get(type(event), ()):
             try:
                 subscriber(event)

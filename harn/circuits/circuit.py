@@ -1,9 +1,10 @@
 """
-A circuit breaker for the destination of one trigger. Pure.
+A circuit breaker for the destination of one trigger, as a value with pure functions.
 
-Closed, everything begins. After so many deliveries in a row that failed an attempt it opens, and nothing begins until
-its time is up. Then it is half-open: one delivery begins, the probe, and its outcome closes or opens the circuit. What
-began before the circuit opened does not change it any more.
+While the circuit is closed, every delivery may begin. It opens when ``failures`` deliveries in a row have failed an
+attempt; then no delivery begins until ``reset`` seconds have passed. After that one delivery begins as the probe, and
+the circuit is half-open: the outcome of the probe closes it or opens it again. Outcomes of deliveries that began before
+the circuit opened do not change it.
 
 It counts deliveries, not attempts: one event that fails each of its seven attempts is one failure.
 """
@@ -18,23 +19,24 @@ from msgspec.structs import replace
 from harn.manifest.model import CircuitSpec
 
 KEPT_UNUSED = 86400.0
-"""Seconds after its time for which an open circuit is kept that nothing has tried, for example of a removed trigger."""
+"""Seconds for which the record of an open circuit is kept after ``retry_at`` if no probe begins (a removed trigger)."""
 
 
 class CircuitOutcome(StrEnum):
-    """The result of an attempt, as far as it concerns the destination."""
+    """The result of an attempt, as it counts for the destination."""
 
     ANSWERED = "answered"
-    """It works: the handler returned, or rejected this one event."""
+    """The destination works: the handler returned, or rejected this one event."""
     FAILED = "failed"
+    """The attempt failed."""
     POSTPONED = "postponed"
-    """Neither: the handler asked for a retry later."""
+    """Neither of these: the handler asked for a retry later."""
     INTERRUPTED = "interrupted"
-    """Neither: the attempt was cut off or cancelled, and does not count."""
+    """Neither of these: the attempt was interrupted or cancelled, and is not counted."""
 
 
 class CircuitState(StrEnum):
-    """Whether deliveries begin."""
+    """The state of a circuit: whether deliveries may begin; see the module."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -45,11 +47,12 @@ class Circuit(Struct, frozen=True, kw_only=True):
     """
     The state of one circuit.
 
-    :ivar failed: while closed: the deliveries (their ids) that failed an attempt since the last that did not.
-    :ivar failures: how many those were when it opened; 0 while closed.
+    :ivar failed: while closed: the ids of the deliveries that failed an attempt since the last answered one.
+    :ivar failures: the number of failed deliveries that opened the circuit; 0 while closed.
     :ivar retry_at: while open: when a probe may begin (seconds, Unix).
-    :ivar probe: while half-open: the delivery that decides.
-    :ivar claimed_until: while open or half-open: until when this server of several may try the probe (seconds, Unix).
+    :ivar probe: while half-open: the id of the delivery whose outcome closes or opens the circuit.
+    :ivar claimed_until: while open or half-open: when the claim of this server to the probe ends (seconds, Unix); None
+        without a claim.
     """
 
     state: CircuitState = CircuitState.CLOSED
@@ -67,22 +70,22 @@ class Circuit(Struct, frozen=True, kw_only=True):
 
     def within(self, now: float, spec: CircuitSpec) -> Circuit:
         """
-        Return the circuit as its settings allow it at ``now`` (seconds, Unix): open no longer than one whole ``reset``.
+        Return the circuit with ``retry_at`` at most one ``reset`` after ``now`` (seconds, Unix).
 
-        So neither a clock that was set back nor a reload that shortens ``reset`` leaves it open for longer.
+        Otherwise a clock that was set back, or a reload that shortens ``reset``, would keep it open for longer.
         """
         if self.retry_at is None or self.retry_at <= now + spec.reset:
             return self
         return replace(self, retry_at=now + spec.reset)
 
     def begun(self, delivery_id: int) -> Circuit:
-        """Return the circuit after a delivery has begun that `may_begin` allowed."""
+        """Return the circuit after a delivery has begun, which `may_begin` allowed; an open one becomes half-open."""
         if self.state is CircuitState.OPEN:
             return replace(self, state=CircuitState.HALF_OPEN, retry_at=None, probe=delivery_id)
         return self
 
     def ended(self, delivery_id: int, outcome: CircuitOutcome, now: float, spec: CircuitSpec) -> Circuit:
-        """Return the circuit after an attempt has ended, at ``now`` (seconds, Unix)."""
+        """Return the circuit after an attempt of a delivery has ended at ``now`` (seconds, Unix)."""
         if self.state is CircuitState.HALF_OPEN and self.probe == delivery_id:
             if outcome is CircuitOutcome.ANSWERED:
                 return Circuit()
@@ -95,7 +98,7 @@ class Circuit(Struct, frozen=True, kw_only=True):
         return self.counted(self.failed | {delivery_id}, now, spec)
 
     def counted(self, failed: frozenset[int], now: float, spec: CircuitSpec) -> Circuit:
-        """Return the circuit once these deliveries have failed in a row, on any server; now is seconds, Unix."""
+        """Return the circuit after these deliveries have failed in a row on any server; ``now`` is in seconds, Unix."""
         if self.state is not CircuitState.CLOSED:
             return self
         if len(failed) < spec.failures:
@@ -103,18 +106,22 @@ class Circuit(Struct, frozen=True, kw_only=True):
         return Circuit(failures=len(failed)).opened(now, spec)
 
     def claimed(self, until: float) -> Circuit:
-        """Return the circuit once this server may try its probe, until then (seconds, Unix)."""
+        """Return the circuit after this server has claimed the probe until ``until`` (seconds, Unix)."""
         return replace(self, claimed_until=until) if self.state is CircuitState.OPEN else self
 
     def opened(self, now: float, spec: CircuitSpec) -> Circuit:
-        """Return the circuit open, from ``now`` (seconds, Unix) on."""
+        """Return the circuit as opened at ``now`` (seconds, Unix)."""
         return Circuit(state=CircuitState.OPEN, failures=self.failures, retry_at=now + spec.reset)
 
 
 def restored(failures: int, retry_at: float, reset: float, now: float) -> Circuit:
     """
-    Return an open circuit of an earlier server; all times are seconds, Unix.
+    Return an open circuit from the record of another server.
 
-    If the clock was set back meanwhile, it waits one whole ``reset`` and not longer.
+    :param failures: the number of failed deliveries that opened it.
+    :param retry_at: when a probe may begin (seconds, Unix). If the clock was set back since, the circuit stays open for
+        one ``reset`` from ``now`` at most.
+    :param reset: seconds that the circuit stays open.
+    :param now: seconds, Unix.
     """
     return Circuit(state=CircuitState.OPEN, failures=failures, retry_at=min(retry_at, now + reset))

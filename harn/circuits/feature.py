@@ -15,11 +15,11 @@ from harn.store.holds import CIRCUITS
 from harn.triggers.registry import Registry
 
 LEVELS = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 1.0, CircuitState.OPEN: 2.0}
-"""What the gauge shows for each state."""
+"""The value of the gauge for each state."""
 
 
 def install(server: Server) -> None:
-    """Add the circuits as a gate of the dispatcher, with their operations and gauge."""
+    """Add the circuits to a server: a gate of the dispatcher, the operations and the gauge."""
     dispatcher = server[Dispatcher]
     records = CircuitRecords(server.store.checkpoints, is_shared=server.store.is_shared)
     circuits = server.add(Circuits(server.wall, records, server[Registry], dispatcher, server.lifecycle))
@@ -33,12 +33,12 @@ def install(server: Server) -> None:
 
 
 def is_about_circuits(event: StoreChanged) -> bool:
-    """Return whether another server may have changed a record of circuits."""
+    """Return whether another server may have changed the circuits in the store."""
     return not event.topics or any(each.startswith(CIRCUITS) for each in event.topics)
 
 
 def add_circuit_gauge(metrics: Metrics, circuits: Circuits) -> None:
-    """Add the gauge of circuits."""
+    """Add the gauge that shows the state of each trigger's circuit."""
     metrics.gauge(
         "harn_circuit_state",
         "State of a trigger's circuit: 0 closed, 1 half-open, 2 open.",

@@ -1,8 +1,9 @@
 """
-Circuits in the store, the same for all servers on it: those that are open, the failures of the others, and the probe.
+The records of circuits in the store, which all servers on it share: open circuits, failures of closed ones, and who
+may begin the probe.
 
-A failure is counted in the turn of the reactor in which its settlement is written, and so with the same commit. The
-probe of an open circuit is that of the server which moves its time in the store: one of them all can.
+A failure is counted in the reactor turn in which its settlement is written, so that one commit holds both. A server
+claims the probe of an open circuit by moving the circuit's ``retry_at`` in the store; only one server can do that.
 """
 
 from __future__ import annotations
@@ -23,27 +24,32 @@ from harn.store.holds import CIRCUITS, OpenRecord, read_circuits
 log = Logger(namespace="harn.circuits")
 
 FAILED = CIRCUITS + "/failed/"
-"""Names of the records of failures begin so; the trigger's id follows. Each has the ids of the failed deliveries."""
+"""The prefix of the name of a record of failures; the trigger's id follows. It holds the ids of failed deliveries."""
 IMPLAUSIBLE = 2.0
-"""An open circuit whose time is more than so many times its ``reset`` ahead was written by a clock that was wrong."""
+"""If ``retry_at`` is more than this many times ``reset`` ahead, a wrong clock wrote it, and it is not respected."""
 TRIES = 5
-"""So often a claim is tried again because another circuit's record has changed meanwhile."""
+"""How often a claim is tried if the records of other circuits change at the same time."""
 
 T = TypeVar("T")
 
 
 class ICircuits(Protocol):
-    """The part of `harn.circuits.service.Circuits` that its records call."""
+    """The methods of `harn.circuits.service.Circuits` that `CircuitRecords` calls."""
 
     def found(self, trigger_id: str, record: OpenRecord | None, failed: frozenset[int]) -> None:
-        """Called with the id of a trigger, its record if its circuit is open, and its failed deliveries."""
+        """
+        Called with what the store has of one trigger's circuit.
+
+        :param record: None unless the circuit is open.
+        :param failed: the ids of the deliveries that failed in a row.
+        """
 
 
 class CircuitRecords:
     """
     Reads and writes the records of circuits.
 
-    :param is_shared: other servers may use the store: failures are counted there, and probes are claimed.
+    :param is_shared: whether other servers may use the store; then failures are counted and probes claimed there.
     """
 
     def __init__(self, checkpoints: ICheckpoints, *, is_shared: bool = False) -> None:
@@ -57,21 +63,21 @@ class CircuitRecords:
         self._known: Collection[str] = ()
 
     def close(self) -> None:
-        """Write nothing more: another program has the circuits from now on."""
+        """Stop writing, because another program writes the circuits from now on."""
         self._is_closed = True
 
     async def read(self) -> tuple[Mapping[str, OpenRecord], Mapping[str, frozenset[int]]]:
         """
-        Return the open circuits, and the failed deliveries of the others, by trigger id.
+        Return the records of open circuits, and the failed deliveries of closed ones, both by trigger id.
 
-        :raises EventLogUnavailable: they cannot be read.
+        :raises EventLogUnavailable: the store cannot be read.
         """
         found = dict(await self._checkpoints.beginning(CIRCUITS))
         failed = {name[len(FAILED) :]: _ids(each) for name, each in found.items() if name.startswith(FAILED)}
         return read_circuits(found.get(CIRCUITS)), failed
 
     def save(self, trigger_id: str, record: OpenRecord | None) -> None:
-        """Record a circuit that has opened; None: that it has closed."""
+        """Write the record of a circuit that has opened; with None, remove the record of one that has closed."""
         if not self._is_closed:
             saving = self._checkpoints.amend(CIRCUITS, {trigger_id: msgspec.to_builtins(record)})
             self._write(trigger_id, saving).addErrback(
@@ -79,7 +85,7 @@ class CircuitRecords:
             )
 
     def count(self, trigger_id: str, delivery_id: int) -> Deferred[frozenset[int]]:
-        """Add a delivery to those that have failed, on any server; return them all, or none if that is not known."""
+        """Add a delivery to the trigger's failures; fire with those of all servers, or none if that failed."""
         counting = self._checkpoints.amend(FAILED + trigger_id, {str(delivery_id): 1})
         counted = self._write(trigger_id, counting).addCallback(_ids)
         return counted.addErrback(_uncounted)
@@ -97,7 +103,7 @@ class CircuitRecords:
         Claim the probe of an open circuit for this server, for one ``reset`` (seconds) from ``now`` (seconds, Unix) on.
 
         :return: when the claim ends (seconds, Unix); None if another server has it, or the circuit is not open.
-        :raises EventLogUnavailable: that is not known.
+        :raises EventLogUnavailable: the store cannot be read or written; whether the claim was made is unknown.
         """
         for _ in range(TRIES):
             value = await self._checkpoints.get(CIRCUITS)
@@ -112,11 +118,11 @@ class CircuitRecords:
 
     def follow(self, circuits: ICircuits, known: Collection[str]) -> None:
         """
-        Read the records again, which other servers may have changed, and pass those of each trigger to ``circuits``.
+        Read the records again, since other servers may have changed them, and pass each trigger's to ``circuits``.
 
-        What this server writes meanwhile is newer than what is read: those triggers are read once more then.
+        A record that this server writes meanwhile is newer than the one read: all are read once more after the write.
 
-        :param known: further triggers, whose records may be gone.
+        :param known: triggers to report even if the store has no record of them any more.
         """
         self._circuits, self._known = circuits, known
         if self._is_following:
@@ -145,7 +151,7 @@ class CircuitRecords:
             self.follow(self._circuits, self._known)
 
     def _write(self, trigger_id: str, writing: Deferred[T]) -> Deferred[T]:
-        """Record that a trigger's record is being written: what is read meanwhile may be older."""
+        """Record that a trigger's record is being written, so that `follow` does not use an older one that it reads."""
         self._serial += 1
         self._written[trigger_id] = self._serial
         self._writing[trigger_id] += 1
@@ -169,7 +175,7 @@ def _warn(failure: Failure, message: str) -> None:
 
 
 def _uncounted(failure: Failure) -> frozenset[int]:
-    failure.trap(EventLogUnavailable)  # then the settlement is not written either, and is tried again
+    failure.trap(EventLogUnavailable)  # the settlement, in the same commit, fails too and is retried
     return frozenset()
 
 

@@ -1,7 +1,8 @@
 """
-The circuits of a server, one for each trigger with circuit settings, updated when its attempts begin and end.
+The circuits of a server: one for each trigger with circuit settings, updated when attempts of the trigger begin or end.
 
-They belong to the trigger, not to a version: a reload leaves them as they are, and what is open outlives a restart.
+A circuit belongs to the trigger, not to a version: a reload does not change it. Open circuits are stored, so that they
+are still open after a restart.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ log = Logger(namespace="harn.circuits")
 
 CLOSED = Circuit()
 AGAIN = 1.0
-"""Seconds after which the store is asked again whether this server may try the probe."""
+"""Seconds after which this server tries again to claim the probe."""
 
 
 def outcome_of(settlement: Settlement) -> CircuitOutcome:
-    """Return the outcome for the destination that a settlement shows."""
+    """Return how the attempt of a settlement counts for the destination."""
     attempt = settlement.attempt
     if attempt is None:
         return CircuitOutcome.INTERRUPTED
@@ -49,7 +50,8 @@ class CircuitStates(Struct, frozen=True):
     """
     The states of all circuits at one moment.
 
-    :ivar active: the newest version of each trigger. ``states``: of the circuits that have one, by trigger id.
+    :ivar active: the newest version of each trigger, by trigger id.
+    :ivar states: the states by trigger id; a circuit that is not in it is closed.
     """
 
     active: Mapping[str, BindingVersion]
@@ -70,7 +72,12 @@ def _circuit_of(binding: BindingVersion) -> CircuitSpec | None:
 
 @implementer(IAskedGate)
 class Circuits:
-    """The circuits that have failures, or are not closed; a trigger without an entry has a closed one, or none."""
+    """
+    The circuits of all triggers, as a gate of the dispatcher.
+
+    Only circuits that have failures or are not closed have an entry; any other trigger's circuit is closed, or the
+    trigger has none.
+    """
 
     def __init__(
         self,
@@ -97,12 +104,12 @@ class Circuits:
         lifecycle.subscribe(Interrupted, self._interrupted)
 
     def spec(self, trigger_id: str) -> CircuitSpec | None:
-        """Return the settings of a trigger's circuit, of its newest version; None if it has none."""
+        """Return the circuit settings of a trigger's newest version; None if the trigger has no circuit."""
         binding = self._registry.active.get(trigger_id) or self._registry.newest(trigger_id)
         return None if binding is None else _circuit_of(binding)
 
     def of(self, trigger_id: str) -> Circuit:
-        """Return the circuit of a trigger."""
+        """Return the circuit of a trigger; a closed one without failures if there is no entry."""
         return self._circuits.get(trigger_id, CLOSED)
 
     def state(self, trigger_id: str) -> CircuitState | None:
@@ -110,7 +117,7 @@ class Circuits:
         return None if self.spec(trigger_id) is None else self.of(trigger_id).state
 
     def states(self) -> CircuitStates:
-        """Return the state of each trigger's circuit at this moment; it may be read on any thread."""
+        """Return the present state of each trigger's circuit, as a value that any thread may read."""
         return CircuitStates(
             self._registry.active, {trigger_id: each.state.value for trigger_id, each in self._circuits.items()}
         )
@@ -143,7 +150,7 @@ class Circuits:
         return Held(CIRCUIT_OPEN, circuit.retry_at, keeps=True, refusal=refusal)
 
     def wanted(self, trigger_id: str) -> None:
-        """See `IAskedGate.wanted`: claim the probe for this server, unless that is under way."""
+        """See `IAskedGate.wanted`: claim the probe for this server, unless a claim is in progress."""
         spec = self.spec(trigger_id)
         if spec is not None and trigger_id not in self._claiming:
             self._claiming.add(trigger_id)
@@ -151,12 +158,12 @@ class Circuits:
             claiming.addErrback(_not_claimed).addCallback(self._claimed, trigger_id)
 
     def _claimed(self, until: float | None, trigger_id: str) -> None:
-        """Called when this server may try the probe until then (seconds, Unix), or may not."""
+        """Called with the end of this server's claim to the probe (seconds, Unix), or None if it has no claim."""
         self._claiming.discard(trigger_id)
         circuit = self._circuits.get(trigger_id)
         if until is None:
             self._in_vain.add(trigger_id)
-            self.follow()  # another server has it, or has closed the circuit
+            self.follow()  # another server has the claim, or has closed the circuit
         elif circuit is not None:
             self._circuits[trigger_id] = circuit.claimed(until)
         self._dispatcher.gate_changed(trigger_id)
@@ -177,7 +184,7 @@ class Circuits:
             self._replace(event.trigger_id, event.binding, circuit.begun(event.delivery_id))
 
     def _failing(self, event: Failing) -> None:
-        """Count a failure in the store, in the turn in which its settlement is written."""
+        """Count a failure in the store, in the reactor turn in which its settlement is written."""
         trigger_id, delivery_id, circuit = event.trigger_id, event.settlement.delivery_id, self.of(event.trigger_id)
         if (
             outcome_of(event.settlement) is CircuitOutcome.FAILED
@@ -188,14 +195,14 @@ class Circuits:
             self._records.count(trigger_id, delivery_id).addCallback(self._counted, trigger_id, event.binding)
 
     def _counted(self, failed: frozenset[int], trigger_id: str, binding: str) -> None:
-        """Called with the deliveries that have failed, on any server."""
+        """Called with the ids of the trigger's deliveries that have failed in a row, on any server."""
         spec = self.spec(trigger_id)
         if failed and spec is not None:
             self._replace(trigger_id, binding, self.of(trigger_id).counted(failed, self._wall.seconds(), spec))
 
     def _settled(self, event: Settled) -> None:
         if not self._circuits and not event.others:
-            return  # nearly all of them
+            return  # nearly every event ends here
         for each in event.deliveries:
             self._ended(each.trigger_id, each.binding, each.settlement.delivery_id, outcome_of(each.settlement))
 
@@ -211,14 +218,14 @@ class Circuits:
         if spec is not None:
             self._replace(trigger_id, binding, before.ended(delivery_id, outcome, self._wall.seconds(), spec))
         elif before.probe == delivery_id:
-            # A reload switched the circuit off meanwhile. Should another one switch it on again, nothing else ends it.
+            # A reload switched the circuit off during the probe. If it stayed half-open, nothing would close it later.
             self._replace(trigger_id, binding, CLOSED)
 
     def close(self, trigger_id: str) -> bool:
         """
-        Close a trigger's circuit, as an operator asks; what has waited begins.
+        Close a trigger's circuit because an operator asked; the deliveries that waited may begin.
 
-        :return: whether it was not closed.
+        :return: whether the circuit was open or half-open before.
         """
         was = self.of(trigger_id).state
         newest = self._registry.newest(trigger_id)
@@ -273,10 +280,10 @@ class Circuits:
 
     def settings_changed(self) -> None:
         """
-        Apply the circuits' settings of the generation that is live now; their states stay as they are.
+        Apply the circuit settings of the live generation; the states of the circuits stay as they are.
 
-        Only one that was switched off is closed, and one that was not kept over a restart is announced as closed: who
-        was notified that it is open would wait for its end.
+        Two kinds of circuits are closed: those that the settings switch off, and those that `load` found too old. Their
+        closing is announced, since users who were notified that a circuit opened must be notified that it closed.
         """
         expired, self._expired = self._expired, {}
         for trigger_id, circuit in expired.items():
@@ -291,9 +298,9 @@ class Circuits:
 
     async def load(self) -> None:
         """
-        Read the open circuits of an earlier server, before anything begins; an upgrade reads them once more.
+        Read the open circuits of an earlier server before any delivery begins; an upgrade reads them a second time.
 
-        :raises EventLogUnavailable: they cannot be read; they stay as they are.
+        :raises EventLogUnavailable: the store cannot be read; the circuits in memory stay as they are.
         """
         found, failed = await self._records.read()
         now = self._wall.seconds()
@@ -306,18 +313,18 @@ class Circuits:
         self._dispatcher.gate_changed()
 
     def version_ended(self, event: VersionEnded) -> None:
-        """Called when a version has ended: with the last one of a trigger, what was counted for it is removed."""
+        """Called when a version has ended; remove the failures of its trigger if it was the trigger's last version."""
         circuit = self._circuits.get(event.trigger_id)
         if event.is_last and circuit is not None and circuit.failed:
             del self._circuits[event.trigger_id]
             self._records.forget(event.trigger_id)
 
     def hand_over(self) -> None:
-        """Write nothing more: another program has them from now on."""
+        """Stop writing, because another program has the circuits from now on."""
         self._records.close()
 
     def _save(self, trigger_id: str) -> None:
-        """Record a circuit, if it is not closed. One that is half-open reads as open, its time come."""
+        """Write a circuit's record: a half-open one as open with a probe due now; a closed one has no record."""
         circuit, record = self.of(trigger_id), None
         if circuit.state is not CircuitState.CLOSED:
             spec = self.spec(trigger_id) or CircuitSpec()
@@ -329,14 +336,14 @@ class Circuits:
     # Other servers on the store
 
     def follow(self) -> None:
-        """Read the circuits again, which other servers on the store may have opened or closed."""
+        """Read the circuits again, since other servers on the store may have opened or closed some."""
         self._records.follow(self, self._circuits)
 
     def found(self, trigger_id: str, record: OpenRecord | None, failed: frozenset[int]) -> None:
         """
         See `ICircuits.found`.
 
-        Open a circuit that another server has opened, close one that another has closed, or count its failures.
+        Do what another server did: open the circuit, close it, or take over its count of failures.
         """
         ours, newest, spec = self.of(trigger_id), self._registry.newest(trigger_id), self.spec(trigger_id)
         if newest is None:
@@ -356,7 +363,7 @@ class Circuits:
             self._is_following = False
 
     def _is_news(self, record: OpenRecord, ours: Circuit, now: float) -> bool:
-        """Return whether a record says more of an open circuit than this server has, and is not its own claim."""
+        """Return whether a record of an open circuit is newer than this server's, and is not its own claim."""
         if record.retry_at == ours.claimed_until:
             return False
         if ours.state is CircuitState.CLOSED:
@@ -370,7 +377,7 @@ def _not_claimed(failure: Failure) -> None:
 
 
 def refusal_of(trigger_id: str, circuit: Circuit) -> DeadLetter:
-    """Return the end of a delivery while a circuit is open and its trigger does not let it wait."""
+    """Return the dead letter of a delivery that does not wait while the circuit is open (``open = "dead_letter"``)."""
     until = "" if circuit.retry_at is None else f"; the next is tried at {rfc3339(circuit.retry_at)}"
     return DeadLetter(
         reason=CIRCUIT_OPEN,
