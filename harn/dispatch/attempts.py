@@ -1,7 +1,7 @@
 """
-Attempts: a delivery that begins is handed to its destination; those that end together are settled together.
+Attempts: hands a delivery that begins to its destination, and settles together the attempts that end together.
 
-It decides nothing about an outcome: `harn.dispatch.settlements` does.
+The outcome of an attempt is decided in `harn.dispatch.settlements`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ DEATHS_UNTIL_ALONE = 2
 
 
 class Turns(Protocol):
-    """The dispatcher, as far as attempts call it."""
+    """The methods of the dispatcher that `Attempts` calls."""
 
     def turn(self) -> None:
         """Begin the deliveries that may begin."""
 
     def and_turn(self, work: Iterable[Deferred[Any]]) -> None:
-        """Begin the deliveries that may begin when each of these has ended."""
+        """Begin the deliveries that may begin, whenever one of these Deferreds has fired."""
 
 
 class Attempts:
     """
-    Begins deliveries, and takes their endings.
+    Begins the attempts of deliveries, and receives their outcomes.
 
-    :param random: for delays before further attempts.
+    :param random: the source of random numbers for the delays before retries.
     """
 
     def __init__(self, turns: Turns, parts: DispatchParts, random: Random) -> None:
@@ -57,7 +57,7 @@ class Attempts:
         self._traces = parts.traces
 
     def begin(self, delivery: Delivery) -> None:
-        """Begin a delivery, which its queue counts as begun; give it up if nothing is left that it may run on."""
+        """Begin a delivery that its queue counts as begun; give it up if it has no destination or a gate refuses it."""
         share = delivery.queue.share
         binding = delivery.binding = self._version_for(delivery)
         destination = binding.destination
@@ -75,7 +75,7 @@ class Attempts:
             self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
             self._run_at_once(delivery)
             return
-        # It may be what killed an earlier server: should it do so again, that is to be known.
+        # It may have crashed an earlier server. Record its beginning, so that another crash is counted against it.
         noted = self._deliveries.begins(delivery.delivery_id)
         self._lifecycle.emit(Begun(binding.id, binding.key, delivery.delivery_id))
         ready = delivery.calling = noted.addCallback(lambda _: self._bodies.read(delivery))
@@ -83,7 +83,7 @@ class Attempts:
         running.addErrback(self._not_run, delivery).addErrback(_unexpected)
 
     def _version_for(self, delivery: Delivery) -> BindingVersion:
-        """Return the version that a delivery runs on, and let it have its queue's lease on it."""
+        """Return the version that runs a delivery; the lease of its queue becomes the delivery's lease on it."""
         queue = delivery.queue
         holder = queue.holder
         assert holder is not None
@@ -97,7 +97,7 @@ class Attempts:
         return holder
 
     def _run(self, delivery: Delivery) -> None:
-        """Run a delivery on its destination, which may end it before this returns."""
+        """Run a delivery on its destination; `ended` may be called before this returns."""
         delivery.calling = None
         alone = delivery.deaths >= DEATHS_UNTIL_ALONE
         running = delivery.destination.run(delivery.outgoing(), delivery, self, alone=alone)
@@ -105,7 +105,7 @@ class Attempts:
             delivery.calling = running
 
     def _run_at_once(self, delivery: Delivery) -> None:
-        """Run a delivery; a destination that raises fails this attempt, not the deliveries that come after it."""
+        """Run a delivery; an exception of the destination fails this attempt and does not stop the scheduler's loop."""
         try:
             self._run(delivery)
         except Exception:
@@ -121,7 +121,7 @@ class Attempts:
     # Ending
 
     def ended(self, endings: Sequence[Ending]) -> None:
-        """See `Endings.ended`: settle these attempts, together; then begin what may begin."""
+        """See `Endings.ended`: settle these attempts together; then begin the deliveries that may begin."""
         now, clock_now = self._wall.seconds(), self._clock.seconds()
         scheduler = self._scheduler
         settling: list[Settling] = []
@@ -131,7 +131,7 @@ class Attempts:
             scheduler.ended(delivery)
             delivery.calling = None
             delivery.destination.release()
-            # As far apart as it took: the wall clock may jump.
+            # The difference is measured with the reactor's clock, since the wall clock may jump.
             started_at = now - (clock_now - delivery.began_at)
             if delivery.is_taken:
                 self._lifecycle.emit(
@@ -145,15 +145,15 @@ class Attempts:
         if settling:
             self._settler.settle(settling).addCallback(self._settled, settling).addErrback(_unexpected)
         self._turns.turn()
-        self._deliveries.note_now()  # what has begun just now may be sent before this turn of the reactor ends
+        self._deliveries.note_now()  # send the deliveries that began just now in this reactor turn
 
     def _failed(self, delivery: Delivery, started_at: float, error: Exception, settling: list[Settling]) -> None:
-        """Decide about an attempt that has failed or was cut off: what is to be settled of it is added to the rest."""
+        """Decide how to settle an attempt that failed or was interrupted; add any settlement to ``settling``."""
         binding = delivery.binding
         if delivery.cancelling:
             settling.append((delivery, skipped(delivery, CANCELLED)))
         elif binding.is_cancelled:
-            # Nothing of it runs on: it was cut off just now.
+            # Its handler does not run any more: the cancellation of the drain interrupted it.
             self._turns.and_turn([self._settler.give_up(delivery, running=True)])
         elif isinstance(error, CallInterrupted):
             self._lifecycle.emit(Interrupted(binding.id, binding.key, delivery.delivery_id, delivery.trace))

@@ -1,8 +1,8 @@
 """
-Large bodies: in memory while their delivery runs, in the event log otherwise; together they take a bounded space.
+Large bodies: kept in memory only while their delivery runs, within a limit for all of them; else in the store alone.
 
-A delivery that waits for its turn does not hold a large body: it is read back when the turn comes. One that does not
-fit beside those that run waits apart, where it keeps no other from its turn.
+A delivery that waits in a queue does not hold its large body: the body is read from the store when the delivery begins.
+A delivery whose body exceeds the free memory waits in a separate line, so that it does not delay smaller ones.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MAX_BYTES = 64 * 1024 * 1024
 
 class RunningBodies:
     """
-    Counts the bytes of what runs.
+    Counts the bytes of the running deliveries.
 
-    :ivar max_bytes: most that large bodies may take together; one alone may be larger.
-    :ivar bytes: what all deliveries that run take.
+    :ivar max_bytes: the most bytes of all large bodies together; a single one may be larger if it runs alone.
+    :ivar bytes: the bytes of all deliveries that run.
     """
 
     def __init__(self, deliveries: IDeliveries, max_bytes: int = MAX_BYTES) -> None:
@@ -35,18 +35,18 @@ class RunningBodies:
         self._large = 0
 
     def fits(self, delivery: Delivery) -> bool:
-        """Return whether there is room for a delivery beside those that run."""
+        """Return whether the body of a delivery fits in memory beside those of the running deliveries."""
         return not delivery.large or not self._large or self._large + delivery.large <= self.max_bytes
 
     def begin(self, delivery: Delivery) -> None:
-        """Count a delivery that begins."""
+        """Add the bytes of a delivery that begins."""
         self.bytes += delivery.size
         if delivery.large:
             self._large += delivery.large
             self.bytes += delivery.large
 
     def end(self, delivery: Delivery) -> None:
-        """Stop counting a delivery, and release its body if that is large."""
+        """Stop counting the bytes of a delivery that has ended, and release its body if it is large."""
         self.bytes -= delivery.size
         if delivery.large:
             self._large -= delivery.large
@@ -55,9 +55,9 @@ class RunningBodies:
 
     def read(self, delivery: Delivery) -> Deferred[None] | None:
         """
-        Read the body of a delivery that does not hold it; None when it does.
+        Read the body of a delivery from the store; return None if the delivery has its body in memory.
 
-        :raises CallInterrupted: it cannot be read now; the delivery is to begin again later.
+        :raises CallInterrupted: (as a failure) the body cannot be read now; the delivery must begin again later.
         """
         if delivery.body is not None:
             return None

@@ -1,7 +1,8 @@
 """
-Cancelling single deliveries: one that waits or is ready ends as skipped, one that runs is cut off and ends the same.
+Cancels single deliveries: the delivery ends as skipped; if its handler runs, the call is interrupted.
 
-What is in memory is settled there; the rest in one unit of the store, and until that is on disk it is not read.
+A delivery in memory is settled by the `Settler`. Any other is changed in the store, and its row is not read back until
+that is on disk.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from harn.triggers.registry import Registry
 
 
 class Cancellations:
-    """Cancels deliveries."""
+    """Cancels single deliveries, in memory or in the store."""
 
     def __init__(
         self,
@@ -42,9 +43,9 @@ class Cancellations:
         """
         Cancel a delivery of an event.
 
-        :return: whether it ended as cancelled, which is on disk then; False when it had ended before, or ended by
-            itself at that moment.
-        :raises EventLogUnavailable: of a delivery that is in the store alone; it stays as it was.
+        :return: True once its cancellation is on disk; False if it had ended before, or ended by itself meanwhile.
+        :raises EventLogUnavailable: the store cannot be read, or a delivery that only the store holds cannot be
+            changed; the delivery stays as it was.
         """
         row = next((each for each in await self._deliveries.find(event_id) if each.delivery_id == delivery_id), None)
         if row is None:
@@ -66,7 +67,7 @@ class Cancellations:
             self._settler.settle([(delivery, skipped(delivery, CANCELLED))])
         elif delivery.calling is not None:
             delivery.calling.cancel()
-        # One that is being settled: what it comes to stands, and only its next attempt is cancelled.
+        # Else it is being settled: the outcome of this attempt stays, and only a retry is cancelled.
         return ended
 
     async def _cancel_stored(self, row: StoredDelivery) -> bool:
@@ -79,7 +80,7 @@ class Cancellations:
             if share.is_reading:
                 share.ended.add(row.delivery_id)
             for queue in list(share.queues.values()):
-                self._queues.note(queue)  # a read may have left it out
+                self._queues.note(queue)  # a read may have skipped a row of this queue
                 self._queues.tidy(queue)
         if found is None:
             return False
@@ -98,7 +99,7 @@ class Cancellations:
             row.trigger_id, row.provider, key, row.event_id, row.envelope, False, settlement, kind
         )
         self._lifecycle.emit(Settled.of([settled]))
-        # Last, as this may end the version, and with it the trigger.
+        # This comes last, since it may end the version, and with the version its trigger.
         if found.state == READY:
             self._queues.left(row.trigger_id, found.version)
         else:

@@ -1,11 +1,12 @@
 """
-Closing a version: it begins nothing more, and its trigger's live version takes its queue over.
+Closing a version: it begins no further delivery, and the live version of its trigger takes over its queue.
 
-This happens at a drain's deadline, and when a version is rolled back; then the dead letters that it made run again,
-too. Where the trigger is gone, or an operator cancels the drain, what the version holds becomes dead letters: one by
-one what is in memory, the rest in one unit of the store. That unit leaves out the deliveries in memory, and until it
-is on disk nothing of these queues is read or begun. The store writes its units in order: it covers all that became
-ready before it is reported as written. Closed versions are recorded, for as long as deliveries name them.
+A version is closed at the deadline of its drain, or when it is rolled back; after a rollback its dead letters are
+redriven too. If the trigger was removed, or an operator cancels the drain, the deliveries of the version become dead
+letters: those in memory one by one, the others in one unit of the store. That unit excludes the deliveries in memory,
+and until it is on disk, no delivery of these queues is read or begun. Since the store writes its units in order, the
+unit covers every delivery that became ready before the unit is reported as written. The record of closed versions keeps
+each version while deliveries name it.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from harn.triggers.binding import BindingVersion, Stage
 from harn.triggers.registry import Registry
 
 NAME = "closed_versions"
-"""The name of the record: by trigger id, the numbers of its closed versions."""
+"""The name of the checkpoint: the numbers of the closed versions, by trigger id."""
 
 
 class ClosedVersions:
-    """The record of closed versions."""
+    """The stored record of closed versions."""
 
     def __init__(self, checkpoints: ICheckpoints) -> None:
         self._checkpoints = checkpoints
@@ -51,8 +52,8 @@ class ClosedVersions:
         """
         Read the record of an earlier server; return the versions (trigger id, number) in it.
 
-        :param unfinished: versions that deliveries name; others are dropped from the record.
-        :raises EventLogUnavailable: it cannot be read.
+        :param unfinished: the versions that unfinished deliveries name; others are dropped from the record.
+        :raises EventLogUnavailable: the record cannot be read.
         """
         found: Mapping[str, Any] = await self._checkpoints.get(NAME) or {}
         closed = {(trigger_id, number) for trigger_id, numbers in found.items() for number in numbers}
@@ -62,24 +63,24 @@ class ClosedVersions:
 
     async def remove(self, trigger_id: str, version: int) -> None:
         """
-        Remove one from the record: deliveries run on it again.
+        Remove a version from the record, because deliveries run on it again.
 
-        :raises EventLogUnavailable: it is not on disk.
+        :raises EventLogUnavailable: the change is not on disk.
         """
         self._closed.get(trigger_id, set()).discard(version)
         await self._save()
 
     async def add(self, trigger_id: str, version: int) -> None:
         """
-        Record one more.
+        Add a version to the record.
 
-        :raises EventLogUnavailable: it is not on disk.
+        :raises EventLogUnavailable: the change is not on disk.
         """
         self._closed.setdefault(trigger_id, set()).add(version)
         await self._save()
 
     async def _save(self) -> None:
-        """Write the record; all that changes while it is being written, perhaps thousands, is in the next one."""
+        """Write the record; all changes that come during a write, perhaps thousands, share the next one."""
         saved: Deferred[None] = Deferred()
         self._waiting.append(saved)
         if not self._is_saving:
@@ -88,7 +89,7 @@ class ClosedVersions:
         await saved
 
     async def _save_all(self) -> None:
-        """Write the record until nothing waits for it."""
+        """Write the record until no change waits to be written."""
         while self._waiting:
             waiting, self._waiting = self._waiting, []
             kept = {each: sorted(numbers) for each, numbers in self._closed.items() if numbers}
@@ -112,8 +113,9 @@ T = TypeVar("T")
 
 class DeadLetterUnit(Struct, frozen=True):
     """
-    The dead letters of one unit of the store; ``is_whole``: it covered everything of these queues but what was in
-    memory.
+    The dead letters that one unit of the store made.
+
+    :ivar is_whole: whether the unit covered all deliveries of these queues that were not in memory.
     """
 
     found: Sequence[GivenUp] = ()
@@ -121,17 +123,17 @@ class DeadLetterUnit(Struct, frozen=True):
 
     @property
     def ready(self) -> int:
-        """Number of those that were ready to run."""
+        """The number of dead letters that were ready to run before."""
         return sum(each.ready for each in self.found)
 
     @property
     def waiting(self) -> int:
-        """Number of those that waited for a retry."""
+        """The number of dead letters that waited for a retry before."""
         return sum(each.waiting for each in self.found)
 
 
 class Closing:
-    """Closes versions."""
+    """Closes versions: at the deadline of a drain, after a rollback, or when a drain is cancelled."""
 
     def __init__(
         self,
@@ -157,7 +159,7 @@ class Closing:
     # At a deadline
 
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
-        """See `IVersionDeliveries.move_on`; without a newest version, to the dead letters. It is moved once."""
+        """See `IVersionDeliveries.move_on`. If the trigger was removed, its deliveries become dead letters."""
         if binding.is_closed or binding.stage is Stage.TERMINATED:
             return succeed(0)
         binding.lease()
@@ -178,16 +180,18 @@ class Closing:
             self._unload(queue)
         return await self._give_up(binding, REMOVED)
 
-    # Versions that were rolled back
+    # After a rollback
 
     def move_and_redrive(self, binding: BindingVersion, since: float) -> Deferred[int]:
         """
-        Move the deliveries that a draining version has not begun, or has failed with all attempts, to the live version.
+        Move the deliveries that a draining version has not begun to the live version, and redrive its dead letters.
 
-        What has used up its attempts on it at ``since`` (seconds, Unix) or later is tried again from the start; what it
-        still runs too, should that fail with all attempts. When the trigger is gone: as `move_on`.
+        A delivery that used up its attempts on the version at ``since`` or later begins again with its first attempt.
+        So does a delivery that still runs on it, if that fails its last attempt. If the trigger was removed, this does
+        the same as `move_on`.
 
-        :return: how many deliveries that are, when it is on disk.
+        :param since: seconds, Unix.
+        :return: fires with the number of moved and redriven deliveries, once they are on disk.
         """
         moving = self.move_on(binding)
         if self._is_gone(binding):
@@ -196,7 +200,7 @@ class Closing:
         return gatherResults([moving, self._redrive(binding, since)]).addCallback(sum)
 
     def died(self, binding: BindingVersion, settlement: Settlement) -> Deferred[int] | None:
-        """Redrive a delivery that a version which was rolled back has used up: it was running at that moment."""
+        """Redrive a delivery that used up its attempts on a version after its rollback; return None if it did not."""
         since = self._bad.get(binding)
         if since is None or settlement.dead is None or settlement.dead.reason != RETRY_EXHAUSTED:
             return None
@@ -206,8 +210,8 @@ class Closing:
         def write() -> Deferred[int]:
             target = self._registry.active.get(binding.id)
             if target is None:
-                return succeed(0)  # the trigger was removed: they stay dead letters
-            target.lease()  # it must not end before they are counted
+                return succeed(0)  # the trigger was removed: its dead letters stay
+            target.lease()  # so that it does not end before they are counted
             writing = self._deliveries.redrive(binding.id, binding.version, target.version, since)
             return writing.addCallback(counted, target).addBoth(_release, target)
 
@@ -222,9 +226,10 @@ class Closing:
 
     def cancel(self, binding: BindingVersion) -> Deferred[int]:
         """
-        Dead-letter the deliveries of a draining version, queued or running, and the retries of a removed trigger.
+        Dead-letter the queued and running deliveries of a draining version, and the retries of a removed trigger.
 
-        Running handlers are cut off. While the trigger exists, its waiting retries run on its newest version, and stay.
+        The calls of running handlers are interrupted. If the trigger still exists, its waiting retries are kept and run
+        on its newest version.
 
         :return: fires with the number of deliveries that became dead letters, once they are on disk.
         """
@@ -263,7 +268,7 @@ class Closing:
         return count + self._settler.cancelled.pop(binding)
 
     def _end_unbegun(self, queue: Queue) -> None:
-        """Dead-letter the deliveries of a cancelled version in memory; retries of a live trigger stay."""
+        """Dead-letter the unbegun deliveries in memory of a cancelled version; keep the retries of a live trigger."""
         assert queue.holder is not None
         for delivery in self._scheduler.unload(queue):
             if delivery.attempts and self._spares_retries(queue.holder):
@@ -275,7 +280,7 @@ class Closing:
     # Dead letters
 
     def give_up_orphans(self) -> Sequence[Deferred[int]]:
-        """Dead-letter deliveries without a version; they came late, or were left by an earlier server."""
+        """Dead-letter the deliveries that no version can run: they came late, or an earlier server left them."""
         giving_up: list[Deferred[int]] = []
         while self._queues.orphans:
             queue, _ = self._queues.orphans.popitem()
@@ -303,7 +308,7 @@ class Closing:
         return self._given_up([queue], trigger_id, holder, dead, unit)
 
     async def _give_up(self, binding: BindingVersion, dead: DeadLetter) -> int:
-        """Dead-letter the stored deliveries of a closed version; where that was the last, all of its trigger."""
+        """Dead-letter the stored deliveries of a closed version, or of the trigger if that was its last version."""
         queues = self._queues.held_by(binding)
         is_last = self._is_gone(binding) and self._registry.for_queued(binding.id, 0) is None
         if is_last:
@@ -323,7 +328,7 @@ class Closing:
         return count
 
     def _dead_letter(self, binding: BindingVersion, version: int | None, dead: DeadLetter) -> Deferred[DeadLetterUnit]:
-        """Write the unit of `_give_up`; meanwhile the trigger may have gone, or come back."""
+        """Write a unit of `_give_up`, as the trigger is now: since then, it may have been removed or added again."""
         is_gone = self._is_gone(binding)
         if not is_gone and not binding.is_cancelled:
             return succeed(DeadLetterUnit())
@@ -341,7 +346,7 @@ class Closing:
         dead: DeadLetter,
         unit: DeadLetterUnit,
     ) -> int:
-        """Count the new dead letters; the rest of the queues runs on the newest version, if there is one."""
+        """Count the new dead letters; let the newest version, if there is one, run the rest of the queues."""
         for each in unit.found:
             key = None if binding is None else binding.key
             self._lifecycle.emit(DeadLettered(trigger_id, each.provider, key, dead.reason, each.ready + each.waiting))
@@ -372,12 +377,12 @@ class Closing:
             self._scheduler.enlist(queue.share)
 
     def _unload(self, queue: Queue) -> None:
-        """Leave everything of a queue that has not begun to the store."""
+        """Remove the unbegun deliveries of a queue from memory; their rows stay in the store."""
         for delivery in self._scheduler.unload(queue):
             queue.put_back(delivery)
 
     def _spares_retries(self, binding: BindingVersion) -> bool:
-        """Return whether retries of a version that was cancelled run on another one."""
+        """Return whether the retries of a cancelled version run on the live version."""
         live = self._registry.active.get(binding.id)
         return live is not None and live.spec.retry.version != "pinned"
 
@@ -385,7 +390,7 @@ class Closing:
         return binding.id not in self._registry.active
 
     async def _note_closed(self, binding: BindingVersion) -> None:
-        """Write that the version is closed, for servers that come later."""
+        """Record that the version is closed, for the next server."""
         await self._writes.insist(f"closing {binding.key}", partial(self.closed.add, binding.id, binding.version))
 
 

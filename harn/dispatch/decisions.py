@@ -1,8 +1,8 @@
 """
-The decision on the events of a request: which are kept, and for which binding version. Pure.
+Pure functions that decide which events of a request are accepted, and for which binding version.
 
-Match, filter and dedupe key are decided on the binding version whose lease the caller took; of the two versions of a
-ramp, on the one that is chosen for the event.
+The match, the filter and the dedupe key are those of the binding version on which the caller holds a lease. On a ramp,
+they are those of the version that the ramp chooses for the event.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ DAY = 86400.0
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
-    Data shared by all events of one request.
+    The data that all events of one request share.
 
-    :ivar headers: lower-case names; as received, without the server's credentials.
-    :ivar received_at: seconds, Unix.
-    :ivar guard: a claim that must be new for the request to count at all.
+    :ivar headers: the headers as received, names in lower case, without the server's credentials.
+    :ivar received_at: when the request was received (seconds, Unix).
+    :ivar guard: a claim that must be new, or no event of the request is accepted.
     """
 
     headers: Mapping[str, str]
@@ -42,10 +42,10 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class Decided(Acceptance, frozen=True, kw_only=True, gc=False):
     """
-    The decision of a binding's rules: the events to keep, and how many did not match or were filtered out.
+    The decision by a binding's rules: the deliveries to accept, and how many events did not match or were filtered out.
 
-    :ivar holders: for each of the deliveries the version that it is for.
-    :ivar reached: on a ramp: each version that was chosen for an event, whether that is kept or not. Else empty.
+    :ivar holders: the version of each delivery, in the same order.
+    :ivar reached: on a ramp, each version that was chosen for an event, accepted or not; otherwise empty.
     """
 
     holders: tuple[BindingVersion, ...]
@@ -63,11 +63,11 @@ def decide(
     ramp: Ramp | None = None,
 ) -> Decided:
     """
-    Apply the binding's rules to each event. Pure computation: of a big body, to be done in a thread.
+    Return the decision by the binding's rules on each event. Call this in a thread if the body is large.
 
-    :param always_claim: claim the provider's own key where the trigger names none.
-    :param ramp: chooses for each event whose rules are applied: those of ``binding``, its fresh version, or of the
-        stable one.
+    :param always_claim: whether to claim the provider's dedupe key if the trigger names none.
+    :param ramp: chooses for each event the version whose rules are applied: ``binding``, which is the fresh version,
+        or the stable one.
     """
     if ramp is None and len(events) == 1:
         return _decide_one(binding, arrival, events[0], always_claim)
@@ -102,7 +102,7 @@ def decide(
 
 
 def _decide_one(binding: BindingVersion, arrival: Arrival, event: NormalizedEvent, always_claim: bool) -> Decided:
-    """Decide on the only event of a request, as nearly all have one; an event of another kind gets no envelope."""
+    """Decide on the single event that most requests have; make no envelope if its kind does not match."""
     rules = binding.rules
     if not rules.match(event.kind):
         return Decided(deliveries=(), guard=arrival.guard, holders=(), ignored=1)
@@ -141,7 +141,7 @@ def _envelope_of(
 def _apply(
     binding: BindingVersion, arrival: Arrival, envelope: Envelope, body: bytes, always_claim: bool
 ) -> NewDelivery | Ignored:
-    """Apply the rules of a version to an event: return what to keep of it, or why nothing."""
+    """Apply the rules of a version to an event; return the delivery to accept, or why there is none."""
     verdict = binding.rules.decide(TriggerEvent(envelope, body), always_claim=always_claim)
     claim: Claim | None = None
     dead: DeadLetter | None = None
@@ -167,7 +167,7 @@ def _new(
     claim: Claim | None = None,
     dead: DeadLetter | None = None,
 ) -> NewDelivery:
-    """Return the record to keep of an event."""
+    """Return the new delivery of an event."""
     return NewDelivery(
         event_id=envelope.id,
         trigger_id=binding.id,

@@ -27,54 +27,59 @@ class Phase(IntEnum):
     QUEUED = 1
     """In memory, in its queue."""
     RUNNING = 2
-    """Handed to its destination."""
+    """Its destination runs it."""
     INTERRUPTED = 3
-    """Its call ended with its interpreter, by no fault of its own: it is queued again in a moment."""
+    """The call ended because its interpreter did, without an outcome; the delivery is queued again soon."""
     SETTLING = 4
     """Its outcome is being written."""
     WAITING = 5
-    """In the store, until the time of its next attempt."""
+    """In the store, until its next attempt is due."""
     DONE = 6
     DEAD = 7
 
 
 MOVES: dict[Phase, frozenset[Phase]] = {
-    # What nothing waits before begins immediately; if its version is to be given up, it is settled instead.
+    # It begins at once if nothing waits before it; if no version may run it, it is settled instead.
     Phase.STORED: frozenset((Phase.QUEUED, Phase.RUNNING, Phase.SETTLING, Phase.DEAD)),
     Phase.QUEUED: frozenset((Phase.RUNNING, Phase.SETTLING, Phase.STORED)),
-    # What another server has taken over is left to the store.
+    # A delivery that another server has taken over is left to the store.
     Phase.RUNNING: frozenset((Phase.INTERRUPTED, Phase.SETTLING, Phase.STORED)),
     Phase.INTERRUPTED: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.STORED)),
-    # An attempt that failed may be followed by the next one immediately, or by the end of a delivery without a version.
+    # After a failed attempt, the next may begin at once, or the delivery ends if no version may run it.
     Phase.SETTLING: frozenset((Phase.QUEUED, Phase.SETTLING, Phase.WAITING, Phase.DONE, Phase.DEAD, Phase.STORED)),
     Phase.WAITING: frozenset((Phase.STORED, Phase.DEAD)),
     Phase.DONE: frozenset(),
-    # Of a version that was rolled back, dead letters are made ready again.
+    # The dead letters of a rolled-back version are made ready again.
     Phase.DEAD: frozenset((Phase.STORED,)),
 }
-"""The legal moves, by the phase before."""
+"""The phases that a delivery may enter, by its present phase."""
 
 
 class Delivery(msgspec.Struct, eq=False):
     """
-    One accepted event for one binding version, while memory holds it. A Struct: thousands are made each second.
+    One accepted event for one binding version, while it is in memory. A Struct, since thousands are made each second.
 
-    :ivar phase: changed by `become` alone.
-    :ivar queue: the queue of the version that its row names. It is in this, or counts against it.
-    :ivar binding: the version that runs it, and on which it holds a lease, from its beginning until it is settled; set
-        when it begins. Before that its queue holds the lease.
-    :ivar destination: what runs it, and is held for it; ``began_at``: since when (seconds of the reactor). Both are set
-        when it begins.
-    :ivar calling: what cancels its call, while that runs. ``again``: the timer after which it is queued again.
-    :ivar cancelling: operators who cancel it, and wait for its end.
-    :ivar attempts: used up so far. ``passed``: its predicate returned true, and is not called again.
-    :ivar interruptions: calls that ended with their interpreter; ``deaths``: those of them that it may have caused.
-    :ivar is_taken: another server has taken it over: nothing that follows here is kept.
-    :ivar crashes: of servers, while it ran. ``is_read_back``: it comes from the store, not just from a request.
+    :ivar phase: the present phase; only `become` changes it.
+    :ivar queue: the queue of the version that its row names; the delivery is in this queue, or counted by it.
+    :ivar binding: the version that runs it; set when it begins. From then until it is settled, the delivery holds a
+        lease on this version; before, its queue holds the lease.
+    :ivar destination: the destination that runs it, retained until the attempt ends; set when it begins.
+    :ivar began_at: when it began (seconds of the reactor); set then.
+    :ivar calling: the Deferred that cancels its call; None unless the call runs.
+    :ivar again: the timer that queues it again after an interruption; None without one.
+    :ivar cancelling: Deferreds of the operators who cancel it and wait for its end.
+    :ivar attempts: how many attempts it has used up.
+    :ivar passed: whether its predicate has returned true; then it is not called again.
+    :ivar interruptions: how many of its calls ended because their interpreter did.
+    :ivar deaths: how many of these ends it may have caused.
+    :ivar is_taken: whether another server has taken it over; then its outcome here is dropped.
+    :ivar crashes: how many servers crashed while it ran.
+    :ivar is_read_back: whether it was read from the store, not made from a request that was just accepted.
     :ivar first_seen: when it was accepted (seconds, Unix).
-    :ivar body: None while a large one is in the store alone. ``large``: the bytes of a large body, 0 for a small one.
-    :ivar size: the bytes that it keeps in memory while it waits: of a large body none.
-    :ivar trace: the context of its attempt, from its beginning until it is settled; None while traces are off.
+    :ivar body: the body; None while a large one is only in the store.
+    :ivar large: the bytes of a large body; 0 if the body is small.
+    :ivar size: the bytes that it takes in memory while it waits, without a large body.
+    :ivar trace: the trace context of its attempt, from its beginning until it is settled; None while traces are off.
     """
 
     delivery_id: int
@@ -104,7 +109,7 @@ class Delivery(msgspec.Struct, eq=False):
 
     @classmethod
     def accepted(cls, delivery_id: int, queue: Queue, new: NewDelivery) -> Delivery:
-        """Make the delivery of a row that the inbox has just made durable."""
+        """Return the delivery for a row that the inbox has just made durable."""
         envelope, body = new.envelope, new.body
         length = len(body)
         large = length if length > LARGE_BODY else 0
@@ -113,7 +118,7 @@ class Delivery(msgspec.Struct, eq=False):
 
     @classmethod
     def stored(cls, row: StoredDelivery, queue: Queue) -> Delivery:
-        """Make the delivery of a row that was read back."""
+        """Return the delivery for a row that was read from the store."""
         length = 0 if row.left_out else len(row.body)
         large = length if length > LARGE_BODY else 0
         return cls(
@@ -146,7 +151,7 @@ class Delivery(msgspec.Struct, eq=False):
         self.phase = phase
 
     def outgoing(self) -> OutgoingDelivery:
-        """Return its next attempt, as its destination sees it; its body is there."""
+        """Return the form that its destination gets for the next attempt; the body must be in memory."""
         binding = self.binding
         assert self.body is not None
         return OutgoingDelivery(
@@ -165,7 +170,7 @@ class Delivery(msgspec.Struct, eq=False):
         )
 
     def settled(self, settlement: Settlement) -> SettledDelivery:
-        """Return the event's part about a settlement that is on disk; the delivery itself stands as before."""
+        """Return the part of a `Settled` event for a settlement on disk, before the delivery is changed by it."""
         binding = self.binding
         passed = binding.predicate is not None and settlement.passed and not self.passed
         return SettledDelivery(
@@ -182,6 +187,6 @@ class Delivery(msgspec.Struct, eq=False):
         )
 
     def drop_body(self) -> None:
-        """Keep a large body no longer; it is in the store."""
+        """Release a large body from memory; it stays in the store."""
         if self.large:
             self.body = None

@@ -1,9 +1,10 @@
 """
 The dispatcher: runs accepted deliveries, a limited number at the same time, and makes the outcome of each durable.
 
-It decides nothing about an outcome (`harn.dispatch.settlements` does) and holds no durable state (the store does): its
-memory can be lost at any moment and is rebuilt by the next server. Whatever may let something begin ends in a turn: all
-that may begin begins, then rows are read for queues that have room, and what no version is left for is given up.
+`harn.dispatch.settlements` decides the outcomes, and the store holds all durable state: the dispatcher's memory can be
+lost at any moment, and the next server rebuilds it. Every change that may let a delivery begin calls `Dispatcher.turn`:
+it begins all deliveries that may begin, reads rows for queues that have room, and gives up deliveries that no version
+can run.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ log = Logger(namespace="harn.dispatch")
 T = TypeVar("T")
 
 BETWEEN_EXCHANGES = 16
-"""Requests after which handlers that have ended are looked at, though the reactor's turn continues."""
+"""After this many requests in one reactor turn, deliveries whose handlers have ended are settled."""
 UNSETTLED_LIMIT = 1024
-"""Outcomes not yet on disk beyond which nothing new is begun."""
+"""While more outcomes than this are not yet on disk, no delivery begins."""
 
 
 @implementer(IVersionDeliveries)
 class Dispatcher:
     """
-    Runs deliveries.
+    Runs deliveries, within limits, and makes their outcomes durable.
 
-    :ivar in_progress: by id, the deliveries whose handler runs now.
+    :ivar in_progress: the deliveries whose handler runs now, by id.
     """
 
     def __init__(self, server: Server, registry: Registry, limits: DispatchLimits) -> None:
@@ -75,13 +76,14 @@ class Dispatcher:
         lifecycle.subscribe(Woken, lambda event: self._woken())
         lifecycle.subscribe(VersionEnded, lambda event: self._queues.version_ended(event.trigger_id, event.version))
 
-    # What others ask of it
+    # For other packages
 
     def submit(self, delivery_id: int, binding: BindingVersion, new: NewDelivery) -> None:
         """
-        Queue a delivery that has just become durable; its lease on ``binding`` is the dispatcher's from now on.
+        Queue a delivery that has just become durable, and take over the caller's lease on ``binding``.
 
-        Where nothing waits it begins now; else with the next `turn`: all of one durable unit are submitted before.
+        It begins now if no other waits; otherwise not before the next `turn`, when all of one durable unit are
+        submitted.
         """
         queue = self._queues.of(binding.id, binding.version)
         delivery = Delivery.accepted(delivery_id, queue, new)
@@ -93,38 +95,38 @@ class Dispatcher:
                 self._submitted_large.append(delivery)
 
     def submit_row(self, row: StoredDelivery, binding: BindingVersion) -> None:
-        """Queue a delivery as `submit` does, whose row names ``binding``; a large body may be left out."""
+        """Queue the delivery of a row that names ``binding``, as `submit` does; the row may lack a large body."""
         queue = self._queues.of(binding.id, binding.version)
         if self._queues.admit(queue, binding, stays=queue.share.has_found(row.delivery_id)):
             self._scheduler.hold(Delivery.stored(row, queue))
 
     @property
     def _begins_more(self) -> bool:
-        """Whether outcomes can be written, and as fast as deliveries begin."""
+        """Whether outcomes can be written, and as fast as deliveries begin; else none may begin."""
         return self._open and not self._settler.is_gone and self._settler.unsettled < UNSETTLED_LIMIT
 
     def handed_over(self) -> None:
         """
         Called with each request whose events are handed to the inbox.
 
-        After some, settle the deliveries that have ended meanwhile, and begin further ones, though the reactor's turn
-        continues. A turn takes a request of each connection that has one: of hundreds, only so many deliveries would be
-        handled as there are places, and the backlog would grow without bound.
+        After every `BETWEEN_EXCHANGES` requests, settle the deliveries that have ended, and begin others, within the
+        same reactor turn. One reactor turn can take a request from each of hundreds of connections, but without this
+        it would run only as many deliveries as there are places, so that the backlog would grow without bound.
         """
         self._handed_over += 1
         if self._handed_over >= BETWEEN_EXCHANGES:
             self._handed_over = 0
             if self.in_progress:
-                self._deliveries.note_now()  # what has begun in this turn is sent now
+                self._deliveries.note_now()  # send the deliveries that began in this turn now
                 self._interpreters.exchange()
 
     def hold(self) -> None:
-        """Read nothing and make no retries ready until `resume`: rows are being taken over."""
+        """Read no rows and make no retries ready until `resume`, because rows are being taken over."""
         self._retries.hold()
         self._refill.hold()
 
     def take_over(self, backlog: Iterable[Backlog]) -> None:
-        """Count rows that this server has taken over, and lease the versions that they run on."""
+        """Count the rows that this server has taken over, and take leases on the versions that will run them."""
         for entry in backlog:
             self._registry.waiting[entry.trigger_id] += entry.waiting
             if entry.ready:
@@ -134,18 +136,18 @@ class Dispatcher:
         self.turn()
 
     def resume(self, next_due: float | None) -> None:
-        """End `hold`; ``next_due`` (seconds, Unix) is when the earliest retry that was taken over is due, or before."""
+        """End `hold`; no retry that was taken over is due before ``next_due`` (seconds, Unix; None for none)."""
         self._refill.resume()
         self._retries.resume(next_due)
         self.turn()
 
     @property
     def max_outstanding(self) -> int:
-        """Number of handlers that run at the same time."""
+        """The most handlers that may run at the same time."""
         return self._scheduler.max_outstanding
 
     def apply(self, max_outstanding: int, max_bytes: int | None = None) -> None:
-        """Change the most handlers that run at the same time, and the bounds in bytes if given; running ones stay."""
+        """Set the most handlers that may run at a time, and the limits in bytes if given; running ones continue."""
         self._scheduler.apply(max_outstanding)
         if max_bytes is not None:
             self._bodies.max_bytes = self._room.max_bytes = max_bytes
@@ -153,11 +155,11 @@ class Dispatcher:
 
     @property
     def gates(self) -> Gates:
-        """The gates that deliveries pass before they begin."""
+        """The gates that a delivery must pass before it begins."""
         return self._queues.gates
 
     def divide(self, places: Places) -> None:
-        """Set the divider of triggers' limits among the servers on the store."""
+        """Set the object that divides the limits of triggers among the servers on the store."""
         self._scheduler.places = places
 
     def begin_more(self, share: Share) -> None:
@@ -166,7 +168,7 @@ class Dispatcher:
         self.turn()
 
     def gate_changed(self, trigger_id: str | None = None) -> None:
-        """Read the gates again for a trigger, or for all."""
+        """Read the gates again for a trigger, or with None for all triggers."""
         for share in self._queues.shares(trigger_id):
             self._scheduler.gate_changed(share)
         self.turn()
@@ -177,12 +179,12 @@ class Dispatcher:
             self._queues.ask_gates_at(share, at)
 
     def pace(self, trigger_id: str | None, rate: float | None) -> None:
-        """Begin the waiting deliveries of a trigger, or of each, at so many a second; with None without a limit."""
+        """Begin waiting deliveries of a trigger, or with None of each, at most ``rate`` a second (None: no limit)."""
         for share in self._queues.shares(trigger_id):
             self._scheduler.pace(share, rate)
 
     def waiting(self, trigger_id: str | None) -> int:
-        """Count the deliveries of a trigger, or of all, that have not begun."""
+        """Return how many deliveries of a trigger, or with None of all triggers, have not begun."""
         return sum(share.unbegun for share in self._queues.shares(trigger_id))
 
     def watch(self, event_id: str) -> Deferred[Outcome]:
@@ -191,29 +193,29 @@ class Dispatcher:
 
     @property
     def queued(self) -> int:
-        """Number of deliveries that wait in memory for a free place."""
+        """The number of deliveries that wait in memory for a free place."""
         return self._room.count - len(self._queues.interrupted)
 
     @property
     def bytes_in_hand(self) -> int:
-        """Bytes of deliveries in memory: of those that wait here, and of those that run."""
+        """The bytes of all deliveries in memory, waiting or running."""
         return self._room.bytes + self._bodies.bytes
 
     @property
     def closed(self) -> ClosedVersions:
-        """The record of versions that begin nothing more, for the start of a server."""
+        """The stored record of closed versions, which a starting server reads."""
         return self._closing.closed
 
     def drop_all(self) -> None:
-        """Drop every delivery that this server has accepted: others have taken them over, under its earlier number."""
+        """Drop every delivery that this server accepted under its earlier number, since others have taken them over."""
         self._dropping.drop_all()
         self.turn()
 
     def drain(self, max_items: int) -> Deferred[None]:
         """
-        Begin at most ``max_items`` more, then nothing; fire when nothing runs and every outcome is on disk.
+        Begin at most ``max_items`` more deliveries; fire when none runs and every outcome is on disk.
 
-        What was not begun stays in the store, for the next server.
+        Deliveries that have not begun stay in the store for the next server.
         """
         self._left = max_items if self._left is None else 0
         idle = self._idle = Deferred()
@@ -223,7 +225,7 @@ class Dispatcher:
         return idle
 
     def close(self) -> None:
-        """Begin nothing more; what runs is the interpreters' to end."""
+        """Begin no further delivery; closing the interpreters ends the running ones."""
         self._open = False
         self._retries.stop()
         self._refill.close()
@@ -232,12 +234,12 @@ class Dispatcher:
         self._interruptions.close()
 
     def workload(self, bindings: Iterable[BindingVersion]) -> Mapping[BindingVersion, Workload]:
-        """Return the unfinished deliveries of each of these versions; cost grows with what runs."""
+        """Return the unfinished deliveries of each version; the time grows with the number of running deliveries."""
         running = Counter(delivery.binding for delivery in self.in_progress.values())
         return {each: Workload(running[each], self._queues.unbegun(each)) for each in bindings}
 
     def stored(self, binding: BindingVersion) -> int:
-        """Return how many of the deliveries that wait for a version are in the store alone."""
+        """Return how many of the deliveries that wait for a version are only in the store."""
         return self._queues.stored(binding)
 
     def move_on(self, binding: BindingVersion) -> Deferred[int]:
@@ -257,7 +259,7 @@ class Dispatcher:
         return self._then_turn(Deferred.fromCoroutine(self._cancellations.cancel(event_id, delivery_id)))
 
     def _then_turn(self, closing: Deferred[T]) -> Deferred[T]:
-        """Begin the deliveries that may begin now, and again when a version is closed."""
+        """Begin the deliveries that may begin, now and when ``closing`` has fired; return it."""
 
         def over(result: T | Failure) -> T | Failure:
             self.turn()
@@ -269,7 +271,7 @@ class Dispatcher:
     # Turns
 
     def _woken(self) -> None:
-        """Called when a time has come at which something may be due, or may begin."""
+        """Called at a time when a retry may be due or a delivery may begin."""
         self._scheduler.look_again()
         retrying = self._retries.look()
         if retrying is not None:
@@ -278,12 +280,12 @@ class Dispatcher:
 
     def turn(self) -> None:
         """
-        Begin deliveries that may begin, start reads and give up orphans; once more for those that this makes ready.
+        Begin deliveries that may begin, start reads, give up orphans; then begin those that this made ready.
         """
         queues = self._queues
         work = self._turns or self._suspects.concern or queues.hungry or queues.orphans or self._submitted_large
         if not work and self._idle is None:
-            return  # as is usual where one of few deliveries has ended
+            return  # the usual case after a delivery has ended under little load
         self._goes_on = True
         if self._in_turn:
             return

@@ -1,8 +1,9 @@
 """
-Dropping what other servers have taken over: every delivery that this one accepted before it was fenced.
+Drops the deliveries that other servers have taken over: all that this server accepted before it was fenced.
 
-What has not begun leaves memory, with its leases. What runs continues, since its effects cannot be undone, and its
-outcome is dropped when it ends; what is being settled is dropped when the store says that it is another server's.
+Deliveries that have not begun are removed from memory, with their leases. Running ones continue, since their effects
+cannot be undone, and their outcomes are dropped. One that is being settled is dropped when the store answers that
+another server owns it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from harn.triggers.registry import Registry
 
 
 class Dropping:
-    """Drops deliveries."""
+    """Drops the deliveries that other servers have taken over."""
 
     def __init__(
         self, registry: Registry, lifecycle: Lifecycle, queues: Queues, scheduler: Scheduler, retries: Retries
@@ -28,7 +29,7 @@ class Dropping:
         self._retries = retries
 
     def drop_all(self) -> None:
-        """Drop everything that is in memory, or counted as being in the store alone."""
+        """Drop all deliveries in memory, and all that are counted as being only in the store."""
         for delivery in self._scheduler.running.values():
             delivery.is_taken = True
         count = sum(self._registry.waiting.values())

@@ -1,4 +1,4 @@
-"""Events that connectors start themselves: accepted by the newest version of their trigger."""
+"""Accepts the events that connectors emit without a request, for the newest version of their trigger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harn.triggers.registry import Registry
 
 @implementer(IEventSink)
 class Emissions(Struct, frozen=True, kw_only=True, eq=False):
-    """See `IEventSink`."""
+    """The sink to which connectors emit events; see `IEventSink`."""
 
     wall: WallTime
     registry: Registry

@@ -1,8 +1,8 @@
 """
-The log of failed attempts and dead letters, as a subscriber to lifecycle events: in every format, at the default level.
+Logs failed attempts and dead letters, as a subscriber to lifecycle events; in every format, at the default level.
 
-Each has a line that says what happened, what follows, and the command to look closer, within the limits of
-`harn.observability.log_limits`; what these leave out is counted, and a line that follows soon says how much that was.
+Each line says what happened, what follows, and which command shows more. `harn.observability.log_limits` limits the
+number of lines; the lines left out are counted, and a line soon after says how many there were.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harn.observability.log_limits import LineLimits
 from harn.triggers.registry import Registry
 
 LONGEST = 500
-"""Characters of an error that a line shows; the delivery itself has all of it."""
+"""The most characters of an error that a line shows; the delivery's record has the whole text."""
 
 _IDS = "{binding} {event_id}: "
 
@@ -38,7 +38,8 @@ class Line(Struct, frozen=True, kw_only=True):
     """
     One log record.
 
-    :ivar text: as ``twisted.logger`` formats it, with ``fields``.
+    :ivar text: the format string for ``twisted.logger``.
+    :ivar fields: the values for ``text``.
     """
 
     level: Any
@@ -49,10 +50,12 @@ class Line(Struct, frozen=True, kw_only=True):
 @define
 class LeftOut:
     """
-    Lines of one trigger that its limit left out.
+    The counts of lines of one trigger that its limit left out.
 
-    :ivar since: when the first of them came (seconds of the clock).
-    :ivar failed: failed attempts by class; ``dead``: dead letters by reason; ``event_id``: of the last of either.
+    :ivar since: when the first of these lines was left out (seconds of the clock).
+    :ivar failed: the number of failed attempts, by class of the error.
+    :ivar dead: the number of dead letters, by reason.
+    :ivar event_id: the event of the last failed attempt or dead letter.
     """
 
     since: float
@@ -61,7 +64,7 @@ class LeftOut:
     event_id: str = ""
 
     def add(self, other: LeftOut) -> None:
-        """Add the lines that were left out of another trigger."""
+        """Add the counts of another trigger."""
         self.since = min(self.since, other.since)
         self.failed.update(other.failed)
         self.dead.update(other.dead)
@@ -71,8 +74,8 @@ def attempt_line(event: SettledDelivery, attempt: Attempt, retry: RetrySpec | No
     """
     Return the line of a failed attempt.
 
-    :param retry: of the version that made it; None where that has ended.
-    :param target: the version that the next attempt would run on now, for example ``v3``; None for none.
+    :param retry: the retry settings of the version that made the attempt; None if that version has ended.
+    :param target: the version that a retry would run on now, for example ``v3``; None if there is none.
     """
     settlement = event.settlement
     how = "asked for a retry" if attempt.error_class == HandlerRetryAfter.error_class else "failed"
@@ -100,7 +103,7 @@ def attempt_line(event: SettledDelivery, attempt: Attempt, retry: RetrySpec | No
 
 
 def dead_letter_line(event: SettledDelivery, dead: DeadLetter) -> Line:
-    """Return the line of a delivery that was given up."""
+    """Return the line of a delivery that became a dead letter."""
     ids = _ids(event.event_id, event.trigger_id, event.binding, event.envelope)
     return _dead_letter(ids, dead, event.settlement.attempts)
 
@@ -112,7 +115,7 @@ def refused_by_filter_line(accepted: AcceptedDelivery, dead: DeadLetter) -> Line
 
 
 def bulk_line(event: DeadLettered) -> Line:
-    """Return the line of deliveries that only the store held, and that were given up together."""
+    """Return the line of deliveries that were only in the store and became dead letters together."""
     fields = {
         "component": "dispatcher",
         "trigger_id": event.trigger_id,
@@ -128,10 +131,10 @@ def bulk_line(event: DeadLettered) -> Line:
 
 def left_out_line(who: str, trigger_id: str | None, left: LeftOut, now: float) -> Line:
     """
-    Return the line that follows lines which were left out.
+    Return the line that says how many lines were left out.
 
-    :param who: the trigger, or how many of them.
-    :param trigger_id: None for several.
+    :param who: the trigger, or the number of triggers, as the line names them.
+    :param trigger_id: the trigger; None for several.
     """
     parts = [
         f"{counted(sum(counts.values()), noun)} ({', '.join(f'{name} {n}' for name, n in counts.most_common(5))})"
@@ -164,13 +167,13 @@ def counted(number: int, noun: str) -> str:
 
 
 def shown(error: str | None) -> str:
-    """Return an error on one line, shortened: handlers and senders can put anything into it."""
+    """Return an error shortened and on one line, since handlers and senders can put any text into it."""
     text = error or ""
     return visible(text if len(text) <= LONGEST else text[:LONGEST] + "...")
 
 
 def in_words(seconds: float) -> str:
-    """Return when something is due in so many seconds, for example ``in 12 s`` or ``in 2 h 5 min``."""
+    """Return a number of seconds from now in words, for example ``in 12 s`` or ``in 2 h 5 min``."""
     if seconds <= 0:
         return "now"
     if seconds < 10:
@@ -217,16 +220,16 @@ def _dead_letter(ids: Mapping[str, Any], dead: DeadLetter, attempts: int) -> Lin
 
 
 FIRST = 1.0
-"""Seconds from the first line that was left out to the line that says so; it doubles while a flood continues."""
+"""Seconds from the first line left out to the line with the count; doubled while lines continue to be left out."""
 LAST = 16.0
 MOST = 20
-"""Triggers that have such a line of their own; the others share one."""
+"""The most triggers that get a line of their own with their count; all others share one line."""
 
 log = Logger(namespace="harn.deliveries")
 
 
 class FailureLog:
-    """Writes the lines, and counts those that are left out, by trigger."""
+    """Logs the lines, and counts by trigger those that are left out."""
 
     def __init__(self, clock: IReactorTime, registry: Registry, lifecycle: Lifecycle) -> None:
         self._clock = clock
@@ -240,7 +243,7 @@ class FailureLog:
         lifecycle.subscribe(DeadLettered, self._dead_lettered)
 
     def close(self) -> None:
-        """Write the last lines about lines that were left out."""
+        """Log the last counts of lines that were left out."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -292,7 +295,8 @@ class FailureLog:
         return self._limits.take(trigger_id, self._clock.seconds())
 
     def _takes_dead(self, trigger_id: str) -> bool:
-        """Return whether a dead letter is logged, apart from failed attempts, which are more: no id has a slash."""
+        """Return whether a dead letter may be logged; failed attempts, which are more frequent, have another limit."""
+        # No trigger id has a slash.
         return self._takes(f"{trigger_id}/dead")
 
     def _left_out_of(self, trigger_id: str, event_id: str) -> LeftOut:
@@ -306,7 +310,7 @@ class FailureLog:
 
     def _due(self) -> None:
         self._timer = None
-        if not self._left_out:  # a whole pause without any: the flood has ended
+        if not self._left_out:  # no line was left out during the whole pause
             self._pause = FIRST
             return
         self._write_left_out()
@@ -316,7 +320,7 @@ class FailureLog:
     def _write_left_out(self) -> None:
         left_out, self._left_out = self._left_out, {}
         now = self._clock.seconds()
-        # Dead letters first: nothing brings them back by itself.
+        # Dead letters come first, since they are not retried.
         worst = sorted(left_out.items(), key=lambda each: (-each[1].dead.total(), -each[1].failed.total()))
         for trigger_id, left in worst[:MOST]:
             write(left_out_line(trigger_id, trigger_id, left, now))

@@ -1,4 +1,4 @@
-"""Deliveries of a server: the registry of versions, the dispatcher, and what accepts events."""
+"""Dispatch as a feature of a server: the registry of versions, the dispatcher, and the intake of events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEAST_SHARE = 1024 * 1024
 
 
 def install(server: Server, limits: DispatchLimits = DispatchLimits()) -> None:  # noqa: B008  # frozen
-    """Add the registry, the dispatcher and the intake, with their gauges."""
+    """Add the registry, the dispatcher and the intake to a server, with their gauges."""
     lifecycle = server.lifecycle
     registry = server.add(Registry(lifecycle))
     dispatcher = Dispatcher(server, registry, limits)
@@ -52,7 +52,7 @@ def install(server: Server, limits: DispatchLimits = DispatchLimits()) -> None: 
 
 
 def install_places(server: Server, dispatcher: Dispatcher) -> None:
-    """Add the division of each trigger's ``max_outstanding`` among the servers on the store."""
+    """Add the service that divides each trigger's ``max_outstanding`` among the servers on the store."""
     lifecycle, store = server.lifecycle, server.store
     places = Places(server.reactor, store, dispatcher)
     dispatcher.divide(places)
@@ -65,7 +65,7 @@ def install_places(server: Server, dispatcher: Dispatcher) -> None:
 
 
 def install_synthetic_events(server: Server) -> None:
-    """Add the operations that send synthetic events, made from the examples of live connectors, so after reloads."""
+    """Add the operations for synthetic events; called after reloads are installed, which have the examples."""
     events = SyntheticEvents(
         server.reactor, server.wall, server[Registry], server[Intake], server[Dispatcher], server[IExamples]
     )
@@ -73,16 +73,16 @@ def install_synthetic_events(server: Server) -> None:
 
 
 def fenced(dispatcher: Dispatcher, pauses: Pauses) -> None:
-    """Drop all deliveries, which other servers have taken over, and read the pauses that may have changed since."""
+    """Drop all deliveries, since other servers have taken them over, and read the pauses, which may have changed."""
     dispatcher.drop_all()
     pauses.follow()
 
 
 def apply_settings(dispatcher: Dispatcher, settings: OrchestratorSettings, most: int | None) -> None:
     """
-    Apply these settings to the dispatcher.
+    Apply the settings to the dispatcher.
 
-    :param most: handlers that run at the same time, whatever the settings say; None to leave it to them.
+    :param most: the most handlers that may run at the same time, instead of the setting; None to use the setting.
     """
     share = max(LEAST_SHARE, settings.admission.max_pending_bytes // 4)
     dispatcher.apply(most or settings.pumps.max_outstanding, share)

@@ -1,8 +1,8 @@
 """
-The intake: from what was decided about events to what is durably accepted.
+The intake: makes the deliveries that were decided for a request durable, and hands them to the dispatcher.
 
-What is kept of a request is one durable unit; then each delivery is handed over to the dispatcher in memory, all those
-of one commit together.
+All deliveries of a request are one durable unit. The deliveries of one commit are handed to the dispatcher together, in
+memory.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.routing import Ramp
 
 INBOX_TOPIC = "trigger.inbox.envelopes"
-"""What the metrics call the inbox."""
+"""The name of the inbox in the metrics."""
 
 log = Logger(namespace="harn.dispatch")
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
     """
-    The outcome of a request's events: ids of the accepted ones in order, and counts.
+    The result of accepting a request's events: the ids of the accepted events in order, and counts.
 
-    :ivar dead: how many of the accepted were kept as dead letters immediately.
-    :ivar bindings: for each accepted event the key of the version that took it.
+    :ivar dead: how many accepted events were dead letters from the start.
+    :ivar bindings: the key of the version that accepted each event, in the same order.
     """
 
     event_ids: tuple[str, ...]
@@ -48,10 +48,10 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 class Taking(msgspec.Struct, eq=False):
     """
-    The events of one request on their way to the disk; subclasses say what follows. `taken` or `not_taken` is called,
-    once.
+    The events of one request while they are being made durable. Either `taken` or `not_taken` is called, once;
+    subclasses implement both.
 
-    :ivar began_at: when they were handed to the inbox (reactor's seconds); set by `Intake.begin`.
+    :ivar began_at: when the events were handed to the inbox (reactor's seconds); set by `Intake.begin`.
     """
 
     binding: BindingVersion
@@ -59,22 +59,22 @@ class Taking(msgspec.Struct, eq=False):
     began_at: float = 0.0
 
     def taken(self, taken: Taken) -> None:
-        """Called when everything that is kept is on disk. Raises nothing."""
+        """Called when all accepted events are on disk; must not raise."""
         raise NotImplementedError
 
     def not_taken(self, error: Exception) -> None:
-        """Called when nothing was kept; ``error`` is one that `Intake.take` raises. Raises nothing."""
+        """Called with an error that `Intake.take` raises, when no event was accepted; must not raise."""
         raise NotImplementedError
 
 
 TAKING_FAILED = "what waited for events to be kept failed; the others of their commit are not affected"
 
 New = tuple[int, BindingVersion, NewDelivery]
-"""A delivery that has become durable: its id, and the version that it is for."""
+"""A new durable delivery: its id, its version and its content."""
 
 
 class Intake:
-    """Accepts events for bindings."""
+    """Accepts events for bindings, and hands their deliveries to the dispatcher."""
 
     def __init__(
         self,
@@ -102,31 +102,30 @@ class Intake:
         Accept ``events`` for ``binding``, on which the caller holds a lease.
 
         :param ramp: chooses for each event between ``binding`` and its stable version, on which the caller holds a
-            lease, too. Only then it is counted as received here: the version was not chosen before.
-        :param checkpoint: kept in the same durable unit, whether an event is kept or not.
-        :return: fires when everything that is kept is on disk.
+            lease too. Only on a ramp the version is counted as chosen here, since it was not known before.
+        :param checkpoint: written in the same durable unit, whether an event is accepted or not.
+        :return: fires when all accepted events are on disk.
         :raises ClaimTaken: the arrival's guard was used before.
-        :raises EventLogUnavailable: nothing is kept, no dedupe key is used up.
+        :raises EventLogUnavailable: no event is accepted, and no dedupe key is used up.
         """
         try:
             decided = decide(binding, arrival, events, always_claim=always_claim, ramp=ramp)
         except Exception:
-            # For example a plugin's event that has no form in JSON. Whoever holds a lease waits for a Deferred.
+            # For example, JSON cannot encode an event of a plugin. A caller with a lease waits for a Deferred.
             if ramp is not None:
                 self._lifecycle.emit(Chosen(binding.id, (binding.key,)))
             return fail()
         return self.keep(binding, decided if checkpoint is None else structs.replace(decided, checkpoint=checkpoint))
 
     def keep(self, binding: BindingVersion, decided: Decided) -> Deferred[Taken]:
-        """Accept the events that were decided to be kept, as `take` does."""
+        """Accept the events of a decision, as `take` does."""
         waiting = _Firing(binding, decided)
         self.begin(waiting)
         return waiting.deferred
 
     def begin(self, taking: Taking) -> None:
         """
-        Accept the events that were decided to be kept, as `take` does, and call ``taking``, perhaps before this
-        returns.
+        Accept the events of a decision, as `take` does; then call a method of ``taking``, perhaps before this returns.
         """
         decided = taking.decided
         deliveries = decided.deliveries
@@ -142,7 +141,7 @@ class Intake:
         self._dispatcher.handed_over()
 
     def keepings_ended(self, ended: Sequence[KeepingEnded]) -> None:
-        """See `harn.store.inbox.Keepings`: submit what is new of one commit, then tell the requests how they ended."""
+        """See `harn.store.inbox.Keepings`: submit the new deliveries of one commit, then call each `Taking`."""
         now = self._clock.seconds()
         new: list[New] = []
         kept: list[tuple[Taking, Taken]] = []
@@ -167,9 +166,9 @@ class Intake:
         """
         Accept the events for several triggers that share a path, in one durable unit.
 
-        :param decisions: for each trigger the binding that the caller leased, and the decision; the guard is that of
-            the first.
-        :return: as `keep`, for each trigger.
+        :param decisions: for each trigger, the binding on which the caller holds a lease, and the decision. The guard
+            of the first decision is used.
+        :return: fires with the result of `keep` for each trigger.
         """
         ignored = [self._count(binding, decided) for binding, decided in decisions]
         deliveries = tuple(new for _, decided in decisions for new in decided.deliveries)
@@ -189,7 +188,7 @@ class Intake:
         return accepting
 
     def _count(self, binding: BindingVersion, decided: Decided) -> int:
-        """Report the versions that were chosen, and the events that are not kept; return the number of these."""
+        """Emit which versions were chosen and how many events are not accepted; return the number of the latter."""
         if decided.reached:
             self._lifecycle.emit(Chosen(binding.id, tuple(version.key for version in decided.reached)))
         ignored = decided.ignored + decided.filtered
@@ -200,7 +199,7 @@ class Intake:
     def _accepted_shared(
         self, kept: Kept, decisions: Sequence[tuple[BindingVersion, Decided]], began_at: float
     ) -> tuple[Taken, ...]:
-        """Submit the new deliveries of each trigger."""
+        """Submit the new deliveries of each trigger; return the result for each."""
         self._lifecycle.emit(Appended(INBOX_TOPIC, [self._clock.seconds() - began_at]))
         try:
             _check_count(kept, sum(len(decided.deliveries) for _, decided in decisions))
@@ -221,7 +220,7 @@ class Intake:
 
     @staticmethod
     def _not_kept(failure: Failure, holders: tuple[BindingVersion, ...]) -> Failure:
-        """Called when nothing was stored: release the leases."""
+        """Called when nothing was stored; release the leases."""
         for holder in holders:
             holder.release()
         return failure
@@ -230,10 +229,10 @@ class Intake:
         """
         Add the deliveries that are on disk to ``new``, and release the leases of duplicates.
 
-        :raises ValueError: the store's answer is not about these deliveries; no lease was released.
+        :raises ValueError: the store's answer does not match these deliveries; no lease was released.
         """
         deliveries = decided.deliveries
-        if len(kept) == len(deliveries) == 1 and kept[0] is not None and not kept.repeats:  # as of most requests
+        if len(kept) == len(deliveries) == 1 and kept[0] is not None and not kept.repeats:  # most requests
             delivery, holder = deliveries[0], decided.holders[0]
             new.append((kept[0], holder, delivery))
             dead = 0 if delivery.dead is None else 1
@@ -260,9 +259,9 @@ class Intake:
 
     def _submit(self, new: Sequence[New]) -> None:
         """
-        Report deliveries that are on disk, and hand them over to the dispatcher.
+        Emit `Accepted` for deliveries that are on disk, and hand them to the dispatcher.
 
-        Nothing that fails here is an answer to their requests: the next server runs what this one does not.
+        An error here does not fail their requests, since the next server runs the deliveries that this one does not.
         """
         if new:
             accepted = [AcceptedDelivery(holder.key, delivery_id, delivery) for delivery_id, holder, delivery in new]
@@ -285,7 +284,7 @@ class Intake:
             log.failure("dispatching failed")
 
     def _left_out(self, binding: BindingVersion, repeats: int, duplicates: int) -> None:
-        """Report dead letters that were sent again, and duplicates."""
+        """Emit how many dead letters were sent again, and how many events were duplicates."""
         if repeats:
             self._lifecycle.emit(DeadLettersEnded(binding.id, binding.spec.provider, REPLAYED, repeats))
         if duplicates:
@@ -296,14 +295,14 @@ def _check_count(kept: Kept, expected: int) -> None:
     """
     Check that the store has answered for each delivery.
 
-    :raises ValueError: it has not.
+    :raises ValueError: the number of answers differs from ``expected``.
     """
     if len(kept) != expected:
         raise ValueError(f"the store must answer for each of {expected} deliveries, got {len(kept)} answers")
 
 
 def _end(taking: Taking, error: Exception) -> None:
-    """End events that are not handed over: release their leases."""
+    """Release the leases of events that were not handed over, and call ``taking.not_taken``."""
     try:
         for holder in taking.decided.holders:
             holder.release()
@@ -313,7 +312,7 @@ def _end(taking: Taking, error: Exception) -> None:
 
 
 class _Firing(Taking, eq=False):
-    """Fires a Deferred."""
+    """The events of a caller that waits for a Deferred, which it fires."""
 
     deferred: Deferred[Taken] = msgspec.field(default_factory=Deferred)
 

@@ -1,4 +1,4 @@
-"""The parts of a dispatcher, and how much of each there may be."""
+"""The parts of a dispatcher, and their limits."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from harn.triggers.registry import Registry
 
 class DispatchLimits(Struct, frozen=True, kw_only=True):
     """
-    Limits of what runs, and is held in memory, at the same time.
+    The limits of running handlers and of deliveries in memory.
 
-    :ivar max_outstanding: handlers that run. ``max_deliveries``: deliveries that wait in memory, of all queues.
-    :ivar max_bytes: bytes of those that wait, and once more of large bodies that run.
+    :ivar max_outstanding: the most handlers that may run.
+    :ivar max_deliveries: the most deliveries that may wait in memory, in all queues together.
+    :ivar max_bytes: the most bytes of waiting deliveries; the large bodies of running ones may take as many again.
     """
 
     max_outstanding: int = 64
@@ -39,7 +40,7 @@ class DispatchLimits(Struct, frozen=True, kw_only=True):
 
 class DispatchParts:
     """
-    Each part is made of those before it.
+    The parts of a dispatcher; each one is made from those before it.
 
     :ivar traces: makes the trace contexts of attempts; None while traces are off.
     """

@@ -1,8 +1,8 @@
 """
-Pauses: triggers, or the whole server, that accept and begin nothing.
+Pauses of single triggers or of the whole server: events are accepted, and no delivery begins.
 
-They outlive reloads and restarts, and end at a time, if they have one, or when an operator resumes. What was held may
-then begin at a rate.
+A pause outlives reloads and restarts. It ends at its time, if it has one, or when an operator resumes; then the
+deliveries that it held may begin at a limited rate.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = Logger(namespace="harn.dispatch")
 
 @implementer(IGate)
 class Pauses:
-    """The pauses of a server."""
+    """The pauses of a server, as a gate of the dispatcher."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Pauses:
         return min((each.rate for each in found if each is not None and each.rate and now < each.ends), default=None)
 
     def of(self, trigger_id: str) -> Pause | None:
-        """Return the pause that holds a trigger: its own, or the server's; of two the one that ends later."""
+        """Return the pause that holds a trigger, its own or the server's: if both do, the one that ends later."""
         if not self._pauses:
             return None
         now = self._wall.seconds()
@@ -70,27 +70,27 @@ class Pauses:
         return max(holding, key=lambda each: each.ends, default=None)
 
     def names(self) -> frozenset[str]:
-        """See `IGate.names`: those that are paused themselves, and `ALL` where the whole server is."""
+        """See `IGate.names`: the triggers that have a pause of their own, and `ALL` if the whole server is paused."""
         now = self._wall.seconds()
         return frozenset(name for name, pause in self._pauses.items() if pause.holds(now))
 
     def all(self) -> dict[str, Pause]:
-        """Return the pauses that hold now, by trigger id, or `ALL`; see `held_now`."""
+        """Return the pauses in force now, by trigger id or `ALL`; see `held_now`."""
         return held_now(self._pauses, self._wall.seconds())
 
     @property
     def of_server(self) -> Pause | None:
-        """The pause of the whole server, if it is paused."""
+        """The pause of the whole server; None if it is not paused."""
         found = self._pauses.get(ALL)
         return found if found is not None and found.holds(self._wall.seconds()) else None
 
     async def load(self) -> None:
         """
-        Read the pauses of an earlier server, before anything begins; an upgrade reads them once more.
+        Read the pauses of an earlier server before any delivery begins; an upgrade reads them a second time.
 
-        :raises EventLogUnavailable: they cannot be read; they stay as they are.
+        :raises EventLogUnavailable: the store cannot be read; the pauses in memory stay as they are.
         """
-        await self._lock.acquire()  # what is read before a change is written must not come after it
+        await self._lock.acquire()  # so that an older state is not applied after a newer change
         self._is_following = False
         try:
             before, self._pauses = self._pauses, read_pauses(await self._checkpoints.get(PAUSES))
@@ -101,18 +101,18 @@ class Pauses:
             self._dispatcher.gate_changed()
 
     def follow(self) -> None:
-        """Read the pauses again, which other servers on the store may have changed."""
-        if not self._is_following:  # one that still waits for the lock reads all that comes until then
+        """Read the pauses again, since other servers on the store may have changed them."""
+        if not self._is_following:  # a read that still waits for the lock sees this change too
             self._is_following = True
             Deferred.fromCoroutine(self.load()).addErrback(_not_followed)
 
     async def pause(self, trigger_id: str | None, seconds: float | None, actor: str) -> Pause:
         """
-        Begin nothing more of a trigger, or with None of any; what runs continues.
+        Pause a trigger, or with None the whole server: no delivery begins, and running ones continue.
 
-        :param seconds: after which the pause ends by itself; None: never.
+        :param seconds: the pause ends by itself after this time; None if only a resume ends it.
         :raises RouteUnknown: there is no such trigger.
-        :raises EventLogUnavailable: it could not be recorded; nothing has changed.
+        :raises EventLogUnavailable: the pause could not be recorded and is not in force.
         """
         self._check(trigger_id)
         now = self._wall.seconds()
@@ -122,11 +122,12 @@ class Pauses:
 
     async def resume(self, trigger_id: str | None, rate: float | None) -> bool:
         """
-        End a pause; the deliveries that it held begin, at most ``rate`` a second.
+        End the pause of a trigger, or with None that of the whole server.
 
-        :return: whether there was one.
+        :param rate: the deliveries that the pause held begin at most this often (a second); None for no limit.
+        :return: whether there was a pause.
         :raises RouteUnknown: there is no such trigger.
-        :raises EventLogUnavailable: it could not be recorded; nothing has changed.
+        :raises EventLogUnavailable: the resume could not be recorded; the pause stays in force.
         """
         name = ALL if trigger_id is None else trigger_id
         was = self._pauses.get(name)
@@ -141,7 +142,7 @@ class Pauses:
         return was.holds(now)
 
     async def _put(self, trigger_id: str | None, pause: Pause | None, rate: float | None = None) -> None:
-        """Record a pause, or its end, and put it in force."""
+        """Record a pause, or with None its end, and put it in force."""
         name, now = ALL if trigger_id is None else trigger_id, self._wall.seconds()
         await self._lock.acquire()
         try:

@@ -1,8 +1,9 @@
 """
-The queue of a binding version: what is ready to run on it; a bounded part is in memory, the rest in the store alone.
+The queue of a binding version: the deliveries that are ready to run on it, of which memory holds a bounded part and the
+store all.
 
-A queue belongs to the version that its deliveries' rows name, and holds the leases of those that have not begun. Once
-that version may begin nothing more, another one takes the queue, and its leases, over: no row is changed.
+A queue belongs to the version that the rows of its deliveries name, and holds a lease for each that has not begun. When
+that version may begin no further delivery, another version takes over the queue and its leases; no row is changed.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ UNLIMITED = 1 << 30
 
 class Room:
     """
-    The memory for deliveries that wait, shared by all queues.
+    The memory for waiting deliveries, which all queues share.
 
-    A queue may hold as much as is still free then: so one that is flooded takes half of it, two take a third each, and
-    there is always some for one that held nothing.
+    A queue may hold at most as much as is still free. So a single flooded queue takes half of the memory, two take a
+    third each, and some is always left for a queue that held nothing.
 
     Source: Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998.
 
-    :ivar max_deliveries: most deliveries; ``max_bytes``: most bytes of theirs.
-    :ivar count: deliveries that are in; ``bytes``: their size.
+    :ivar max_deliveries: the most deliveries.
+    :ivar max_bytes: the most bytes of all deliveries.
+    :ivar count: how many deliveries are in memory.
+    :ivar bytes: the size of these deliveries.
     """
 
     __slots__ = ("bytes", "count", "max_bytes", "max_deliveries")
@@ -64,12 +67,17 @@ class Queue:
     """
     The deliveries that wait for one binding version, in their order.
 
-    :ivar holder: the version that they run on, and that is leased for each; None while no version is left for them.
-    :ivar stored: how many more are ready, in the store alone.
-    :ivar count: how many are in memory and have not begun; ``bytes``: their size. ``begun``: how many run, or are being
-        settled.
-    :ivar is_leaving: what the store has of it is being made dead letters: nothing is read or begun meanwhile.
-    :ivar is_reading: rows of it are being read; ``is_outdated``: what is read is not to be used.
+    :ivar version: the number of the version that the rows name.
+    :ivar holder: the version that runs them, with a lease for each; None if no version can run them.
+    :ivar small: the waiting deliveries in memory that have no large body.
+    :ivar large: the waiting deliveries in memory that have a large body.
+    :ivar stored: how many deliveries are ready and only in the store.
+    :ivar count: how many deliveries are in memory and have not begun.
+    :ivar bytes: the size of these deliveries.
+    :ivar begun: how many deliveries run or are being settled.
+    :ivar is_leaving: whether its deliveries in the store are becoming dead letters; none is read or begun meanwhile.
+    :ivar is_reading: whether rows of it are being read.
+    :ivar is_outdated: whether the rows that are being read must not be used.
     """
 
     __slots__ = (
@@ -100,16 +108,16 @@ class Queue:
 
     @property
     def unbegun(self) -> int:
-        """Number of deliveries that have not begun: each holds a lease on the holder."""
+        """The number of deliveries that have not begun; for each, the queue has a lease on the holder."""
         return self.stored + self.count
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a version that its deliveries may begin on."""
+        """Whether its deliveries may begin: its holder is not closed, and they are not becoming dead letters."""
         return self.holder is not None and not self.holder.is_closed and not self.is_leaving
 
     def hold(self, delivery: Delivery) -> None:
-        """Count a delivery that has not begun, or is to begin again."""
+        """Count a delivery in memory that has not begun, or will begin again."""
         share = self.share
         share.in_hand[delivery.delivery_id] = delivery
         share.count += 1
@@ -119,12 +127,12 @@ class Queue:
         self.room.bytes += delivery.size
 
     def begins(self, delivery: Delivery) -> None:
-        """Count a delivery that begins without having waited."""
+        """Count a delivery that begins at once, without having been counted by `hold`."""
         self.share.in_hand[delivery.delivery_id] = delivery
         self.begun += 1
 
     def taken(self, delivery: Delivery) -> None:
-        """Count it as one that begins, or is given up."""
+        """Count a waiting delivery as one that begins or is given up."""
         self.begun += 1
         self.share.count -= 1
         self.count -= 1
@@ -133,17 +141,17 @@ class Queue:
         self.room.bytes -= delivery.size
 
     def push(self, delivery: Delivery) -> None:
-        """Add a delivery that was counted, as the last."""
+        """Append a delivery that `hold` has counted."""
         delivery.become(Phase.QUEUED)
         (self.large if delivery.large else self.small).append(delivery)
 
     def push_first(self, delivery: Delivery) -> None:
-        """Add a delivery that was counted, as the first."""
+        """Put a delivery that `hold` has counted before all others."""
         delivery.become(Phase.QUEUED)
         (self.large if delivery.large else self.small).appendleft(delivery)
 
     def leave(self, delivery: Delivery) -> None:
-        """Remove a delivery from memory: its row is as it should be."""
+        """Remove a delivery from memory; its row needs no further change."""
         self.begun -= 1
         share = self.share
         del share.in_hand[delivery.delivery_id]
@@ -151,13 +159,13 @@ class Queue:
             share.ended.add(delivery.delivery_id)
 
     def put_back(self, delivery: Delivery) -> None:
-        """Leave a delivery to the store that was unloaded."""
+        """Remove an unloaded delivery from memory, and count it as being only in the store."""
         delivery.become(Phase.STORED)
         self.leave(delivery)
         self.stored += 1
 
     def waits(self) -> list[Delivery]:
-        """Return the deliveries in memory that have not begun, or are to begin again."""
+        """Return the deliveries in memory that have not begun, or will begin again."""
         return [
             each
             for each in self.share.in_hand.values()
@@ -167,9 +175,11 @@ class Queue:
 
 class Pace:
     """
-    The rate at which what a pause had held begins.
+    The rate at which deliveries begin that a pause had held.
 
-    :ivar left: how many it had held and have not begun. ``next_at``: when the next may (reactor's seconds).
+    :ivar interval: seconds between two beginnings.
+    :ivar left: how many of these deliveries have not begun.
+    :ivar next_at: when the next one may begin (reactor's seconds).
     """
 
     __slots__ = ("interval", "left", "next_at")
@@ -181,9 +191,10 @@ class Pace:
 
     def begun(self, now: float, unbegun: int) -> bool:
         """
-        Count one that begins; return whether any is left.
+        Count a delivery that begins at ``now`` (reactor's seconds); return whether any is left.
 
-        :param unbegun: how many of the trigger have not begun: what was cancelled or given up is not waited for.
+        :param unbegun: how many deliveries of the trigger have not begun. It limits ``left``, since some may have been
+            cancelled or given up.
         """
         self.left = min(self.left - 1, unbegun)
         self.next_at = max(now, self.next_at) + self.interval
@@ -194,17 +205,23 @@ class Share:
     """
     One trigger's share of the server: the queues of its versions, and how many of its handlers run.
 
-    :ivar weight: how many of its deliveries begin in its turn; ``limit``: how many may run at the same time;
-        ``active``: the live versions when both were read.
-    :ivar in_hand: by id, all its deliveries in memory: queued, running, being settled. None of them is
-        read from the store, whichever version its row names.
-    :ivar is_reading: rows of one queue are being read; ``ended``: ids that have left ``in_hand`` since.
-    :ivar count: how many of its deliveries are in memory and have not begun, of all its queues.
-    :ivar barred: ids that are being cancelled in the store, and are not to be read.
-    :ivar held: why nothing of it may begin, if a gate says so. ``refusal``: what its deliveries become instead.
-        ``pace``: how fast what was held begins.
-    :ivar credit: how many may still begin in this turn. ``is_listed``: it takes turns. ``is_spent``:
-        its turn has ended.
+    :ivar queues: its queues, by the number of the version.
+    :ivar weight: how many of its deliveries begin in one turn.
+    :ivar limit: how many of its handlers may run at the same time.
+    :ivar active: the live versions when ``weight`` and ``limit`` were read.
+    :ivar running: how many of its handlers run.
+    :ivar in_hand: all its deliveries in memory, by id: queued, running or being settled. None of them is read from the
+        store, whichever version its row names.
+    :ivar is_reading: whether rows of one of its queues are being read.
+    :ivar ended: ids of deliveries that have left ``in_hand`` since that read began.
+    :ivar count: how many of its deliveries are in memory and have not begun, in all its queues.
+    :ivar barred: ids of deliveries that are being cancelled in the store and must not be read.
+    :ivar held: the reason for which a gate holds its deliveries; None if none does.
+    :ivar refusal: the dead letter that its deliveries become instead of waiting; None if they wait.
+    :ivar pace: the rate at which deliveries begin that a pause had held; None for no limit.
+    :ivar credit: how many of its deliveries may still begin in this turn.
+    :ivar is_listed: whether it takes turns.
+    :ivar is_spent: whether its turn has ended.
     """
 
     __slots__ = (
@@ -245,18 +262,18 @@ class Share:
 
     @property
     def unbegun(self) -> int:
-        """Number of deliveries that have not begun, in memory and in the store."""
+        """The number of deliveries that have not begun, in memory or only in the store."""
         return sum(queue.unbegun for queue in self.queues.values())
 
     def has_found(self, delivery_id: int) -> bool:
         """
-        Return whether a read of the store found a delivery before its commit was reported: it is in memory, or is
-        cancelled.
+        Return whether a read of the store found a delivery before its commit was reported: then it is in memory
+        already, or is being cancelled.
         """
         return delivery_id in self.in_hand or delivery_id in self.barred
 
     def first_queues(self) -> tuple[Queue | None, Queue | None]:
-        """Return the queue whose first delivery without a large body was accepted first; the same of those with one."""
+        """Return the queues with the oldest delivery in ``small`` and the oldest in ``large``; None for none."""
         small: Queue | None = None
         large: Queue | None = None
         for queue in self.queues.values():

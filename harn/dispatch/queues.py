@@ -1,4 +1,4 @@
-"""All queues, by trigger and version: which version runs what is in them, and what memory holds of them."""
+"""All queues, by trigger and version: which version runs their deliveries, and which deliveries memory holds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harn.triggers.registry import Registry
 
 class Queues:
     """
-    The queues; each is made when it is needed.
+    All queues; each is made when it is first needed.
 
-    :ivar hungry: those that may take more from the store, in their order.
-    :ivar is_reading: rows of one are being read.
-    :ivar interrupted: deliveries that are to begin again in a moment.
-    :ivar timed: triggers of which the gates, or their pace, are to be looked at when a time has come.
-    :ivar orphans: those with deliveries that no version is left for.
+    :ivar hungry: the queues that may read more rows from the store, in the order of their reads.
+    :ivar is_reading: whether rows of one queue are being read.
+    :ivar interrupted: deliveries that begin again soon.
+    :ivar timed: triggers whose gates or pace must be checked at a certain time.
+    :ivar orphans: queues with deliveries that no version can run.
     """
 
     def __init__(self, registry: Registry, room: Room, gates: Gates, wakeups: Wakeups) -> None:
@@ -39,7 +39,7 @@ class Queues:
         return (queue for share in self._shares.values() for queue in share.queues.values())
 
     def of(self, trigger_id: str, version: int) -> Queue:
-        """Return the queue of a version."""
+        """Return the queue of a version; make it if there is none."""
         share = self._shares.get(trigger_id)
         if share is None:
             share = self._shares[trigger_id] = Share(trigger_id)
@@ -53,7 +53,7 @@ class Queues:
         return queue
 
     def ask_gates(self, share: Share) -> None:
-        """Record whether the gates hold a trigger, or refuse it; they are read again at the time that they name."""
+        """Record whether the gates hold or refuse a trigger; ask them again at the time that they return."""
         held = self.gates.held(share.trigger_id)
         share.refusal = None if held is None else held.refusal
         share.held = held if share.refusal is None else None
@@ -68,7 +68,7 @@ class Queues:
         self._wakeups.notice(at)
 
     def reopen(self, queue: Queue) -> bool:
-        """Move a queue to the version that its deliveries may run on; return False if there is none."""
+        """Move a queue to the version that may run its deliveries; return False if there is none."""
         holder = self._registry.for_queued(queue.share.trigger_id, queue.version)
         if holder is None:
             return False
@@ -77,7 +77,7 @@ class Queues:
         return True
 
     def shares(self, trigger_id: str | None = None) -> list[Share]:
-        """Return the share of a trigger, if it has one; with None all of them."""
+        """Return the share of a trigger, if it has one; with None, all shares."""
         if trigger_id is None:
             return list(self._shares.values())
         share = self._shares.get(trigger_id)
@@ -94,23 +94,23 @@ class Queues:
         return () if share is None else tuple(share.in_hand)
 
     def held_by(self, binding: BindingVersion) -> list[Queue]:
-        """Return the queues whose deliveries run on this version."""
+        """Return the queues that this version holds."""
         return [queue for queue in self.of_trigger(binding.id) if queue.holder is binding]
 
     def unbegun(self, binding: BindingVersion) -> int:
-        """Return how many deliveries that have not begun run on this version."""
+        """Return how many deliveries in the queues that this version holds have not begun."""
         return sum(queue.unbegun for queue in self.held_by(binding))
 
     def stored(self, binding: BindingVersion) -> int:
-        """Return how many of them are in the store alone."""
+        """Return how many of the deliveries that `unbegun` counts are only in the store."""
         return sum(queue.stored for queue in self.held_by(binding))
 
     def admit(self, queue: Queue, binding: BindingVersion, *, stays: bool = False) -> bool:
         """
-        Count a delivery that has just become durable; its maker holds a lease on ``binding`` for it.
+        Count a delivery that has just become durable, and for which the caller holds a lease on ``binding``.
 
-        :param stays: it is in memory already, in the place of another one: that is in the store alone.
-        :return: whether it is to be held in memory; else it stays in the store alone.
+        :param stays: whether the delivery is in memory already and displaces another, which is then only in the store.
+        :return: whether the caller must hold it in memory; otherwise it is only in the store.
         """
         holder = queue.holder
         if holder is not binding:
@@ -126,7 +126,7 @@ class Queues:
         return True
 
     def became_ready(self, trigger_id: str, version: int, count: int) -> None:
-        """Count rows in the store that have become ready, and lease the version that they run on."""
+        """Count rows in the store that have become ready, and take leases on the version that will run them."""
         queue = self.of(trigger_id, version)
         if queue.holder is not None:
             queue.holder.lease(count)
@@ -134,7 +134,7 @@ class Queues:
         self.note(queue)
 
     def left(self, trigger_id: str, version: int) -> None:
-        """Count a row in the store less, which was ready and has ended there."""
+        """Stop counting a row that was ready in the store and has ended there."""
         queue = self.of(trigger_id, version)
         if queue.stored > 0:
             queue.stored -= 1
@@ -143,7 +143,7 @@ class Queues:
         self.tidy(queue)
 
     def note(self, queue: Queue) -> None:
-        """Record that a queue with deliveries in the store is to be read, or given up."""
+        """Record that the rows of a queue must be read, or given up if no version can run them."""
         if not queue.stored or queue.is_leaving:
             return
         if not queue.is_open:
@@ -154,7 +154,7 @@ class Queues:
             queue.share.held.gate.wanted(queue.share.trigger_id)
 
     def hand(self, queue: Queue, holder: BindingVersion | None) -> None:
-        """Move the deliveries that have not begun to another version, which takes over their leases."""
+        """Move a queue, and the leases of its deliveries that have not begun, to another version."""
         before, queue.holder = queue.holder, holder
         if holder is not None:
             holder.lease(queue.unbegun)
@@ -163,7 +163,7 @@ class Queues:
         self.note(queue)
 
     def withdraw(self, delivery: Delivery) -> None:
-        """Count a delivery that has not begun as one that is being settled."""
+        """Count a delivery as being settled that has not begun."""
         if delivery.again is not None:
             delivery.again.cancel()
             delivery.again = None
@@ -171,7 +171,7 @@ class Queues:
         delivery.queue.taken(delivery)
 
     def unload(self, queue: Queue) -> list[Delivery]:
-        """Leave the deliveries that have not begun to the store; return those that were in memory."""
+        """Remove the deliveries of a queue that have not begun from memory; return them."""
         waits = queue.waits()
         for delivery in waits:
             self.withdraw(delivery)
@@ -183,7 +183,7 @@ class Queues:
         """Drop the queues of a version that has ended."""
         for queue in self.of_trigger(trigger_id):
             if queue.holder is not None and queue.holder.version == version:
-                queue.holder = None  # nothing in it has a lease
+                queue.holder = None  # none of its deliveries has a lease
             if queue.version == version:
                 self.tidy(queue)
 

@@ -1,8 +1,8 @@
 """
-Reading rows of queues back from the store, as there is room for them: one queue at a time, in their order.
+Reads the rows of queues back from the store when there is room in memory: one queue at a time, in their order.
 
-Of a queue so many rows are taken as it counts in the store alone, whichever of them the store returns: each stands for
-a lease that the queue holds. So a row may be read before its commit is reported.
+At most as many rows of a queue are read as it counts as being only in the store, whichever rows the store returns: the
+queue holds one lease for each. So a row may be read before its commit is reported.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from harn.store.deliveries import IDeliveries
 log = Logger(namespace="harn.dispatch")
 
 INTERVAL = 1.0
-"""Seconds until the next read after one that failed."""
+"""Seconds from a failed read to the next one."""
 
 
 class Refill:
-    """Fills queues."""
+    """Fills queues with rows from the store."""
 
     def __init__(
         self, clock: IReactorTime, deliveries: IDeliveries, queues: Queues, scheduler: Scheduler, wakeups: Wakeups
@@ -44,9 +44,9 @@ class Refill:
 
     def begin(self) -> Deferred[None] | None:
         """
-        Begin to read rows of the queue that has wanted some for longest.
+        Begin to read rows of the queue that has waited longest for a read.
 
-        :return: fires when they are in; None when none are to be read, or some are being read.
+        :return: fires when the deliveries are in memory; None if no rows must be read, or a read is in progress.
         """
         queues = self._queues
         if (
@@ -68,7 +68,7 @@ class Refill:
         return None
 
     def hold(self) -> None:
-        """Read nothing until `resume`; what is being read is not used."""
+        """Read nothing until `resume`, and do not use the rows that are being read."""
         self._is_held = True
         for queue in self._queues:
             queue.is_outdated = queue.is_reading
@@ -86,7 +86,7 @@ class Refill:
         queue.is_outdated = False
         share, max_bytes = queue.share, self._queues.room.bytes_for(queue)
         excluded = (*share.in_hand, *share.barred)
-        # The row of one that another server took over may be this server's again, while its old handler still runs.
+        # A row that another server took over may belong to this server again while its old handler still runs here.
         left_out = len(share.barred) + sum(each.is_taken for each in share.in_hand.values())
         reading = self._deliveries.ready(share.trigger_id, queue.version, excluded, limit, max_bytes)
         return reading.addBoth(self._over, queue).addCallbacks(
@@ -110,17 +110,17 @@ class Refill:
                     self._scheduler.hold(Delivery.stored(row, queue))
             if not rows and queue.stored > left_out:
                 self._missing(queue, left_out)
-        # Else all that is left is being cancelled, or its old handler runs: the end of that notes the queue.
+        # Else each row left is being cancelled, or its old handler runs; when that has ended, the queue is noted.
         if rows or not left_out or has_left or queue.is_outdated:
             self._queues.note(queue)
         self._queues.tidy(queue)
 
     def _missing(self, queue: Queue, left_out: int) -> None:
         """
-        Called when the store has no ready rows of a queue that counts some: another server has taken them over.
+        Called when the store has no ready rows of a queue that counts some, since another server took them over.
 
-        :param left_out: how many were left out because they were being cancelled, or an old handler runs them; the
-            queue counts these on.
+        :param left_out: how many rows were skipped, because they are being cancelled or an old handler runs them; the
+            queue still counts these.
         """
         log.error(
             "{count} deliveries of {trigger}@v{version} belong to another server now",

@@ -1,7 +1,8 @@
 """
-Waiting retries: when its time comes, a row becomes ready in the store, and counts in its version's queue from then on.
+Waiting retries: when a retry is due, its row is made ready in the store, and its version's queue counts it.
 
-One timer serves the earliest. Due times are of the wall clock; when that is set back, retries keep their delays.
+One timer waits for the earliest retry. Due times are times of the wall clock; if that is set back, they are moved back
+as far, so that no retry is delayed.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from harn.triggers.registry import Registry
 log = Logger(namespace="harn.dispatch")
 
 BATCH = 1000
-"""Rows that become ready in one unit."""
+"""The most rows that one durable unit makes ready."""
 
 
 class Retries:
     """
-    Makes retries ready.
+    Makes retries ready when they are due.
 
-    :param wall: the clock of due times.
+    :param wall: the clock for due times.
     """
 
     def __init__(
@@ -62,17 +63,17 @@ class Retries:
         self.expect(due_at)
 
     def expect(self, due_at: float) -> None:
-        """Look at ``due_at`` (seconds, Unix), or earlier if something earlier is expected."""
+        """Look for due retries at ``due_at`` (seconds, Unix), or earlier if an earlier one is expected."""
         if self._open:
             self._next_at = due_at if self._next_at is None else min(self._next_at, due_at)
             self._wakeups.notice(due_at)
 
     def hold(self) -> None:
-        """Make nothing ready until `resume`: what is being taken over is not counted yet."""
+        """Make no retries ready until `resume`, because the rows being taken over are not counted yet."""
         self._is_held = True
 
     def resume(self, next_due: float | None) -> None:
-        """End `hold`; ``next_due`` (seconds, Unix) is when the earliest retry that was taken over is due."""
+        """End `hold`; the earliest retry that was taken over is due at ``next_due`` (seconds, Unix; None for none)."""
         self._is_held = False
         if next_due is not None:
             self.expect(next_due)
@@ -80,19 +81,19 @@ class Retries:
             self._wakeups.notice(self._next_at)
 
     def clear(self) -> None:
-        """Expect nothing that was expected: other servers have taken over what waits."""
+        """Discard all expected retries, because other servers have taken them over."""
         self._next_at = None
 
     def stop(self) -> None:
-        """Make nothing ready any more."""
+        """Make no more retries ready."""
         self._open = False
         self._next_at = None
 
     def follow_wall_clock(self) -> None:
         """
-        Make the retries that wait due earlier by as much as the wall clock was set back, if it was: none is delayed.
+        Move the due times of waiting retries back by as much as the wall clock was set back, so that none is delayed.
 
-        Called before a due time is computed, so that the order of writes shows which were computed before the step.
+        Called before a due time is computed, so that the order of writes shows which ones were computed earlier.
         """
         back = self._back_steps.look()
         if back:
@@ -102,9 +103,9 @@ class Retries:
 
     def look(self) -> Deferred[None] | None:
         """
-        Begin to make ready what is due.
+        Begin to make the due retries ready.
 
-        :return: fires when it is counted; None when nothing is due, or this is under way.
+        :return: fires when they are counted; None if none is due, or this is in progress.
         """
         if self._next_at is None or self._is_busy or self._is_held or not self._open:
             return None
@@ -139,7 +140,7 @@ class Retries:
             self._look_ahead(now)
 
     def _look_ahead(self, now: float) -> None:
-        """Expect the earliest retry that was not due yet at ``now``."""
+        """Find and expect the earliest retry that was not due at ``now`` (seconds, Unix)."""
 
         def found(due_at: float | None) -> None:
             if due_at is not None:

@@ -1,9 +1,9 @@
 """
 The scheduler: which delivery begins next.
 
-Triggers take turns; in its turn a trigger begins as many deliveries as its weight says, those first that were accepted
-first, whichever of its versions they are for. So a trigger waits for the turns of the others, however many deliveries
-those have. A trigger that has nothing to begin, or may begin nothing, takes no turns and costs nothing.
+Triggers take turns. In one turn a trigger begins as many deliveries as its weight, oldest first, whichever version they
+are for. So a trigger waits for one turn of each other trigger, no matter how many deliveries those have. A trigger that
+has no deliveries, or may begin none, takes no turns and costs no time.
 
 Source: Shreedhar and Varghese, "Efficient Fair Queuing Using Deficit Round Robin", 1995; each delivery costs one.
 """
@@ -25,17 +25,18 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 FREE_PER_RUNNING = 7
-"""A trigger runs at most so many handlers for each place that is free: of 64 places, one takes 56, two take 29 each."""
+"""The most handlers of one trigger for each free place: of 64 places, a single trigger takes 56, two take 29 each."""
 
 
 class Scheduler:
     """
-    Picks the next delivery of all queues.
+    Picks the delivery that begins next, from all queues.
 
-    :ivar max_outstanding: handlers that run at the same time. ``running``: by id, the deliveries whose handler runs.
-    :ivar places: divides the limits of triggers among the servers on the store; None where there is one.
-    :ivar turns: the triggers that take turns: while there are none, and nothing concerns the ``suspects``, nothing may
-        begin.
+    :ivar max_outstanding: the most handlers that may run at the same time.
+    :ivar running: the deliveries whose handler runs, by id.
+    :ivar places: divides the limits of triggers among the servers on the store; None if there is only one server.
+    :ivar suspects: the deliveries that were running when a server crashed.
+    :ivar turns: the triggers that take turns. If it is empty and ``suspects.concern`` is false, no delivery may begin.
     """
 
     def __init__(
@@ -55,13 +56,17 @@ class Scheduler:
         self._cramped: dict[Share, None] = {}
 
     def apply(self, max_outstanding: int) -> None:
-        """Change how many handlers run at the same time; limits of triggers may have changed, too."""
+        """Set the most handlers that may run at the same time; called too when limits of triggers may have changed."""
         self.max_outstanding = max_outstanding
         for share in self._queues.shares():
             self.enlist(share)
 
     def add(self, delivery: Delivery, *, first: bool = False) -> None:
-        """Add a delivery that its queue counts; ``first``: before the others of its queue."""
+        """
+        Add a delivery that its queue counts as waiting.
+
+        :param first: whether it is put before the others of its queue.
+        """
         queue, delivery.again = delivery.queue, None
         if delivery.crashes:
             self.suspects.add(delivery, first=first)
@@ -73,9 +78,10 @@ class Scheduler:
 
     def takes_at_once(self, delivery: Delivery, binding: BindingVersion) -> bool:
         """
-        Return whether a delivery that has come just now may begin before anything else, and count it as begun if so.
+        Return whether a new delivery may begin at once; if so, count it as begun.
 
-        That is so where nothing waits for a turn, and nothing of its queue in the store: then it would be the next.
+        It may if no trigger waits for a turn, and its trigger has no other delivery waiting, in memory or in the store:
+        then it would be the next one anyway.
         """
         queue = delivery.queue
         share = queue.share
@@ -87,7 +93,7 @@ class Scheduler:
             or share.count
             or not queue.is_open
             or delivery.large
-            or len(self.running) + 1 >= self.max_outstanding  # whoever takes the last place has had its turn
+            or len(self.running) + 1 >= self.max_outstanding  # the trigger that takes the last place must end its turn
             or share.has_found(delivery.delivery_id)
         ):
             return False
@@ -99,24 +105,24 @@ class Scheduler:
         return True
 
     def hold(self, delivery: Delivery) -> None:
-        """Add a delivery that has come just now."""
+        """Count a new delivery in its queue, and add it."""
         delivery.queue.hold(delivery)
         self.add(delivery)
 
     def enlist(self, share: Share) -> None:
-        """Add a trigger to those that take turns: one of its deliveries may begin."""
+        """Add a trigger to those that take turns, because one of its deliveries may begin."""
         if not share.is_listed:
             share.is_listed = True
             self.turns.append(share)
 
     def unload(self, queue: Queue) -> list[Delivery]:
-        """Leave the deliveries of a queue that have not begun to the store; return those that were in memory."""
+        """Remove the deliveries of a queue that have not begun from memory; return them."""
         self.suspects.remove(queue)
-        self.enlist(queue.share)  # at its next turn it no longer waits for room
+        self.enlist(queue.share)  # at its next turn, it stops waiting for room
         return self._queues.unload(queue)
 
     def remove(self, delivery: Delivery) -> None:
-        """Remove one delivery that has not begun: it is about to be settled."""
+        """Remove a delivery that has not begun, because it is about to be settled."""
         queue = delivery.queue
         if delivery.phase is Phase.QUEUED:
             if delivery.crashes:
@@ -149,7 +155,7 @@ class Scheduler:
         self._bodies.begin(delivery)
 
     def ended(self, delivery: Delivery) -> None:
-        """Stop counting it; deliveries that it kept from beginning take turns again."""
+        """Stop counting a delivery as running; let the triggers take turns that had to wait for it."""
         share = delivery.queue.share
         del self.running[delivery.delivery_id]
         share.running -= 1
@@ -167,14 +173,14 @@ class Scheduler:
                 self.enlist(cramped)
 
     def look_again(self) -> None:
-        """Called when a time has come at which something may begin."""
+        """Called at a time when a delivery may begin that had to wait for this time."""
         self.suspects.look_again()
         timed, self._queues.timed = self._queues.timed, {}
         for share in timed:
             self.gate_changed(share)
 
     def gate_changed(self, share: Share) -> None:
-        """Read the gates for a trigger again; while it may begin nothing for long, memory has none of it."""
+        """Read the gates for a trigger again; if they hold it for long, remove its deliveries from memory."""
         before = share.held
         self._queues.ask_gates(share)
         if share.held is None:
@@ -189,7 +195,7 @@ class Scheduler:
             self._queues.hungry.pop(queue, None)
 
     def pace(self, share: Share, rate: float | None) -> None:
-        """Begin the waiting deliveries of a trigger at so many a second; with None without a limit."""
+        """Begin the waiting deliveries of a trigger at most ``rate`` a second; with None, without a limit."""
         left = share.unbegun
         share.pace = Pace(rate, left, self._clock.seconds()) if rate is not None and left else None
         self.enlist(share)
@@ -219,13 +225,13 @@ class Scheduler:
                 share.credit = share.weight
             delivery = self._first_of(share)
             is_full = len(self.running) + 1 >= self.max_outstanding
-            if delivery is None or (share.count == 1 and not is_full):  # it has nothing else: its turn has ended
+            if delivery is None or (share.count == 1 and not is_full):  # no other delivery can follow: its turn ends
                 turns.popleft()
                 share.is_listed = share.is_spent = False
                 share.credit = 0
             else:
                 share.credit -= 1
-                share.is_spent = not share.credit  # whoever comes until its next turn goes before it
+                share.is_spent = not share.credit  # triggers that join until its next turn go before it
             if delivery is not None:
                 return delivery
         return None
@@ -240,7 +246,7 @@ class Scheduler:
             share.limit = limit if self.places is None else self.places.limit(share, limit)
 
     def _first_of(self, share: Share) -> Delivery | None:
-        """Return the delivery of a trigger that may begin first, if any may."""
+        """Return the oldest delivery of a trigger that may begin, removed from its line; None if none may."""
         small = large = None
         if self._may_begin_one(share):
             small, large = share.first_queues()
@@ -257,7 +263,7 @@ class Scheduler:
         return None
 
     def _may_begin_one(self, share: Share) -> bool:
-        """Return whether a trigger may begin one more, whichever that is."""
+        """Return whether a trigger may begin one more delivery, without regard to its body's size."""
         if share.held is not None:
             return False
         if share.running >= share.limit:
@@ -273,7 +279,7 @@ class Scheduler:
         return True
 
     def _is_time(self, pace: Pace, share: Share) -> bool:
-        """Return whether the next may begin; if not, look again when it may."""
+        """Return whether the pace lets the next delivery begin; if not, look again when it does."""
         wait = pace.next_at - self._clock.seconds()
         if wait > 0:
             self._queues.timed[share] = None
@@ -281,7 +287,7 @@ class Scheduler:
         return wait <= 0
 
     def _fits(self, share: Share, delivery: Delivery) -> bool:
-        """Return whether a large body fits beside those that run, and no other has waited longer for room."""
+        """Return whether a large body fits in memory now; if not, or another trigger waits longer, wait for room."""
         first = next(iter(self._cramped), share)
         if first is share and self._bodies.fits(delivery):
             return True
@@ -289,7 +295,7 @@ class Scheduler:
         return False
 
     def _wait_for_no_room(self, share: Share) -> None:
-        """Remove a trigger from those that wait for room; if it was the first, the next takes turns."""
+        """Remove a trigger from those that wait for room for a large body; let the first of the rest take turns."""
         if share in self._cramped:
             del self._cramped[share]
             for first in self._cramped:

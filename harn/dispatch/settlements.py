@@ -1,5 +1,5 @@
 """
-The settlement of a delivery after one attempt, to make durable; and when the next attempt is, if there is one. Pure.
+Pure functions that return the settlement of a delivery after an attempt: its new state and when a retry is due.
 
 Source of the ``svix`` schedule: Svix, "Retry Schedule".
 """
@@ -34,21 +34,21 @@ from harn.model.delivery import (
 from harn.model.quantities import LONGEST
 
 LONGEST_ERROR = 4096
-"""Characters of an error's text that are kept."""
+"""The most characters of an error's text that are stored."""
 LONGEST_DETAIL = 8192
-"""Characters of a failed attempt's traceback that are kept, and of its output."""
+"""The most characters that are stored of a failed attempt's traceback, and as many of its output."""
 
 _HANDLER_RAN = (HandlerRaised, HandlerRejected, HandlerRetryAfter, ResultInvalid, ResultTooLarge)
-"""Failures that prove that the predicate had said yes. A time-out or a death may have been the predicate's own."""
+"""Failures that prove that the predicate returned true. A time-out or a crash may have been in the predicate."""
 
 
 def shortened(text: str) -> str:
-    """Cut an error's text to what is kept of it; what has no form in UTF-8 is replaced."""
+    """Return the beginning of an error's text, as it is stored; characters that UTF-8 cannot encode are replaced."""
     return text[:LONGEST_ERROR].encode("utf-8", "replace").decode("utf-8")
 
 
 def kept_end(text: str) -> str | None:
-    """Return the end of a traceback or of output, its most useful part, to keep; None if there is nothing."""
+    """Return the end of a traceback or of output, its most useful part, as it is stored; None if ``text`` is empty."""
     end = text if len(text) <= LONGEST_DETAIL else "... " + text[-LONGEST_DETAIL:]
     return end.encode("utf-8", "replace").decode("utf-8") or None
 
@@ -57,7 +57,7 @@ def succeeded(delivery: Delivery, started_at: float, now: float, result: bytes |
     """
     Settle a delivery whose call returned.
 
-    :param result: the handler's result as JSON; None when the predicate said no.
+    :param result: the handler's result as JSON; None if the predicate returned false.
     """
     number = delivery.attempts + 1
     version = delivery.binding.version
@@ -89,14 +89,14 @@ def failed(
     gone: bool = False,
 ) -> Settlement:
     """
-    Settle a delivery whose attempt failed: the next attempt's time, or the dead letters and why.
+    Settle a delivery whose attempt failed: as waiting for a retry, or as a dead letter.
 
     :param drawn: a random number from 0 up to 1, for the delay before the next attempt.
-    :param gone: no version is left that a further attempt could run on.
+    :param gone: whether there is no version that could run a retry.
     """
     number, version = delivery.attempts + 1, delivery.binding.version
     attempt = _failed_attempt(number, version, started_at, now, error)
-    # A predicate that said yes is not asked again.
+    # A predicate that returned true is not called again.
     passed = delivery.passed or isinstance(error, _HANDLER_RAN)
     reason = _reason_to_give_up(number, delivery.binding.spec.retry, error, gone=gone)
     state, due_at, dead = READY, None, None
@@ -132,7 +132,7 @@ def _failed_attempt(number: int, version: int, started_at: float, now: float, er
 
 
 def _reason_to_give_up(number: int, retry: RetrySpec, error: AttemptFailed, *, gone: bool) -> str | None:
-    """Return why no attempt follows the one of this number; None if one does."""
+    """Return why there is no retry after the attempt ``number``; None if there is one."""
     if isinstance(error, HandlerRejected):
         return REJECTED
     if number >= allowed_attempts(retry):
@@ -141,14 +141,14 @@ def _reason_to_give_up(number: int, retry: RetrySpec, error: AttemptFailed, *, g
 
 
 def _delay_after(number: int, retry: RetrySpec, error: AttemptFailed, drawn: float) -> float:
-    """Return the seconds until the attempt that follows: as the handler asks, or else as the trigger's retry says."""
+    """Return the seconds until the retry: as the handler asked, or else by the trigger's retry settings."""
     if isinstance(error, HandlerRetryAfter) and error.seconds is not None:
         return min(error.seconds, LONGEST)
     return delay_before(number + 1, retry, drawn)
 
 
 def removed(delivery_id: int, trigger_id: str, version: int, attempts: int, *, passed: bool) -> Settlement:
-    """Settle a delivery that has no version left to run on."""
+    """Settle a delivery as a dead letter, because no version can run it."""
     return Settlement(
         delivery_id=delivery_id,
         state=DEAD,
@@ -164,7 +164,7 @@ def removed(delivery_id: int, trigger_id: str, version: int, attempts: int, *, p
 
 
 def skipped(delivery: Delivery, reason: str) -> Settlement:
-    """Settle a delivery that ends without an attempt, for one of `harn.model.delivery.SKIP_REASONS`."""
+    """Settle a delivery as skipped, for one of the reasons in `harn.model.delivery.SKIP_REASONS`."""
     return Settlement(
         delivery_id=delivery.delivery_id,
         state=SKIPPED,
@@ -189,16 +189,20 @@ def refused(delivery: Delivery, dead: DeadLetter) -> Settlement:
 
 def cancelled(delivery: Delivery, *, running: bool = False) -> Settlement:
     """
-    Settle a delivery of a version whose drain was cancelled. That does not count as an attempt.
+    Settle a delivery as a dead letter because the drain of its version was cancelled; this counts no attempt.
 
-    :param running: its handler was cut off.
+    :param running: whether the call of its handler was interrupted.
     """
     when = "while it ran; it may have taken effect" if running else "before it was begun"
     return refused(delivery, cancelled_letter(delivery.binding.key, when))
 
 
 def cancelled_letter(binding: str, when: str) -> DeadLetter:
-    """Return that the drain of a version was cancelled, and when in the delivery's life that was."""
+    """
+    Return the dead letter of a delivery whose version's drain was cancelled.
+
+    :param when: a clause that says when in the delivery's life that was, for example ``before it was begun``.
+    """
     return DeadLetter(
         reason=DRAIN_CANCELLED,
         error_class=DRAIN_CANCELLED,
@@ -208,20 +212,20 @@ def cancelled_letter(binding: str, when: str) -> DeadLetter:
 
 DEFAULT_ATTEMPTS = 7
 SVIX = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0)
-"""Seconds before attempt 1, 2, ...; the last one repeats."""
+"""Seconds before attempt 1, 2 and so on; the last value repeats."""
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 
 
 def allowed_attempts(retry: RetrySpec) -> int:
-    """Return the number of attempts in all; 0 in the manifest means the default."""
+    """Return the most attempts of a delivery; 0 in the manifest means the default."""
     return retry.max or DEFAULT_ATTEMPTS
 
 
 def delay_before(attempt: int, retry: RetrySpec, drawn: float) -> float:
     """
-    Return the wait before an attempt: the full one, less what is drawn of its jittered share.
+    Return the delay before an attempt: the full delay less a random part of its jitter.
 
     :param attempt: its number, 2 or more.
     :param drawn: a random number from 0 up to 1.
@@ -232,7 +236,7 @@ def delay_before(attempt: int, retry: RetrySpec, drawn: float) -> float:
 
 def full_delay(attempt: int, retry: RetrySpec) -> float:
     """
-    Return the longest wait before an attempt, in seconds.
+    Return the longest delay before an attempt, in seconds.
 
     :param attempt: its number, 2 or more.
     """
@@ -243,16 +247,17 @@ def full_delay(attempt: int, retry: RetrySpec) -> float:
     if retry.backoff == "linear":
         return min(retry.cap, retry.base * (attempt - 1))
     if retry.backoff == "exponential":
-        # 2 ** 63 seconds are more than any cap; a larger exponent only costs time.
+        # 2 ** 63 seconds exceed every cap; a larger exponent would only take time.
         return min(retry.cap, retry.base * 2.0 ** min(attempt - 2, 63))
     return 0.0
 
 
 def pause_after(interruptions: int) -> float:
     """
-    Return the seconds before a call that was interrupted is made again: immediately after the first.
+    Return the seconds before an interrupted call is made again: none after the first interruption.
 
-    :param interruptions: how many there were before this one. A destination that refuses everything must not spin the
-        reactor.
+    The pause grows, so that a destination that refuses every call does not keep the reactor busy.
+
+    :param interruptions: how many interruptions of this delivery there were before this one.
     """
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(interruptions - 1, 10)) if interruptions else 0.0

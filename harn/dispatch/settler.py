@@ -1,7 +1,8 @@
 """
-Steps after the end of an attempt: its outcome is made durable, then its delivery leaves memory or is queued again.
+After an attempt has ended: makes its outcome durable, then removes the delivery from memory or queues it again.
 
-One whose call ended with its interpreter has no outcome: it is queued again in a moment, without using an attempt.
+If a call ended because its interpreter did, there is no outcome: the delivery is queued again soon, and the attempt is
+not counted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from harn.triggers.registry import Registry
 log = Logger(namespace="harn.dispatch")
 
 Settling: TypeAlias = tuple[Delivery, Settlement]
-"""A delivery, and how it is to be settled."""
+"""A delivery and the settlement to write for it."""
 
 
 class Outcome(Struct, frozen=True):
@@ -44,11 +45,11 @@ class Outcome(Struct, frozen=True):
 
 class Settler:
     """
-    Settles deliveries.
+    Makes outcomes durable, and changes deliveries in memory by them.
 
-    :ivar unsettled: outcomes that are not on disk yet.
-    :ivar is_gone: the event log needs a restart, which runs what is unsettled again.
-    :ivar cancelled: of versions whose drain is being cancelled, how many deliveries were given up one by one.
+    :ivar unsettled: how many outcomes are not on disk yet.
+    :ivar is_gone: whether the event log is unusable until a restart, after which unsettled deliveries run again.
+    :ivar cancelled: how many deliveries were given up one by one, by version whose drain is being cancelled.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Settler:
         self.cancelled: dict[BindingVersion, int] = {}
 
     def watch(self, event_id: str) -> Deferred[Outcome]:
-        """Fire when the event's delivery is next settled: done, dead, or waiting for a retry."""
+        """Fire with the next outcome of the event's delivery: done, dead, or waiting for a retry."""
 
         def give_up(watcher: Deferred[Outcome]) -> None:
             watchers = self._watchers[event_id]
@@ -88,7 +89,7 @@ class Settler:
 
     def settle(self, settling: Sequence[Settling]) -> Deferred[None]:
         """
-        Make the outcomes of deliveries durable, each of which holds a lease on its binding; fires when all are settled.
+        Make the outcomes of deliveries durable; fire when all are settled. Each delivery holds a lease on its version.
         """
         for delivery, _ in settling:
             delivery.become(Phase.SETTLING)
@@ -98,9 +99,9 @@ class Settler:
 
     def give_up(self, delivery: Delivery, *, running: bool = False) -> Deferred[None]:
         """
-        Settle a delivery that is not to begin: a gate refuses it, or no version is left for it.
+        Settle a delivery that must not begin, because a gate refuses it or no version can run it.
 
-        :param running: its handler was cut off.
+        :param running: whether the call of its handler was interrupted.
         """
         binding = delivery.binding
         if binding.is_cancelled:
@@ -114,7 +115,7 @@ class Settler:
         return self.settle([(delivery, dead)])
 
     def _not_settled(self, failure: Failure, settling: Sequence[Settling]) -> Deferred[None]:
-        """Settle each of them alone, as often as it takes: one that cannot be written must not keep the others."""
+        """Settle each delivery alone, with retries, so that one that cannot be written does not delay the others."""
         self.is_gone = self.is_gone or failure.check(EventLogGone) is not None
         return _all_of([self._insist(each) for each in settling])
 
@@ -129,7 +130,7 @@ class Settler:
         delivery.become(Phase.STORED)
         queue.leave(delivery)
         for each in queue.share.queues.values():
-            self._queues.note(each)  # a read may have left its row out, which is this server's again
+            self._queues.note(each)  # a read may have skipped its row, if this server owns it again
         delivery.binding.release()
         if not queue.begun:
             self._queues.tidy(queue)
@@ -138,7 +139,7 @@ class Settler:
         self._lifecycle.emit(TakenAway(1))
 
     def _keep_ours(self, taken: Collection[int], settling: Sequence[Settling]) -> Sequence[Settling]:
-        """Drop the deliveries that another server has taken over, whose attempts count nowhere; return the others."""
+        """Drop deliveries that another server has taken over, without counting their attempts; return the others."""
         for delivery, _ in settling:
             if delivery.delivery_id in taken:
                 key, delivery_id = delivery.binding.key, delivery.delivery_id
@@ -147,7 +148,7 @@ class Settler:
         return [each for each in settling if each[0].delivery_id not in taken]
 
     def _settled(self, taken: Collection[int] | None, settling: Sequence[Settling]) -> Deferred[None] | None:
-        """Follow settlements that are on disk now; fire when those are that some of the deliveries need next."""
+        """Change deliveries by their settlements, now on disk; fire when further settlements that follow are too."""
         self.unsettled -= len(settling)
         if taken:
             settling = self._keep_ours(taken, settling)
@@ -157,7 +158,7 @@ class Settler:
         for each in settling:
             delivery, settlement = each
             delivery.attempts, delivery.passed = settlement.attempts, settlement.passed
-            if settlement.state is DONE:  # as nearly all are
+            if settlement.state is DONE:  # nearly every delivery
                 delivery.queue.leave(delivery)
                 delivery.become(Phase.DONE)
                 leaving.append(each)
@@ -173,9 +174,9 @@ class Settler:
         return _all_of(further) if further else None
 
     def _not_done(self, delivery: Delivery, settlement: Settlement) -> Deferred[None] | None:
-        """Follow any settlement but a success; return a Deferred of the next one, if the delivery needs it."""
+        """Change a delivery by a settlement other than success; return a Deferred if it must be settled once more."""
         binding, queue = delivery.binding, delivery.queue
-        delivery.trace = None  # of the attempt that is over
+        delivery.trace = None  # its attempt has ended
         further: Deferred[None] | None = None
         if settlement.state in (READY, WAITING):
             if delivery.cancelling:
@@ -195,7 +196,7 @@ class Settler:
         return further
 
     def _left(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Called when a delivery has been removed from memory."""
+        """Called when a settled delivery has been removed from memory; release its lease and fire those who wait."""
         queue = delivery.queue
         delivery.binding.release()
         if not queue.begun:
@@ -208,7 +209,7 @@ class Settler:
                 watcher.callback(Outcome(delivery, settlement))
 
     def _queue_again(self, delivery: Delivery, version: int) -> None:
-        """Queue a delivery for its next attempt immediately, in the queue of the version that its row names now."""
+        """Queue a delivery for an immediate retry, in the queue of the version that its row names now."""
         before, binding = delivery.queue, delivery.binding
         queue = self._queues.of(binding.id, version)
         before.begun -= 1
@@ -221,7 +222,7 @@ class Settler:
 
 
 def give_back_lease(delivery: Delivery) -> None:
-    """Return the lease of a delivery to its queue, on the version that it will run on."""
+    """Move a delivery's lease to its queue, as a lease on the version that will run it."""
     queue, binding = delivery.queue, delivery.binding
     if queue.holder is None:
         queue.holder = binding
@@ -235,7 +236,7 @@ def _all_of(deferreds: Sequence[Deferred[None]]) -> Deferred[None]:
 
 
 class Interruptions:
-    """Queues deliveries again."""
+    """Queues deliveries again whose calls were interrupted."""
 
     def __init__(
         self, clock: IReactorTime, registry: Registry, queues: Queues, scheduler: Scheduler, settler: Settler
@@ -249,14 +250,14 @@ class Interruptions:
 
     def queue_again(self, delivery: Delivery, *, suspect: bool) -> Deferred[None]:
         """
-        Queue a delivery again soon; where no version is left for it, give it up.
+        Queue a delivery again soon; give it up if no version can run it.
 
-        :param suspect: it may have caused the end of its interpreter.
-        :return: fires when it is queued, or given up.
+        :param suspect: whether it may have caused the end of its interpreter.
+        :return: fires when the delivery is queued or given up.
         """
         delivery.deaths += suspect
         delivery.trace = None
-        queue = self._queues.of(delivery.binding.id, delivery.queue.version)  # open again, if the trigger came back
+        queue = self._queues.of(delivery.binding.id, delivery.queue.version)  # open again if the trigger came back
         if self._registry.for_queued(delivery.binding.id, queue.version) is None:
             return self._settler.give_up(delivery)
         pause = pause_after(delivery.interruptions)
@@ -277,7 +278,7 @@ class Interruptions:
         queued.callback(None)
 
     def close(self) -> None:
-        """Queue nothing again; the next server finds it."""
+        """Stop queueing deliveries again; the next server finds them in the store."""
         self._open = False
         for delivery in self._queues.interrupted:
             if delivery.again is not None:

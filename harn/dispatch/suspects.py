@@ -1,9 +1,9 @@
 """
-Deliveries that were running when a server crashed, and wait to run again: the fewer beside them, the more often it was.
+Suspects: waiting deliveries that were running when a server crashed. With more crashes, fewer others run beside them.
 
-The delivery that kills the server affects fewer others each time, until it runs alone. Nothing here is durable: each
-row has its number of crashes. And nothing here may delay the others for long: neither one that runs for an hour, nor
-one that waits for such a one to end.
+So a delivery that crashes the server affects fewer others each time, until it runs alone. Nothing here is durable; the
+row of each delivery holds its number of crashes. Suspects must not delay other deliveries for long: neither one that
+runs for an hour, nor one that waits to run alone until a long handler has ended.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from harn.dispatch.queue import Queue
 from harn.dispatch.timers import Wakeups
 
 ALONE_FROM = 3
-"""Crashes from which on a delivery runs alone, behind all others."""
+"""A delivery with at least this many crashes runs alone, after all others."""
 MOST_AT_ONCE = 8
-"""How many that have seen fewer run at the same time, before what has seen none."""
+"""The most suspects with fewer crashes that run at the same time; they begin before deliveries without crashes."""
 LONGEST_WAIT = 60.0
-"""Seconds that one may wait to run alone while others come; then nothing else is begun before it."""
+"""Seconds that a suspect waits to run alone while others begin; after that no other begins before it."""
 LONGEST_HOLD = 30.0
-"""Seconds that others are held back for one that waits to run alone, and one that does: a handler's default time."""
+"""Seconds that others are held back while a suspect waits to run alone, or runs alone: the default handler time-out."""
 
 
 class Suspects:
     """
-    Two lines beside the queues: of those that may run beside others, and of those that may not.
+    Two lines beside the queues: suspects that may run beside other deliveries, and suspects that must run alone.
 
-    :param clock: whose time does not jump.
-    :ivar concern: whether any waits here or runs alone; while none does, nothing here need be called.
+    :param clock: a clock whose time does not jump.
+    :ivar concern: whether a suspect waits here or runs alone; if not, the scheduler need not call these methods.
     """
 
     def __init__(self, clock: IReactorTime, wakeups: Wakeups) -> None:
@@ -50,7 +50,11 @@ class Suspects:
         return len(self._some) + len(self._alone)
 
     def add(self, delivery: Delivery, *, first: bool = False) -> None:
-        """Add one that has seen a crash, and that its queue counts; ``first``: before the others of its kind."""
+        """
+        Add a suspect that its queue counts as waiting.
+
+        :param first: whether it is put before the others of its line.
+        """
         delivery.become(Phase.QUEUED)
         self.concern = True
         line = self._alone if delivery.crashes >= ALONE_FROM else self._some
@@ -63,7 +67,7 @@ class Suspects:
             self._plan()
 
     def remove(self, queue: Queue, only: Delivery | None = None) -> None:
-        """Remove all deliveries of a queue, or one of them."""
+        """Remove all suspects of a queue, or only the one given."""
 
         def stays(delivery: Delivery) -> bool:
             return delivery.queue is not queue or (only is not None and delivery is not only)
@@ -74,7 +78,11 @@ class Suspects:
             self._plan()
 
     def pop(self, running: Collection[int]) -> Delivery | None:
-        """Return the next that may run beside others; ``running`` are the ids of what runs."""
+        """
+        Return the next suspect that may run beside others, removed from its line; None if there is none.
+
+        :param running: the ids of the running deliveries.
+        """
         if not self._some:
             return None
         self._begun = {delivery_id for delivery_id in self._begun if delivery_id in running}
@@ -86,7 +94,7 @@ class Suspects:
         return delivery
 
     def pop_alone(self, running: Collection[int]) -> Delivery | None:
-        """Return the next that must run alone, once nothing else runs; or what runs has not ended for so long."""
+        """Return the next suspect that must run alone, if nothing else runs or it has waited for the longest time."""
         if not self._alone or self._runs_alone in running:
             return None
         now = self._clock.seconds()
@@ -99,7 +107,7 @@ class Suspects:
         return delivery
 
     def holds_others_back(self, running: Collection[int]) -> bool:
-        """Return whether one runs alone, or has waited so long for it that nothing else may be begun."""
+        """Return whether no other delivery may begin, since a suspect runs alone or has waited too long for that."""
         if self._runs_alone in running:
             return self._clock.seconds() < self._held_until
         if self._runs_alone is not None:
@@ -111,7 +119,7 @@ class Suspects:
         return waits and self._clock.seconds() >= self._since + LONGEST_WAIT
 
     def _plan(self) -> None:
-        """Look again when the next of the times above has come, though nothing else may happen then."""
+        """Wake the dispatcher at the next of the times above, since no other event may wake it."""
         times = [self._held_until] if self._runs_alone is not None else []
         if self._alone:
             times += (self._since + LONGEST_WAIT, self._since + LONGEST_WAIT + LONGEST_HOLD)
@@ -121,7 +129,7 @@ class Suspects:
             self._wakeups.wake_within(min(ahead) - now)
 
     def look_again(self) -> None:
-        """Called when a time has come, perhaps one of those planned."""
+        """Called when the dispatcher wakes, perhaps at a planned time; plan the next one."""
         if self.concern:
             self._plan()
 
@@ -132,7 +140,7 @@ def _may_begin(delivery: Delivery) -> bool:
 
 
 def _take(line: deque[Delivery]) -> Delivery | None:
-    """Remove and return the first delivery whose trigger may begin one."""
+    """Remove and return the first delivery whose trigger may begin one; return None if there is none."""
     for delivery in line:
         if _may_begin(delivery):
             line.remove(delivery)

@@ -1,4 +1,4 @@
-"""Synthetic events: made for one trigger, accepted like any other, and watched until their delivery has ended."""
+"""Synthetic events: made for one trigger, accepted like any other event, and awaited until their delivery has ended."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from harn.triggers.matching import matches
 from harn.triggers.registry import Registry
 
 PATIENCE = 30.0
-"""Seconds for which an outcome is awaited beyond the handler's own time-out."""
+"""Seconds that an outcome is awaited after the time-out of the handler."""
 KINDS = {"webhook": "webhook", "a2a-push": "a2a.task.received", "cron": "tick", "poll": "poll"}
-"""Kind of a synthetic event by kind of trigger, where the trigger names none."""
+"""The kind of a synthetic event by kind of trigger, for a trigger that names no kinds of events."""
 
 
 class Sent(Struct, frozen=True, kw_only=True):
     """
     The outcome of a synthetic event.
 
-    :ivar binding: the version that it was offered to.
-    :ivar outcome: how its delivery ended; None if it was not kept, is a dead letter immediately, or takes too long.
+    :ivar binding: the key of the version that was to accept it.
+    :ivar outcome: how its delivery ended; None if the event was not accepted, is a dead letter from the start, or its
+        delivery takes too long.
     """
 
     binding: BindingVersion
@@ -44,9 +45,9 @@ class Sent(Struct, frozen=True, kw_only=True):
 
 class SyntheticEvents:
     """
-    Makes synthetic events.
+    Makes synthetic events, and sends them to triggers.
 
-    :param examples: of the events of live triggers.
+    :param examples: the examples of events of the live triggers.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class SyntheticEvents:
 
     async def send(self, trigger_id: str, payload: Any, kind: str | None = None) -> Sent:
         """
-        Send a synthetic event to a trigger, and wait until its delivery has ended, for a limited time.
+        Send a synthetic event to a trigger, and wait a limited time for the end of its delivery.
 
-        :param payload: its body, any JSON value; None for the provider's example.
-        :param kind: its kind; None for one that the trigger takes.
+        :param payload: the body of the event, any JSON value; None for the provider's example.
+        :param kind: the kind of the event; None for one that the trigger accepts.
         :raises RouteUnknown: there is no such trigger.
         """
         now = self._wall.seconds()
@@ -102,7 +103,7 @@ class SyntheticEvents:
         return binding if ramp is None else ramp.choose(dedupe_key)
 
     def _made_up(self, spec: TriggerSpec, payload: Any, kind: str | None, dedupe_key: str) -> NormalizedEvent:
-        """Return the provider's own example where nothing else is asked for and the trigger takes its kind."""
+        """Return an event; the provider's example if no payload or kind is given and the trigger accepts its kind."""
         example = self._examples.example(spec.id) if payload is None else None
         if example is not None and (example.kind == kind if kind else matches(spec.events, example.kind)):
             made_up = {**example.payload, "synthetic": True}
@@ -119,7 +120,7 @@ class SyntheticEvents:
 
 
 def synthetic_kind(spec: TriggerSpec) -> str:
-    """Return a kind that the trigger matches: its first pattern, or what its kind of trigger usually gets."""
+    """Return a kind of event that the trigger matches: its first pattern, or the usual kind for such a trigger."""
     if not spec.events:
         return KINDS.get(spec.kind, spec.kind)
     first = spec.events[0]

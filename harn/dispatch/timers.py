@@ -1,6 +1,6 @@
 """
-The times of dispatch: one timer for all waiting retries, which wakes the dispatcher when the earliest is due; and
-writes to the store that must be made, however often the event log is unavailable.
+Timers of dispatch: one timer that wakes the dispatcher at the earliest time that it needs, and writes to the store that
+are retried until they succeed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ log = Logger(namespace="harn.dispatch")
 T = TypeVar("T")
 
 INTERVAL = 1.0
-"""Seconds between tries while the event log is unavailable."""
+"""Seconds between two tries of a write while the event log is unavailable."""
 
 
 class Woken(Event, frozen=True, gc=False):
-    """A time has come at which something may be due, or may begin."""
+    """A retry may be due, or a delivery may begin, because its time has come."""
 
 
 class Wakeups:
     """
     Emits `Woken` when the earliest noticed time has come, and at least once a minute until then.
 
-    It comes once for all that was noticed. It may come early: the subscriber must look for itself what is due, and
-    notice what is due later.
+    `Woken` is emitted once for all noticed times that have come. It may come early: the subscriber must check which
+    times have come, and notice the others again.
     """
 
     def __init__(self, clock: IReactorTime, wall: WallTime, lifecycle: Lifecycle) -> None:
@@ -58,7 +58,7 @@ class Wakeups:
             self._timer.reset(seconds)
 
     def stop(self) -> None:
-        """Stop waking and noticing."""
+        """Stop the timer, and ignore all further times."""
         self._stopped = True
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -70,11 +70,11 @@ class Wakeups:
 
 
 class _WriteFailed(Exception):
-    """A write is to be tried again."""
+    """A write failed and must be retried."""
 
 
 class Writes:
-    """Writes under way; `close` ends those that wait for another try."""
+    """Writes in progress, which are retried until they succeed; `close` ends the retries."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -88,8 +88,8 @@ class Writes:
         """
         Call ``write`` until it succeeds.
 
-        :param what: describes it in the log of failures other than `EventLogUnavailable`.
-        :return: fires with its result; never, once this is closed.
+        :param what: describes the write in the log, for failures other than `EventLogUnavailable`.
+        :return: fires with the result of ``write``; never fires after `close`.
         """
         if not self._open:
             return Deferred()
@@ -99,7 +99,7 @@ class Writes:
                 return await write()
             except Exception as error:
                 if not self._open:
-                    raise CancelledError from error  # by `close`, while it was being written: not to be tried again
+                    raise CancelledError from error  # `close` cancelled the write: do not retry
                 if not isinstance(error, EventLogUnavailable):
                     log.failure("{what} failed, trying again", what=what)
                 raise _WriteFailed from error
@@ -115,7 +115,7 @@ class Writes:
         return result
 
     def close(self) -> None:
-        """Try nothing again: what was not written is found again by the next server."""
+        """Stop all retries; the next server finds the deliveries whose writes are missing."""
         self._open = False
         for trying in list(self._under_way):
             trying.cancel()
