@@ -28,11 +28,11 @@ from harn.triggers.registry import Registry
 log = Logger(namespace="harn")
 
 RECOVERY_LIMIT = 10
-"""Crashes of a server at which a delivery that was running is given up."""
+"""A delivery is given up if it was running at this many crashes of a server."""
 NO_LIMIT = 1_000_000
-"""Crashes, where an operator decides."""
+"""The limit of crashes for a recovery that an operator asks for: none in effect."""
 MOST_LISTED = 1000
-"""Unfinished deliveries that one answer lists."""
+"""The most unfinished deliveries that one answer lists."""
 STATUSES = {
     READY: "dispatched",
     WAITING: "waiting",
@@ -43,7 +43,7 @@ STATUSES = {
     REPLAYED: "dlq",
     None: "left",
 }
-"""What happened to one that was listed, by its state; "left" is one that another server turned out to have."""
+"""The status of a listed delivery after a recovery, by its state; ``left`` if another server has it."""
 
 
 def describe_unfinished(row: StoredDelivery, now: float) -> UnfinishedDelivery:
@@ -65,8 +65,8 @@ class Predecessor(Struct, frozen=True):
     """
     The server that this one replaces in an upgrade in place; without an upgrade there is none.
 
-    :ivar leaving: its incarnation, while it finishes its work and keeps its deliveries.
-    :ivar gone: its incarnation, once its process has ended, whatever its heartbeat says.
+    :ivar leaving: its incarnation while it finishes its deliveries, which it keeps; None otherwise.
+    :ivar gone: its incarnation after its process has ended, even if its heartbeat is recent; None otherwise.
     """
 
     leaving: int | None = None
@@ -74,7 +74,7 @@ class Predecessor(Struct, frozen=True):
 
 
 class RecoveryService:
-    """Recovers after a restart."""
+    """Takes over the unfinished deliveries of earlier servers."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class RecoveryService:
         """
         Take over the deliveries of earlier servers, or, without a ``limit``, only count them; return their number.
 
-        :param before: applies to recoveries on request, too.
+        :param before: the server that this one replaces; later recoveries on request use it too.
         :param limit: see `automatic`.
         """
         self._before = before
@@ -115,12 +115,12 @@ class RecoveryService:
         """
         Take over every unfinished delivery of earlier servers; return their number.
 
-        :param limit: crashes of a server at which a delivery that was running is given up.
+        :param limit: a delivery is given up if it was running at this many crashes of a server.
         """
         return await self._take_over(limit, None)
 
     def take_over_soon(self, limit: int) -> None:
-        """Take over what servers that are gone have left, unless that is under way already."""
+        """Begin to take over the deliveries of dead servers, unless that is in progress."""
         if self._taking is not None:
             return
         self._taking = Deferred.fromCoroutine(self.automatic(limit))
@@ -130,7 +130,7 @@ class RecoveryService:
         self._taking = None
 
     async def _take_over(self, limit: int, received_before: float | None) -> int:
-        """Take over slice by slice: between two, everything else continues."""
+        """Take over deliveries in slices, so that other work continues between two slices."""
         recovered = 0
         while True:
             recovery = await self._take_over_slice(limit, received_before)
@@ -156,7 +156,7 @@ class RecoveryService:
         recovery = await self._store.recovery.recover(
             self._wall.seconds(), limit, received_before, self._before.leaving, self._before.gone
         )
-        ours = self._store.incarnation  # which took them over
+        ours = self._store.incarnation  # the number under which they are taken over
         if recovery.crashed:
             log.warn("{count} deliveries were running when their server crashed", count=recovery.crashed)
         if recovery.dead:
@@ -171,7 +171,7 @@ class RecoveryService:
             closed = set(await self._dispatcher.closed.load(unfinished))
             backlog = await self._keep_begun(recovery.backlog, closed) if recovery.crashed else recovery.backlog
             revived = await self._reviver.revive(backlog, closed)
-            if self._store.incarnation == ours:  # else it was fenced meanwhile, and they are another server's
+            if self._store.incarnation == ours:  # else this server was fenced, and another one owns them
                 self._dispatcher.take_over(backlog)
             for binding in revived:
                 binding.release()  # of a trigger that is gone, the retries keep the newest only
@@ -180,10 +180,10 @@ class RecoveryService:
 
     async def _keep_begun(self, backlog: Iterable[Backlog], closed: set[tuple[str, int]]) -> Sequence[Backlog]:
         """
-        Keep deliveries that ran when the server crashed on their version, though it is closed; move the rest to the
-        newest.
+        Keep each delivery that ran when the server crashed on its version, even if that is closed; move the others of
+        closed versions to the newest version.
 
-        :param closed: versions (trigger id, number) that begin nothing more; those that do again are removed.
+        :param closed: closed versions (trigger id, number); those that must run deliveries again are removed.
         :return: the backlog afterwards.
         """
         entries = {(each.trigger_id, each.version): each for each in backlog}
@@ -204,11 +204,12 @@ class RecoveryService:
 
     async def on_request(self, older_than: float, *, dry_run: bool) -> Recovered:
         """
-        Take over deliveries that an earlier server left unfinished; or only list them.
+        Take over the deliveries that an earlier server left unfinished, or only list them.
 
-        All of it is counted and taken; the oldest `MOST_LISTED` are listed, each with what happened to it.
+        All of them are counted and taken over; the oldest `MOST_LISTED` are listed, each with its status.
 
-        :param older_than: only what was received at least so many seconds ago.
+        :param older_than: take over only deliveries that were received at least this many seconds ago.
+        :param dry_run: whether to list and count only.
         """
         now = self._wall.seconds()
         rows = await self._store.recovery.unfinished(
@@ -217,7 +218,7 @@ class RecoveryService:
         count = await self._store.recovery.count_unfinished(now - older_than, self._before.leaving, self._before.gone)
         candidates, recovered = [describe_unfinished(row, now) for row in rows], 0
         if not dry_run and rows:
-            # An operator who asks overrules the limit of automatic recoveries.
+            # The limit applies to automatic recoveries only, not to an operator's request.
             recovered = await self._take_over(NO_LIMIT, now - older_than)
             states = await self._store.deliveries.states([row.delivery_id for row in rows])
             candidates = [structs.replace(each, status=STATUSES[states.get(each.inbox_offset)]) for each in candidates]
@@ -236,7 +237,7 @@ def _not_taken_over(failure: Failure) -> None:
 
 
 def servers_seen(server: Server, recovery: RecoveryService, event: ServersSeen) -> None:
-    """Take over what other servers have left, once this one serves, unless the manifest leaves that to an operator."""
+    """Take over the deliveries of dead servers once this one serves, unless the manifest leaves that to an operator."""
     if event.has_left and server.readiness.phase is None and server.settings.recover == "auto":
         recovery.take_over_soon(RECOVERY_LIMIT)
 

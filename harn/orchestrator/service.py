@@ -1,9 +1,9 @@
 """
 The life of one server: the order in which its parts start and end.
 
-Starting: lock, store, interpreters, first generation, unfinished deliveries, listener. Ending: no more reloads, no more
-requests, what runs finishes within its time, and what did not stays in the store for the next server. A server that
-takes another's place, or hands its own over, begins and ends a little otherwise: no request is refused in between.
+The start: lock, store, interpreters, first generation, unfinished deliveries, listener. The end: reloads stop, requests
+stop, running deliveries finish within a time limit, and the others stay in the store for the next server. In an upgrade
+in place, the new server starts and the old one ends with other steps, so that no request is refused in between.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class NotStarted(HarnError):
     """
     The server cannot start; the message is for its operator.
 
-    :ivar problems: of manifest and code, in the message too; empty where it is for another reason.
+    :ivar problems: the problems of manifest and code, which the message lists too; empty if the reason is another.
     """
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
@@ -73,14 +73,14 @@ class NotStarted(HarnError):
 
 class Launch(Struct, frozen=True):
     """
-    The start of this program: its options and inheritance.
+    The options of this program, and what it inherited at its start.
 
-    :ivar program: how it was started; None when that is not known, and there is no upgrade in place.
-    :ivar environ: of the process; a new program of an upgrade is started with it.
-    :ivar old_process: the program whose place it takes, if any.
-    :ivar passed: the descriptor of the listening socket that the service manager passed, if any.
-    :ivar has_terminal: the process may have a terminal, with which it ends.
-    :ivar is_worker: it is one of several that share ``passed``, which their supervisor opened.
+    :ivar program: the command that started it; None if unknown: then it cannot upgrade in place.
+    :ivar environ: the environment of the process; an upgrade starts the new program with it.
+    :ivar old_process: the program that it replaces in an upgrade; None without one.
+    :ivar passed: the descriptor of the listening socket that the service manager passed; None without one.
+    :ivar has_terminal: whether the process may have a terminal, and must end when that closes.
+    :ivar is_worker: whether it is one of several workers that share ``passed``, which their supervisor opened.
     """
 
     service_manager: ServiceManager
@@ -99,8 +99,8 @@ class Orchestrator(Service):
 
     :param assembly: puts the parts together when the service starts, after any fork.
     :param launch: how this program was started, and its options.
-    :ivar exit_code: what the process should exit with.
-    :ivar started: fires when it serves, with its URL; fails with `NotStarted`.
+    :ivar exit_code: the exit status for the process.
+    :ivar started: fires with the server's URL when it serves; fails with `NotStarted`.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Orchestrator(Service):
         self._starting.addErrback(self._not_started)
 
     def stopService(self) -> Deferred[None]:
-        """End; fires when everything is written and every child is gone."""
+        """End the server; fire when all state is written and every child process has ended."""
         Service.stopService(self)
         self._is_stopping = True
         return Deferred.fromCoroutine(self._stop())
@@ -153,9 +153,9 @@ class Orchestrator(Service):
 
     def hang_up(self) -> None:
         """
-        Reload; what comes before the first generation serves, or during an upgrade, is kept until then.
+        Reload; before the first generation serves, and during an upgrade, keep the request until that has ended.
 
-        Of a server in the foreground of a terminal that is gone, it is the end.
+        If the server ran in the foreground of a terminal that was closed, end it instead.
         """
         if self._new_process is not None:
             self._new_process.send_signal("HUP")
@@ -224,7 +224,7 @@ class Orchestrator(Service):
         self._end_reactor()
 
     def end_at_once(self) -> None:
-        """End the process, whatever it has under way."""
+        """End the process at once, without waiting for running work."""
         end_at_once(ENDED_AT_ONCE)
 
     def _end_reactor(self) -> None:
@@ -268,7 +268,7 @@ class Orchestrator(Service):
         self._hang_up_if_kept()
 
     def _hold_state_directory(self) -> None:
-        """Lock it, alone or together with the old program of an upgrade, and close it to others."""
+        """Lock the state directory, together with the old program in an upgrade, and close it to other users."""
         if self._launch.old_process is None:
             self._lock.acquire()
             self._service_manager.status("starting")
@@ -278,10 +278,10 @@ class Orchestrator(Service):
 
     async def _open(self, server: Server) -> tuple[str, int]:
         """
-        Open the port, which is the last step that fails for what an operator did, and serve.
+        Open the port, and serve. It is the last step that a mistake of an operator can make fail.
 
-        Only then is the generation noted as adopted, and does the state file say that a server runs. Connections wait
-        in the socket's queue until what an earlier server left unfinished is taken over.
+        After it, the generation is recorded as adopted, and the state file says that a server runs. Connections wait in
+        the socket's queue until the unfinished deliveries of an earlier server are taken over.
 
         :return: the URL, and how many deliveries were taken over.
         """
@@ -331,7 +331,7 @@ class Orchestrator(Service):
         if self._starting is not None:
             if server is not None and not served:
                 await ended_in_time(self._reactor, server[Coordinator].close)
-            self._starting.cancel()  # of one that serves already: what remains to be noted
+            self._starting.cancel()  # if it serves already, only records remain to be written
         if before is not None:
             before.close()
         if server is not None:
@@ -353,7 +353,7 @@ class Orchestrator(Service):
             log.info("graceful shutdown complete", announce=True)
 
     async def _close(self, server: Server) -> None:
-        """Release everything, whatever state it is in; one that fails does not keep the others."""
+        """Release all parts, whatever their state; a failure of one does not prevent the release of the others."""
         await server.background.stopService()
         await server.services.stopService()
 

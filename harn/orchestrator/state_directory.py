@@ -117,16 +117,16 @@ def read_or_make_key(state_dir: str) -> bytes:
 
 
 INTERVAL = 1.0
-"""Seconds between two replacements that only tell of retired versions."""
+"""The least seconds between two replacements that no caller waits for."""
 
 
 def replace_file(path: str, data: bytes) -> None:
     """
-    Put ``data`` in the place of the file. Blocks.
+    Replace the content of a file with ``data``, atomically. Blocks.
 
-    Not synced: the file describes a running server, and after a power failure there is none.
+    The file is not synced: it describes a running server, and after a power failure none runs.
 
-    :raises OSError: the file is as it was.
+    :raises OSError: the file could not be replaced and is unchanged.
     """
     beside = path + ".tmp"
     try:
@@ -160,11 +160,11 @@ class StateFileKeeper(TimerService):
 
 class StateFile:
     """
-    The file, replaced with the server's status of that moment.
+    The state file, which each write replaces with the present status of the server.
 
-    Replacements follow one another, so that the newest is what stays.
+    Writes run one after another, so that the newest status remains.
 
-    :ivar is_ours: False while another program's is there, which is left alone.
+    :ivar is_ours: whether this program writes the file; False while another program does.
     """
 
     def __init__(self, path: str, clock: IReactorTime, threads: ReactorThreads, status: ServerStatus) -> None:
@@ -193,7 +193,7 @@ class StateFile:
         log.failure("the state file {path} could not be written", failure, path=self.path)
 
     async def _replace(self) -> None:
-        """Replace the file once those before have done so."""
+        """Replace the file after all earlier replacements."""
         await self._lock.acquire()
         try:
             if not self.is_ours:
@@ -213,7 +213,7 @@ class StateFile:
             self._lock.release()
 
     async def keep(self) -> None:
-        """Replace the file if another program removed or changed it; trouble is logged once."""
+        """Replace the file if another program removed or changed it; log an error only once."""
         kept: list[bool] = []
         await self._lock.acquire()
         try:
@@ -234,7 +234,7 @@ class StateFile:
             log.warn("the state file {path} was removed or changed; it is written again", path=self.path)
 
     def follow(self, lifecycle: Lifecycle) -> None:
-        """Replace the file soon after each event that changes what it says and that no caller waits for."""
+        """Replace the file soon after each event that changes the status and that no caller waits for."""
         for kind in (VersionEnded, RolloutRecorded):
             lifecycle.subscribe(kind, self._changed)
 
@@ -248,7 +248,7 @@ class StateFile:
             self._later = self._clock.callLater(wait, self._save_later)
 
     async def close(self) -> None:
-        """Plan nothing more, and wait for what is being written."""
+        """Stop planned replacements, and wait for the write in progress."""
         if self._later is not None:
             self._later.cancel()
             self._later = None

@@ -45,11 +45,14 @@ _encoder = msgspec.json.Encoder()
 
 class ServerFacts(Struct, frozen=True, kw_only=True):
     """
-    The constant facts of a running server.
+    The facts of a running server that do not change.
 
-    :ivar host: the bound address, and ``port`` the real port; ``admin_url``: of the listener for admin alone, if any.
-    :ivar manifest_path: absolute; so is ``state_dir``.
-    :ivar started_at: seconds, Unix.
+    :ivar host: the bound address.
+    :ivar port: the real port.
+    :ivar admin_url: the URL of the separate admin listener; None if there is none.
+    :ivar manifest_path: the absolute path of the manifest.
+    :ivar state_dir: the absolute path of the state directory.
+    :ivar started_at: when the server started (seconds, Unix).
     :ivar secret_provider_chain: for example ``env -> keyring``.
     :ivar event_log_location: a path or URL without credentials, or None.
     """
@@ -72,12 +75,15 @@ class ServerState(Struct, frozen=True, kw_only=True):
     """
     The changing state of a running server.
 
-    :ivar pinned: the live generation took the place of files that are not to be adopted; see `Pin`.
-    :ivar bindings: every live and draining version; ``ramps``: by trigger id, those that run.
-    :ivar counts: by the key of a version; ``figures``: of each trigger. ``paused``: ids of triggers, or `ALL`.
-    :ivar circuits: by trigger id, the state of each circuit.
-    :ivar last_reload: None before the first.
-    :ivar stopped_at: seconds, Unix; None while it runs.
+    :ivar pinned: whether a pin keeps the live generation although the files differ; see `Pin`.
+    :ivar bindings: every live and draining version.
+    :ivar ramps: the running ramps, by trigger id.
+    :ivar counts: the counts of each version, by its key.
+    :ivar figures: the figures of each trigger.
+    :ivar paused: the ids of paused triggers; `ALL` for the whole server.
+    :ivar circuits: the state of each circuit, by trigger id.
+    :ivar last_reload: the last reload; None before the first.
+    :ivar stopped_at: when the server stopped (seconds, Unix); None while it runs.
     """
 
     generation: int
@@ -125,12 +131,12 @@ class StateDocument(Struct, frozen=True):
     triggers: tuple[TriggerInfo, ...]
 
     def encode(self) -> bytes:
-        """Write it for people, too: a line for each value, and one for each of perhaps ten thousand triggers."""
+        """Return the document as text that people can read: one line for each value and for each trigger."""
         return encode_state(self.head, map(_encoder.encode, self.triggers))
 
 
 def encode_state(head: StateHead, lines: Iterable[bytes]) -> bytes:
-    """Write the document of which these are the entries of ``triggers``."""
+    """Return the document as text; ``lines`` are the encoded entries of ``triggers``."""
     text = msgspec.json.format(_encoder.encode(head), indent=2).removesuffix(b"\n}")
     entries = b",\n    ".join(lines)
     triggers = b"[\n    " + entries + b"\n  ]" if entries else b"[]"
@@ -138,13 +144,13 @@ def encode_state(head: StateHead, lines: Iterable[bytes]) -> bytes:
 
 
 def describe(facts: ServerFacts, state: ServerState) -> StateDocument:
-    """Make the document."""
+    """Return the document of the state file."""
     bindings = list(state.bindings)
     return StateDocument(head_of(facts, state, bindings), tuple(_entries(state, bindings)))
 
 
 def head_of(facts: ServerFacts, state: ServerState, bindings: Iterable[BindingVersion]) -> StateHead:
-    """Make the document without its triggers."""
+    """Return the document of the state file without its triggers."""
     bind = Bind(facts.host, facts.port)
     replaced = {ramp.stable for ramp in state.ramps.values()}  # a trigger on a ramp is in force once
     in_force = [binding for binding in bindings if binding.state == ACTIVE]
@@ -182,7 +188,7 @@ def _entries(state: ServerState, bindings: Iterable[BindingVersion]) -> Iterator
 
 
 def entry_of(state: ServerState, binding: BindingVersion, paused: bool) -> TriggerInfo:
-    """Make the entry of one version as it is now."""
+    """Return the entry of one version as it is now."""
     return entry(
         binding,
         state.counts.get(binding.key, NO_COUNTS),
@@ -219,9 +225,9 @@ def entry(
     circuit: str | None,
 ) -> TriggerInfo:
     """
-    Make the entry of one version, with the figures of its trigger; by position, since there may be ten thousand.
+    Return the entry of one version, with the figures of its trigger. Positional arguments, for up to 10,000 entries.
 
-    :param share: of its trigger's new deliveries (0 to 1); None leaves it out.
+    :param share: the version's share of its trigger's new deliveries (0 to 1); None leaves it out.
     :param circuit: the state of its trigger's circuit; None if it has none.
     """
     spec = binding.spec
@@ -257,12 +263,12 @@ def shown_time(at: float | None) -> str | None:
 
 
 def status_line(server: Server) -> str:
-    """Return in one line which generation is live."""
+    """Return a line that names the live generation."""
     return f"generation {server[Coordinator].generation} serves"
 
 
 class WorkCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of the work under way, as records of a server's end have them."""
+    """The counts of unfinished work, for records of a server's end."""
 
     http_in_flight: int
     dispatcher_in_flight: int
@@ -295,7 +301,7 @@ class ServerIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def identity(server: Server) -> ServerIdentity:
-    """Return which server this is."""
+    """Return the identity of this server."""
     coordinator, port, options = server[Coordinator], server[ServerPort], server.options
     live = coordinator.current
     return ServerIdentity(
@@ -343,7 +349,7 @@ class ServerStatus(Struct, frozen=True):
     lines: StateLines
 
     def snapshot(self) -> ServerSnapshot:
-        """Read the status."""
+        """Return the status at this moment."""
         server = self.server
         coordinator, port, registry, options = server[Coordinator], server[ServerPort], server[Registry], server.options
         live = coordinator.current

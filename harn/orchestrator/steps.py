@@ -1,8 +1,9 @@
 """
-The steps of a server's life: of its start, of its end, and of an upgrade in place that pauses it or lets it take over.
+The steps of a server's start and end, and of an upgrade in place, in which it pauses or takes over.
 
-A start: the first generation, the port, what an earlier server left unfinished, its record. An end: running deliveries
-end within their time, and the rest stays for the next server.
+A start builds the first generation, opens the port, takes over the unfinished deliveries of an earlier server, and
+records that the server serves. An end lets running deliveries finish within a time limit, and leaves the others in the
+store for the next server.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ TRUNCATED = (
 )
 """What a shutdown logs that could not finish all; the counts are those of `harn.orchestrator.status.WorkCounts`."""
 PATIENCE = 2.0
-"""Seconds that reading the gates again may take: meanwhile connections wait in the socket's queue."""
+"""Seconds that reading the gates again may take; connections wait in the socket's queue meanwhile."""
 
 
 async def build_first_generation(server: Server) -> ReloadReport:
@@ -52,9 +53,9 @@ async def build_first_generation(server: Server) -> ReloadReport:
 
 async def recover(server: Server, leaving: int | None = None, gone: int | None = None) -> int:
     """
-    Take over what an earlier server left unfinished, unless the manifest leaves that to an operator; count it.
+    Take over the unfinished deliveries of earlier servers; only count them if the manifest leaves that to an operator.
 
-    :param leaving: the incarnation of a server that still runs and finishes its own.
+    :param leaving: the incarnation of a server that still runs and finishes its own deliveries.
     :param gone: the incarnation of a server whose process has just ended.
     """
     limit = RECOVERY_LIMIT if server.settings.recover == "auto" else None
@@ -63,10 +64,10 @@ async def recover(server: Server, leaving: int | None = None, gone: int | None =
 
 def open_port(server: Server, inherited: int | None = None) -> str:
     """
-    Listen, with the certificate of the first generation; return the URL.
+    Listen with the certificate of the first generation; return the URL.
 
-    :param inherited: the descriptor of a socket to listen on, whatever the options say.
-    :raises ListenerUnusable: with a message that says what to do.
+    :param inherited: the descriptor of a socket to listen on, in place of the address in the options.
+    :raises ListenerUnusable: the server cannot listen; the message says what to do.
     """
     live = server[Coordinator].current
     return server[ServerPort].open(None if live is None else live.inputs.certificate, inherited)
@@ -74,7 +75,7 @@ def open_port(server: Server, inherited: int | None = None) -> str:
 
 async def note_start(server: Server, recovered: int) -> None:
     """
-    Write down that the server serves, and warn if its admin API is closed.
+    Record that the server serves, and warn if its admin API is closed.
 
     :param recovered: how many deliveries of earlier servers were taken over.
     """
@@ -91,10 +92,10 @@ async def note_start(server: Server, recovered: int) -> None:
 
 async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int | None) -> None:
     """
-    Finish the work under way, within the time of the options and settings.
+    Finish the running work within the time limit of the options or settings.
 
-    :param served_out: of a server that handed over: fires when its connections are served out.
-    :param new_pid: the process id of the program that it handed over to.
+    :param served_out: fires when all connections have been served, after an upgrade; None without one.
+    :param new_pid: the process id of the new program after an upgrade; None without one.
     """
     ends_at = server.reactor.seconds() + server.options.shutdown_timeout
     if served_out is None:
@@ -113,9 +114,9 @@ async def drain(server: Server, served_out: Deferred[None] | None, new_pid: int 
 
 async def end_unserved(server: Server) -> None:
     """
-    Record in the state file, if this server has written it already, that it ended.
+    Record the end of a server that was stopped before it served, in the state file if it has written that.
 
-    Of a server that is stopped before it serves: there is nothing to drain.
+    There is no work to drain.
     """
     await ended_in_time(server.reactor, server[Coordinator].withdraw)
     server.stopped_at = server.wall.seconds()
@@ -124,7 +125,7 @@ async def end_unserved(server: Server) -> None:
 
 async def _drain_deliveries(server: Server, ends_at: float) -> None:
     """
-    Run the queued deliveries, until ``ends_at`` (reactor's seconds) or a limit of the drain, and record how that ended.
+    Run queued deliveries until ``ends_at`` (reactor's seconds) or until the drain's limit; record how the drain ended.
     """
     dispatcher = server[Dispatcher]
     max_items, deadline = drain_limits(server)
@@ -141,7 +142,7 @@ async def _drain_deliveries(server: Server, ends_at: float) -> None:
 
 
 def drain_limits(server: Server) -> tuple[int, float]:
-    """Return how many deliveries a shutdown still begins, and for how many seconds; a flag wins over the manifest."""
+    """Return how many more deliveries a shutdown begins, and its seconds; a flag takes precedence over the manifest."""
     options, drain = server.options, server.settings.drain
     items = drain.max_items if options.drain_max_items is None else options.drain_max_items
     seconds = drain.deadline_seconds if options.drain_deadline is None else options.drain_deadline
