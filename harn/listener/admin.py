@@ -1,4 +1,4 @@
-"""The admin API: the place of the operations of the server, and their answers."""
+"""The admin API: the HTTP routes of the server's operations, and their answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from klein import Klein
 
 ROOT = "/admin"
-"""Every path of the admin API is under it; also the name in the metrics of paths that have no endpoint."""
+"""The prefix of every path of the admin API; in the metrics, also the name of paths that have no endpoint."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Admin(KleinPlace):
     """
-    The place of every operation's route.
+    The resource that serves the routes of all operations.
 
     A request without credentials in its headers gets the same answer whether or not there is such a route. An operation
     that has begun continues when its client disconnects.
@@ -50,7 +50,7 @@ class Admin(KleinPlace):
         return make_admin_app(ROOT, self._operations, self)
 
     def endpoint(self, request: HarnRequest) -> str:
-        """Return the first two segments, if an operation has them: ids of triggers and events must not be labels."""
+        """Return the first two segments of the path if an operation has them, so that no id becomes a label."""
         known = "/".join(request.path.decode("latin-1").split("/")[:3])
         return known if known in self._endpoints else ROOT
 
@@ -58,7 +58,7 @@ class Admin(KleinPlace):
         """
         Return the methods of the path's routes.
 
-        :raises OriginRefused: a browser sends it for a page of another site.
+        :raises OriginRefused: a browser sent the request for a page of another site.
         :raises CredentialsRejected: the headers show no credentials.
         :raises RouteUnknown: no operation has this path.
         """

@@ -23,7 +23,7 @@ log = Logger(namespace="harn.listener")
 
 
 def shielded(work: Awaitable[T]) -> Deferred[T]:
-    """Wait for ``work``; it continues when Klein cancels the waiting, since the client has gone."""
+    """Wait for ``work``, which continues if Klein cancels the waiting because the client disconnected."""
     return shield(work, _log_late)
 
 
@@ -36,9 +36,9 @@ class AdminAuth(Struct, frozen=True, kw_only=True):
     """
     Checks the credentials of requests to the admin API.
 
-    :ivar wall: for the freshness of a signature.
-    :ivar credentials: of the live generation.
-    :ivar inbox: where signatures that count once are claimed.
+    :ivar wall: the clock for the age of a signature.
+    :ivar credentials: the credentials of the live generation.
+    :ivar inbox: the inbox in which signatures that may be used once are claimed.
     """
 
     wall: WallTime
@@ -55,7 +55,7 @@ class AdminAuth(Struct, frozen=True, kw_only=True):
 
     async def identify(self, request: HarnRequest) -> Caller:
         """
-        Return the caller, with the role of its credential, and claim a signature that counts once.
+        Return the caller, with the role of its credential; claim its signature if that may be used only once.
 
         :raises CredentialsRejected: or one of its classes.
         :raises EventLogUnavailable: the signature cannot be claimed.

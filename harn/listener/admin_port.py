@@ -1,8 +1,8 @@
 """
-A listener of its own for the server's own pages: admin, metrics and console, on another address or a UNIX socket.
+A separate listener for admin, metrics and console, on another address or a UNIX socket.
 
-At an upgrade in place the new program opens it beside the old one: both share the port of an address, and a socket
-takes the place of the other in one step when the new program serves.
+In an upgrade in place, the new program opens it while the old one still has it: both share the port of an address. A
+UNIX socket replaces the old one in one step when the new program serves.
 """
 
 # Names are those of twisted; twisted.internet.unix is not typed.
@@ -35,22 +35,22 @@ OPTION = "--admin-bind"
 
 
 class IAdminPort(Interface):
-    """The listener; opened with that of the triggers, and paused with it."""
+    """The separate listener, which is opened and paused together with the listener of the triggers."""
 
     url: str = Attribute("``http://HOST:PORT``, ``https://HOST:PORT`` or ``unix:PATH``.")
 
     def open(tls: TlsContext | None) -> None:
         """
-        Acquire the address, and accept nothing yet.
+        Acquire the address without accepting connections.
 
-        :raises ListenerUnusable: with a message that says what to do.
+        :raises ListenerUnusable: the address cannot be used; the message says what to do.
         """
 
     def resume() -> None:
         """Accept connections."""
 
     def pause() -> None:
-        """Leave connections to the queue, or to another program."""
+        """Stop accepting connections, which wait in the queue or are accepted by another program."""
 
     def close() -> Deferred[Any] | None:
         """Stop listening."""
@@ -73,7 +73,7 @@ class OwnPages(ServerFactory):
 
 @implementer(IAdminPort)
 class AdminAddress:
-    """An address of its own; with TLS where the listener of the triggers has it."""
+    """A separate address; with TLS if the listener of the triggers has TLS."""
 
     def __init__(self, reactor: Any, bind: Bind, site: HarnSite, *, takes_over: bool = False) -> None:
         """:param takes_over: the program whose place this one takes still has the address."""
@@ -137,9 +137,9 @@ class AdminAddress:
 
 def refuse_taken(host: str, bind: Bind) -> None:
     """
-    Refuse an address on which another server of the same user listens: it would share the port.
+    Refuse an address on which another server of the same user listens, since both would share the port.
 
-    :raises OSError: one does.
+    :raises OSError: another server listens on it.
     """
     if not bind.port:
         return
@@ -150,18 +150,18 @@ def refuse_taken(host: str, bind: Bind) -> None:
 
 class OwnedUnixPort(UnixPort):
     """
-    A UNIX socket under a name of its own, which is given its real name later; only its owner may connect.
+    A UNIX socket that has a temporary name until `rename`; only its owner may connect.
 
-    At the end its file is removed, unless another program has put its own there.
+    When it is closed, its file is removed, unless another program has replaced the file.
     """
 
     def startListening(self) -> None:
-        """Listen under the first name."""
+        """Listen under the temporary name."""
         super().startListening()
         self._inode = os.stat(self._bindPath).st_ino
 
     def rename(self, path: str) -> None:
-        """Put the socket in the place of whatever socket has this name."""
+        """Rename the socket to ``path``, in place of a socket that has this name."""
         os.rename(self._bindPath, path)
         self._bindPath = os.fsencode(path)
 

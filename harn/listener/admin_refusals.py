@@ -1,8 +1,8 @@
 """
-Audit records of requests that the admin API refuses: one for each source in a minute, however many come.
+Audit records of requests that the admin API refuses: at most one a minute for each source.
 
-A source is a network, a credential and a reason. Of all sources together so many records are written in a minute; who
-sends from many addresses cannot fill the store.
+A source is a network, a credential and a reason. The number of records a minute of all sources together is limited too,
+so that a client with many addresses cannot fill the store.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from harn.listener.request import HarnRequest
 
 REFUSED = "admin.refused"
-"""What the records call it."""
+"""The kind of these records."""
 ANONYMOUS = "anonymous"
 """The actor of a request without accepted credentials."""
 EVERY = 60.0
 """Seconds between two records of one source."""
 MOST = 60
-"""Records of all sources within that time."""
+"""The most records of all sources within that time."""
 
 Source = tuple[str, str, type[Refused]]
 
@@ -47,7 +47,7 @@ class _Noted:
 
 
 class AdminRefusals:
-    """Records refused requests, within bounds."""
+    """Records refused requests, within these limits."""
 
     def __init__(self, clock: IReactorTime, wall: WallTime, records: Records) -> None:
         self._clock = clock
@@ -57,9 +57,9 @@ class AdminRefusals:
 
     def note(self, request: HarnRequest, error: Refused, caller: Caller | None = None) -> None:
         """
-        Record that a request is refused, unless its source has a record of this minute: then it is only counted.
+        Record a refused request; only count it if its source has a record of this minute.
 
-        :param caller: who sent it, where that is known.
+        :param caller: the sender of the request; None if unknown.
         """
         channel = request.channel
         network = "" if channel is None else channel.source

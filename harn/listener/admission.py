@@ -1,8 +1,9 @@
 """
 Admission: the decision at the edge to take a request, or to answer 429 or 503.
 
-It is outside the generations: a reload changes its settings and neither refills nor empties a bucket. A token bucket
-gains ``rate`` tokens a second up to ``burst``; a request uses one, or `take` returns how many seconds to wait for it.
+It is not part of a generation: a reload changes its settings and neither refills nor empties a bucket. A token bucket
+gains ``rate`` tokens a second, up to ``burst``. A request takes one token; if there is none, `take` returns the seconds
+until there is.
 """
 
 from __future__ import annotations
@@ -66,12 +67,12 @@ class Admission:
     """
     Limits the requests that are verified and not yet durable, and, where configured, the rate of requests.
 
-    :param global_capacity: capacity of the global bucket, in requests, if the manifest sets none.
-    :param per_source_capacity: the same for each trigger.
-    :param refill_per_sec: the rate at which both refill.
-    :param dispatcher: the bodies that it holds count against the same bound.
-    :ivar pending_bytes: bytes of bodies that are verified and not durable yet.
-    :ivar pending_events: their requests.
+    :param global_capacity: the capacity (requests) of the global bucket if the manifest sets none.
+    :param per_source_capacity: the capacity (requests) of each trigger's bucket if the manifest sets none.
+    :param refill_per_sec: the tokens a second that both kinds of bucket gain.
+    :param dispatcher: the dispatcher, whose bodies in memory count against the same limit of bytes.
+    :ivar pending_bytes: the bytes of the bodies that are verified and not durable yet.
+    :ivar pending_events: the number of requests with such bodies.
     """
 
     def __init__(
@@ -98,14 +99,14 @@ class Admission:
 
     @property
     def buckets(self) -> int:
-        """Number of buckets."""
+        """The number of buckets."""
         return len(self._levels)
 
     def apply(self, settings: AdmissionSettings, trigger_ids: Collection[str]) -> None:
         """
-        Use these settings from now on, and keep the buckets of these triggers only.
+        Apply new settings, and remove the buckets of triggers that are not in ``trigger_ids``.
 
-        :param trigger_ids: of all triggers in force; tested once for each bucket.
+        :param trigger_ids: the ids of all triggers in force.
         """
         self._use(settings)
         global_default, each_default = self._defaults
@@ -127,11 +128,11 @@ class Admission:
 
     def admit(self, trigger_id: str, length: int) -> None:
         """
-        Decide when the headers are in.
+        Decide whether to take a request whose headers have arrived.
 
-        :param length: bytes that the body will have, 0 if unknown.
-        :raises RateExceeded: the trigger is over its rate.
-        :raises Saturated: the server is over its own, or holds too much that is not durable.
+        :param length: the bytes that the body will have; 0 if unknown.
+        :raises RateExceeded: the trigger exceeds its rate.
+        :raises Saturated: the server exceeds its rate, or holds too many bytes that are not durable.
         """
         if self.pending_events >= self._settings.max_pending_events or (
             self.pending_bytes + length > self._ample and not self._fits(length)
@@ -168,16 +169,16 @@ class Admission:
         self.pending_events += 1
 
     def release(self, length: int) -> None:
-        """Remove a request from the counts: its deliveries are durable, or will never be."""
+        """Stop counting a request whose deliveries are durable, or will not become durable."""
         self.pending_bytes -= length
         self.pending_events -= 1
 
     def _fits(self, length: int) -> bool:
         """
-        Return whether so many bytes more may be pending.
+        Return whether ``length`` more bytes may be pending.
 
-        Bodies of deliveries in memory count against the same bound, up to half of it: their dispatcher keeps to that
-        half, and they must never keep every new request out.
+        The bodies of deliveries in memory count against the same limit, but only up to half of it, so that they never
+        make the server refuse every new request. The dispatcher itself uses at most that half.
         """
         bound = self._settings.max_pending_bytes
         held = 0 if self._dispatcher is None else self._dispatcher.bytes_in_hand
@@ -195,7 +196,7 @@ class Admission:
 
 
 def _rate(rate: float | None, burst: float | None) -> Rate | None:
-    """Make a rate; without a burst a bucket holds the tokens of one second, and at least one."""
+    """Return a rate; without ``burst``, a bucket holds the tokens of one second, and at least one."""
     if not rate or rate <= 0:
         return None
     return Rate(float(rate), float(burst) if burst else max(1.0, float(rate)))

@@ -31,10 +31,10 @@ _ACCEPTED_STATUS = 202
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
     """
-    The end of a request's wait.
+    The result for a request that waited for its delivery.
 
-    :ivar in_time: its delivery ended, and is not a dead letter.
-    :ivar answer: of its handler; None where it gave none.
+    :ivar in_time: whether the delivery ended in time, and not as a dead letter.
+    :ivar answer: the answer of the handler; None if it returned none.
     """
 
     in_time: bool
@@ -52,7 +52,7 @@ class Expected:
         self._timer: IDelayedCall | None = None
 
     def wait(self, clock: IReactorTime) -> Deferred[Ended]:
-        """Return a Deferred that fires once, at the end of the delivery, or after its time."""
+        """Return a Deferred that fires when the delivery has ended, or when the time to wait has passed."""
         if not self._ended.called:
             self._timer = clock.callLater(self._within, self._time_over)
         return self._ended
@@ -77,9 +77,9 @@ class Expected:
 
 class Answers:
     """
-    The requests whose handlers answer them, by the id of their event.
+    The requests that handlers will answer, by the id of the event.
 
-    A delivery that is tried again keeps its request waiting: only its end counts.
+    A retry does not end the wait; only the final outcome of the delivery does.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Answers:
         return None
 
     def remove(self, event_id: str) -> None:
-        """Watch for a delivery no longer."""
+        """Stop watching for the end of a delivery."""
         self._expected.pop(event_id, None)
 
     def settled(self, event: Settled) -> None:
@@ -119,7 +119,7 @@ Answer = tuple[int, bytes, bytes, bytes]
 
 
 def usual_answer(taken: Taken, normalized: Events | Respond, trigger_id: str) -> Answer:
-    """Return the answer to a request for one trigger: the connector's, where it has one."""
+    """Return the answer to a request for one trigger; if the connector gave one, that."""
     if type(normalized) is not Events and isinstance(normalized, Respond):
         return normalized.status, normalized.body, _header_value(normalized.content_type), b""
     if len(normalized.events) > 1:

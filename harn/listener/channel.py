@@ -208,7 +208,7 @@ class HarnChannel(PhasedChannel):
         return self._begin(head, found[1])
 
     def _begin(self, head: RequestHead, rest: bytes) -> bytes:
-        """Accept or refuse the request; return what of ``rest`` follows its body, if that has come with the head."""
+        """Accept or refuse the request; return the part of ``rest`` that follows its body, if the body came with it."""
         self._head = None
         if self.unverified:
             self.site.unverified.release(self)
@@ -267,7 +267,7 @@ class HarnChannel(PhasedChannel):
         return rest
 
     def _complete(self, request: HarnRequest, body: bytes | None = None) -> None:
-        """Serve the request: the client's time stops. ``body``: all of it, where it has come in one piece."""
+        """Serve the request and stop the client's time; ``body`` is the whole body if it came in one piece."""
         self._body = None
         if self.phase is not CLOSING:
             self.phase = HANDLING
@@ -355,13 +355,13 @@ class HarnChannel(PhasedChannel):
             self.persistent = False  # the answer then announces that it is the last
 
     def give_way(self) -> None:
-        """Called when the head is the slowest, and its memory is needed."""
+        """Called when memory is needed and this connection's head is the slowest; close."""
         self._refuse_early(
             problem_of(BodyTimedOut("the headers came too slowly, and others need their room", retry_after=1))
         )
 
     def give_up_place(self) -> None:
-        """Called when its descriptor is needed, and it was waiting."""
+        """Called when a descriptor is needed and this connection only waits; close."""
         if self.phase is CLOSING:
             self.transport.abortConnection()
         elif self.phase is BODY:

@@ -23,7 +23,7 @@ def topic_of(provider: str) -> str:
 
 @define
 class _Recent:
-    """Handshakes of one trigger; ``since``: the first of them (reactor's seconds)."""
+    """The handshakes of one trigger; ``since`` is the time of the first (reactor's seconds)."""
 
     since: float
     count: int = 0

@@ -377,7 +377,7 @@ def _examine_coded(route: Route, inbound: InboundRequest, arrival: Arrival, limi
 
 
 def _examine(route: Route, inbound: InboundRequest, arrival: Arrival, grown: int = 0) -> Reject | Examined:
-    """Run connector and rules on a verified request without a content coding; ``grown``: see `Examined`."""
+    """Run connector and rules on a verified request without a content coding; for ``grown``, see `Examined`."""
     receiver = route.receiver.value
     normalized: Normalized = receiver.normalize(inbound)
     if type(normalized) is not Events:
