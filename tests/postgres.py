@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from typing import Any
 from unittest import SkipTest
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from harn.store.postgres.address import Address
 from harn.store.postgres.connection import PostgresConnection, PostgresEndpoint
 from harn.store.postgres.database import PostgresDatabase
@@ -45,6 +47,17 @@ def url(schema: str = "harn") -> str:
         raise SkipTest(str(why)) from None
     base = os.environ[URL_VARIABLE] if running is None else running.url()
     return f"{base}{'&' if '?' in base else '?'}schema={schema}"
+
+
+def own_postgres(case: SynchronousTestCase) -> LocalPostgres:
+    """Start a PostgreSQL server that one test has to itself, and may kill; skip the test where there is none."""
+    try:
+        found = LocalPostgres(settings=("autovacuum=off",))
+        case.addCleanup(found.close)
+        found.start()
+    except NoPostgres as why:
+        raise SkipTest(f"no PostgreSQL: {why}") from None
+    return found
 
 
 class NoSecrets:

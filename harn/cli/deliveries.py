@@ -12,9 +12,9 @@ import click
 from msgspec import UNSET, to_builtins
 
 from harn.cli.options import WholeNumber, parameters_from, with_json, with_parameters, with_place
-from harn.cli.output import Line, print_lines, warn
+from harn.cli.output import Line, warn
 from harn.cli.place import ServerTarget, note_unknown, with_server
-from harn.cli.rows import Column, Rows, draw, print_json
+from harn.cli.rows import Column, Rows, draw, print_found, print_json
 from harn.cli.sources import find_source, read_list
 from harn.deliveries.describing import (
     AttemptInfo,
@@ -75,10 +75,7 @@ def deliveries(target: ServerTarget, states: tuple[str, ...], limit: int, as_jso
 def delivery(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show the delivery of EVENT_ID: its timeline and its event, without secrets."""
     found = find_source(target).show(parameters_from(show_delivery, given))
-    if as_json:
-        print_json(found.document)
-    else:
-        print_lines(describe(found.result))
+    print_found(found, describe, as_json=as_json)
 
 
 @click.command()

@@ -15,10 +15,10 @@ from msgspec import UNSET, Struct, UnsetType, structs, to_builtins
 from harn.cli.client import AdminClient, Answered, ask
 from harn.cli.completion import complete_triggers
 from harn.cli.options import parameters_from, with_json, with_parameters, with_place
-from harn.cli.output import Line, print_lines
+from harn.cli.output import Line
 from harn.cli.place import ServerTarget, check_trigger, with_server
 from harn.cli.reload import DRY_RUN, SOURCE, carry_out, describe_fields, describe_settings
-from harn.cli.rows import STATE_STYLES, Column, Rows, draw, format_value, print_json
+from harn.cli.rows import STATE_STYLES, Column, Rows, draw, format_value, print_found, print_json
 from harn.history.operations import (
     DiffGenerations,
     GenerationContent,
@@ -137,10 +137,7 @@ def history(target: ServerTarget, as_json: bool, **given: Any) -> None:
 def show(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show the generation numbered GENERATION: its manifest, and the modules of its handlers."""
     found = find_source(target).show(parameters_from(show_generation, given))
-    if as_json:
-        print_json(found.document)
-    else:
-        print_lines(describe(found.result))
+    print_found(found, describe, as_json=as_json)
 
 
 @click.command()
@@ -151,10 +148,7 @@ def show(target: ServerTarget, as_json: bool, **given: Any) -> None:
 def diff(target: ServerTarget, as_json: bool, **given: Any) -> None:
     """Show the differences from the generation OLD to NEW, by default to the live one (or the last live one)."""
     found = find_source(target).diff(parameters_from(diff_generations, given))
-    if as_json:
-        print_json(found.document)
-    else:
-        print_lines(describe_diff(found.result))
+    print_found(found, describe_diff, as_json=as_json)
 
 
 class HistoryRow(Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from harn.cli.options import with_json, with_place
 from harn.cli.output import CHANGES, PROBLEMS, Line, ending_dry_run, print_error, print_lines, warn
 from harn.cli.place import ServerLocation, ServerTarget, with_server_within
 from harn.cli.reload import describe_problems
-from harn.cli.rows import print_json
+from harn.cli.rows import print_found, print_json
 from harn.errors import HarnError, StateDirectoryUnusable
 from harn.options import ServeOptions
 from harn.orchestrator.stores import refuse_postgres
@@ -66,10 +66,7 @@ def backup(target: ServerTarget, file: str, force: bool, as_json: bool) -> None:
             f"the server wrote {path} on its own machine or in its own container, and it is not there for this command;"
             " fetch it from there, or name a directory that both see"
         )
-    if as_json:
-        print_json(found.document)
-    else:
-        print_lines(backup_lines(found.result, f"backup written to {path}"))
+    print_found(found, lambda made: backup_lines(made, f"backup written to {path}"), as_json=as_json)
 
 
 def of_server(client: AdminClient, path: str, force: bool) -> Answered[BackupInfo]:

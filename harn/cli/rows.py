@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 from attrs import field, frozen
 from msgspec import Struct
 
+from harn.cli.output import Line, print_lines
 from harn.model.display import visible
+
+if TYPE_CHECKING:
+    from harn.cli.client import Answered
+
+R = TypeVar("R", bound=Struct)
 
 STATE_STYLES = {
     "active": "green",
@@ -108,3 +114,11 @@ def draw(rows: Rows) -> None:
 def print_json(document: Any) -> None:
     """Print a JSON value for ``--json``."""
     click.echo(json.dumps(document, indent=2))
+
+
+def print_found(found: Answered[R], describe: Callable[[R], Iterable[Line]], *, as_json: bool) -> None:
+    """Print an answer: its document for ``--json``, else the lines that ``describe`` returns for its result."""
+    if as_json:
+        print_json(found.document)
+    else:
+        print_lines(describe(found.result))

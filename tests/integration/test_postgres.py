@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from collections import Counter
 
-from harn.testing.postgres import LocalPostgres, NoPostgres
 from harn.testing.server import ServerProcess, wait_until
 from tests.integration.case import ServerCase, held_trigger, trigger_text
+from tests.postgres import own_postgres
 
 KEYED = trigger_text("gh", extra="dedupe_key = 'event.dedupe_key'\n[triggers.retry]\nmax = 1\n")
 BAD = """
@@ -21,12 +21,7 @@ class PostgresTests(ServerCase):
     def setUp(self) -> None:
         """Start a PostgreSQL of the test's own, which it may kill."""
         super().setUp()
-        try:
-            self.postgres = LocalPostgres(settings=("autovacuum=off",))
-            self.addCleanup(self.postgres.close)
-            self.postgres.start()
-        except NoPostgres as why:
-            self.skipTest(f"no PostgreSQL: {why}")
+        self.postgres = own_postgres(self)
         self.head = f'[orchestrator]\nstore = "{self.postgres.url()}"\n'
 
     def states(self, server: ServerProcess) -> Counter[str]:

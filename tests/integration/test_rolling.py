@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import harn
-from harn.testing.postgres import LocalPostgres, NoPostgres
 from harn.testing.server import Answer, Connection, ServerProcess, wait_until
 from tests.integration.case import held_trigger, trigger_text
 from tests.integration.test_upgrade import UpgradeCase
+from tests.postgres import own_postgres
 
 BEFORE = "0.0.1"
 KEYED = trigger_text("gh", extra="dedupe_key = 'event.dedupe_key'\n")
@@ -70,12 +70,7 @@ class RollingTests(UpgradeCase):
     def setUp(self) -> None:
         """Start a PostgreSQL of the test's own, and copy the package as another version."""
         super().setUp()
-        try:
-            self.postgres = LocalPostgres(settings=("autovacuum=off",))
-            self.addCleanup(self.postgres.close)
-            self.postgres.start()
-        except NoPostgres as why:
-            self.skipTest(f"no PostgreSQL: {why}")
+        self.postgres = own_postgres(self)
         source = Path(harn.__file__).parent
         self.installed = self.directory / "installed"
         shutil.copytree(source, self.installed / "harn", ignore=shutil.ignore_patterns("dropin.cache"))

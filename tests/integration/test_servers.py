@@ -6,9 +6,9 @@ import signal
 from collections import Counter
 from itertools import pairwise
 
-from harn.testing.postgres import LocalPostgres, NoPostgres
 from harn.testing.server import ServerProcess, wait_until
 from tests.integration.case import ServerCase, held_trigger, trigger_text
+from tests.postgres import own_postgres
 
 KEYED = trigger_text("gh", extra="dedupe_key = 'event.dedupe_key'\n")
 BROKEN = """
@@ -26,12 +26,7 @@ class ServersTests(ServerCase):
     def setUp(self) -> None:
         """Start a PostgreSQL of the test's own."""
         super().setUp()
-        try:
-            self.postgres = LocalPostgres(settings=("autovacuum=off",))
-            self.addCleanup(self.postgres.close)
-            self.postgres.start()
-        except NoPostgres as why:
-            self.skipTest(f"no PostgreSQL: {why}")
+        self.postgres = own_postgres(self)
         self.head = f'[orchestrator]\nstore = "{self.postgres.url()}"\n[orchestrator.reload]\nallow_split = true\n'
 
     def second(self) -> ServerProcess:
