@@ -2,7 +2,7 @@
 Composition of a server: its core (store, interpreters, metrics, logs, external inputs), then its features; and the
 check of a manifest without a server.
 
-Nothing starts here, no thread, child or socket: twistd forks after it.
+No thread, child process or socket is started here: twistd forks afterwards.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def make_server(
     """
     Make a server without features.
 
-    :param lock: of the state directory; checked with each heartbeat.
-    :param spare: the spare interpreter, if it runs already.
+    :param lock: the lock on the state directory; checked with each heartbeat.
+    :param spare: the spare interpreter, if one runs already.
     """
     wall, lifecycle = WallClock(), Lifecycle()
     hash_key = read_or_make_key(options.state_dir)
@@ -87,7 +87,7 @@ def follow_log_level(server: Server, level: Threshold) -> None:
 def make_interpreters(
     options: ServeOptions, reactor: Any, environ: Mapping[str, str], lifecycle: Lifecycle, spare: Spare | None = None
 ) -> Any:
-    """Make the service that runs handlers, in the way that the options say; ``spare`` is one that runs already."""
+    """Make the service that runs handlers, as the options say; ``spare`` is a spare interpreter that runs already."""
     secrets = SecretReader(FileReader(reactor, WallClock()), environ)
     if options.vm == "inline":
         from harn.vm.inline import InlineInterpreters
@@ -106,7 +106,7 @@ class SecretReader(Struct, frozen=True):
     """
     Reads the secrets that handlers ask for.
 
-    :ivar files: reads them, and nothing else: one in a file that hangs keeps only other secrets waiting.
+    :ivar files: reads secrets and nothing else, so that a secret in a file that hangs delays only other secrets.
     """
 
     files: FileReader
@@ -122,7 +122,7 @@ class SecretReader(Struct, frozen=True):
 
 
 def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_key: bytes) -> ExternalInputs:
-    """Return the inputs that each reload reads beside the manifest and its modules."""
+    """Return the inputs that each reload reads in addition to the manifest and its modules."""
     cert, key = options.cert, options.key
     files = None if cert is None or key is None else CertificateFiles(cert, key)
     return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=stamp_delay())
@@ -130,12 +130,12 @@ def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_ke
 
 class Assembly(Struct, frozen=True, kw_only=True):
     """
-    Everything that a server is put together from, when it starts.
+    Everything that a server is put together from when it starts.
 
     :ivar service_manager: reports reloads to the service manager.
-    :ivar lock: of the state directory.
-    :ivar spare: the spare interpreter, if it runs already.
-    :ivar further: the ``install`` functions of features of one command.
+    :ivar lock: the lock on the state directory.
+    :ivar spare: the spare interpreter, if one runs already.
+    :ivar further: the ``install`` functions of features that only one command adds.
     """
 
     options: ServeOptions
@@ -149,7 +149,7 @@ class Assembly(Struct, frozen=True, kw_only=True):
 
     def make(self) -> Server:
         """
-        Put a server together; its state directory is locked already. Nothing is started.
+        Put a server together without starting it. The caller has locked the state directory.
 
         :raises OSError: the state directory cannot be used.
         """
@@ -164,9 +164,11 @@ class Assembly(Struct, frozen=True, kw_only=True):
 
 class Checked(Struct, frozen=True):
     """
-    The result of a check: every problem of the first stage that had any, beside those of secrets, and how much was
-    checked.
+    The result of a check: the problems, and how much was checked.
 
+    :ivar problems: every problem of the first stage that had any, and the problems of secrets.
+    :ivar triggers: the number of triggers that were checked.
+    :ivar modules: the number of modules that were checked.
     :ivar warnings: problems that do not prevent serving.
     """
 
@@ -180,14 +182,14 @@ async def check_manifest(
     reactor: Any, options: ServeOptions, environ: Mapping[str, str], *, with_secrets: bool = True
 ) -> Checked:
     """
-    Check the manifest that ``options`` name, with the secrets that ``environ`` has.
+    Check the manifest that ``options`` name, with the secrets in ``environ``.
 
-    :param with_secrets: False: read neither secrets nor credentials, and prepare only what needs none.
+    :param with_secrets: if False, secrets and credentials are not read, and only parts that need none are prepared.
     """
     found = await _check_stages(reactor, options, environ, with_secrets)
     if not with_secrets or not found.problems or found.triggers:
         return found
-    # A secret that is not set ends the check before the code is resolved; do the rest without secrets.
+    # A secret that is not set ends the check before the code is resolved; check the rest without secrets.
     rest = await _check_stages(reactor, options, environ, False)
     return replace(found, problems=tuple(dict.fromkeys((*found.problems, *rest.problems))))
 

@@ -1,6 +1,6 @@
-"""The tables of a store, and the two sides of a copy: how each dialect reads and writes their rows."""
+"""The tables of a store, and the two sides of a copy: how each dialect reads and writes the rows of a table."""
 
-# Statements are put together from the tables below and from constants; a value is never part of their text.
+# The text of a statement is made from the tables below and from constants; it never contains a value.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ SLICE = 500
 
 Row = tuple[Any, ...]
 STANDING = "standing"
-"""The table of values by name."""
+"""The name of the table that holds single values by name."""
 
 
 class TableOf(Struct, frozen=True):
-    """A table: its columns with PostgreSQL's types, the first ``keys`` of which are its key."""
+    """
+    A table of a store.
+
+    :ivar keys: the number of columns, from the first on, that are the primary key.
+    :ivar columns: the name and the PostgreSQL type of each column.
+    """
 
     name: str
     keys: int
@@ -36,12 +41,12 @@ class TableOf(Struct, frozen=True):
 
     @property
     def names(self) -> str:
-        """The columns, for a statement."""
+        """The names of all columns, as a statement lists them."""
         return ", ".join(name for name, _ in self.columns)
 
     @property
     def key(self) -> str:
-        """The columns of the key, for a statement."""
+        """The names of the key's columns, as a statement lists them."""
         return ", ".join(name for name, _ in self.columns[: self.keys])
 
 
@@ -90,38 +95,38 @@ TABLES = (
     _table("servers", 1, f"incarnation{_B}, pid integer, host, started_at{_F}, seen_at{_F}"),
 )
 _MARKS = (COPYING, "schema_oldest", "schema_prepared", "events_measured")
-"""Names in ``standing`` that are about one database, and are not copied."""
+"""Names in ``standing`` whose values describe one database only, and are not copied."""
 
 
 class Side(Protocol):
     """
-    One of the two stores. Values of rows are those of PostgreSQL's types.
+    One of the two stores. The values in its rows have the Python types that PostgreSQL's column types give.
 
-    :ivar name: for messages.
+    :ivar name: the name of the store in messages.
     """
 
     name: str
 
     def rows(self, table: TableOf, after: Row | None) -> Iterator[Row]:
-        """Yield the rows of a table in the order of its key, from the one after a key on."""
+        """Yield the rows of a table in the order of its key; only those after the key ``after``, if that is given."""
 
     def count(self, table: TableOf) -> int:
         """Count the rows of a table."""
 
     def last(self, table: TableOf) -> Row | None:
-        """Return the highest key of a table."""
+        """Return the highest key of a table; None if the table is empty."""
 
     def write(self, table: TableOf, rows: Sequence[Row]) -> None:
-        """Insert rows, in one transaction."""
+        """Insert rows in one transaction."""
 
     def mark(self) -> str | None:
-        """Return the source of the copy that is under way into this one; None where there is none."""
+        """Return the name of the store from which a copy into this one is under way; None if no copy is."""
 
     def set_mark(self, source: str | None) -> None:
-        """Record that one is under way; None: it is complete."""
+        """Record that a copy from ``source`` is under way; None records that the copy is complete."""
 
     def numbers(self) -> Numbers:
-        """Return the numbers given last."""
+        """Return the numbers that were given last."""
 
     def set_numbers(self, numbers: Numbers) -> None:
         """Record the numbers that were given last."""
@@ -191,7 +196,7 @@ class SQLiteSide:
 
 
 def _typed(value: Any, kind: str) -> Any:
-    """Return a value of SQLite's as one of PostgreSQL's type."""
+    """Return a value from SQLite as a value of PostgreSQL's type ``kind``."""
     if value is None:
         return None
     if kind == "boolean":
@@ -204,7 +209,7 @@ def _typed(value: Any, kind: str) -> Any:
 
 
 def _plain(table: TableOf, row: Row) -> Row:
-    """Return a row as SQLite keeps it: its dedupe keys are texts."""
+    """Return a row as SQLite stores it: its dedupe keys are texts."""
     if table.name == "claims":
         return (row[0], row[1].decode(), *row[2:])
     return row
@@ -225,7 +230,7 @@ class PostgresSide:
         names = ", ".join(name + _order(kind) for name, kind in key)
         where = "" if after is None else f" WHERE ({names}) > ({places})"
         statement = f"DECLARE copied CURSOR FOR SELECT {table.names} FROM {table.name}{where} ORDER BY {names}"
-        with closing(self._endpoint.connect()) as connection, connection.snapshot():  # beside what is written meanwhile
+        with closing(self._endpoint.connect()) as connection, connection.snapshot():  # unaffected by writes meanwhile
             connection.execute_once(statement, () if after is None else after)
             most = 20 if table.name == "events" else SLICE
             while rows := connection.execute(f"FETCH {most} FROM copied").fetchall():
@@ -282,5 +287,5 @@ class PostgresSide:
 
 
 def _order(kind: str) -> str:
-    """Return the clause by which PostgreSQL compares a text as SQLite does."""
+    """Return the clause that makes PostgreSQL compare texts as SQLite does."""
     return ' COLLATE "C"' if kind == "text" else ""

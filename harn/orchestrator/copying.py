@@ -1,11 +1,12 @@
 """
 Copies of a whole store into an empty one of the same or another dialect, table by table, compared afterwards.
 
-Rows go over in the order of their keys, in transactions of a few hundred. The rows that are there show the progress,
-so that a copy which was cut off continues. Until it has been compared, the target has a mark: no server starts on it.
+Rows are copied in the order of their keys, in transactions of a few hundred rows. An interrupted copy continues after
+the last row that the target has. The target carries a mark until it has been compared with the source, and no server
+starts on a store with that mark.
 """
 
-# Statements are put together from the tables below and from constants; a value is never part of their text.
+# The text of a statement is made from the tables below and from constants; it never contains a value.
 
 from __future__ import annotations
 
@@ -30,16 +31,22 @@ from harn.store.sqlite.connection import connect_reader, unreadable
 from harn.store.sqlite.schema import connect_writer
 
 MOST_BYTES = 8 << 20
-"""Bytes of the values of one transaction, after which it ends before it has `SLICE` rows."""
+"""Bytes of values after which a transaction ends, even if it has fewer than `SLICE` rows."""
 SUFFIX = ".copy"
-"""What follows the name of an SQLite file until it is complete."""
+"""The suffix of an SQLite file's name until the copy in it is complete."""
 
 Show = Callable[[str, int, int], None]
-"""Shows progress: a table, how many of its rows are copied, and how many there are."""
+"""Shows progress: the name of a table, the number of its rows that are copied, and the number of all its rows."""
 
 
 class StoreCopied(Struct, frozen=True):
-    """A complete copy: where it is, and the number of rows of each table."""
+    """
+    A complete copy.
+
+    :ivar source: the state directory, or the location in PostgreSQL, of the store that was copied.
+    :ivar target: the state directory, or the location in PostgreSQL, of the copy.
+    :ivar tables: the number of rows by table.
+    """
 
     source: str
     target: str
@@ -48,12 +55,12 @@ class StoreCopied(Struct, frozen=True):
 
 def copy_store(source: PostgresEndpoint | str, target: PostgresEndpoint | str, now: float, show: Show) -> StoreCopied:
     """
-    Copy a store, and compare the copy with it. Blocks.
+    Copy a store, and compare the copy with its source. Blocks.
 
-    :param source: a state directory, or where PostgreSQL is.
-    :param target: a state directory, or where PostgreSQL is.
+    :param source: a state directory, or the endpoint of a PostgreSQL database.
+    :param target: a state directory, or the endpoint of a PostgreSQL database.
     :param now: seconds, Unix.
-    :raises StateDirectoryUnusable: one cannot be used, a server uses it, or the target is not empty.
+    :raises StateDirectoryUnusable: a store cannot be used or is in use by a server, or the target is not empty.
     :raises StoreError: the copy differs from its source.
     """
     with ExitStack() as stack:
@@ -81,9 +88,9 @@ def _is_of_driver(error: Exception) -> bool:
 
 def _begin(source: Side, target: Side) -> None:
     """
-    Mark the target.
+    Mark the target as an incomplete copy of the source.
 
-    :raises StateDirectoryUnusable: it holds something else than a copy of the same source.
+    :raises StateDirectoryUnusable: both are one store, or the target holds anything but part of a copy of this source.
     """
     if source.name == target.name:
         raise StateDirectoryUnusable(f"source and target are one store: {source.name}")
@@ -104,7 +111,7 @@ def _copy(source: Side, target: Side, table: TableOf, show: Show) -> int:
     done = target.count(table)
     pending: list[Row] = []
     size = 0
-    # Values by name are few, and some names are the target's own: all are written again.
+    # This table is small, and the target has rows of its own in it: all rows are written again.
     after = None if table.name == STANDING else target.last(table)
     for row in source.rows(table, after):
         pending.append(row)
@@ -122,9 +129,9 @@ def _copy(source: Side, target: Side, table: TableOf, show: Show) -> int:
 
 def compare(source: Side, target: Side, show: Show) -> None:
     """
-    Compare every row.
+    Compare every row of both stores.
 
-    :raises StoreError: one differs, is missing or too many; names it.
+    :raises StoreError: a row differs, is missing, or is in the target only; the message names the row.
     """
     for table in TABLES:
         place = 0
@@ -143,7 +150,7 @@ def _place_of(store: PostgresEndpoint | str) -> str:
 
 
 def _publish(target: PostgresEndpoint | str) -> None:
-    """Rename a complete SQLite file."""
+    """Rename a complete SQLite file to its final name."""
     if isinstance(target, str):
         os.replace(os.path.join(target, DATABASE + SUFFIX), os.path.join(target, DATABASE))
         with suppress(FileNotFoundError):
@@ -177,13 +184,13 @@ def _open_target(stack: ExitStack, target: PostgresEndpoint | str, now: float) -
 
 
 class _Merging:
-    """A connection that leaves one file when it is closed."""
+    """An SQLite connection that leaves only the database file when it is closed."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
 
     def close(self) -> None:
-        """Move the log into the database, and close."""
+        """Move the write-ahead log into the database file, and close the connection."""
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self.connection.close()
 

@@ -1,7 +1,8 @@
 """
-The triggers that an inspection shows: all of them, or those that are searched for, in slices. Pure.
+The triggers that an inspection shows: all of them, or those that match a search, in slices. Pure.
 
-Only the entries of a slice are made: with ten thousand triggers, looking through their ids costs a tenth of that.
+Only the entries of the requested slice are made. With ten thousand triggers, searching the ids takes a tenth of the
+time that making every entry takes.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ Versions = Mapping[str, Collection[BindingVersion]]
 
 class Inspected(Struct, frozen=True, kw_only=True):
     """
-    The part of an inspection that a snapshot has.
+    The part of an inspection that is made from a snapshot.
 
-    :ivar triggers: the entries of the versions of the triggers that are shown.
+    :ivar triggers: an entry for each binding version of the triggers that are shown.
     """
 
     head: StateHead
@@ -34,7 +35,7 @@ class Inspected(Struct, frozen=True, kw_only=True):
 
 
 def inspected(snapshot: ServerSnapshot, wanted: Inspect) -> Inspected:
-    """Return the triggers that are wanted, as they are at the moment of a snapshot."""
+    """Return the triggers that ``wanted`` selects, as they were at the moment of the snapshot."""
     state = snapshot.state
     bindings = list(state.bindings)
     versions: dict[str, list[BindingVersion]] = {}
@@ -54,7 +55,7 @@ def inspected(snapshot: ServerSnapshot, wanted: Inspect) -> Inspected:
 
 
 def chosen(state: ServerState, versions: Versions, wanted: Inspect) -> list[str]:
-    """Return the ids of the triggers that are wanted, in their order, before the slice."""
+    """Return the ids of the triggers that ``wanted`` selects, sorted, before the slice is taken."""
     ids: Iterable[str] = versions
     if wanted.trigger is not None:
         ids = [wanted.trigger] if wanted.trigger in versions else []
@@ -70,7 +71,12 @@ def chosen(state: ServerState, versions: Versions, wanted: Inspect) -> list[str]
 
 
 def busy_of(state: ServerState, versions: Versions) -> set[str]:
-    """Return the triggers with something to do, or that are held up themselves, not with the whole server."""
+    """
+    Return the ids of the triggers that need attention.
+
+    These have deliveries that run or wait, a circuit that is not closed, a pause of their own, or more than one
+    version.
+    """
     figures, circuits = state.figures, state.circuits
     open_circuits = circuits.states if isinstance(circuits, CircuitStates) else circuits
     found = {each for work in (figures.running, figures.waiting) for each, count in work.items() if count}

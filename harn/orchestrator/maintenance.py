@@ -2,20 +2,20 @@
 Background services of a server: heartbeat, retention, state file, orphans; and settings of its process: the
 interpreter's switch interval, the garbage collector.
 
-Orphans that end become children of the server where it is process 1 of a container. Twisted reaps the processes that it
-started, and a guard those of handlers (`harn.vm.child.guard`). The rest are processes of others, such as a command of
-``docker exec`` that left some running.
+Where the server is process 1 of a container, processes that lose their parent become its children. Twisted reaps the
+processes that it started, and a guard reaps those of handlers (`harn.vm.child.guard`). The others come from outside,
+for example from a command of ``docker exec`` that left processes running.
 
-A full collection of garbage walks every object of the live generation, and stops every request meanwhile. So after
-start-up, and after adopts that brought many new bindings, what is alive then is frozen: no collection looks at it
-again. It is freed by its reference count, which is why generations hold no cycles.
+A full garbage collection walks every object of the live generation, and no request is served meanwhile. So all objects
+that are alive are frozen after start-up, and after adopts that brought many new bindings: no later collection walks
+them. A frozen object is freed only by its reference count, which is why generations hold no cycles.
 
-It is not frozen after every adopt: what is frozen while it is in use for a moment, and in a cycle (a request that Klein
-serves, the last task of a pool's thread), is never freed. A reload that changes one trigger adds less to a collection's
-work than such a loss would cost.
+Objects are not frozen after every adopt. An object in a cycle that is needed only for a moment (a request that Klein
+serves, the last task of a pool's thread) is never freed if it is frozen at that moment. A reload that changes one
+trigger adds less work to a collection than such a loss would cost.
 
-While a server starts there is no collection at all: nearly all that a start makes stays, and walking it again and again
-took a seventh of the start's processor time.
+The collector is off while a server starts: nearly all objects that a start makes stay alive, and walking them again and
+again took a seventh of the start's processor time.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ log = Logger(namespace="harn")
 
 
 INTERVAL = 5.0
-"""Seconds between two looks; what has ended and was not reaped at two of them is an orphan."""
+"""Seconds between two checks. A process that has ended and was not reaped at two checks in a row is an orphan."""
 
 
 def install(server: Server) -> None:
-    """Add the background services, and what follows each reload."""
+    """Add the background services, and the freezer that follows reloads."""
     freezer = Freezer(server.reactor)
     server.lifecycle.subscribe(Adopted, freezer.adopted)
     server.lifecycle.subscribe(ReloadBegan, freezer.reload_began)
     server.lifecycle.subscribe(ReloadEnded, freezer.reload_ended)
     server.lifecycle.subscribe(ServerStarted, lambda event: finish_start(server, freezer))
     background = server.background
-    if not server.store.is_shared:  # else the membership renews it, from the start to the end
+    if not server.store.is_shared:  # a shared store's membership sends the heartbeats
         background.add(HeartbeatService(server.reactor, server.store, wall=server.wall))
     background.add(RetentionService(server.reactor, server.store, RetentionRules(server), wall=server.wall))
     background.add(StateFileKeeper(server.reactor, server[StateFile]))
@@ -70,7 +70,7 @@ def install(server: Server) -> None:
 
 
 def finish_start(server: Server, freezer: Freezer) -> None:
-    """Load, in a thread, what the start did not wait for; then freeze what was loaded and made."""
+    """Load in a thread the modules and pages that the start did not wait for; then freeze all objects."""
 
     def load() -> None:
         import_early()
@@ -84,7 +84,7 @@ def finish_start(server: Server, freezer: Freezer) -> None:
 
 @implementer(IRetentionRules)
 class RetentionRules(Struct, frozen=True):
-    """The retention of the live generation's settings, and of what a rollback may need."""
+    """The retention rules: the settings of the live generation, and the generations that a rollback may need."""
 
     server: Server
 
@@ -103,7 +103,7 @@ class RetentionRules(Struct, frozen=True):
 
 
 def is_parent_of_orphans() -> bool:
-    """Return whether this process is given those that have lost their parent."""
+    """Return whether processes that have lost their parent become children of this one."""
     return os.getpid() == 1 or adopts_orphans()
 
 
@@ -111,18 +111,18 @@ class Children:
     """The children of this process."""
 
     def ended(self) -> list[int]:
-        """Return the process ids of those that have ended and were not reaped."""
+        """Return the process ids of the children that have ended and were not reaped."""
         return [each for each in children_of(os.getpid()) if is_ended(each)]
 
     def reap(self, pid: int) -> None:
-        """Reap one that has ended."""
+        """Reap a child that has ended."""
         with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
 
 
 class OrphanReaper(TimerService):
     """
-    Reaps orphans, but never a process that Twisted waits for, nor one that other code is about to reap.
+    Reaps orphans, except processes that Twisted waits for and those that other code is about to reap.
 
     :param awaited: the process ids that Twisted waits for.
     """
@@ -135,7 +135,7 @@ class OrphanReaper(TimerService):
         self._seen: set[int] = set()
 
     def look(self) -> None:
-        """Reap the processes that had ended at the last look too."""
+        """Reap the processes that had already ended at the previous check."""
         ended = {each for each in self._children.ended() if each not in self._awaited}
         orphans = ended & self._seen
         self._seen = ended - orphans
@@ -148,12 +148,12 @@ class OrphanReaper(TimerService):
 SWITCH_INTERVAL = 0.0005
 """
 Seconds that a thread may keep the interpreter's lock while the reactor waits for it. A reload computes in a thread;
-with Python's own interval (5 ms) a request may wait that long each time it wakes up meanwhile.
+with Python's default interval (5 ms) the reactor may wait that long each time it wakes up during a reload.
 """
 
 
 LATE = ("harn.observability.exposition", "harn.listener.klein_pages", "treq.client", "encodings.idna")
-"""Modules that would otherwise be imported on first use, and that a start does not wait for."""
+"""Modules that are imported after the start, so that their first use does not have to import them."""
 
 
 def set_switch_interval() -> None:
@@ -162,22 +162,23 @@ def set_switch_interval() -> None:
 
 
 def import_early() -> None:
-    """Import `LATE`, while there are descriptors to read modules with. Called in a thread: it takes a while."""
+    """Import `LATE` while file descriptors are available to read modules. Slow: called in a thread."""
     for name in LATE:
         import_module(name)
 
 
 FREEZE_AFTER = 500
-"""New bindings since the last time for which freezing pays."""
+"""The number of new binding versions since the last freeze from which on freezing again pays."""
 
 
 class Freezer:
     """
-    Freezes in a turn of its own, once for all adopts that came before it: after the start, and when that pays.
+    Freezes all objects after the start, and after adopts once they have brought `FREEZE_AFTER` new versions.
 
-    The collector rests during a reload, whose new objects stay alive, and walks them once, after the report. One that
-    brings thousands of versions is frozen without a collection, which would walk just these; what may be garbage then
-    is of the reload itself, and little.
+    It does so in a later turn of the reactor, once for all adopts before that turn. The collector is off during a
+    reload, whose new objects stay alive, and walks them once, after the report. A reload that brings thousands of
+    versions is frozen without a collection before: that would walk just these versions, and the only garbage is the
+    little that the reload itself left.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -188,12 +189,12 @@ class Freezer:
         self._fresh = self._live = 0
 
     def begin(self) -> None:
-        """Freeze the objects that the start has made; nothing is frozen earlier."""
+        """Freeze the objects that the start has made. Nothing is frozen before this call."""
         self._is_begun = self._collects = True
         self._plan()
 
     def reload_began(self, event: ReloadBegan) -> None:
-        """Stop the collector; before what may freeze many versions, collect what is young first."""
+        """Stop the collector. In a server with many versions, collect the young objects first."""
         self._is_reloading = True
         if self._is_begun:
             if self._live >= FREEZE_AFTER:
@@ -201,20 +202,20 @@ class Freezer:
             gc.disable()
 
     def reload_ended(self, event: ReloadEnded) -> None:
-        """Start the collector again, in a turn of its own, so that no report waits for what it then collects."""
+        """Start the collector again in a later turn of the reactor, so that no report waits for a collection."""
         self._is_reloading = False
         if self._is_begun:
             self._clock.callLater(0, self._resume)
 
     def _resume(self) -> None:
-        """Start the collector, unless a reload runs; before, collect what a reload of many triggers has made."""
+        """Start the collector, unless a reload runs; with many versions, collect the young objects first."""
         if not self._is_reloading and not self._is_due:
             if self._live >= FREEZE_AFTER:
                 gc.collect(1)
             gc.enable()
 
     def adopted(self, event: Adopted) -> None:
-        """Freeze when the turn that adopted has ended, if that pays."""
+        """Freeze in a later turn, if there are `FREEZE_AFTER` new versions since the last freeze."""
         plan = event.candidate.plan
         fresh = len(plan.added) + len(plan.modified)
         self._live = fresh + len(plan.unchanged)
@@ -232,7 +233,7 @@ class Freezer:
         if self._collects:
             gc.collect()
         gc.freeze()
-        if not self._is_reloading:  # else that has a rest to do, with thousands of young objects
+        if not self._is_reloading:  # a reload makes thousands of young objects
             gc.enable()
         self._is_due = self._collects = False
         self._fresh = 0

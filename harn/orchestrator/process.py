@@ -2,19 +2,19 @@
 The server's process: its signals, as calls on the reactor thread; its terminal, whose end SIGHUP may report; and the
 start of a daemon.
 
-SIGHUP, SIGUSR1 and SIGUSR2 are held back or caught from the first moment, since their default action ends the process;
-what comes before the server is ready is the server's to keep. SIGTERM and SIGINT are taken over once the reactor runs,
-which sets its own then; a second one ends the process immediately.
+SIGHUP, SIGUSR1 and SIGUSR2 are blocked or caught from the first moment, since their default action ends the process;
+the receiver keeps those that arrive before the server is ready. SIGTERM and SIGINT are caught once the reactor runs,
+because the reactor sets its own handlers when it starts; a second one ends the process immediately.
 
-When the window of a terminal is closed, the kernel sends SIGHUP. A program in the foreground ends then, as expected; a
-server that took the signal for a reload would continue unseen, with the state directory and the port. In the
-background, without a terminal, or where SIGHUP was ignored at the start (``nohup``), SIGHUP is a reload even after it
-was closed.
+When the window of a terminal is closed, the kernel sends SIGHUP. Users expect a program in the foreground to end then;
+a server that took the signal for a request to reload would continue unseen, and keep the state directory and the port.
+In the background, without a terminal, or where SIGHUP was ignored at the start (``nohup``), SIGHUP asks for a reload
+even after the terminal was closed.
 
-The command that starts a daemon ends with the outcome, not before there is one. ``twistd`` forks, and its first process
-ends when the daemon runs, before its port or manifest is checked. So that process forks once more, before any object of
-the server is made: one becomes the daemon, the other waits at a pipe until the daemon serves, reports why it does not,
-or is gone.
+The command that starts a daemon ends only once the outcome of the start is known. ``twistd`` forks, and its first
+process ends when the daemon runs, before the daemon has checked its port or manifest. So the command's process forks
+once more, before any object of the server is made. The child becomes the daemon; the parent waits at a pipe until the
+daemon serves, reports why it does not, or has ended.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from harn.processes import CAUGHT
 ENDED_AT_ONCE = 1
 """Exit status after a second SIGTERM or SIGINT."""
 LAST_WORDS = 0.2
-"""Seconds that the log has then to be written."""
+"""Seconds for which such an end waits until the log is written."""
 INTERVAL = 1.0
-"""Seconds between two looks whether the process is still in the foreground."""
+"""Seconds between two checks whether the process is still in the foreground."""
 DEVICE = "/dev/tty"
 
 
 def hold_back() -> None:
-    """Block the signals of `CAUGHT` until `Signals.install`. To be called before anything that takes time."""
+    """Block the signals of `CAUGHT` until `Signals.install`. Call it before anything that takes time."""
     signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
 
 
@@ -64,17 +64,17 @@ class ISignalReceiver(Interface):
 
 
 class ILogs(Protocol):
-    """The logs of a process, as signals concern them."""
+    """The methods of a process's logs that signals use."""
 
     def reopen(self) -> None:
-        """Write to files of the same names, which may be other ones by now."""
+        """Open the log files again by name; a rotation may have moved the open ones."""
 
     def flush(self, limit: float) -> object:
-        """Wait until everything is written, for so many seconds at most."""
+        """Wait until everything is written, for at most ``limit`` seconds."""
 
 
 def end_at_once(status: int) -> None:
-    """End the process with ``status``, whatever its threads do; what is logged has a moment to be written."""
+    """End the process with ``status``, whatever its threads do; first wait a moment until the log is written."""
     outputs.flush(EXIT_LIMIT)
     os._exit(status)
 
@@ -84,7 +84,7 @@ class Signals:
     Turns signals into calls.
 
     :param reactor: an `IReactorCore` and `IReactorFromThreads`.
-    :param logs: are reopened for each SIGUSR1, and before each ``hang_up``.
+    :param logs: the logs that are reopened for each SIGUSR1, and before each ``hang_up``.
     """
 
     def __init__(self, reactor: Any, receiver: ISignalReceiver, logs: ILogs = outputs) -> None:
@@ -96,7 +96,7 @@ class Signals:
         self._previous: dict[int, tuple[Any, Any]] = {}
 
     def install(self) -> None:
-        """Catch the signals of `CAUGHT` now, also those held back, and the others as soon as the reactor runs."""
+        """Catch the signals of `CAUGHT` now, blocked ones included, and the others as soon as the reactor runs."""
         self._catch(signal.SIGHUP, self._on_hang_up)
         self._catch(signal.SIGUSR1, self._on_reopen)
         self._catch(signal.SIGUSR2, self._on_upgrade)
@@ -115,7 +115,7 @@ class Signals:
         try:
             self._previous[number] = (handler, signal.signal(number, handler))
         except ValueError:
-            # Not the main thread: a test runs the server, and no signal is meant for it.
+            # Not the main thread: a test runs the server, which then gets no signals.
             return
 
     def _install_termination(self) -> None:
@@ -136,7 +136,7 @@ class Signals:
 
     def _on_termination(self, number: int, frame: FrameType | None) -> None:
         if self._terminating:
-            # The interpreters end when their parent's end of the pipe closes.
+            # The interpreters end when this process, their parent, closes its end of their pipes.
             self._logs.flush(LAST_WORDS)
             os._exit(ENDED_AT_ONCE)
         self._terminating = True
@@ -145,9 +145,9 @@ class Signals:
 
 class ControllingTerminal(TimerService):
     """
-    Notes whether the process is in the foreground of its terminal, which cannot be asked once the terminal is gone.
+    Checks regularly whether the process is in the foreground of its terminal: a lost terminal can no longer tell.
 
-    :param descriptor: of the terminal.
+    :param descriptor: the file descriptor of the terminal.
     """
 
     def __init__(self, clock: IReactorTime, descriptor: int) -> None:
@@ -158,7 +158,7 @@ class ControllingTerminal(TimerService):
 
     @classmethod
     def of_process(cls, clock: IReactorTime) -> ControllingTerminal | None:
-        """Return the terminal of this process; None if it has none, or must outlive it."""
+        """Return the terminal of this process; None if there is none, or if the process must outlive its terminal."""
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
             return None
         try:
@@ -176,7 +176,7 @@ class ControllingTerminal(TimerService):
         return os.tcgetpgrp(self._descriptor) == os.getpgrp()
 
     def is_lost(self) -> bool:
-        """Return whether the terminal is gone, and this process was in its foreground when it was there last."""
+        """Return whether the terminal is gone, and this process was in its foreground at the last check before."""
         try:
             self._was_in_foreground = self.is_in_foreground()
         except OSError:
@@ -187,21 +187,21 @@ class ControllingTerminal(TimerService):
 PATIENCE = 1.0
 """Seconds that twistd's own process may take to end after a start that failed."""
 READY = b"\0ready\n"
-"""What a daemon says last when it serves. No reason has a null byte."""
+"""The end of the report of a daemon that serves. The text of a failure has no null byte."""
 
 
 class StartReport:
     """
-    The daemon's end of the pipe.
+    The daemon's end of the pipe on which it reports the outcome of its start.
 
-    :param descriptor: is closed once there is an outcome.
+    :param descriptor: the file descriptor of the pipe; closed once the daemon serves.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
 
     def ready(self) -> None:
-        """Report that the server serves; later reports are not for the command."""
+        """Report that the server serves. Later reports are not sent to the command."""
         self._write(READY)
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -209,9 +209,9 @@ class StartReport:
 
     def failed(self, why: str) -> None:
         """
-        Report why it does not, a reason on each line.
+        Report why the server does not serve, one reason on each line.
 
-        The pipe stays open until the process has ended, so that the command ends after it, and its pid file is gone.
+        The pipe stays open until the process has ended, so that the command ends after the pid file was removed.
         """
         text = "".join(f"error: {line}\n" for line in why.replace("\0", "").splitlines())
         self._write(text.encode("utf-8", "backslashreplace"))
@@ -220,15 +220,17 @@ class StartReport:
         try:
             while data and self._descriptor is not None:
                 data = data[os.write(self._descriptor, data) :]
-        except OSError:  # the command was interrupted: the pipe has no reader
+        except OSError:  # the command was interrupted, and the pipe has no reader
             return
 
 
 def outcome(descriptor: int, log_file: str, stderr: TextIO | None) -> int:
     """
-    Read the report of a daemon to its end; return the command's exit status, 0 or 1, with the reasons on ``stderr``.
+    Read the report of a daemon to its end, write the reasons of a failure, and return the command's exit status.
 
-    :param log_file: what to name where the daemon ended without a report.
+    :param log_file: the file to name if the daemon ended without a report.
+    :param stderr: the file to write the reasons to; None if it was closed.
+    :return: 0 if the daemon serves, else 1.
     """
     said, reason = b"", ""
     try:
@@ -239,7 +241,7 @@ def outcome(descriptor: int, log_file: str, stderr: TextIO | None) -> int:
     if said.endswith(READY):
         return 0
     reason = reason or said.decode("utf-8", "replace")
-    if stderr is not None:  # it was not closed
+    if stderr is not None:  # standard error was not closed
         stderr.write(reason or f"error: the server ended before it was ready; see {log_file}\n")
         stderr.flush()
     return 1
@@ -247,9 +249,9 @@ def outcome(descriptor: int, log_file: str, stderr: TextIO | None) -> int:
 
 def fork_and_wait(log_file: str) -> StartReport:
     """
-    Return in a new process, which is to become the daemon. This one waits for its report and exits.
+    Return in a new process, which becomes the daemon. The calling process waits for its report and exits.
 
-    To be called while there is no thread, and nothing open that two processes must not share.
+    Call it before any thread is started, and before anything is opened that two processes must not share.
     """
     reading, writing = map(_above_the_standard_ones, os.pipe())
     child = os.fork()
@@ -265,7 +267,7 @@ def fork_and_wait(log_file: str) -> StartReport:
 
 
 def _close_when_this_process_forks(descriptor: int) -> None:
-    """Leave the descriptor to the daemon alone: what twistd forks it from waits for it, and must not hold the pipe."""
+    """Close the descriptor in the process that twistd forks the daemon from: only the daemon may hold the pipe."""
     this = os.getpid()
 
     def close() -> None:
@@ -278,7 +280,7 @@ def _close_when_this_process_forks(descriptor: int) -> None:
 
 def _end(child: int) -> None:
     """
-    End the process that twistd forked the daemon from: it would wait for ever for a daemon that was killed as it began.
+    End the process that twistd forked the daemon from; it waits for ever if the daemon was killed early.
     """
     for _ in range(int(PATIENCE / 0.05)):
         if os.waitpid(child, os.WNOHANG)[0]:
@@ -288,7 +290,7 @@ def _end(child: int) -> None:
 
 
 def _above_the_standard_ones(descriptor: int) -> int:
-    """Move a descriptor: a daemon's 0 to 2 are replaced, and a pipe may get them where they were closed."""
+    """Move a descriptor above 2: a daemon's descriptors 0 to 2 are replaced, and a pipe may get one that was closed."""
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(descriptor)
     return moved

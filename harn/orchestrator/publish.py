@@ -1,7 +1,7 @@
 """
 Publication of a server's state: records on its own topics, the state file, metrics, notices to the service manager.
 
-A failure does not end the server.
+A failure to publish does not end the server.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from harn.triggers.binding import BindingVersion
 log = Logger(namespace="harn")
 
 MOST_RAMPS = 100
-"""Ramps that the record of a reload describes, of as many as it begins."""
+"""The largest number of ramps that the record of a reload describes."""
 MOST_PROBLEMS = 100
-"""Problems that the record of a reload lists."""
+"""The largest number of problems that the record of a reload lists."""
 
 MANIFEST = "orchestrator.manifest"
 KINDS = {
@@ -53,15 +53,19 @@ KINDS = {
     NEEDS_CONFIRMATION: "reload_held",
     UNSETTLED: "reload_unsettled",
 }
-"""Kind of record by a report's status."""
+"""The kind of a reload's record, by the status of its report."""
 MOST_NAMED = 20
-"""Triggers that the line at start names."""
+"""The largest number of triggers that the log line of a start names."""
 PATIENCE = 5.0
-"""Seconds that a caller waits for a record or a file that cannot be written."""
+"""Seconds that a caller waits at most for a record or the state file to be written."""
 
 
 class SummaryCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The triggers that a reload changed, by id, and the number of those that it did not."""
+    """
+    The ids of the triggers that a reload changed.
+
+    :ivar unchanged: the number of triggers that it did not change.
+    """
 
     added: tuple[str, ...]
     modified: tuple[str, ...]
@@ -73,9 +77,10 @@ class ReloadRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
     The payload of a reload's record on ``orchestrator.manifest``.
 
-    :ivar stages_ms: by stage, its time.
-    :ivar merged_requests: how many requests the reload answers.
-    :ivar ramps: at most `MOST_RAMPS`; ``ramping`` counts all.
+    :ivar merged_requests: the number of requests that the reload answers.
+    :ivar stages_ms: the milliseconds that each stage took, by stage.
+    :ivar ramps: the ramps that are under way, at most `MOST_RAMPS` of them.
+    :ivar ramping: the number of all ramps that are under way.
     """
 
     reload_id: str
@@ -104,7 +109,7 @@ class ReloadRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record_of(finished: Finished) -> ReloadRecord:
-    """Return the payload of a record on ``orchestrator.manifest``: unchanged triggers as a count, without ids."""
+    """Return the payload of a record on ``orchestrator.manifest``; unchanged triggers are only counted."""
     report = finished.report
     common = ReloadRecord(
         reload_id=report.reload_id,
@@ -152,7 +157,7 @@ def _with_success(record: ReloadRecord, report: ReloadReport) -> ReloadRecord:
 
 
 def announce(report: ReloadReport) -> None:
-    """Log a reload's outcome, or what the server starts with."""
+    """Log the outcome of a reload, or the generation that the server starts with."""
     if report.ok and report.source == START:
         named = list_some(report.added, MOST_NAMED)
         log.info(
@@ -191,13 +196,13 @@ def announce(report: ReloadReport) -> None:
 
 
 def named_as_renewed(report: ReloadReport) -> str:
-    """Return the end of a log line when secrets were read again and have changed."""
+    """Return the end of a log line that names the secrets which were read again and have changed."""
     more = f" and {len(report.renewed) - MOST_NAMED} more" if len(report.renewed) > MOST_NAMED else ""
     return f"; read again: {', '.join(report.renewed[:MOST_NAMED])}{more}" if report.renewed else ""
 
 
 def reason_of(error: Exception) -> str:
-    """Return why something could not be written; a time-out's own text is not for people."""
+    """Return why a record or file could not be written; the text of a `TimeoutError` is replaced."""
     return f"it took longer than {PATIENCE:g} s" if isinstance(error, TimeoutError) else str(error)
 
 
@@ -212,12 +217,12 @@ class Publisher:
         self._metrics = metrics
 
     def rollout_recorded(self, event: RolloutRecorded) -> None:
-        """Append a record about a generation after its adoption, without waiting for it."""
+        """Append the record of a rollout's event; do not wait until it is written."""
         noting = Deferred.fromCoroutine(self._records.note(MANIFEST, event.kind, to_builtins(event.payload)))
         noting.addErrback(lambda failure: log.failure("recording {kind} failed", failure, kind=event.kind))
 
     async def save_state(self) -> str | None:
-        """Replace the state file; give what went wrong, or None."""
+        """Replace the state file; return a warning if that failed, else None."""
         try:
             await Deferred.fromCoroutine(self._state_file.save()).addTimeout(PATIENCE, self._clock)
         except (OSError, TimeoutError) as error:
@@ -251,17 +256,17 @@ class Publisher:
         self._state_file.is_ours = True
 
     async def leave_state(self) -> None:
-        """Leave the state file to another program from now on; return when no write of this process is under way."""
+        """Stop writing the state file, which another program takes over; return once no write is under way."""
         self._state_file.is_ours = False
         await self._state_file.close()
 
     async def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait until the write in progress has ended."""
         await self._state_file.close()
 
 
 def install(server: Server) -> None:
-    """Add the state file and what publishes reloads."""
+    """Add the state file and the publisher of reloads."""
     path = state_path(server.options.state_dir)
     status = server.add(ServerStatus(server, StateLines()))
     state_file = server.add(StateFile(path, server.reactor, server.threads, status))
@@ -293,7 +298,7 @@ class Notices:
 
 
 def status_of(report: ReloadReport) -> str:
-    """Return in one line the outcome of a reload, and which generation is live."""
+    """Return one line with the outcome of a reload and the number of the live generation."""
     serves = f"generation {report.generation} serves"
     if report.ok:
         return serves
@@ -305,11 +310,11 @@ def status_of(report: ReloadReport) -> str:
 _encode = msgspec.json.Encoder().encode
 
 Seen = tuple[object, ...]
-"""All that an entry was made from, beside the version itself."""
+"""The values that an entry was made from, apart from the binding version itself."""
 
 
 class StateLines:
-    """The entries as they were written last, with the values that each was made from. Used by one thread at a time."""
+    """The encoded entries of the last state file, each with the values it was made from. Not safe for two threads."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Seen, bytes]] = {}  # by the version's key
@@ -340,7 +345,7 @@ class StateLines:
 
 
 def _busy(state: ServerState) -> set[str]:
-    """Return the triggers of which something runs, waits or died, or that are on a ramp."""
+    """Return the triggers that have deliveries that run or wait, dead letters, or a ramp."""
     figures = state.figures
     return {*figures.running, *figures.waiting, *figures.dead, *figures.backlogs, *state.ramps}
 

@@ -2,8 +2,9 @@
 The state directory, closed to other users: the key for digests of secrets, and the state file, with the server's
 status.
 
-Events, tokens and what handlers log are in its files. Each file is made with mode 0600, and each directory with 0700.
-`make_private` corrects the modes of files of earlier versions and copies, and warns about the directory itself.
+Its files hold events, tokens and what handlers log. Each file is made with mode 0600, and each directory with 0700.
+`make_private` corrects the modes of files that earlier versions made or that were copied, and warns about the directory
+itself.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def make_private(state_dir: str) -> None:
     """
     Remove other users' access to the server's files, and warn about a directory that they can enter. Blocks.
 
-    Other names, and anything but regular files, are left alone; a file that cannot be changed is warned
-    about.
+    Files with other names, and anything but regular files, are not changed. A warning names each file whose mode cannot
+    be changed.
     """
     for path in own_files(state_dir):
         try:
@@ -69,7 +70,7 @@ def make_private(state_dir: str) -> None:
 
 
 def own_files(state_dir: str) -> Iterator[str]:
-    """Yield the paths of the server's own files, and of its directory of logs."""
+    """Yield the paths of the server's own files, of its log directory, and of the log files in that directory."""
     yield from _named(state_dir, _FILES)
     logs = os.path.join(state_dir, LOGS)
     if os.path.isdir(logs) and not os.path.islink(logs):
@@ -96,9 +97,9 @@ SIZE = 32
 
 def read_or_make_key(state_dir: str) -> bytes:
     """
-    Return the key of ``state_dir``. Blocks, once, at start.
+    Return the key of ``state_dir``. Blocks; called once, at the start.
 
-    :raises OSError: it can be neither read nor written.
+    :raises OSError: the key can be neither read nor written.
     """
     path = Path(state_dir) / DIGEST_KEY
     try:
@@ -117,14 +118,14 @@ def read_or_make_key(state_dir: str) -> bytes:
 
 
 INTERVAL = 1.0
-"""The least seconds between two replacements that no caller waits for."""
+"""The shortest time in seconds between two replacements that no caller waits for."""
 
 
 def replace_file(path: str, data: bytes) -> None:
     """
     Replace the content of a file with ``data``, atomically. Blocks.
 
-    The file is not synced: it describes a running server, and after a power failure none runs.
+    The file is not synced to disk: it describes a running server, and none runs after a power failure.
 
     :raises OSError: the file could not be replaced and is unchanged.
     """
@@ -132,7 +133,7 @@ def replace_file(path: str, data: bytes) -> None:
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)  # one that a crash left may have another
+            os.fchmod(file.fileno(), 0o600)  # a file that a crash left may have another mode
             file.write(data)
         os.replace(beside, path)
     except OSError:
@@ -142,7 +143,7 @@ def replace_file(path: str, data: bytes) -> None:
 
 
 def stamp_of(path: str) -> tuple[int, ...] | None:
-    """Return a value that changes when a file is replaced or written to; None when there is none."""
+    """Return a value that changes when a file is replaced or written to; None if there is no such file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -151,7 +152,7 @@ def stamp_of(path: str) -> tuple[int, ...] | None:
 
 
 class StateFileKeeper(TimerService):
-    """Looks every second whether the state file is still the one that this server wrote; see `StateFile.keep`."""
+    """Checks every second whether the state file is still the one that this server wrote; see `StateFile.keep`."""
 
     def __init__(self, clock: IReactorTime, state_file: StateFile) -> None:
         super().__init__(INTERVAL, lambda: Deferred.fromCoroutine(state_file.keep()))  # type: ignore[no-untyped-call]
@@ -160,11 +161,12 @@ class StateFileKeeper(TimerService):
 
 class StateFile:
     """
-    The state file, which each write replaces with the present status of the server.
+    The state file, which each write replaces with the current status of the server.
 
     Writes run one after another, so that the newest status remains.
 
-    :ivar is_ours: whether this program writes the file; False while another program does.
+    :ivar path: the path of the file.
+    :ivar is_ours: True while this program writes the file; False while another program does.
     """
 
     def __init__(self, path: str, clock: IReactorTime, threads: ReactorThreads, status: ServerStatus) -> None:
@@ -176,16 +178,16 @@ class StateFile:
         self._lock = DeferredLock()
         self._later: IDelayedCall | None = None
         self._written_at = float("-inf")
-        self._stamp: tuple[int, ...] | None = None  # of the file as it was written last
+        self._stamp: tuple[int, ...] | None = None  # the file's stamp after the last write
         self._is_in_trouble = False
 
     async def save(self) -> None:
         """
         Replace the file now.
 
-        It is written also when the waiting is cancelled: two threads never write at the same time.
+        Cancelling the wait does not stop the write, so that two threads never write at the same time.
 
-        :raises OSError: it could not be written; it is as it was.
+        :raises OSError: the file could not be written and is unchanged.
         """
         await shield(self._replace(), self._not_written)
 
@@ -217,7 +219,7 @@ class StateFile:
         kept: list[bool] = []
         await self._lock.acquire()
         try:
-            # Compared before the next replacement may begin, which changes both.
+            # Compared under the lock: a replacement changes both the file and the stamp.
             await self._threads.call(lambda: kept.append(self._stamp in (None, stamp_of(self.path))))
         finally:
             self._lock.release()
@@ -234,7 +236,7 @@ class StateFile:
             log.warn("the state file {path} was removed or changed; it is written again", path=self.path)
 
     def follow(self, lifecycle: Lifecycle) -> None:
-        """Replace the file soon after each event that changes the status and that no caller waits for."""
+        """Subscribe to the events that change the status and that no caller waits for; each replaces the file soon."""
         for kind in (VersionEnded, RolloutRecorded):
             lifecycle.subscribe(kind, self._changed)
 
@@ -242,13 +244,13 @@ class StateFile:
         self.save_soon()
 
     def save_soon(self) -> None:
-        """Replace the file within `INTERVAL`, once for all that ask meanwhile; a failure is logged."""
+        """Replace the file within `INTERVAL` seconds, once for all calls until then; a failure is logged."""
         if self._later is None:
             wait = max(0.0, self._written_at + INTERVAL - self._clock.seconds())
             self._later = self._clock.callLater(wait, self._save_later)
 
     async def close(self) -> None:
-        """Stop planned replacements, and wait for the write in progress."""
+        """Cancel the planned replacement, and wait for the write in progress."""
         if self._later is not None:
             self._later.cancel()
             self._later = None

@@ -1,8 +1,10 @@
 """
-The store of a state directory: SQLite in it, or PostgreSQL elsewhere, by environment, options and manifest.
+The store of a state directory: SQLite in the directory, or PostgreSQL elsewhere, as environment, options and manifest
+say.
 
-A server on PostgreSQL notes the address in the file ``store`` of its state directory, without a password: commands find
-the store there while no server runs, and a later start refuses to begin with another one unnoticed.
+A server on PostgreSQL notes the address of its store, without a password, in the file ``store`` of its state directory.
+Commands find the store by that note while no server runs, and a later start without an address is refused instead of
+beginning with an empty store unnoticed.
 """
 
 from __future__ import annotations
@@ -29,21 +31,21 @@ if TYPE_CHECKING:
     from harn.store.store import Guard
 
 DATABASE = "events.sqlite"
-"""The database's name in a state directory; as in `harn.store.sqlite.store`, whose import takes twice as long."""
+"""The database's name in a state directory. `harn.store.sqlite.store` has it, too, but is slow to import."""
 NOTE = "store"
-"""The name of the file with the address of a store that is not in the state directory."""
+"""The name of the file that holds the address of a store outside the state directory."""
 
 
 class Secrets(Struct, frozen=True):
-    """Reads the secret with the password of a store."""
+    """Reads the secret that holds the password of a store."""
 
     environ: Mapping[str, str]
 
     def resolve(self, reference: SecretReference) -> bytes:
         """
-        Return its value. Blocks.
+        Return the value of the secret. Blocks.
 
-        :raises SecretUnavailable: it cannot be read.
+        :raises SecretUnavailable: the secret cannot be read.
         """
         from harn.secrets.providers import SecretChain
 
@@ -54,8 +56,8 @@ def read_address(text: str, where: str) -> Address:
     """
     Read the address of a store.
 
-    :param where: its source, for the message.
-    :raises StateDirectoryUnusable: it is not one.
+    :param where: the source of ``text``, for the message.
+    :raises StateDirectoryUnusable: ``text`` is not the address of a store.
     """
     try:
         return Address.read(text)
@@ -67,10 +69,11 @@ def address_of(options: ServeOptions) -> Address | None:
     """
     Return the address of the store of a server; None for SQLite in its state directory. Blocks.
 
-    The flag or the variable wins over the manifest. Where the manifest cannot be read, a server that starts from its
-    last good generation finds it where the one before did.
+    The flag or the environment variable wins over the manifest. If the manifest cannot be read, the address that the
+    previous server noted is used, since a server may start from its last good generation.
 
-    :raises StateDirectoryUnusable: the address is wrong, or the server before used PostgreSQL, and nothing names it.
+    :raises StateDirectoryUnusable: the address is wrong, or the previous server used PostgreSQL and no address is
+        given now.
     """
     noted = noted_address(options.state_dir)
     if options.store is not None:
@@ -78,7 +81,7 @@ def address_of(options: ServeOptions) -> Address | None:
     try:
         named = _setting(options.manifest)
     except (OSError, ValueError):
-        return noted  # the start says what is wrong with the manifest
+        return noted  # the start reports the problems of the manifest
     if named is not None:
         return read_address(named, f"{options.manifest_name}: orchestrator.store")
     if noted is not None:
@@ -91,9 +94,9 @@ def address_of(options: ServeOptions) -> Address | None:
 
 def _setting(manifest: str) -> str | None:
     """
-    Return ``[orchestrator] store`` of a manifest.
+    Return the setting ``[orchestrator] store`` of a manifest; None if it has none.
 
-    :raises OSError, ValueError: it cannot be read.
+    :raises OSError, ValueError: the manifest cannot be read.
     """
     with open(manifest, "rb") as file:
         text = file.read()
@@ -106,7 +109,7 @@ def _setting(manifest: str) -> str | None:
 
 def noted_address(state_dir: str) -> Address | None:
     """
-    Return the address that the last server on a state directory has noted; None for SQLite.
+    Return the address that the last server on a state directory noted; None for SQLite.
 
     :raises StateDirectoryUnusable: the note is damaged.
     """
@@ -123,9 +126,9 @@ def noted_address(state_dir: str) -> Address | None:
 
 def note_address(state_dir: str, address: Address) -> None:
     """
-    Record the address of a store that is not in the state directory. Blocks.
+    Write the note with the address of a store outside the state directory. Blocks.
 
-    :raises OSError: it cannot be written.
+    :raises OSError: the note cannot be written.
     """
     path = os.path.join(state_dir, NOTE)
     beside = path + ".tmp"
@@ -138,7 +141,7 @@ def note_address(state_dir: str, address: Address) -> None:
 
 
 def home_of(hash_key: bytes) -> str:
-    """Return the name of a state directory in a store: a digest of its key, which shows nothing of that."""
+    """Return the name of a state directory in a store: a digest of its key that does not reveal the key."""
     return hashlib.sha256(b"harn store home " + hash_key).hexdigest()[:32]
 
 
@@ -146,9 +149,9 @@ def make_store(
     options: ServeOptions, reactor: Any, environ: Mapping[str, str], wall: WallTime, guard: Guard | None, home: str
 ) -> IStore:
     """
-    Make the store of a server, which is not open.
+    Make the store of a server; it is not opened.
 
-    :param home: see `home_of`.
+    :param home: the name of the state directory in the store; see `home_of`.
     :raises StateDirectoryUnusable: see `address_of`.
     """
     address = address_of(options)
@@ -165,7 +168,7 @@ def make_offline_store(
     """
     Make the store of a state directory on which no server runs, for a command that changes deliveries.
 
-    :raises StateDirectoryUnusable: there is none.
+    :raises StateDirectoryUnusable: the state directory has no store.
     """
     address = offline_address(state_dir, environ)
     if address is not None:
@@ -176,7 +179,7 @@ def make_offline_store(
 
 
 def make_sqlite_store(state_dir: str, reactor: Any, wall: WallTime, guard: Guard | None) -> IStore:
-    """Make the store of a state directory on SQLite, which is not open."""
+    """Make the SQLite store of a state directory; it is not opened."""
     from harn.store.sqlite.store import SQLiteStore
 
     path = os.path.join(state_dir, DATABASE)
@@ -185,9 +188,12 @@ def make_sqlite_store(state_dir: str, reactor: Any, wall: WallTime, guard: Guard
 
 class StoreUse(Struct, frozen=True):
     """
-    The use of a store: by which state directory, which name that has there, and whether others may use it, too.
+    The use of a PostgreSQL store by a server, a worker or a command.
 
-    :ivar shared_dir: of a worker: the state directory of all of them.
+    :ivar state_dir: the state directory that uses the store.
+    :ivar home: the name of that state directory in the store; see `home_of`.
+    :ivar alone: True for use that is refused while a server of another state directory uses the store.
+    :ivar shared_dir: for a worker, the state directory that all workers share; else None.
     """
 
     state_dir: str
@@ -216,9 +222,9 @@ def _make_postgres_store(
 
 def _home_in(state_dir: str) -> str:
     """
-    Return the name of a state directory on which a server has run.
+    Return the name in a store of a state directory on which a server has run.
 
-    :raises StateDirectoryUnusable: none has.
+    :raises StateDirectoryUnusable: no server has run on it.
     """
     from harn.backup.backups import DIGEST_KEY
 
@@ -235,23 +241,23 @@ def offline_address(state_dir: str, environ: Mapping[str, str]) -> Address | Non
     """
     Return the address of the store of a state directory on which no server runs; None for SQLite.
 
-    :raises StateDirectoryUnusable: it is wrong.
+    :raises StateDirectoryUnusable: the address is wrong.
     """
     named = environ.get(STORE.env)
     return read_address(named, STORE.env) if named else noted_address(state_dir)
 
 
 def has_store(state_dir: str, environ: Mapping[str, str]) -> bool:
-    """Return whether a state directory has a store, in it or elsewhere, without a look at that."""
+    """Return whether a state directory has a store, inside it or elsewhere; the store itself is not examined."""
     named = environ.get(STORE.env) or os.path.lexists(os.path.join(state_dir, NOTE))
     return bool(named) or os.path.lexists(os.path.join(state_dir, DATABASE))
 
 
 def check_has_store(state_dir: str, environ: Mapping[str, str]) -> None:
     """
-    Refuse a state directory without a store, before its lock is taken, which would make the directory.
+    Refuse a state directory without a store. Call it before the lock is taken, since that makes the directory.
 
-    :raises StateDirectoryUnusable: it has none.
+    :raises StateDirectoryUnusable: the state directory has no store.
     """
     if not has_store(state_dir, environ):
         path = os.path.join(state_dir, DATABASE)
@@ -260,9 +266,9 @@ def check_has_store(state_dir: str, environ: Mapping[str, str]) -> None:
 
 def open_offline(state_dir: str, environ: Mapping[str, str]) -> OfflineStore:
     """
-    Open the store of a state directory, to read it.
+    Open the store of a state directory to read it.
 
-    :raises StateDirectoryUnusable: there is none, it is not harn's, or it cannot be read.
+    :raises StateDirectoryUnusable: the directory has no store, or the store is not harn's or cannot be read.
     """
     address = offline_address(state_dir, environ)
     if address is not None:
@@ -277,9 +283,9 @@ def open_offline(state_dir: str, environ: Mapping[str, str]) -> OfflineStore:
 
 def write_offline(state_dir: str, environ: Mapping[str, str]) -> AbstractContextManager[OfflineWriter]:
     """
-    Run the writes of a command to a store as one transaction; the caller holds the state directory's lock.
+    Run the writes of a command to a store as one transaction. The caller holds the state directory's lock.
 
-    :raises StateDirectoryUnusable: there is none, or it cannot be used.
+    :raises StateDirectoryUnusable: the directory has no store, or the store cannot be used.
     """
     address = offline_address(state_dir, environ)
     if address is not None:
@@ -294,10 +300,10 @@ def write_offline(state_dir: str, environ: Mapping[str, str]) -> AbstractContext
 
 def refuse_postgres(state_dir: str, environ: Mapping[str, str], what: str, instead: str) -> None:
     """
-    Refuse a command about the file of an event log, where there is none.
+    Refuse a command that works on the file of an event log if the store has no such file.
 
-    :param what: names it.
-    :param instead: says what to do.
+    :param what: the name of the command's work, for the message.
+    :param instead: what to do instead, for the message.
     :raises StateDirectoryUnusable: the store of this state directory is on PostgreSQL.
     """
     address = offline_address(state_dir, environ)
