@@ -1,8 +1,8 @@
 """
 Differences between two generations: fields, settings, files, code, secrets, and all of them for ``GET /admin/diff``.
 
-Pure, for a thread. Triggers are compared as a reload compares them, so that the summary is that of the reload from one
-to the other. Of a secret there is never more than the beginning of its keyed digest.
+Pure; meant for a thread. Triggers are compared as a reload compares them, so that the summary equals that of a reload
+from one generation to the other. A secret appears only as the beginning of its keyed digest.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from harn.vm.bundle import Bundle, bundle_files, closure
 
 ADDED, MODIFIED, REMOVED = "added", "modified", "removed"
 KEYED = "keyed:"
-"""What the digest of something secret begins with."""
+"""The prefix of the keyed digest of a secret, or of a file that holds one."""
 _SHOWN = 12
-"""Hexadecimal digits of such a digest that are shown."""
+"""The number of hexadecimal digits of a keyed digest that are shown."""
 _LONGEST_OF_ALL = 5 * LONGEST
-"""Characters of the diffs of all files together."""
+"""The largest number of characters in the diffs of all files together."""
 
 
 def field_changes(old: TriggerSpec | None, new: TriggerSpec | None) -> tuple[FieldChange, ...]:
     """
     Return the keys in which two specs of one trigger differ, sorted.
 
-    Of a trigger that is on one side alone (the other is None): all that it says beside the defaults.
+    If one of the specs is None, the result has every key of the other spec whose value is not the default.
     """
     known = new if old is None else old
     if known is None:
@@ -79,9 +79,10 @@ def setting_changes(old: OrchestratorSettings, new: OrchestratorSettings) -> tup
 
 def secret_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[SecretChange, ...]:
     """
-    Return the secrets that were added, removed, or have another value, by reference.
+    Return the secrets that were added or removed, or have another value, sorted by reference.
 
-    :param old: keyed digest by reference; so ``new``.
+    :param old: the keyed digests of the old secrets, by reference.
+    :param new: the keyed digests of the new secrets, by reference.
     """
     return tuple(
         SecretChange(reference=reference, old=shown_digest(old.get(reference)), new=shown_digest(new.get(reference)))
@@ -91,9 +92,10 @@ def secret_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Secr
 
 def digest_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[FileChange, ...]:
     """
-    Return the files that differ, by path.
+    Return the files that differ, sorted by path.
 
-    :param old: digest by path; so ``new``.
+    :param old: the digests of the old files, by path.
+    :param new: the digests of the new files, by path.
     """
     return tuple(
         FileChange(
@@ -108,9 +110,9 @@ def digest_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[File
 
 def file_changes(old: Bundle, new: Bundle, *, diffs: bool = False) -> tuple[FileChange, ...]:
     """
-    Return the files of two bundles that differ, by path.
+    Return the files of two bundles that differ, sorted by path.
 
-    :param diffs: with the unified diff of each, as long as they are not too long together.
+    :param diffs: if True, each change has its unified diff; the diffs are cut where they are too long together.
     """
     changes = digest_changes(bundle_files(old), bundle_files(new))
     return tuple(_with_diffs(changes, _sources(old), _sources(new))) if diffs and changes else changes
@@ -136,8 +138,9 @@ class CodeComparison:
     """
     The differences between two bundles in the code of triggers.
 
-    The code of a trigger are the files of its handler and predicate, and of every local module that they import. A file
-    may come into it or leave it and be the same all the while. Triggers of the same modules cost one comparison.
+    The code of a trigger is the files of its handler and predicate and of every local module that they import. So a
+    file whose content is the same in both bundles may still be added to the code of a trigger or removed from it.
+    Triggers with the same modules are compared once.
     """
 
     old: Bundle
@@ -145,7 +148,12 @@ class CodeComparison:
     _known: dict[tuple[frozenset[str], frozenset[str]], tuple[FileChange, ...]] = field(factory=dict, init=False)
 
     def changes(self, before: TriggerSpec | None, after: TriggerSpec | None) -> tuple[FileChange, ...]:
-        """Return the differences in the code of a trigger with these specs; None for a bundle that does not have it."""
+        """
+        Return the differences in the code of a trigger.
+
+        :param before: the spec of the trigger in the old bundle; None if it had none.
+        :param after: the spec of the trigger in the new bundle; None if it has none.
+        """
         key = _modules(before), _modules(after)
         if key not in self._known:
             self._known[key] = digest_changes(_code(self.old, key[0]), _code(self.new, key[1]))
@@ -153,19 +161,19 @@ class CodeComparison:
 
 
 def _code(bundle: Bundle, modules: frozenset[str]) -> dict[str, str]:
-    """Digest the files that these modules and their imports are, by path."""
+    """Return the digests of the files of these modules and of the local modules that they import, by path."""
     found = [bundle.modules[name] for module in modules for name in closure(bundle, module)]
     return {each.path: each.digest for each in found}
 
 
 def _modules(spec: TriggerSpec | None) -> frozenset[str]:
-    """Return the modules that a trigger's functions lie in."""
+    """Return the modules that hold a trigger's handler and predicate."""
     texts = () if spec is None else (spec.handler, *(() if spec.when is None else (spec.when,)))
     return frozenset(text.partition(":")[0] for text in texts)
 
 
 def shown_digest(digest: str | None) -> str | None:
-    """Return a digest as it may be shown: of a keyed one the beginning."""
+    """Return a digest as it may be shown: only the beginning of a keyed digest, the whole of any other."""
     return digest[: len(KEYED) + _SHOWN] if digest is not None and digest.startswith(KEYED) else digest
 
 
@@ -182,8 +190,9 @@ class Recorded:
     """
     The content of a generation.
 
-    :ivar text: the manifest's bytes, those of the files that it includes with them.
-    :ivar manifest: checked; None when what is installed now does not accept it any more.
+    :ivar number: the number of the generation.
+    :ivar text: the bytes of the manifest and of the files that it includes.
+    :ivar manifest: the checked manifest; None if the installed plugins no longer accept it.
     """
 
     number: int
@@ -192,7 +201,7 @@ class Recorded:
     manifest: Manifest | None = field(repr=False)
 
     def texts(self) -> dict[str, bytes]:
-        """Return the bytes of each file, by its path relative to the manifest, which itself is ``manifest``."""
+        """Return the bytes of each file by its path relative to the manifest, whose own key is ``manifest``."""
         manifest, *included = ManifestSource.of("/manifest", self.text).files
         return {"manifest": manifest.data, **{each.path[1:]: each.data for each in included}}
 
@@ -201,8 +210,8 @@ def generation_diff(old: Recorded, new: Recorded) -> GenerationDiff:
     """
     Compare two generations.
 
-    When one of the manifests is no longer accepted, the texts and files alone are compared: ``note`` says so, and how
-    many triggers are unchanged is None.
+    If one of the manifests is no longer accepted, only texts and files are compared: ``note`` says so, and the number
+    of unchanged triggers is None.
     """
     found = GenerationDiff(
         old=old.number,
@@ -238,7 +247,7 @@ def generation_diff(old: Recorded, new: Recorded) -> GenerationDiff:
 
 
 def _manifest_diff(old: Recorded, new: Recorded) -> str:
-    """Return the unified diff of two manifests, file by file; the name of the manifest itself is ``manifest``."""
+    """Return the unified diffs of the files of two manifests; the manifest itself is named ``manifest`` in them."""
     before, after = old.texts(), new.texts()
     names = dict.fromkeys((*before, *after))
     found, left = "", _LONGEST_OF_ALL
@@ -258,12 +267,12 @@ def make_recorded(
     previous: LoadedManifest | None = None,
 ) -> Recorded:
     """
-    Make the content of a generation comparable.
+    Return the content of a generation with its manifest checked, ready to be compared.
 
-    :param text: the manifest's.
-    :param path: where the manifest lies.
-    :param previous: a manifest that was loaded earlier: parts that the text shares with it are not checked again.
-    :param rules: of the plugins that are installed now: they may not accept it any more.
+    :param text: the bytes of the manifest and of the files that it includes.
+    :param path: the path of the manifest.
+    :param rules: the rules of the plugins that are installed now, which may no longer accept the manifest.
+    :param previous: a manifest that was loaded earlier; parts that the text shares with it are not checked again.
     """
     try:
         loaded = check_document(ManifestSource.of(path, text), previous, rules)

@@ -14,13 +14,13 @@ from harn.triggers.registry import Registry
 
 
 def install_planner(server: Server) -> None:
-    """Add the planner of dry runs; the reload feature needs it."""
+    """Add the planner of dry runs, which the reload feature needs."""
     replayer = RuleReplayer(server.store.deliveries, server.threads)
     server.add(Planner(server[Registry], server[IVersionDeliveries], replayer, server.threads), IPlanner)
 
 
 def install(server: Server) -> None:
-    """Add the operations on generations that served."""
+    """Add the operations on the generations that served."""
     service = HistoryService(
         store=server.store.generations,
         coordinator=server[Coordinator],

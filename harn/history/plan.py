@@ -2,7 +2,7 @@
 The plan of a reload, for a dry run: its changes, unfinished deliveries, and which recorded events it would treat
 differently.
 
-What does not change is not looked at: of ten thousand triggers with one change, the cost is that of the one.
+Unchanged triggers are not examined: if one of ten thousand triggers changes, the plan costs as much as for that one.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ from harn.vm.bundle import Bundle, changed_modules, make_bundle
 from harn.waiting import ReactorThreads
 
 _OF_CONNECTOR = frozenset(("kind", "provider", "path", "match"))
-"""Keys, and tables, that a connector is made of, beside the provider's own table and the secrets."""
+"""The keys and tables that configure a connector, in addition to the provider's own table and the secrets."""
 _NOTHING = make_bundle({})
 
 
 class Work(Struct, frozen=True, kw_only=True):
     """
-    The unfinished work of a trigger's versions.
+    The unfinished work of all versions of a trigger.
 
-    :ivar in_flight: leases held.
-    :ivar running: handlers that run.
-    :ivar queued: accepted, not begun.
-    :ivar waiting: for the time of a retry.
+    :ivar in_flight: the number of leases that are held.
+    :ivar running: the number of handlers that run.
+    :ivar queued: the number of deliveries that were accepted and have not begun.
+    :ivar waiting: the number of deliveries that wait for the time of a retry.
     """
 
     in_flight: int = 0
@@ -77,13 +77,13 @@ class Planned(Struct, frozen=True, kw_only=True):
     Everything that a plan is made from.
 
     :ivar plan: the changes of triggers.
-    :ivar live: the live inputs; None before the first generation.
-    :ivar following: those that would be adopted.
-    :ivar bindings: the versions in force, by trigger id.
-    :ivar versions: gives the numbers of new versions.
-    :ivar work: by trigger id, where there is any.
-    :ivar started_with: the settings that the server was started with.
-    :ivar ramps: those that would begin.
+    :ivar live: the inputs of the live generation; None before the first generation.
+    :ivar following: the inputs of the generation that would be adopted.
+    :ivar bindings: the binding versions in force, by trigger id.
+    :ivar versions: gives the numbers of new binding versions.
+    :ivar work: the unfinished work by trigger id; triggers without any may be left out.
+    :ivar started_with: the settings of the server's first generation; None before that.
+    :ivar ramps: the ramps that would begin.
     """
 
     plan: Plan
@@ -124,7 +124,7 @@ def _triggers(planned: Planned) -> Iterator[tuple[str, TriggerChange]]:
 
     def code_changes(was: TriggerSpec | None, would_be: TriggerSpec | None) -> Iterator[FileChange]:
         whole = was is not None and would_be is not None
-        # Files of a trigger that comes or goes are worth a word only when they come, go or change themselves.
+        # A file of an added or removed trigger is listed only if the file itself is added, removed or modified.
         return (each for each in code.changes(was, would_be) if whole or each.path in changed_files)
 
     for action, trigger_ids in ((ADDED, plan.added), (MODIFIED, plan.modified), (REMOVED, plan.removed)):
@@ -153,7 +153,7 @@ def _triggers(planned: Planned) -> Iterator[tuple[str, TriggerChange]]:
 
 
 def _connectors(plan: Plan, live: Inputs | None, following: Inputs) -> Iterator[ConnectorChange]:
-    """Yield which connectors would start, be replaced or stop, and why; by the keys under which they are shared."""
+    """Yield the connectors that would start, be replaced or stop, with the reasons, by comparing their pool keys."""
     for trigger_id in needing_connectors(following, plan, live):
         spec = following.manifest.triggers[trigger_id]
         was = None if live is None else live.manifest.triggers.get(trigger_id)
@@ -169,7 +169,7 @@ def _connectors(plan: Plan, live: Inputs | None, following: Inputs) -> Iterator[
 def _why(
     was: TriggerSpec, old_hashes: Mapping[str, str], would_be: TriggerSpec, new_hashes: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield the differences in the configuration of a connector. A secret under another name is the same one."""
+    """Yield the differences in a connector's configuration. A secret that only has a new reference does not count."""
     own = would_be.provider.replace("-", "_")
     for change in field_changes(was, would_be):
         table, _, name = change.key.partition(".")
@@ -187,7 +187,7 @@ def _why(
 
 @implementer(IPlanner)
 class Planner:
-    """Makes the details of dry runs."""
+    """Makes the plans of dry runs."""
 
     def __init__(
         self, registry: Registry, deliveries: IVersionDeliveries, replayer: RuleReplayer, threads: ReactorThreads
@@ -198,7 +198,7 @@ class Planner:
         self._threads = threads
 
     async def describe(self, dry_run: DryRun) -> ReloadPlan:
-        """Return the plan of a dry run's report."""
+        """Return the plan for the report of a dry run."""
         prepared, live, plan = dry_run.prepared, dry_run.live, dry_run.prepared.plan
         planned = Planned(
             plan=plan,
@@ -245,7 +245,7 @@ class Planner:
 
 
 def planned_ramp(trigger_id: str, stable: str, fresh: str, rollout: RolloutSpec) -> PlannedRamp:
-    """Return how a change would be rolled out."""
+    """Return the ramp with which a modified trigger would be rolled out."""
     return PlannedRamp(
         trigger_id=trigger_id,
         stable=stable,
@@ -258,7 +258,7 @@ def planned_ramp(trigger_id: str, stable: str, fresh: str, rollout: RolloutSpec)
 
 
 def describe_terms(request: ReloadRequest, settings: ReloadSettings) -> ProbationTerms | None:
-    """Return the conditions that would roll back a generation adopted now; None when there are none."""
+    """Return the conditions that would roll back a generation if it were adopted now; None if there are none."""
     probation = terms(request, settings, generation=0, fallback=0, now=0.0)
     if probation is None:
         return None

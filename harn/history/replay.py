@@ -1,8 +1,8 @@
 """
 Replaying recorded events under new rules: which of them a reload's triggers would treat differently.
 
-Match, filter and predicate are evaluated again, on the recorded events; no handler is called and nothing is stored.
-Requests are not normalized again, and events that did not match when they came were never recorded.
+Match, filter and predicate are evaluated on the recorded events; no handler is called and nothing is stored. Requests
+are not normalized again. Events that did not match when they arrived were never recorded, so they are not replayed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,25 @@ from harn.waiting import ReactorThreads
 NO_MATCH, FILTERED, PREDICATE_ERROR = "no_match", "filtered", "predicate_error"
 
 MOST_LISTED = 100
-"""Events of one trigger that are listed as treated differently."""
+"""The largest number of events of one trigger that are listed as treated differently."""
 DEPTH = 20_000
-"""Deliveries, of all triggers, among which recorded events are looked for."""
+"""The number of newest deliveries of all triggers that are searched for recorded events."""
 _CALLS = 16
-"""Predicates that run at the same time."""
+"""The largest number of predicates that run at the same time."""
 _IN_MEMORY = 1000
-"""Events in memory at the same time, with their bodies; more only when the limit for one trigger is higher."""
+"""The number of events, with their bodies, in memory at the same time; more only if one trigger's limit is higher."""
 _IN_ONE_GO = 32
-"""Events that a thread decides in one call; a cancelled replay ends after that."""
+"""The number of events that a thread decides in one call; a cancelled replay ends after the current call."""
 _LONGEST_ERROR = 1000
 
 
 class Disposition(Struct, frozen=True):
-    """The disposition of an event, and the error, if any."""
+    """
+    The treatment of an event by the rules of its trigger.
+
+    :ivar name: the disposition, for example ``no_match``.
+    :ivar error: the error of the filter or predicate; None if there was none.
+    """
 
     name: str
     error: str | None = None
@@ -53,7 +58,7 @@ class RuleReplayer:
     """
     Replays recorded events.
 
-    :param threads: runs the rules in a thread, since bodies may be big.
+    :param threads: runs match and filter in a thread, since bodies may be big.
     """
 
     def __init__(self, store: IDeliveries, threads: ReactorThreads) -> None:
@@ -70,11 +75,13 @@ class RuleReplayer:
         """
         Evaluate the rules of ``definitions`` over the newest ``limit`` recorded events of each trigger.
 
-        Cancelling it ends the predicates that run.
+        Cancelling the returned coroutine's Deferred ends the predicates that run.
 
-        :param interpreter: has resolved the predicates, and runs no deliveries: a predicate may crash it.
-        :return: one for each trigger that has recorded events, in the order of ``trigger_ids``, the newest event
-            first. At most `MOST_LISTED` are listed. ``undecided`` were accepted and never reached their predicate.
+        :param interpreter: an interpreter that has resolved the predicates and runs no deliveries, since a predicate
+            may crash it.
+        :return: a comparison for each trigger that has recorded events, in the order of ``trigger_ids``. Each lists at
+            most `MOST_LISTED` events, the newest first. Its ``undecided`` counts the events that were accepted and
+            never reached their predicate.
         :raises EventLogUnavailable: the store cannot be read.
         """
         found: list[ReplayComparison] = []
@@ -113,9 +120,7 @@ class RuleReplayer:
 
 
 def decide(rules: Mapping[str, Rules], events: Sequence[RecentEvent]) -> list[Disposition | None]:
-    """
-    Return how each event would be treated before its predicate is asked; None when it would be kept. For a thread.
-    """
+    """Return the treatment of each event by match and filter; None for an event that passes both. For a thread."""
     return [_decide(rules[event.trigger_id], event) for event in events]
 
 
@@ -133,7 +138,7 @@ def _decide(rules: Rules, event: RecentEvent) -> Disposition | None:
 
 
 def compare(trigger_id: str, events: Sequence[tuple[RecentEvent, Disposition]]) -> ReplayComparison:
-    """Count one trigger's events, and list those that would be treated differently."""
+    """Return the counts of one trigger's events, and a list of those that would be treated differently."""
     different: list[ReplayDifference] = []
     undecided = more = 0
     for event, now in events:
@@ -166,7 +171,7 @@ def compare(trigger_id: str, events: Sequence[tuple[RecentEvent, Disposition]]) 
 
 
 def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
-    """Call the predicate as the first attempt would; its context says that it is a replay."""
+    """Return the call of the predicate as in a first attempt; its context says that it is a replay."""
     return Call(
         binding=binding_key(spec.id, event.version),
         trigger_id=spec.id,
@@ -183,7 +188,11 @@ def _call(spec: TriggerSpec, event: RecentEvent) -> Call:
 
 
 async def _ask(interpreter: IInterpreter, calls: Mapping[int, Call]) -> dict[int, Disposition]:
-    """Call every predicate, some at the same time; then, one by one, those that were interrupted by another's end."""
+    """
+    Call every predicate, at most `_CALLS` at the same time.
+
+    A call that was interrupted because another one ended the interpreter is made again afterwards, one by one.
+    """
     treated: dict[int, Disposition] = {}
     interrupted: list[int] = []
     waiting = iter(calls)
@@ -220,5 +229,5 @@ async def _ask_one(interpreter: IInterpreter, call: Call) -> Disposition:
 
 
 def _shortened(text: str) -> str:
-    """Cut an error's text; what has no form in UTF-8 is replaced."""
+    """Return an error's text, cut to `_LONGEST_ERROR`; characters that UTF-8 cannot encode are replaced."""
     return text[:_LONGEST_ERROR].encode("utf-8", "replace").decode("utf-8")

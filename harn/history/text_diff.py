@@ -1,8 +1,9 @@
 """
 The unified diff of two texts, in bounded time and of bounded length. Pure.
 
-Long texts are first split at lines that stand once in each (patience diff), so that a manifest of ten thousand triggers
-costs what differs in it; what stays long between two such lines is shown as replaced.
+Long texts are first split at lines that occur once in each (patience diff), so that the cost for a manifest of ten
+thousand triggers depends on the number of its differences. A stretch between two such lines that is still long is shown
+as replaced.
 """
 
 from __future__ import annotations
@@ -13,24 +14,25 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 CONTEXT = 3
-"""Lines that are shown before and after what differs."""
+"""The number of unchanged lines that are shown before and after a difference."""
 LONGEST = 200_000
-"""Characters of one diff; what is over is left out, with a note."""
+"""The largest number of characters in one diff; the rest is left out, with a note."""
 _DEPTH = 3
-"""How often a stretch between two lines is split again."""
+"""The largest number of times that a stretch between two lines is split again."""
 _LARGEST = 10_000
-"""Pairs of lines that are compared one by one; beyond, comparing takes seconds for hostile texts."""
+"""The largest number of pairs of lines that are compared one by one; more take seconds in hostile texts."""
 
 Stretch = tuple[int, int, int, int]
-"""Two ranges of lines: of the old text from, to; of the new text from, to."""
+"""Two ranges of lines: first and end line of the old text, then first and end line of the new text."""
 
 
 def text_diff(old: bytes | None, new: bytes | None, old_name: str, new_name: str, longest: int = LONGEST) -> str:
     """
-    Return the unified diff, in the form that ``patch`` reads; empty when both are the same.
+    Return the unified diff of two texts, in the form that ``patch`` reads; empty if both are the same.
 
-    :param old: None where there is no such text; so ``new``.
-    :param longest: characters beyond which it is cut; a note then ends it.
+    :param old: the old text; None if it does not exist.
+    :param new: the new text; None if it does not exist.
+    :param longest: the number of characters after which the diff is cut; a note then ends it.
     """
     if old == new:
         return ""
@@ -49,7 +51,7 @@ def text_diff(old: bytes | None, new: bytes | None, old_name: str, new_name: str
 
 
 def _lines(data: bytes | None) -> list[str] | None:
-    """Return the lines with their ends, as ``patch`` counts them; None if it is not text."""
+    """Return the lines with their line ends, as ``patch`` counts them; None if ``data`` is not text."""
     if data is None:
         return []
     if b"\0" in data:
@@ -82,12 +84,12 @@ def _range(start: int, stop: int) -> str:
 
 
 def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[list[Stretch]]:
-    """Put the differences together with their context: stretches that differ, between stretches that are the same."""
+    """Yield the hunks: each has the stretches that differ and, around them, the equal stretches of their context."""
     hunk: list[Stretch] = []
-    old_at = new_at = 0  # up to where everything is dealt with
+    old_at = new_at = 0  # the lines before these are in a hunk or left out
     for old_from, new_from, size in _matches(old, new):
         if old_at < old_from or new_at < new_from:
-            if not hunk:  # only at the very beginning: else there is the context that went before
+            if not hunk:  # if the first lines differ; else there is context before
                 hunk.append((old_at, old_at, new_at, new_at))
             hunk.append((old_at, old_from, new_at, new_from))
         old_to, new_to = old_from + size, new_from + size
@@ -105,7 +107,7 @@ def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[list[Stretch]]:
 
 
 def _matches(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """Yield the common stretches, as long as possible: where each is in both, and its length; at last an empty one."""
+    """Yield the longest common stretches: index in the old text, index in the new text, length; last an empty one."""
     old_at = new_at = size = 0
     for old_from, new_from, length in _found(old, new, (0, len(old), 0, len(new)), _DEPTH):
         if (old_from, new_from) == (old_at + size, new_at + size):
@@ -136,7 +138,7 @@ def _found(old: Sequence[str], new: Sequence[str], within: Stretch, depth: int) 
 
 
 def _between(old: Sequence[str], new: Sequence[str], within: Stretch, depth: int) -> Iterator[tuple[int, int, int]]:
-    """Find the common stretches within one whose first and last lines differ."""
+    """Yield the common stretches inside a stretch whose first and last lines differ."""
     old_from, old_to, new_from, new_to = within
     if old_from == old_to or new_from == new_to:
         return
@@ -161,7 +163,7 @@ def _anchors(old: Sequence[str], new: Sequence[str], within: Stretch) -> list[tu
     places = {old[at]: at for at in range(old_from, old_to) if counts[old[at]] == 1}
     counts = Counter(new[new_from:new_to])
     pairs = [(places[new[at]], at) for at in range(new_from, new_to) if counts[new[at]] == 1 and new[at] in places]
-    # The longest rising sequence, by piles of patience: each pile's top is the smallest end of a sequence that long.
+    # The longest rising sequence, by patience sorting: the top of pile n is the smallest end of a sequence of length n.
     tops: list[int] = []
     piles: list[int] = []
     before: list[int] = []
