@@ -73,10 +73,17 @@ class Stored:
 
 @frozen(kw_only=True)
 class Loss:
-    """A server was killed, or was fenced, at a time (seconds, Unix)."""
+    """
+    A server was killed or fenced. Times in seconds, Unix.
+
+    :ivar at: when it was killed; of one that was fenced, its last heartbeat.
+    :ivar until: of one that was fenced, when that was recorded: a server may have begun to wait for the lock of the
+        writers right after its last heartbeat, and the record waits for it too. Else None.
+    """
 
     life: str
     at: float
+    until: float | None = None
 
 
 @frozen(kw_only=True)
@@ -146,11 +153,11 @@ def repeated(history: History) -> Iterator[tuple[Run, Run]]:
 
 def handled_twice(history: History) -> Iterator[str]:
     """Find runs that repeat one which was not under way when its server was lost."""
-    losses: dict[str, list[float]] = defaultdict(list)
+    losses: dict[str, list[Loss]] = defaultdict(list)
     for loss in history.losses:
-        losses[loss.life].append(loss.at)
+        losses[loss.life].append(loss)
     for before, after in repeated(history):
-        if not any(_was_under_way(before, at) and at <= after.began_at + GRACE for at in losses[before.life]):
+        if not any(_was_under_way(before, loss) and loss.at <= after.began_at + GRACE for loss in losses[before.life]):
             yield f"{before} {after} losses: {losses[before.life]}"
 
 
@@ -160,8 +167,9 @@ def unsettled(history: History, run: Run) -> float | None:
     return None if run.ended_at is None or not times else max(0.0, min(times) - run.ended_at)
 
 
-def _was_under_way(run: Run, at: float) -> bool:
-    return run.began_at <= at + GRACE and (run.ended_at is None or run.ended_at >= at - UNSETTLED)
+def _was_under_way(run: Run, loss: Loss) -> bool:
+    until = loss.at if loss.until is None else loss.until
+    return run.began_at <= until + GRACE and (run.ended_at is None or run.ended_at >= loss.at - UNSETTLED)
 
 
 def _by_event(history: History) -> Mapping[str, list[Run]]:

@@ -205,8 +205,9 @@ _STORED = (
     " d.state = 2 AND d.ended_as = 0 FROM deliveries d JOIN events e ON e.id = d.id"
 )
 _FENCED = (
-    "SELECT convert_from(payload, 'UTF8')::json->>'id', occurred_at FROM log"
-    " WHERE topic = 'orchestrator.servers' AND kind = 'server_fenced'"
+    "SELECT convert_from(log.payload, 'UTF8')::json->>'id', coalesce(s.ended_at, log.occurred_at), log.occurred_at"
+    " FROM log LEFT JOIN servers s ON s.incarnation = (convert_from(log.payload, 'UTF8')::json->>'incarnation')::bigint"
+    " WHERE log.topic = 'orchestrator.servers' AND log.kind = 'server_fenced'"
 )
 _LEFT = "SELECT count(*) FROM harn.deliveries WHERE state < 2"
 
@@ -232,7 +233,8 @@ def read_history(servers: Servers, requests: Sequence[Request], editions: Mappin
         connection.execute("SET search_path = harn")
         stored = [_stored(*row) for row in connection.execute(_STORED)]
         fenced = [
-            Loss(life=servers.pids[int(name.rpartition(":")[2])], at=at) for name, at in connection.execute(_FENCED)
+            Loss(life=servers.pids[int(name.rpartition(":")[2])], at=at, until=until)
+            for name, at, until in connection.execute(_FENCED)
         ]
         decided = connection.execute("SELECT number FROM generations WHERE adopted_at IS NOT NULL").fetchall()
         versions = connection.execute("SELECT trigger_id, version, generation FROM binding_versions").fetchall()

@@ -75,6 +75,9 @@ class RulesTests(SynchronousTestCase):
         self.assertEqual(self.broken(runs=[run(), again], losses=[Loss(life="0.1", at=8.0)]), name)
         self.assertEqual(self.broken(runs=[run(), again], losses=[Loss(life="1.1", at=3.0)]), name)
         self.assertEqual(self.broken(runs=[run(), again], losses=[Loss(life="0.1", at=12.0)]), name)
+        fenced = Loss(life="0.1", at=1.5, until=15.0)
+        self.assertEqual(self.broken(runs=[run(), again], losses=[fenced]), [])
+        self.assertEqual(self.broken(runs=[run(), again], losses=[Loss(life="0.1", at=8.0, until=15.0)]), name)
         early = Loss(life="0.1", at=0.5)
         self.assertEqual(self.broken(runs=[run(), again], losses=[early]), name)
 
