@@ -27,21 +27,28 @@ ADVICE = "write a file beside it and move that into its place, or reload when th
 
 _COARSE_CLOCK = 5
 """``CLOCK_REALTIME_COARSE`` of Linux, with which the kernel stamps files; Python has no name for it."""
-_USUAL_TICK = 0.01
-"""Seconds; see `stamp_delay`."""
+_SHORTEST_TICK = 0.001
+"""Seconds; a shorter one is not that of a kernel, but of a program that stands in for one."""
+_USUAL_DELAY = 0.02
+"""Seconds: two ticks of the slowest clock that Linux stamps files with."""
 
 
-def stamp_delay() -> float:
+def stamp_delay(device: int) -> float:
     """
-    Return the seconds after which the next change of a file is sure to have another time stamp: two ticks of the clock
-    with which the kernel stamps files (``current_time`` in Linux's fs/inode.c), 8 ms on most machines; 20 ms where that
-    clock is not known.
+    Return the seconds after which the next change of a file is sure to have another time stamp.
+
+    For a file on a block device that are two ticks of this kernel's clock for stamps (``current_time`` in Linux's
+    fs/inode.c), 8 ms on most machines. Stamps of other file systems may come from another machine: 20 ms.
+
+    :param device: ``st_dev`` of the file; network file systems and the like have no major number.
     """
+    if sys.platform != "linux" or os.major(device) == 0:
+        return _USUAL_DELAY
     try:
-        tick = time.clock_getres(_COARSE_CLOCK) if sys.platform == "linux" else _USUAL_TICK
+        tick = time.clock_getres(_COARSE_CLOCK)
     except OSError:
-        tick = _USUAL_TICK
-    return 2 * tick
+        return _USUAL_DELAY
+    return 2 * tick if tick >= _SHORTEST_TICK else _USUAL_DELAY
 
 
 class NotRegular(OSError):
@@ -80,13 +87,14 @@ class Noted:
     The files of one reading. Written by the thread that reads; `step` may be read from any.
 
     :ivar settle: seconds for which a file must have been unchanged when it is read; else it is read once more that much
-        later, since stamps are made by a clock that ticks a few milliseconds apart. 0: compare stamps alone.
+        later, since stamps are made by a clock that ticks a few milliseconds apart. 0: compare stamps alone. None: the
+        `stamp_delay` of each file.
     :ivar clock: of ``step``.
     :ivar wall: the clock of stamps (seconds, Unix).
     :ivar step: the file being read, and since when; None between files.
     """
 
-    settle: float = 0.0
+    settle: float | None = 0.0
     clock: SteadyTime = field(factory=SteadyClock)
     wall: WallTime = field(factory=WallClock)
     step: tuple[str, float] | None = None
@@ -94,6 +102,7 @@ class Noted:
     _directories: dict[str, Stamp | None] = field(factory=dict, init=False)
     _fresh: dict[str, _Fresh] = field(factory=dict, init=False)
     _fresh_until: float = field(default=0.0, init=False)
+    _looked_at: float = field(default=0.0, init=False)
 
     def wait(self) -> float:
         """Return the seconds to wait until `changed` is reliable."""
@@ -116,14 +125,18 @@ class Noted:
 
     def note_file(self, path: str, found: os.stat_result | None) -> None:
         """Record a file that is about to be read, or that does not exist."""
+        self._looked_at = self.wall.seconds()  # before its content is read, however long this thread waits then
         self._files.setdefault(path, None if found is None else Stamp.of(found))
 
     def note_content(self, path: str, data: bytes, limit: int) -> None:
         """Record the digest of a file so new that its stamp may miss a change."""
         stamp = self._files.get(path)
-        if stamp is not None and self.settle and self.wall.seconds() - stamp.changed / 1e9 < self.settle:
+        if stamp is None:
+            return
+        settle = stamp_delay(stamp.device) if self.settle is None else self.settle
+        if self._looked_at - stamp.changed / 1e9 < settle:
             self._fresh.setdefault(path, _Fresh(hashlib.sha256(data).digest(), limit))
-            self._fresh_until = self.clock.seconds() + self.settle
+            self._fresh_until = max(self._fresh_until, self.clock.seconds() + settle)
 
     def note_directory(self, path: str) -> None:
         """Record a directory that is about to be listed."""

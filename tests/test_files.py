@@ -155,14 +155,30 @@ class NotedTests(SynchronousTestCase):
         self.assertEqual(self.read().wait(), 0.0)
 
     def test_delay(self) -> None:
-        """It is longer than a tick, so that a change after it has another stamp; it does not hold a reload up."""
-        self.assertTrue(0.0 < stamp_delay() <= 0.02, stamp_delay())
+        """Two ticks of this kernel's clock where it stamps the file; the usual delay for other clocks, and odd ones."""
+        disk, network = os.makedev(254, 1), os.makedev(0, 42)
+        ticks = {"usual": 0.004, "slow": 0.01, "odd": 1e-9}
+        found = {}
+        for name, tick in ticks.items():
+            self.patch(time, "clock_getres", lambda _, tick=tick: tick)
+            found[name] = (stamp_delay(disk), stamp_delay(network))
+        self.assertEqual(found, {"usual": (0.008, 0.02), "slow": (0.02, 0.02), "odd": (0.02, 0.02)})
 
         def unknown(_: int) -> float:
             raise OSError(errno.EINVAL, "no such clock")
 
         self.patch(time, "clock_getres", unknown)
-        self.assertEqual(stamp_delay(), 0.02)
+        self.assertEqual(stamp_delay(disk), 0.02)
+
+    def test_late_thread(self) -> None:
+        """A file is as new as when it was opened, however long the thread then waits before it notes the content."""
+        noted = Noted(settle=None)
+        found = os.stat(self.path)
+        written = found.st_ctime_ns / 1e9
+        self.patch(noted.wall, "seconds", iter([written + 0.001, written + 9.0]).__next__)
+        noted.note_file(str(self.path), found)
+        noted.note_content(str(self.path), b"one", 1000)
+        self.assertGreater(noted.wait(), 0.0)
 
     def test_listings(self) -> None:
         """A directory in which something came or went counts where that is asked for."""

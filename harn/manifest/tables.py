@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -200,7 +200,6 @@ class Table(msgspec.Struct, frozen=True, gc=False):
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 
-@runtime_checkable
 class IChecksItself(Protocol):
     """A struct of settings with rules of its own."""
 
@@ -221,6 +220,8 @@ class StructSchema(Generic[_Settings]):
     def __init__(self, struct: type[_Settings]) -> None:
         self._struct = struct
         self._shape = Shape.of_types(struct)
+        further = getattr(struct, "problems", None)  # a field of that name is a descriptor
+        self._further = further if inspect.isfunction(further) else None
 
     def check(self, table: Mapping[str, Any]) -> tuple[_Settings | None, Sequence[SettingProblem]]:
         """Return the settings, or every problem."""
@@ -234,8 +235,8 @@ class StructSchema(Generic[_Settings]):
         except msgspec.ValidationError as error:
             # Each key alone is valid: this is the struct's own ``__post_init__``.
             return None, [SettingProblem(key="", message=str(error))]
-        if isinstance(settings, IChecksItself):
-            problems.extend(settings.problems())
+        if self._further is not None:
+            problems.extend(self._further(settings))
         return (None if problems else settings), problems
 
     def json_schema(self) -> JsonSchema:

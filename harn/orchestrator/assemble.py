@@ -22,7 +22,6 @@ from harn.clocks import WallClock
 from harn.connectors.catalog import Catalog
 from harn.destinations.catalog import DestinationCatalog
 from harn.errors import ManifestInvalid, StageFailed
-from harn.files import stamp_delay
 from harn.lifecycle import Lifecycle, ServerStarted
 from harn.listener.tls import CertificateFiles
 from harn.model.problem import Problem
@@ -125,7 +124,7 @@ def make_surroundings(options: ServeOptions, environ: Mapping[str, str], hash_ke
     """Return the inputs that each reload reads in addition to the manifest and its modules."""
     cert, key = options.cert, options.key
     files = None if cert is None or key is None else CertificateFiles(cert, key)
-    return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=stamp_delay())
+    return ExternalInputs(environ=environ, certificate=files, hash_key=hash_key, settle=None)
 
 
 class Assembly(Struct, frozen=True, kw_only=True):

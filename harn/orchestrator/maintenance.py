@@ -29,7 +29,7 @@ from importlib import import_module
 
 from msgspec import Struct
 from twisted.application.internet import TimerService
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.process import reapProcessHandlers
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -167,6 +167,8 @@ def import_early() -> None:
         import_module(name)
 
 
+AFTER_REPORT = 0.1
+"""Seconds after the end of a reload within which its report is sent."""
 FREEZE_AFTER = 500
 """The number of new binding versions since the last freeze from which on freezing again pays."""
 
@@ -187,6 +189,7 @@ class Freezer:
         self._is_due = False
         self._collects = False
         self._fresh = self._live = 0
+        self._resuming: IDelayedCall | None = None
 
     def begin(self) -> None:
         """Freeze the objects that the start has made. Nothing is frozen before this call."""
@@ -194,25 +197,33 @@ class Freezer:
         self._plan()
 
     def reload_began(self, event: ReloadBegan) -> None:
-        """Stop the collector. In a server with many versions, collect the young objects first."""
+        """
+        Stop the collector.
+
+        Collect the young objects first in a server with many versions, and in one whose reloads follow each other so
+        quickly that the collector did not run between them.
+        """
         self._is_reloading = True
         if self._is_begun:
-            if self._live >= FREEZE_AFTER:
+            resuming, self._resuming = self._resuming, None
+            if resuming is not None:
+                resuming.cancel()
+            if self._live >= FREEZE_AFTER or resuming is not None:
                 gc.collect(1)
             gc.disable()
 
     def reload_ended(self, event: ReloadEnded) -> None:
-        """Start the collector again in a later turn of the reactor, so that no report waits for a collection."""
+        """Start the collector again after `AFTER_REPORT`, so that no report waits for a collection."""
         self._is_reloading = False
         if self._is_begun:
-            self._clock.callLater(0, self._resume)
+            self._resuming = self._clock.callLater(AFTER_REPORT, self._resume)
 
     def _resume(self) -> None:
-        """Start the collector, unless a reload runs; with many versions, collect the young objects first."""
-        if not self._is_reloading and not self._is_due:
-            if self._live >= FREEZE_AFTER:
-                gc.collect(1)
-            gc.enable()
+        """Start the collector; in a server with many versions, collect the young objects first."""
+        self._resuming = None
+        if self._live >= FREEZE_AFTER:
+            gc.collect(1)
+        gc.enable()
 
     def adopted(self, event: Adopted) -> None:
         """Freeze in a later turn, if there are `FREEZE_AFTER` new versions since the last freeze."""
@@ -233,7 +244,7 @@ class Freezer:
         if self._collects:
             gc.collect()
         gc.freeze()
-        if not self._is_reloading:  # a reload makes thousands of young objects
+        if not self._is_reloading and self._resuming is None:  # a reload makes thousands of young objects
             gc.enable()
         self._is_due = self._collects = False
         self._fresh = 0

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
+from attrs import field, frozen
 from msgspec import Struct
 
 from harn.clocks import WallTime
@@ -36,10 +37,11 @@ NOTE = "store"
 """The name of the file that holds the address of a store outside the state directory."""
 
 
-class Secrets(Struct, frozen=True):
+@frozen
+class Secrets:
     """Reads the secret that holds the password of a store."""
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
 
     def resolve(self, reference: SecretReference) -> bytes:
         """

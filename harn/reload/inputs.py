@@ -61,7 +61,7 @@ class ExternalInputs:
     environ: Mapping[str, str] = field(repr=False)
     certificate: ICertificateFiles | None = None
     hash_key: bytes = field(repr=False)
-    settle: float = 0.0
+    settle: float | None = 0.0
     with_secrets: bool = True
 
 

@@ -133,6 +133,7 @@ class FileReader:
         job.waiting = None
         if job in self._jobs:
             self._jobs.remove(job)
+            job.turn = Deferred()  # the old one's callbacks hold the job, and what it would have read
 
     def _next(self) -> None:
         if self._running is not None or not self._jobs:

@@ -75,13 +75,13 @@ class Proposing:
         """See `IDecision.agree`."""
         ends_at = self.agreement.clock.seconds() + seconds
         try:
-            self.proposal = proposal = await self._decided(await self._propose(candidate), ends_at)
+            self.proposal = proposal = await self._decided(await self._propose(candidate, ends_at), ends_at)
         except StoreError as error:  # whatever was written, it is dropped or followed with the next look
             raise StageFailed("prepare", f"the other servers on the store were not asked in full: {error}") from error
         if proposal.state is ProposalState.DROPPED:
             raise self._not_agreed(proposal)
 
-    async def _propose(self, candidate: Candidate) -> Proposal:
+    async def _propose(self, candidate: Candidate, ends_at: float) -> Proposal:
         agreement = self.agreement
         agreement.proposes = f"reload_{uuid7(agreement.wall.seconds())}"
         new = Proposal(
@@ -97,19 +97,22 @@ class Proposing:
         try:
             proposal: Proposal = await agreement.store.servers.propose(new)
         except EventLogUnavailable as error:
-            return await self._written(new, error)
+            return await self._written(new, error, ends_at)
         return proposal
 
-    async def _written(self, proposal: Proposal, error: EventLogUnavailable) -> Proposal:
+    async def _written(self, proposal: Proposal, error: EventLogUnavailable, ends_at: float) -> Proposal:
         """
         Read a proposal again whose answer was lost, for it may be decided: only this reload has its terms.
 
-        :raises EventLogUnavailable: it was not written; as ``error``.
+        :raises EventLogUnavailable: it was not written, or the store did not answer until ``ends_at`` (the clock's
+            seconds); as ``error``.
         """
         while True:
             try:
                 found = await self.agreement.store.servers.proposal()
             except EventLogUnavailable:
+                if self.agreement.clock.seconds() >= ends_at:
+                    raise error from None
                 await deferLater(self.agreement.clock, PAUSE)
                 continue
             if found is None or found.id != proposal.id:

@@ -98,6 +98,12 @@ def _inner(keyword: str, rule: Any, schema: Any, value: Any, at: str) -> list[st
     return found
 
 
+class Puzzle(msgspec.Struct, frozen=True):
+    """Settings with a field that has the name of a method."""
+
+    problems: int = 0
+
+
 class StructSchemaTests(SynchronousTestCase):
     """`StructSchema`."""
 
@@ -110,6 +116,10 @@ class StructSchemaTests(SynchronousTestCase):
         self.assertEqual(StructSchema(WebhookTable).check({}), (WebhookTable(), []))
         settings, problems = StructSchema(WebhookTable).check({"timestamp_tolerance_secs": 5, "tags": ["a"]})
         self.assertEqual((settings, problems), (WebhookTable(timestamp_tolerance_secs=5, tags=["a"]), []))
+
+    def test_field_named_problems(self) -> None:
+        """A setting may be called ``problems``: only a method of that name checks the others."""
+        self.assertEqual(StructSchema(Puzzle).check({"problems": 3}), (Puzzle(problems=3), []))
 
     def test_every_problem(self) -> None:
         """All that is wrong is said at once, in the manifest's words."""

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harn.listener.connection_limit import SURPLUS
 from harn.listener.descriptors import LEAST, RESERVED, connections_within, open_files, raise_open_files
 from harn.orchestrator.maintenance import (
+    AFTER_REPORT,
     FREEZE_AFTER,
     INTERVAL,
     Children,
@@ -147,29 +148,32 @@ class ProcessTests(SynchronousTestCase):
             freezer.adopted(adopting(fresh))
             clock.advance(0)
             freezer.reload_ended(event)
+            clock.advance(AFTER_REPORT / 2)
             done.append("reported")
-            clock.advance(0)
+            clock.advance(AFTER_REPORT)
             self.assertEqual(done, expected, fresh)
             done.clear()
 
     def test_reload_after_reload(self) -> None:
-        """The collector rests on when another reload begins in the turn in which one ended."""
-        done: list[str] = []
+        """The collector stays off when another reload begins soon after one; young objects are collected between."""
+        done: list[object] = []
         clock, event = Clock(), cast(Any, None)
         freezer = Freezer(clock)
         freezer.begin()
         clock.advance(0)
         self.patch(gc, "enable", lambda: done.append("enable"))
         self.patch(gc, "disable", lambda: done.append("disable"))
+        self.patch(gc, "collect", lambda generation=2: done.append(generation))
         for _ in range(2):
             freezer.reload_began(event)
             freezer.reload_ended(event)
         freezer.reload_began(event)
-        clock.advance(0)
-        self.assertEqual(done, ["disable"] * 3)
+        clock.advance(AFTER_REPORT)
+        self.assertEqual(done, ["disable", 1, "disable", 1, "disable"])
         freezer.reload_ended(event)
-        clock.advance(0)
-        self.assertEqual(done, ["disable"] * 3 + ["enable"])
+        clock.advance(AFTER_REPORT)
+        self.assertEqual(done[5:], ["enable"])
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
 def adopting(fresh: int) -> Any:

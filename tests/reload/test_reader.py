@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any
@@ -19,6 +21,10 @@ from harn.reload.reader import HANGING, FileReader
 from harn.reload.reports import PATIENCE
 from tests.reload.fakes import HeldPool, ThreadClock
 from tests.reload.world import World, fake
+
+
+class Content:
+    """What a read would use."""
 
 
 class FileReaderTests(SynchronousTestCase):
@@ -71,6 +77,23 @@ class FileReaderTests(SynchronousTestCase):
         self.clock.pool.release()
         self.successResultOf(third)
         self.assertEqual(self.done, ["one", "three"])
+
+    def test_cancelled_is_freed(self) -> None:
+        """A read that was cancelled before its turn keeps nothing of what it would have read, collector or not."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.clock.pool.held = True
+        first = self.read("one")
+        content = Content()
+        kept = weakref.ref(content)
+        second = self.files.read(lambda content: content, content)
+        del content
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        del second
+        self.assertIsNone(kept())
+        self.clock.pool.release()
+        self.successResultOf(first)
 
     def test_names_the_file(self) -> None:
         """The file that is being read is named, not the whole of what was asked for; each file has its own time."""

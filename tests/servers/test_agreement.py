@@ -227,6 +227,16 @@ class AgreementTests(TwoServers):
             self.result_of(agreeing)
         self.assertIsNone(self.result_of(self.store.servers.proposal()))
 
+    def test_no_store(self) -> None:
+        """A reload does not wait for a store that does not answer any longer than for votes."""
+        for name in ("propose", "proposal"):
+            self.patch(self.store.servers, name, lambda *_: fail(EventLogUnavailable("connection refused")))
+        agreeing = Deferred.fromCoroutine(Proposing(self.agreement, REQUEST).agree(CANDIDATE, 0.5))
+        self.assertNoResult(agreeing)
+        self.clock.pump([0.1] * 20)
+        with self.assertRaisesRegex(StageFailed, "connection refused"):
+            self.result_of(agreeing)
+
     def test_a_proposal_that_was_left(self) -> None:
         """A proposal of this server whose reload was cut off is dropped with the next look."""
         self.proposed()
