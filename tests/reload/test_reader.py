@@ -79,7 +79,7 @@ class FileReaderTests(SynchronousTestCase):
         self.assertEqual(self.done, ["one", "three"])
 
     def test_cancelled_is_freed(self) -> None:
-        """A read that was cancelled before its turn keeps nothing of what it would have read, collector or not."""
+        """A read that was cancelled before its turn is freed, and what it would have read, without the collector."""
         gc.disable()
         self.addCleanup(gc.enable)
         self.clock.pool.held = True
