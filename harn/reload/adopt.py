@@ -2,13 +2,13 @@
 The live generation; the two synchronous steps that change it; and the draining of replaced versions.
 
 Neither step can fail half-way. Nothing in them awaits, writes, or calls code that may refuse; a connector that raises
-in ``quiesce`` is logged. Before a step nothing live has changed; after it there is nothing left to do that matters to a
-request.
+in ``quiesce`` is logged. Before a step nothing live has changed; after it no work is left that matters to a request.
 
-What was replaced drains in the background, within a limit. Each adopt that replaced versions leaves one group. At its
-deadline, or when more groups drain than may, deliveries that its versions have not begun are moved on; those that run
-keep running until their own time-out. Nothing is dropped. An operator may move a version on before that, or cancel its
-drain: then its unfinished deliveries become dead letters.
+Replaced versions drain in the background, within a limit. Each adopt that replaced versions leaves one drain group. At
+the deadline of a group, or when more than `MOST_DRAINING` generations drain, the deliveries that its versions have not
+begun are moved on to newer versions; deliveries that run continue until their own time-out. No delivery is dropped. An
+operator may move a version's deliveries on earlier, or cancel its drain: then its unfinished deliveries become dead
+letters.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ log = Logger(namespace="harn.reload")
 @implementer(IExamples)
 class LiveGeneration:
     """
-    The live generation and routes.
+    The live generation and its routes.
 
-    :param sink: where the events that connectors start themselves go, through their gates.
+    :param sink: receives, through the gates of connectors, the events that connectors start themselves.
     :ivar current: the live generation; None before the first.
-    :ivar started_with: the settings of the server's first generation, once there was one.
+    :ivar started_with: the settings of the server's first generation; None before that.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LiveGeneration:
         self._wall = wall
         self.current: Generation | None = None
         self._moving: deque[BindingVersion] = deque()
-        self._replaced_routes: list[Route] = []  # held by nothing else, and so freed as they are removed
+        self._replaced_routes: list[Route] = []  # the only references to them
         self.started_with: OrchestratorSettings | None = None
 
     @property
@@ -71,7 +71,7 @@ class LiveGeneration:
 
     @property
     def etag(self) -> str:
-        """Made of the live generation's number and digest."""
+        """The entity tag of the live generation, made from its number and digest."""
         digest = "" if self.current is None else self.current.digest
         return f'"{self.number}-{digest.removeprefix("sha256:")[:16]}"'
 
@@ -81,8 +81,8 @@ class LiveGeneration:
         return None if shared is None else shared.value.example()
 
     def adopt(self, candidate: Candidate) -> None:
-        """Make the candidate's generation the live one; of thousands of versions it leaves a rest to `settle`."""
-        self.settle()  # of the previous adopt, if anything is left
+        """Make the candidate's generation the live one; with thousands of versions, `settle` does a part later."""
+        self.settle()  # completes the previous adopt, if necessary
         live, generation = self.current, candidate.generation
         generation.targets.hold_all(candidate.fresh)
         self._moving.extend(candidate.reinterpreted)
@@ -91,7 +91,7 @@ class LiveGeneration:
         serving = generation.connectors
         for shared in candidate.replaced_connectors:
             if serving.get(shared.value.trigger_id) is not shared:
-                shared.withdraw()  # requests may hold it still, but what has stopped serves no later generation
+                shared.withdraw()  # requests may still hold it; no later generation may take it from the pool
                 quiesce(shared.value)
         for shared in candidate.new_connectors:
             shared.value.gate.open(self._sink)
@@ -112,14 +112,14 @@ class LiveGeneration:
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether an adopt has left something to `settle`."""
+        """Whether an adopt must still be completed by `settle`."""
         return bool(self._moving or self._replaced_routes) or self.registry.has_replaced
 
     def settle(self, limit: int | None = None) -> None:
         """
-        Complete an adopt: point unchanged versions to the live interpreter, end replaced ones, free their routes.
+        Complete an adopt: point unchanged versions to the live interpreter, end replaced versions, free their routes.
 
-        :param limit: how many of each; None for all.
+        :param limit: the largest number of each to deal with now; None for all.
         """
         if self.current is not None:
             self._move(self.current.targets, limit)
@@ -128,7 +128,7 @@ class LiveGeneration:
         self.registry.check_replaced(limit)
 
     def _move(self, targets: GenerationTargets, limit: int | None) -> None:
-        """Point versions to the interpreter of a generation; the one before ends when nothing points to it."""
+        """Point versions to the destinations of a generation; an interpreter ends once no version points to it."""
         moving = self._moving
         for _ in range(len(moving) if limit is None else min(limit, len(moving))):
             binding = moving.popleft()
@@ -144,8 +144,8 @@ class LiveGeneration:
 
         The generation stays the same, with some routes changed.
 
-        :param winners: for each ramp the version that wins.
-        :return: the ramps that were still in force; a reload has replaced the others.
+        :param winners: for each ramp the version that takes all deliveries.
+        :return: the ramps that were still in force and are ended; a reload has replaced the others.
         :raises StageFailed: the tree cannot be built; nothing has changed.
         """
         live = self.current
@@ -172,14 +172,14 @@ class LiveGeneration:
         return frozenset(ending)
 
     def end_pin(self) -> bool:
-        """Remove the pin, so that the watcher and a restart adopt the files again; return whether there was one."""
+        """Remove the pin, so that the watcher and a restart adopt the files again; return whether a pin was set."""
         if self.current is None or self.current.pin is None:
             return False
         self.current = evolve(self.current, pin=None)
         return True
 
     def close(self) -> None:
-        """Stop the connectors of the live generation, and release it: the server ends."""
+        """Stop the connectors of the live generation and release it, because the server ends."""
         self.settle()
         live, self.current = self.current, None
         for shared in () if live is None else live.connectors.values():
@@ -188,9 +188,9 @@ class LiveGeneration:
 
 
 MOST_DRAINING = 4
-"""Generations that drain at the same time; the oldest is moved on to make room for one more."""
+"""The largest number of generations that drain at the same time; beyond it the oldest one's deliveries move on."""
 MOST_NAMED = 20
-"""Draining versions that an error names."""
+"""The largest number of draining versions that an error names."""
 
 
 @define(eq=False)
@@ -198,7 +198,8 @@ class DrainGroup:
     """
     The versions that one adopt replaced, as long as they drain.
 
-    :ivar generation: the number of the generation that they served last; 0 for what an earlier server left.
+    :ivar generation: the number of the generation that they served last; 0 for versions that an earlier server left.
+    :ivar deadline: the call that moves their deliveries on; None after that.
     """
 
     generation: int
@@ -211,9 +212,10 @@ class Draining(Struct, frozen=True, kw_only=True):
     """
     One draining version.
 
-    :ivar generation: see `DrainGroup`.
+    :ivar binding: the version.
+    :ivar generation: the number of the generation that it served last; see `DrainGroup`.
     :ivar since: when it began to drain (seconds, Unix).
-    :ivar deadline: when the deliveries that it has not begun are moved on (seconds, Unix); None when that was done.
+    :ivar deadline: when the deliveries that it has not begun are moved on (seconds, Unix); None after that.
     """
 
     binding: BindingVersion
@@ -235,8 +237,8 @@ class Drains:
     """
     All draining groups, the oldest first.
 
-    :param wall: for stamps; ``clock`` if None.
-    :ivar timeout: seconds until the deliveries that a version has not begun are moved on, by the live generation's
+    :param wall: the source of time stamps; ``clock`` if None.
+    :ivar timeout: seconds until the deliveries that a version has not begun are moved on, from the live generation's
         settings.
     """
 
@@ -257,7 +259,7 @@ class Drains:
 
     @property
     def generations(self) -> tuple[int, ...]:
-        """Numbers of the generations of which something drains, the oldest first."""
+        """The numbers of the generations that have draining versions, the oldest first."""
         return tuple(dict.fromkeys(group.generation for group in self._groups))
 
     def begin(self, generation: int, bindings: Sequence[BindingVersion]) -> None:
@@ -274,7 +276,7 @@ class Drains:
         group = DrainGroup(generation, still, self._wall.seconds())
         group.deadline = self._clock.callLater(self.timeout, self._move_on, group)
         self._groups.append(group)
-        # By generation: one whose ramps end one after the other leaves several groups, and counts once.
+        # A generation whose ramps end one after the other leaves several groups, but counts once.
         served = list(dict.fromkeys(each.generation for each in self._groups))
         for each in list(self._groups):
             if each.generation in served[:-MOST_DRAINING]:
@@ -282,9 +284,9 @@ class Drains:
 
     def _move_on(self, group: DrainGroup, rest: Sequence[BindingVersion] | None = None) -> None:
         """
-        Move on the deliveries that the versions of a group have not begun, once; thousands in slices, one each turn.
+        Move on, once, the deliveries that the versions of a group have not begun; one slice of versions in each turn.
 
-        :param rest: the versions that are left of them; None for all.
+        :param rest: the versions whose deliveries were not moved on so far; None for all versions of the group.
         """
         if group.deadline is not None and group.deadline.active():
             group.deadline.cancel()
@@ -299,7 +301,7 @@ class Drains:
         candidate = event.candidate
         self.timeout = candidate.generation.inputs.manifest.orchestrator.reload.drain_timeout
         if len(candidate.ended) > SLICE:
-            self._watch(event.previous, candidate.ended_by_key)  # none of them has ended yet
+            self._watch(event.previous, candidate.ended_by_key)  # none has ended so far
         else:
             self.begin(event.previous, candidate.ended)
 
@@ -318,7 +320,7 @@ class Drains:
         return sorted(found, key=lambda each: (each.since, each.binding.id, each.binding.version))
 
     def _deadline_of(self, group: DrainGroup) -> float | None:
-        """Return when the group's deadline is (seconds, Unix), by the present wall clock; None once it has passed."""
+        """Return the time of a group's deadline (seconds, Unix) by the wall clock; None once it has passed."""
         deadline = group.deadline
         if deadline is None or not deadline.active():
             return None
@@ -328,7 +330,7 @@ class Drains:
         """
         Find a draining version by its key.
 
-        :raises RouteUnknown: no such version drains; says which do.
+        :raises RouteUnknown: no version with this key drains; the message names those that do.
         """
         for group in self._groups:
             if key in group.bindings:
@@ -346,7 +348,7 @@ class Drains:
                 self._groups.remove(group)
 
     def close(self) -> None:
-        """Cancel every deadline; what drains continues with the next server."""
+        """Cancel every deadline. The next server continues the unfinished deliveries of draining versions."""
         for group in self._groups:
             if group.deadline is not None and group.deadline.active():
                 group.deadline.cancel()

@@ -1,9 +1,9 @@
 """
-The archive: what the store keeps of earlier generations. Their content is read to be shown, compared or adopted again;
-after a restart their binding versions are, as far as deliveries that they accepted are unfinished.
+The archive of earlier generations in the store. Their content is read to be shown, compared or adopted again. After a
+restart, their binding versions are revived if they accepted deliveries that are unfinished.
 
-Such a version is put together again from its spec and its bundle, not from disk, and drains from the start. The
-deliveries of one that cannot be revived go to the trigger's newest version, or become dead letters.
+A version is revived from its spec and its bundle in the store, not from files, and drains from the start. If it cannot
+be revived, its deliveries go to the trigger's newest version, or become dead letters.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ log = Logger(namespace="harn.reload")
 
 
 MOST_KEPT = 1000
-"""Generations that can be kept at the most, as the manifest's settings have it."""
+"""The largest number of generations that the manifest's settings allow to be kept."""
 FAST = 1
-"""A manifest of ten thousand triggers shrinks to a tenth in some milliseconds; more effort gains little."""
+"""The level of compression: a manifest of ten thousand triggers shrinks to a tenth in some milliseconds."""
 
 
 @frozen(kw_only=True)
@@ -63,7 +63,7 @@ def unpack_manifest(data: bytes) -> bytes:
     """
     Decode the bytes that `pack_manifest` returned.
 
-    :raises ValueError: it is something else.
+    :raises ValueError: ``data`` cannot be decompressed.
     """
     try:
         return zlib.decompress(data)
@@ -73,9 +73,9 @@ def unpack_manifest(data: bytes) -> bytes:
 
 def read_manifest_text(data: bytes, digest: str) -> bytes:
     """
-    Decode a manifest's text out of the store.
+    Decode a manifest's text from the store.
 
-    :raises ValueError: it is damaged: its text has another digest than ``digest``, or it cannot be decompressed.
+    :raises ValueError: the text is damaged: it cannot be decompressed, or its digest is not ``digest``.
     """
     text = unpack_manifest(data)
     if digest_bytes(text) != digest:
@@ -85,9 +85,9 @@ def read_manifest_text(data: bytes, digest: str) -> bytes:
 
 def read_kept_bundle(data: bytes, bundle_id: str) -> Bundle:
     """
-    Decode a bundle out of the store.
+    Decode a bundle from the store.
 
-    :raises ValueError: it is damaged: it would have another id, or is something else.
+    :raises ValueError: the bundle is damaged: it cannot be decoded, or its id is not ``bundle_id``.
     """
     try:
         bundle = decode_bundle(data)
@@ -109,7 +109,7 @@ class Archive:
         """
         Return the content of a generation that served.
 
-        :raises GenerationUnknown: there was none of that number, or its content is not kept.
+        :raises GenerationUnknown: no generation has that number, or its content is not kept or is damaged.
         :raises EventLogUnavailable: the store cannot be read.
         """
         record = await self._generations.generation(number)
@@ -118,7 +118,7 @@ class Archive:
         return await self._content_of(record)
 
     async def proposed(self, number: int) -> ArchivedContent:
-        """Return the content of a generation that another server has reserved, or adopted; see `content`."""
+        """Return the content of a generation that another server has reserved or adopted; see `content`."""
         last = await self._generations.last()
         if last is not None and last.number == number:
             return await self._content_of(last)
@@ -141,9 +141,8 @@ class Archive:
         """
         Return the newest generation before ``number`` whose manifest or code differs from that of ``inputs``.
 
-        Secrets are not compared: they are never kept, so a generation that differs only in them equals the live one.
-        Where the live one was adopted by an automatic revert, only generations before the one that it restored count.
-        One that a server adopted alone never counts.
+        Secrets are not compared, since they are never kept. If the live generation was adopted by an automatic revert,
+        only generations before the restored one count. A generation that one server adopted alone never counts.
 
         :raises GenerationUnknown: no such generation is kept.
         """
@@ -159,9 +158,9 @@ class Archive:
 
     async def newest_adopted(self) -> Sequence[GenerationRecord]:
         """
-        Return the generation that all servers on the store adopted last, as the only one.
+        Return a sequence of one record: the generation that all servers on the store adopted last.
 
-        :raises GenerationUnknown: none was adopted.
+        :raises GenerationUnknown: no generation was adopted so far.
         """
         for limit in (1, MOST_KEPT):
             found = [each for each in await self._generations.history(limit) if SPLIT not in each.summary]
@@ -171,7 +170,7 @@ class Archive:
 
     async def newest(self) -> int:
         """
-        Return the newest generation whose content is kept.
+        Return the number of the newest generation whose content is kept.
 
         :raises GenerationUnknown: the content of no generation is kept.
         """
@@ -188,15 +187,15 @@ class Archive:
 
 
 PATIENCE = 30.0
-"""Seconds that an earlier version's code may take to load."""
+"""Seconds that the code of an earlier version may take to load."""
 _TOO_SLOW = f"its code did not load in {PATIENCE} s"
 
 
 def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, int]]:
     """
-    Return the versions that must be revived.
+    Return the versions (trigger id, number) that must be revived.
 
-    These are not live, and have deliveries that are ready, or retries of a trigger that was removed.
+    They are not in the registry, and have deliveries that are ready, or retries of a trigger that was removed.
     """
     return [
         (entry.trigger_id, entry.version)
@@ -207,7 +206,11 @@ def needed(backlog: Iterable[Backlog], registry: Registry) -> list[tuple[str, in
 
 
 class Readable(Struct, frozen=True):
-    """A version that was read from the store; it still needs an interpreter that has resolved ``references``."""
+    """
+    A version that was read from the store and has no interpreter so far.
+
+    :ivar references: the functions that its interpreter must have resolved.
+    """
 
     binding: BindingVersion
     references: frozenset[FunctionReference]
@@ -215,10 +218,10 @@ class Readable(Struct, frozen=True):
 
 class Reviver:
     """
-    Revives earlier versions into the registry, as draining ones.
+    Revives earlier binding versions and adds them to the registry as draining versions.
 
-    :param reactor: an `IReactorTime`, `IReactorThreads`.
-    :param wall: for stamps; ``reactor`` if None.
+    :param reactor: an `IReactorTime` and `IReactorThreads`.
+    :param wall: the source of time stamps; ``reactor`` if None.
     """
 
     def __init__(
@@ -241,10 +244,11 @@ class Reviver:
         self, backlog: Iterable[Backlog], closed: Collection[tuple[str, int]] = ()
     ) -> list[BindingVersion]:
         """
-        Revive the versions that ``backlog`` needs, into the registry.
+        Revive the versions that ``backlog`` needs, and add them to the registry.
 
-        :param closed: versions (trigger id, number) that begin nothing more, and are not revived.
-        :return: the versions that drain from now on; the caller releases each once its deliveries have their leases.
+        :param closed: versions (trigger id, number) that may begin no further delivery, and are not revived.
+        :return: the versions that drain from now on, each leased once; the caller releases these leases after the
+            deliveries have their own.
         """
         entries = list(backlog)
         by_key = await self.versions([each for each in needed(entries, self._registry) if each not in closed])
@@ -259,7 +263,7 @@ class Reviver:
 
         Versions that cannot be revived are left out, with a warning in the log.
 
-        :raises EventLogUnavailable: the store cannot be read; nothing is held.
+        :raises EventLogUnavailable: the store cannot be read; no interpreter or destination stays held.
         """
         records: list[BindingRecord] = list(await self._generations.bindings(keys)) if keys else []
         by_bundle: dict[str, list[BindingRecord]] = {}
@@ -281,7 +285,7 @@ class Reviver:
     async def _of_bundle(
         self, bundle_id: str, records: Collection[BindingRecord], made: dict[tuple[str, int], BindingVersion]
     ) -> None:
-        """Revive the versions of one bundle, into ``made``."""
+        """Revive the versions of one bundle and add them to ``made``."""
         try:
             bundle, readable, unreadable = await self._read(bundle_id, records)
         except (HarnError, LookupError, ValueError) as error:
@@ -290,7 +294,7 @@ class Reviver:
             return
         for record, why in unreadable:
             _not_revived(record.trigger_id, record.version, why)
-        # By modules: one that does not load fails only the versions that need it, and is tried once for all of them.
+        # Grouped by modules: a module that does not load is tried once, and fails only the versions that need it.
         by_modules: dict[frozenset[str], list[Readable]] = {}
         for each in readable:
             by_modules.setdefault(frozenset(name.module for name in each.references), []).append(each)
@@ -308,7 +312,7 @@ class Reviver:
         Read the bundle and its versions from the store, in a thread; see `_read_versions`.
 
         :raises LookupError: the bundle is not in the store.
-        :raises HarnError, ValueError: it cannot be read.
+        :raises HarnError, ValueError: the bundle cannot be read.
         """
         data = await self._generations.bundle(bundle_id)
         if data is None:
@@ -339,7 +343,7 @@ class Reviver:
                 _not_revived(binding.id, binding.version, str(error))
                 continue
             made[binding.id, binding.version] = binding
-        shared.release()  # each has its own hold now
+        shared.release()  # each version holds the interpreter itself now
         return False
 
 
@@ -347,9 +351,9 @@ def _read_versions(
     data: bytes, bundle_id: str, records: Collection[BindingRecord]
 ) -> tuple[Bundle, list[Readable], list[tuple[BindingRecord, str]]]:
     """
-    Read the versions of one bundle. Computes: not for the reactor thread.
+    Read the versions of one bundle. Takes long, so it runs in a thread.
 
-    :return: the bundle, the versions, and those that cannot be read, each with why.
+    :return: the bundle, the versions, and the records of versions that cannot be read, each with the reason.
     :raises ValueError: the bundle is damaged.
     """
     bundle = read_kept_bundle(data, bundle_id)

@@ -1,8 +1,8 @@
 """
 The builder: puts the next generation together, stage by stage, beside the live one.
 
-Whatever a stage acquires goes onto the candidate's exit stack; a failure at any stage unwinds it, and nothing live was
-ever touched. Undo is not doing.
+Everything that a stage acquires is put on the candidate's exit stack. A failure at any stage unwinds the stack; nothing
+else has to be undone, since no stage changes anything live.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ T = TypeVar("T")
 LONGEST_UNSETTLED = 1.0
 """Seconds after which reading gives up on files that change while they are read."""
 PAUSE = 0.02
-"""Seconds between one reading and the next."""
+"""Seconds between two readings of files that change."""
 STARTING = 5.0
-"""Seconds that each stage may take at least while nothing serves: the first interpreter must start."""
+"""The shortest time limit of a stage in seconds while no generation serves: the first interpreter must start."""
 MOST_NAMED = 100
-"""Triggers of each sort that a generation's record names."""
+"""The largest number of added, of modified and of removed triggers that a generation's record names."""
 
 
 @implementer(IWork)
@@ -57,10 +57,10 @@ class Builder:
     """
     Builds candidates.
 
-    :param files: reads them; its reactor is for threads and processes.
-    :param manifest_path: absolute.
-    :param manifest_name: as the operator typed it.
-    :ivar threads: for functions that read no file.
+    :param files: reads files; its reactor is used for threads and processes, too.
+    :param manifest_path: the absolute path of the manifest.
+    :param manifest_name: the path of the manifest as the operator typed it.
+    :ivar threads: runs functions that read no file.
     """
 
     def __init__(
@@ -84,25 +84,25 @@ class Builder:
         self.targets = targets
 
     async def close(self) -> None:
-        """Wait until the connectors of the live generation, which is released, are closed, and close the rest."""
+        """Wait until the connectors are closed, then close the destinations and the file reader."""
         await self.connections.pool.idle()
         await self.targets.close()
         self.files.close()
 
     async def beside(self, count: int, function: Callable[..., T], /, *arguments: Any) -> T:
         """
-        Call a function that reads no file, off the reactor thread if it takes long there.
+        Call a function that reads no file; in a thread if it would block the reactor for long.
 
-        :param count: of how many triggers it looks at each.
+        :param count: the number of triggers that the function iterates over.
         """
         return function(*arguments) if count <= SLICE else await self.threads.call(function, *arguments)
 
     async def files_now(self, inputs: Inputs) -> Mapping[str, str]:
-        """Digest the current files of ``inputs``."""
+        """Return the digests of the current content of the files of ``inputs``, by path."""
         return await self._digests(inputs.files, inputs.plain_files)
 
     async def plain_files_now(self, paths: Collection[str]) -> Mapping[str, str]:
-        """Digest the current content of files: manifests and sources, nothing secret."""
+        """Return the digests of the current content of manifests and sources, which hold no secrets, by path."""
         return await self._digests(paths, paths)
 
     async def _digests(self, paths: Collection[str], plain: Collection[str]) -> Mapping[str, str]:
@@ -110,23 +110,23 @@ class Builder:
         return files
 
     def doing(self) -> str:
-        """Return the file or module that a stage waits for; empty when it waits for neither."""
+        """Return the file or module that a stage waits for; empty if it waits for neither."""
         return self.files.doing() or self.resolution.doing()
 
     def importing(self) -> PendingImport | None:
-        """Return the import that a stage waits for; None where it waits for none."""
+        """Return the import that a stage waits for; None if it waits for no import."""
         return None if self.files.doing() else self.resolution.importing()
 
     async def read_settled(
         self, stages: Stages, previous: Inputs | None, content: ArchivedContent | None = None
     ) -> tuple[ManifestSource, Inputs]:
         """
-        Read, parse and check the manifest and read all that it names, as they were together at one moment.
+        Read, parse and check the manifest, and read all files that it names, with their content at one moment.
 
-        :param previous: the live ones: what is unchanged in them is not analysed again.
-        :param content: of an earlier generation, instead of the manifest's and the sources' files.
-        :raises ManifestInvalid: of stage ``parse``, ``validate`` or ``resolve``.
-        :raises FilesUnsettled: no two looks at the files were equal for `LONGEST_UNSETTLED`.
+        :param previous: the live inputs; their unchanged parts are not analysed again.
+        :param content: the content of an earlier generation, used instead of the manifest's and the sources' files.
+        :raises ManifestInvalid: stage ``parse``, ``validate`` or ``resolve`` found problems.
+        :raises FilesUnsettled: the files changed during each reading for `LONGEST_UNSETTLED` seconds.
         :raises StageFailed: a stage failed otherwise.
         """
         clock = self._reactor
@@ -144,7 +144,7 @@ class Builder:
                 raise wrong
             if not changed and read is not None:
                 return read
-            listings = False  # a directory may change for other reasons, again and again
+            listings = False  # a directory may keep changing for other reasons
             if clock.seconds() >= ends_at:
                 raise FilesUnsettled(stages.current, keeps_changing(changed))
             await deferLater(clock, PAUSE)
@@ -166,12 +166,12 @@ class Builder:
     async def _with_what_they_name(
         self, stages: Stages, error: PartlyInvalid, bundle: Bundle | None, noted: Noted
     ) -> ManifestInvalid:
-        """Return the error with the problems of secrets and modules that the usable triggers name: all at once."""
+        """Return the error, with the problems of the secrets and modules that the usable triggers name added."""
         try:
             await stages.run("parse", self._inputs(error.usable, None, bundle, noted))
         except ManifestInvalid as others:
             return error.with_problems(others.problems)
-        except StageFailed:  # its own problems are to be seen, whatever the other files do
+        except StageFailed:  # the error's own problems are reported without the others
             pass
         return error
 
@@ -199,7 +199,7 @@ class Builder:
     async def _inputs(
         self, loaded: LoadedManifest, previous: Inputs | None, bundle: Bundle | None, noted: Noted
     ) -> Inputs:
-        """Read everything else that the generation is made of; ``bundle`` is its code, if not to be read from files."""
+        """Read everything else that the generation is made of; its code only if ``bundle`` is None."""
         inputs: Inputs = await self.files.read(
             read_inputs, loaded, self.external, previous, bundle, what="sources and secrets", noted=noted
         )
@@ -209,10 +209,11 @@ class Builder:
         self, inputs: Inputs, live: Generation | None, stack: AsyncExitStack, *, afresh: bool, spare: bool = True
     ) -> Prepared:
         """
-        Resolve every function, and reconcile with the live definitions.
+        Resolve every function, and reconcile the definitions with the live ones.
 
-        :param spare: the warm spare may be used up for it.
-        :raises ManifestInvalid: of stage ``resolve``.
+        :param afresh: if True, an interpreter that serves already is not used.
+        :param spare: whether the warm spare may be used for a fresh interpreter.
+        :raises ManifestInvalid: stage ``resolve`` found problems.
         """
         interpreter = await self.resolution.resolve(inputs, stack, afresh=afresh, spare=spare)
         known = {} if live is None else live.definitions
@@ -225,7 +226,7 @@ class Builder:
         """
         Prepare the connectors that are new.
 
-        :raises StageFailed: of stage ``prepare``.
+        :raises StageFailed: stage ``prepare`` failed.
         """
         inputs = prepared.inputs
         known = None if live is None else live.inputs
@@ -238,7 +239,7 @@ class Builder:
         """
         Prepare the destinations that are new.
 
-        :raises StageFailed: of stage ``prepare``.
+        :raises StageFailed: stage ``prepare`` failed.
         """
         return await self.targets.prepare(prepared.outside, prepared.inputs, prepared.interpreter, stack)
 
@@ -246,18 +247,18 @@ class Builder:
         self, generations: IGenerations, candidate: Candidate, text: bytes, live: Generation | None, changed: Plan
     ) -> None:
         """
-        Make the candidate's numbers durable, and its content. If the disk is full, the reload fails here.
+        Store the candidate's numbers and content durably. If the disk is full, the reload fails here.
 
-        :param text: the manifest's.
-        :param changed: what the history says that the candidate changed.
-        :raises EventLogUnavailable: nothing was written.
+        :param text: the bytes of the manifest.
+        :param changed: the changes that the history records for the candidate.
+        :raises EventLogUnavailable: the store cannot be written, and is unchanged.
         """
         known = None if live is None else live.inputs
         await generations.reserve(*await self.threads.call(_reservation, candidate, text, known, changed))
 
     async def withdraw(self, generations: IGenerations, candidate: Candidate) -> None:
         """
-        Mark the numbers that `reserve` made durable as not used, for a candidate that failed after it.
+        Mark the numbers that `reserve` stored as not used, for a candidate that failed afterwards.
 
         :raises EventLogUnavailable: the numbers stay reserved.
         """
@@ -273,7 +274,7 @@ class Builder:
 
 
 def keeps_changing(paths: Collection[str]) -> str:
-    """Return which files keep changing, and what to do."""
+    """Return the message that names the files that keep changing, and says what to do."""
     more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
     what = f"{min(paths)}{more}" if paths else "what the manifest needs"
     return f"{what} keeps changing: no two readings were equal; {ADVICE}"
@@ -282,7 +283,11 @@ def keeps_changing(paths: Collection[str]) -> str:
 def _reservation(
     candidate: Candidate, text: bytes, known: Inputs | None, changed: Plan
 ) -> tuple[GenerationRecord, bytes | None, bytes | None]:
-    """Return a candidate's record, and its bundle and its manifest as they are stored, if ``known`` has others."""
+    """
+    Return a candidate's record, its encoded bundle and its encoded manifest.
+
+    The bundle or manifest is None if it is the one of ``known``, which is stored already.
+    """
     inputs = candidate.generation.inputs
     encoded = packed = None
     if known is None or known.bundle.bundle_id != inputs.bundle.bundle_id:
@@ -293,7 +298,7 @@ def _reservation(
 
 
 def _generation_record(candidate: Candidate, changed: Plan) -> GenerationRecord:
-    """Encode the definitions that are new, for the store."""
+    """Return the record of a candidate's generation, with its new definitions encoded for the store."""
     generation = candidate.generation
     encode = msgspec.json.Encoder().encode
     return GenerationRecord(
@@ -328,7 +333,7 @@ def _with_split(summary: GenerationSummary, generation: Generation) -> Generatio
 
 
 def summarize(plan: Plan) -> GenerationSummary:
-    """Return for the history what a generation changed: how many triggers, and the first of them with their changes."""
+    """Return for the history the numbers of triggers that a generation changed, and the first of these triggers."""
     return GenerationSummary(
         added=plan.added[:MOST_NAMED],
         modified=plan.modified[:MOST_NAMED],
@@ -344,5 +349,5 @@ def summarize(plan: Plan) -> GenerationSummary:
 
 
 def installed_rules() -> PluginRules:
-    """Find every plugin, and return what the usable ones allow."""
+    """Find every plugin, and return the rules of the usable ones."""
     return PluginRules(Catalog.discover().providers, DestinationCatalog.discover().schemes)

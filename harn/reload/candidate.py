@@ -1,4 +1,8 @@
-"""Putting the candidate together: bindings, routes, ramps, and what adopting it replaces. Synchronous."""
+"""
+The candidate: its bindings, routes and ramps, and the live versions and connectors that adopting it replaces.
+
+Synchronous.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,11 @@ from harn.triggers.routing import Ramp, Route, shared_route
 
 class ContinuedRamp(Struct, frozen=True):
     """
-    At a start: a ramp, or an aborted one, that an earlier server left.
+    A ramp, under way or aborted, that an earlier server left and that a start continues.
 
-    :ivar stable: number of the previous version.
-    :ivar fresh: number of the modified version.
-    :ivar share: of the trigger's deliveries, what ``fresh`` takes; None when the ramp was aborted.
+    :ivar stable: the number of the previous version.
+    :ivar fresh: the number of the modified version.
+    :ivar share: the share (0 to 1) of the trigger's deliveries that ``fresh`` takes; None if the ramp was aborted.
     """
 
     stable: int
@@ -38,16 +42,18 @@ class ContinuedRamp(Struct, frozen=True):
 
 class RevivedVersion(Struct, frozen=True):
     """
-    At a start: an earlier version of a trigger that is in force again.
+    An earlier version of a trigger that a start puts in force again.
 
-    :ivar share: of the trigger's deliveries, what the version of the manifest takes; None when its ramp was aborted.
+    :ivar stable: the earlier version.
+    :ivar share: the share (0 to 1) of the trigger's deliveries that the manifest's version takes; None if its ramp was
+        aborted.
     """
 
     stable: BindingVersion
     share: float | None
 
     def release(self) -> None:
-        """Release its destination: the start failed."""
+        """Release the version's destination, because the start failed."""
         destination, self.stable.destination = self.stable.destination, None
         if destination is not None:
             destination.release()
@@ -57,10 +63,12 @@ class Terms(Struct, frozen=True, kw_only=True):
     """
     The terms on which a generation is adopted: the request, the rollouts, the pin.
 
-    :ivar rollouts: of the modified triggers that ramp.
-    :ivar revived: the earlier versions that a start puts in force again, by trigger id.
+    :ivar adoption: when, by whom and why the generation is adopted; a start that continues the generation that served
+        last keeps the adoption of that one.
+    :ivar recalled: the earlier generation whose content is adopted; None for content from files.
     :ivar split_from: see `Generation`.
-    :ivar adoption: at a start that continues the generation that served last: that one's; else by the request, now.
+    :ivar rollouts: the rollouts of the modified triggers that ramp, by trigger id.
+    :ivar revived: the earlier versions that a start puts in force again, by trigger id.
     """
 
     request: ReloadRequest
@@ -76,11 +84,11 @@ class CandidateParts(Struct, frozen=True, kw_only=True):
     """
     Everything that a candidate is put together from.
 
-    :ivar connectors: those that are new, by trigger id.
-    :ivar targets: where its deliveries go.
+    :ivar connectors: the new connectors, by trigger id.
+    :ivar targets: the destinations of the candidate's deliveries.
     :ivar live: the live generation; None at a start.
-    :ivar number: the number that the generation gets.
-    :ivar versions: gives the numbers of new versions.
+    :ivar number: the number of the candidate's generation.
+    :ivar versions: gives the numbers of new binding versions.
     """
 
     prepared: Prepared
@@ -109,10 +117,9 @@ class CandidateParts(Struct, frozen=True, kw_only=True):
 
 def make_candidate(parts: CandidateParts, table: IRouteTable) -> Candidate:
     """
-    Put a candidate together. Shows nothing outside, and changes only the versions that it makes: of thousands
-    that takes a while, in a thread.
+    Put a candidate together. Nothing outside the candidate changes; with thousands of versions, call it in a thread.
 
-    :raises StageFailed: of stage ``swap``: the table cannot be built.
+    :raises StageFailed: the table of routes cannot be built (stage ``swap``).
     """
     new = _new_versions(parts)
     generation = _generation(parts, new, table)
@@ -171,12 +178,12 @@ def _generation(parts: CandidateParts, new: Mapping[str, BindingVersion], table:
 
 
 def _gets_number(parts: CandidateParts, trigger_id: str) -> bool:
-    """Return whether a changed trigger gets a new version number: at a start only one that differs from the store's."""
+    """Return whether a changed trigger gets a new version number; at a start, only if the store has another version."""
     return parts.live is not None or parts.versions.kept(parts.prepared.definitions[trigger_id]) is None
 
 
 def _new_versions(parts: CandidateParts) -> dict[str, BindingVersion]:
-    """Make the binding versions that are new: at a start all of them."""
+    """Make the binding versions that are new; at a start, all versions are."""
     prepared, starting = parts.prepared, parts.live is None
     return {
         trigger_id: _new_binding(prepared.definitions[trigger_id], prepared.inputs, parts.versions, starting=starting)
@@ -185,7 +192,7 @@ def _new_versions(parts: CandidateParts) -> dict[str, BindingVersion]:
 
 
 def _bindings(parts: CandidateParts, new: Mapping[str, BindingVersion]) -> dict[str, BindingVersion]:
-    """Return the bindings in force: the live ones copied and edited, which is faster than making ten thousand."""
+    """Return the bindings in force. Copying and editing the live ones is faster than making ten thousand."""
     bindings = {} if parts.live is None else parts.live.bindings.copy()
     for trigger_id in parts.plan.removed:
         del bindings[trigger_id]
@@ -197,7 +204,7 @@ def _bindings(parts: CandidateParts, new: Mapping[str, BindingVersion]) -> dict[
 
 
 def _connectors(parts: CandidateParts) -> dict[str, Shared[RunningConnector]]:
-    """Return the connector of each trigger: the live ones, without those of removed triggers, and the new ones."""
+    """Return the connector of each trigger: new connectors, and the live ones of triggers that are not removed."""
     connectors = dict(parts.live_connectors)
     for trigger_id in parts.plan.removed:
         del connectors[trigger_id]
@@ -211,7 +218,7 @@ def _routes(
     connectors: Mapping[str, Shared[RunningConnector]],
     ramps: Mapping[str, Ramp],
 ) -> dict[str, Route]:
-    """Return the routes by path: the live ones of unchanged triggers, and new ones for what changed."""
+    """Return the routes by path: the live routes of unchanged triggers, and new routes for changed ones."""
     live = parts.live
     routes = {} if live is None else live.routes.copy()
     gone: dict[str, set[str]] = {}
@@ -233,10 +240,11 @@ def replace_members(routes: dict[str, Route], path: str, gone: Collection[str], 
     """
     Change which triggers share a path.
 
-    :param routes: by path.
-    :param gone: ids of triggers that leave it; those in ``new`` leave it with their earlier route anyway.
+    :param routes: the routes by path, which are changed.
+    :param gone: the ids of the triggers to remove from the path.
+    :param new: the routes to add to the path; each replaces an earlier route of its trigger there.
     """
-    if len(new) == 1 and path not in routes:  # as nearly always
+    if len(new) == 1 and path not in routes:  # the usual case
         (routes[path],) = new
         return
     leaving = {*gone, *(route.binding.id for route in new)}
@@ -247,7 +255,7 @@ def replace_members(routes: dict[str, Route], path: str, gone: Collection[str], 
 
 
 def make_route(binding: BindingVersion, shared: Shared[RunningConnector], ramp: Ramp | None) -> Route | None:
-    """Make the route of a trigger, if its connector takes requests."""
+    """Make the route of a trigger; return None if its connector takes no requests."""
     if not shared.value.takes_requests:
         return None
     return Route(
@@ -266,7 +274,7 @@ def _new_binding(definition: Definition, inputs: Inputs, numbers: VersionNumbers
 
 
 def _ramps(parts: CandidateParts, new: Mapping[str, BindingVersion]) -> dict[str, Ramp]:
-    """Return the ramps of the next generation: those that continue, and those that begin."""
+    """Return the ramps of the next generation, those that continue and those that begin, by trigger id."""
     ramps: dict[str, Ramp] = {}
     live, terms = parts.live, parts.terms
     if live is not None:
@@ -281,7 +289,7 @@ def _ramps(parts: CandidateParts, new: Mapping[str, BindingVersion]) -> dict[str
 
 
 def _ended(plan: Plan, live: Generation | None, ramps: Mapping[str, Ramp]) -> Iterator[BindingVersion]:
-    """Yield the live versions that are not in force any more."""
+    """Yield the live versions that the next generation replaces or removes."""
     if live is None:
         return
     for trigger_id in (*plan.removed, *plan.modified):
@@ -296,8 +304,10 @@ def _reinterpreted(
     generation: Generation, live: Generation | None, new: Mapping[str, BindingVersion]
 ) -> Iterator[BindingVersion]:
     """
-    Yield the bindings beside the new ones that run in the generation's interpreter from now on: the unchanged ones,
-    when the code of others changed. A version that stands for another definition than the manifest's keeps its own.
+    Yield the earlier binding versions that run in the generation's interpreter from now on.
+
+    These are the unchanged versions, if the code of others changed. A version whose functions or code differ from the
+    manifest's definition keeps its own interpreter.
     """
     definitions = generation.definitions
     if live is not None and live.interpreter is generation.interpreter:

@@ -2,7 +2,7 @@
 The changes of a reload: definitions compared with the live ones, rollouts of modified triggers, changes that a start
 finds.
 
-Pure. Comparing takes a while for ten thousand triggers: for a thread.
+Pure. Comparing ten thousand triggers takes long, so it runs in a thread.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from harn.wire import digest_value
 
 @frozen
 class SourceDigests:
-    """Digests of the source closures of functions in a bundle; each module is digested once."""
+    """The source digests of functions in a bundle; each module is digested once, with the modules that it imports."""
 
     bundle: Bundle
     _of_module: dict[str, str] = field(factory=dict, init=False)
 
     def of(self, handler: str) -> str:
-        """Return the digest of a handler or predicate; empty for a handler that is not a local function."""
+        """Return the source digest of a handler or predicate; empty if it is not a local function."""
         if scheme_of(handler) != LOCAL:
             return ""
         module = handler.partition(":")[0]
@@ -45,9 +45,9 @@ class SourceDigests:
 
 def define(manifest: Manifest, bundle: Bundle, live: Mapping[str, Definition]) -> dict[str, Definition]:
     """
-    Define every trigger of the manifest, whose functions lie in the bundle.
+    Return the definition of every trigger of the manifest, by trigger id; its functions are in the bundle.
 
-    The definition of a trigger that did not change is the live object itself, so that comparing it costs nothing.
+    For an unchanged trigger this is the live definition, the same object, so that comparing it takes no time.
     """
     code = SourceDigests(bundle)
     fingerprints = manifest.fingerprints
@@ -74,23 +74,23 @@ def define(manifest: Manifest, bundle: Bundle, live: Mapping[str, Definition]) -
 
 
 def compare(inputs: Inputs, live: Mapping[str, Definition]) -> tuple[dict[str, Definition], Plan, dict[str, str]]:
-    """Define every trigger, reconcile with the live ones, and find the `outside_targets`."""
+    """Define every trigger, reconcile the definitions with the live ones, and find the `outside_targets`."""
     definitions = define(inputs.manifest, inputs.bundle, live)
     return definitions, reconcile(live, definitions), outside_targets(inputs.manifest)
 
 
 def renumbered(prepared: Prepared, live: Generation, versions: VersionNumbers) -> Prepared:
     """
-    Return the result with the triggers as modified whose definition is that of the live version under another number.
+    Return ``prepared`` with unchanged triggers whose version has a new number counted as modified.
 
-    Other servers have replaced that version, perhaps more than once, while this one was away.
+    Other servers have replaced such a version, perhaps more than once, while this server did not take part.
     """
     plan, definitions = prepared.plan, live.definitions
     replaced = {
         trigger_id
         for trigger_id in plan.unchanged
         if versions.newest(trigger_id) > live.bindings[trigger_id].version
-        # The version before an aborted ramp is in force on all servers.
+        # After an aborted ramp, the earlier version is in force on all servers, so its number is right.
         and live.bindings[trigger_id].definition.fingerprint == definitions[trigger_id].fingerprint
     }
     if not replaced:
@@ -115,9 +115,9 @@ def outside_targets(manifest: Manifest) -> dict[str, str]:
 
 def policy_of(spec: TriggerSpec, request: ReloadRequest) -> RolloutSpec | None:
     """
-    Return how a modified trigger is rolled out; None for all at once.
+    Return the rollout of a modified trigger; None if its new version takes all deliveries at once.
 
-    A rollback takes effect immediately.
+    A rollback always takes effect at once.
     """
     if request.recall is not None:
         return None
@@ -130,9 +130,9 @@ def policy_of(spec: TriggerSpec, request: ReloadRequest) -> RolloutSpec | None:
 
 def why_not_shared(old: TriggerSpec, new: TriggerSpec) -> str | None:
     """
-    Return why two versions of a trigger cannot share its deliveries; None when they can.
+    Return the reason why two versions of a trigger cannot share its deliveries; None if they can.
 
-    One receiver takes and verifies the requests for both, so its configuration must be the same.
+    One receiver takes and verifies the requests for both versions, so its configuration must be the same.
     """
     for name in ("provider", "kind", "path", "settings", "secrets"):
         if getattr(old, name) != getattr(new, name):
@@ -141,7 +141,7 @@ def why_not_shared(old: TriggerSpec, new: TriggerSpec) -> str | None:
 
 
 def stable_of(live: Generation, trigger_id: str) -> BindingVersion:
-    """Return the version that a new ramp of this trigger would begin from; the present ramp's, where one runs."""
+    """Return the stable version for a new ramp of a trigger: that of the current ramp, else the version in force."""
     running = live.ramps.get(trigger_id)
     return live.bindings[trigger_id] if running is None else running.stable
 
@@ -150,11 +150,11 @@ def plan_rollouts(
     plan: Plan, live: Generation, following: Mapping[str, TriggerSpec], request: ReloadRequest
 ) -> tuple[dict[str, RolloutSpec], tuple[str, ...]]:
     """
-    Return the rollout of each modified trigger that has one, and warnings.
+    Return the rollout of each modified trigger that has one, by trigger id, and warnings.
 
-    There is a warning for each trigger that cannot ramp though it should, and for each whose ramp this ends.
+    There is a warning for each trigger that should ramp but cannot, and for each trigger whose ramp the reload ends.
 
-    :param following: the specs of the next generation.
+    :param following: the specs of the next generation, by trigger id.
     """
     rollouts: dict[str, RolloutSpec] = {}
     warnings: list[str] = []
@@ -179,9 +179,9 @@ def changes_of_restart(manifest: bytes, definitions: Mapping[str, Definition], v
     """
     Return the differences from the manifest that served last; ``changes`` is left empty.
 
-    :param manifest: its text. From one that cannot be read every trigger counts as added.
-    :param definitions: of the new generation.
-    :param versions: the numbers that triggers had before the start.
+    :param manifest: the bytes of the manifest that served last. If they cannot be read, every trigger counts as added.
+    :param definitions: the definitions of the new generation, by trigger id.
+    :param versions: the version numbers that triggers had before the start.
     """
     before = trigger_ids(manifest)
     same = {trigger_id for trigger_id, each in definitions.items() if versions.kept(each) is not None}
@@ -194,7 +194,7 @@ def changes_of_restart(manifest: bytes, definitions: Mapping[str, Definition], v
 
 
 def trigger_ids(manifest: bytes) -> frozenset[str]:
-    """Return the ids of the triggers of a manifest that was valid once; none where it cannot be read."""
+    """Return the ids of the triggers of a manifest that was valid once; an empty set if it cannot be read."""
     try:
         tables = tomli.loads(manifest.decode("utf-8")).get("triggers", [])
         return frozenset(str(table["id"]) for table in tables)

@@ -1,7 +1,7 @@
 """
-``client_ca``: files of the authorities whose client certificates triggers require, read again on each reload.
+The files that ``client_ca`` names: certificates of the authorities that must have signed a client's certificate.
 
-Blocks: for a thread.
+They are read again on each reload. Reading blocks, so it runs in a thread.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from harn.manifest.load import LoadedManifest
 from harn.model.problem import Problem
 
 LARGEST = 1024 * 1024
-"""Bytes of the largest file."""
+"""The largest size of a file in bytes."""
 
 
 class ClientAuthorities(Struct, frozen=True):
     """
-    Certificates of authorities (PEM), by the name that the manifest has for their file.
+    The certificates of authorities that a manifest names.
 
-    :ivar paths: absolute, of the files.
+    :ivar certificates: the content of each file (PEM), by its name in the manifest.
+    :ivar paths: the absolute paths of the files.
     """
 
     certificates: Mapping[str, bytes] = field(default_factory=dict)
@@ -32,7 +33,7 @@ class ClientAuthorities(Struct, frozen=True):
 
 
 def read_authorities(loaded: LoadedManifest, problems: list[Problem]) -> ClientAuthorities:
-    """Read the file of every ``client_ca``, each once; add a problem for each trigger whose file cannot be used."""
+    """Read every file that a ``client_ca`` names once; add a problem for each trigger whose file cannot be used."""
     folder = os.path.dirname(loaded.manifest.path)
     certificates: dict[str, bytes] = {}
     faults: dict[str, str] = {}
@@ -58,7 +59,7 @@ def read_certificates(path: str) -> bytes:
     """
     Return the text of a file of certificates.
 
-    :raises ValueError: it cannot be read, or holds none.
+    :raises ValueError: the file cannot be read, or holds no certificate.
     """
     try:
         text = read_regular(path, LARGEST)

@@ -1,8 +1,8 @@
 """
-The connectors of generations: made for what is new, carried over for what is not.
+The connectors of generations: new or changed triggers get new ones, unchanged triggers keep theirs.
 
-A connector is shared by its key: provider, trigger, configuration, and the hashes of its secrets. So editing one of a
-hundred schedules restarts one, and a rotated secret replaces just those that use it.
+Generations share a connector by its key: provider, trigger, configuration, and the hashes of its secrets. So editing
+one of a hundred schedules restarts one connector, and a rotated secret replaces only the connectors that use it.
 """
 
 from __future__ import annotations
@@ -48,21 +48,22 @@ from harn.wire import digest_value
 log = Logger(namespace="harn.reload")
 
 WARMING = 3.0
-"""Seconds for which a reload waits for documents that senders publish."""
+"""Seconds for which a reload waits until the documents that senders publish are fetched."""
 CLOSING = 5.0
-"""Seconds that a connector may take to close; it is not waited for any longer."""
+"""Seconds after which a connector that is being closed is no longer waited for."""
 
 
 class RunningConnector(Struct, frozen=True, kw_only=True, eq=False):
     """
-    A connector of one trigger, and the gate before what it starts itself.
+    The connector of one trigger, and the gate for the events that it starts itself.
 
-    :ivar takes_requests: it is a receiver: requests are passed to `verify` and `normalize`.
-    :ivar checks_headers: it refuses requests before their body is read.
-    :ivar keyed: the connector, where the keys of its sender are fetched.
-    :ivar always_claim: the provider's own key is claimed where the trigger names none.
-    :ivar final_headers: header lines of answers that sending again would not change; each ends in CRLF.
-    :ivar credential_headers: headers, in lower case, that are a secret of the trigger themselves; not stored.
+    :ivar takes_requests: whether the connector is a receiver, whose requests are passed to `verify` and `normalize`.
+    :ivar checks_headers: whether it can refuse requests before their body is read.
+    :ivar keyed: the connector, if it fetches the keys of its sender; else None.
+    :ivar always_claim: whether the provider's own dedupe key is claimed if the trigger names none.
+    :ivar final_headers: header lines of the answers that a repeated request would not change; each ends in CRLF.
+    :ivar credential_headers: the names, in lower case, of headers that hold a secret of the trigger; these headers are
+        not stored.
     """
 
     trigger_id: str
@@ -109,17 +110,17 @@ class RunningConnector(Struct, frozen=True, kw_only=True, eq=False):
             self.connector.check_headers(headers)
 
     def warm(self) -> Deferred[None] | None:
-        """Fetch the keys for its first request; return the fetch under way, if there is one."""
+        """Fetch the sender's keys for the first request; return the fetch under way, or None if there is none."""
         warm = getattr(self.keyed, "warm", None)
         return None if warm is None else warm()
 
     def document(self) -> DocumentState | None:
-        """Return how fetching the keys of its sender goes; None where none are fetched."""
+        """Return the state of the document with the sender's keys; None if no keys are fetched."""
         document = getattr(self.keyed, "document", None)
         return None if document is None else document()
 
     def example(self) -> NormalizedEvent | None:
-        """Return an event such as its provider sends, with its body; None where that is not known."""
+        """Return an example of an event from its provider, with its body; None if the connector has no example."""
         example = getattr(self.connector, "example", None)
         return None if example is None else example()
 
@@ -136,7 +137,7 @@ def connector_key(spec: TriggerSpec, secret_hashes: Mapping[str, str]) -> str:
 
 
 def needing_connectors(inputs: Inputs, plan: Plan, live: Inputs | None) -> list[str]:
-    """Return the triggers whose connector may have another key than the live one: changed, or with a changed secret."""
+    """Return the ids of the triggers that are changed or have a changed secret: their connector's key may differ."""
     if live is None:
         return list(inputs.manifest.triggers)
     old, new = live.manifest.triggers, inputs.manifest.triggers
@@ -164,7 +165,7 @@ class ConnectorPool(KeyedPool[RunningConnector]):
         self._clock = clock
 
     async def close(self, value: RunningConnector) -> None:
-        """Close a connector. One that fails to close is logged; after `CLOSING` seconds it is not waited for."""
+        """Close a connector, within `CLOSING` seconds. A failure to close is logged."""
         try:
             (outcome,) = await ask(lambda: value.connector.close()).addTimeout(CLOSING, self._clock)
         except TimeoutError:
@@ -177,7 +178,7 @@ class ConnectorPool(KeyedPool[RunningConnector]):
 
 
 class Connections:
-    """Makes, prepares, activates and ends connectors; owns the pool of those that serve."""
+    """Makes, prepares, activates and ends connectors; owns the pool of the connectors in use."""
 
     def __init__(self, clock: IReactorTime, catalog: Catalog, wall: WallTime | None = None) -> None:
         self._clock = clock
@@ -190,9 +191,9 @@ class Connections:
         self, inputs: Inputs, trigger_ids: list[str], stack: AsyncExitStack
     ) -> dict[str, Shared[RunningConnector]]:
         """
-        Return a prepared connector for each of ``trigger_ids``, held once by ``stack``: shared or new.
+        Return a prepared connector, shared or new, for each of ``trigger_ids``; ``stack`` holds each once.
 
-        :raises StageFailed: of stage ``prepare``: connectors refused; each problem names its trigger.
+        :raises StageFailed: connectors refused (stage ``prepare``); each problem names its trigger.
         """
         found: dict[str, Shared[RunningConnector]] = {}
         failed: list[StageFailed] = []
@@ -219,7 +220,8 @@ class Connections:
         """
         Fetch the keys of new connectors, and lists of addresses, before the first request needs them.
 
-        It is waited for a moment only. What takes longer continues by itself, and its routes answer 503 until then.
+        The reload waits only a moment. Longer fetches continue in the background, and their routes answer 503 until
+        they end.
         """
         waiting = [each for shared in connectors if (each := shared.value.warm()) is not None]
         if self.published is not None:
@@ -261,9 +263,9 @@ class Connections:
 
     async def activate(self, connectors: Mapping[str, Shared[RunningConnector]], inputs: Inputs) -> None:
         """
-        Activate connectors that no generation holds yet, in the order of the manifest.
+        Activate connectors that no generation holds so far, in the order of the manifest.
 
-        :raises StageFailed: of stage ``activate``.
+        :raises StageFailed: a connector failed (stage ``activate``).
         """
         for trigger_id, shared in connectors.items():
             if shared.holders == 1:
@@ -271,9 +273,9 @@ class Connections:
 
     async def _result(self, stage: str, trigger_id: str, asked: Deferred[tuple[Any]], inputs: Inputs) -> Any:
         """
-        Return the result of a plugin that was asked for something with `ask`.
+        Return the result of a plugin that was called with `ask`.
 
-        :raises StageFailed: it raised anything.
+        :raises StageFailed: the plugin raised an exception of any class.
         """
         (outcome,) = await asked
         if not isinstance(outcome, Failure):
@@ -293,7 +295,7 @@ class Connections:
 
 
 def _echo(work: Deferred[None]) -> Deferred[None]:
-    """Return a Deferred that fires when ``work`` has ended, however; cancelling it cancels nothing else."""
+    """Return a Deferred that fires when ``work`` has succeeded or failed; cancelling it does not cancel ``work``."""
     echo: Deferred[None] = Deferred()
 
     def ended(result: Any) -> Any:
@@ -310,7 +312,7 @@ def _activate(running: RunningConnector) -> Any:
 
 
 def quiesce(running: RunningConnector) -> None:
-    """Shut the gate and stop the connector. Adopting calls this, so whatever the connector raises is only logged."""
+    """Shut the gate and stop the connector. Called while adopting: an exception of the connector is only logged."""
     running.gate.shut()
     try:
         running.connector.quiesce()

@@ -1,8 +1,8 @@
 """
-The coordinator: adopts one generation after the other, each whole or not at all, each with a true report.
+The coordinator: adopts one generation after the other, each whole or not at all, and reports each.
 
-A reload reads top down: `Coordinator.reload`, its turn in the queue, the pipeline, the step that adopts, the events,
-and what is written before the caller is answered.
+The code of a reload reads from top to bottom: `Coordinator.reload`, its turn in the queue, the pipeline, the step that
+adopts, the events, and the records that are written before the caller is answered.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ from harn.triggers.routing import Ramp
 log = Logger(namespace="harn.reload")
 
 DEFAULT_TIMEOUT = 30.0
-"""Seconds that each stage may take before a manifest has said otherwise."""
+"""Seconds that each stage may take before a manifest has set its own limit."""
 NO_START = Start()
 PARSING = 5.0
-"""Seconds that parsing may take at least: a manifest that allows too little time must not keep out the next one."""
+"""The shortest limit of parsing in seconds: a live manifest with a tiny limit must not prevent the next reload."""
 
 
 @implementer(IReloader)
@@ -69,14 +69,14 @@ class Coordinator:
     """
     Reloads on request.
 
-    :param wall: for stamps.
-    :ivar queue: runs one reload at a time; its holder keeps reloads out.
+    :param wall: the source of time stamps.
+    :ivar queue: runs one reload at a time; while other code holds it, no reload runs.
     :ivar rollouts: probation and ramps of the adopted generation; the feature ``rollout`` replaces the default.
     :ivar others: the other servers on the store; the feature ``servers`` replaces the default.
     :ivar last: the last report.
-    :ivar last_failed: the last report of a failure, until a reload succeeds.
-    :ivar waiting: the report of a reload that is held for confirmation, or of files that do not settle, until a reload
-        is adopted or finds nothing changed.
+    :ivar last_failed: the report of the last failure; None after a reload that succeeded.
+    :ivar waiting: the report of a reload that is held for confirmation, or of files that do not stop changing; None
+        after a reload that was adopted or found nothing changed.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Coordinator:
         self.numbers = pipeline.numbers
         self._start_hooks = StartHooks()
         self._waits = False
-        self._first: tuple[Generation, ReloadRequest, Finished] | None = None  # built, and not serving yet
+        self._first: tuple[Generation, ReloadRequest, Finished] | None = None  # built, but not serving
         self.last: ReloadReport | None = None
         self.last_failed: ReloadReport | None = None
         self.waiting: ReloadReport | None = None
@@ -118,7 +118,7 @@ class Coordinator:
 
     @property
     def etag(self) -> str:
-        """Made of the live generation's number and digest."""
+        """The entity tag of the live generation, made from its number and digest."""
         return self._live.etag
 
     # Asking
@@ -139,7 +139,7 @@ class Coordinator:
         return self.queue.following.add(request)
 
     def follow(self, request: ReloadRequest, decision: IDecision) -> Deferred[ReloadReport]:
-        """Prepare a generation that another server on the store proposes, and adopt it if that is decided."""
+        """Prepare a generation that another server on the store proposes, and adopt it if the servers agree."""
         return self.queue.spawn(self._reload_alone(request, Start(decision=decision)))
 
     async def _reload_alone(self, request: ReloadRequest, start: Start = NO_START) -> ReloadReport:
@@ -159,9 +159,10 @@ class Coordinator:
 
     def start(self, request: ReloadRequest, start: Start, *, waits: bool = False) -> Deferred[ReloadReport]:
         """
-        Build and adopt the first generation; `Numbers.read` comes before.
+        Build and adopt the first generation. Call `GivenNumbers.read` first.
 
-        :param waits: it does not serve before `begin_serving` or `begin_rollouts`: numbers are reserved, and no more.
+        :param waits: if True, the generation does not serve before `begin_serving` or `begin_rollouts`; until then the
+            store has only its reserved numbers.
         """
         self._waits = waits
         return self.queue.spawn(self._reload_alone(request, start))
@@ -172,20 +173,20 @@ class Coordinator:
         return Deferred.fromCoroutine(reports.describe(builder, self.current, status, self.last_failed, self.waiting))
 
     async def is_pinned(self) -> bool:
-        """Return whether the live generation stays, whatever the watcher or a restart finds; see `Pin`."""
+        """Return whether a pin keeps the watcher and a restart from replacing the live generation; see `Pin`."""
         return await reports.is_pinned(self._pipeline.builder, self.current)
 
     # Doing
 
     async def _reload(self, request: ReloadRequest, merged: int = 1, start: Start = NO_START) -> ReloadReport:
-        """Reload under the lock; return a report unless it is refused or cut off by the server's end."""
+        """Reload under the lock, and return a report; raise if the request is refused or the server ends."""
         self._check(request)
         if request.dry_run:
             return (await self._run(request, start))[0]
         report: ReloadReport | None = None
         self._lifecycle.emit(ReloadBegan(request))
         try:
-            before = self.generation  # its number: what it replaces is freed in slices, and not held here
+            before = self.generation  # only the number: the generation must be freed in slices
             report, stages = await self._run(request, start)
             self._remember(report)
             finished = Finished(report, dict(stages.durations), merged)
@@ -217,7 +218,7 @@ class Coordinator:
         return replace(report, reload_id=f"reload_{uuid7(now)}", duration_ms=spent * 1000.0, at=now), stages
 
     def _timeout(self) -> float:
-        """Return the seconds that a stage may take, by the live settings."""
+        """Return the seconds that a stage may take according to the live settings."""
         live = self.current
         return DEFAULT_TIMEOUT if live is None else live.inputs.manifest.orchestrator.reload.timeout
 
@@ -246,7 +247,7 @@ class Coordinator:
     async def _run_and_adopt(
         self, request: ReloadRequest, stages: Stages, start: Start, decision: IDecision | None
     ) -> RunResult:
-        """Run the pipeline, and adopt its candidate, once the other servers have agreed."""
+        """Run the pipeline, and adopt its candidate once the other servers have agreed."""
         follows, versions = None if decision is None else decision.follows, self.numbers.versions
         if follows is not None:
             versions = await stages.run("parse", self.numbers.as_of(follows))
@@ -278,17 +279,17 @@ class Coordinator:
         return result
 
     def _adopt(self, candidate: Candidate, request: ReloadRequest) -> None:
-        """Adopt in one step, then emit `Adopted`; a subscriber that raises does not keep the others from running."""
+        """Adopt in one step, then emit `Adopted`. If a subscriber raises, the others still run."""
         previous = self.generation
         self._live.adopt(candidate)
         self.numbers.adopted(candidate)
         self._lifecycle.emit(Adopted(candidate, request, previous, self._waits))
 
     async def _settle(self) -> None:
-        """Complete an adopt of thousands of versions in later turns; immediately when the server ends meanwhile."""
+        """Complete an adopt of thousands of versions in later turns; at once if the server ends meanwhile."""
         with suppress(CancelledError):
             if self._live.is_unsettled:
-                await deferLater(self._clock, 0)  # what a thread has woken may be called in the same turn
+                await deferLater(self._clock, 0)  # calls from threads may run in this turn first
             while self._live.is_unsettled:
                 await deferLater(self._clock, 0)
                 self._live.settle(SLICE)
@@ -307,25 +308,26 @@ class Coordinator:
         else:
             self.waiting = None
             if not report.renews and (report.source != START or report.recalled is None):
-                self.last_failed = None  # else the files are as bad as they were
+                self.last_failed = None  # otherwise the files still have their problems
 
     async def _complete(self, generation: Generation, request: ReloadRequest, finished: Finished) -> ReloadReport:
         """
         Record durably that a generation serves, run its hooks, and publish; return the report with all warnings.
 
-        Where the hooks take no time, both are one commit: a reload waits for the disk three times, and not four.
+        If the hooks end at once, the two records share one commit: a reload then waits for the disk three times, not
+        four.
         """
         noting = Deferred.fromCoroutine(self._note_adopted(generation, request))
         warnings: Sequence[str] = await self._start_hooks.run(generation.interpreter.value)
         report = replace(finished.report, warnings=(*finished.report.warnings, *warnings))
         publishing = Deferred.fromCoroutine(self._publish(replace(finished, report=report)))
         noted = await noting
-        for warning in noted:  # what was published does not have it
+        for warning in noted:  # the published report does not have it
             log.warn("{words}", words=warning)
         return replace(report, warnings=(*finished.report.warnings, *noted, *warnings, *await publishing))
 
     async def _note_adopted(self, generation: Generation, request: ReloadRequest) -> tuple[str, ...]:
-        """Record durably that a generation serves; if that fails, return why: the next server renumbers it."""
+        """Record durably that a generation serves. If that fails, return a warning; the next server renumbers it."""
         try:
             await self.rollouts.note(generation, request).addTimeout(NOTING, self._clock)
         except Exception as error:
@@ -339,8 +341,8 @@ class Coordinator:
             return [f"the reload could not be published: {reports.reason_of(error)}"]
 
     async def unsettled(self, source: str, actor: str, why: str) -> None:
-        """Report files that cannot be adopted as they are; nothing changes."""
-        with suppress(ShuttingDown):  # the next server sees for itself
+        """Report files that cannot be adopted in their current state. Nothing is reloaded."""
+        with suppress(ShuttingDown):  # the next server reads the files itself
             async with self.queue.exclusive():
                 now, report = self._wall.seconds(), reports.unsettled(self.current, source, actor, why)
                 report = replace(report, reload_id=f"reload_{uuid7(now)}", at=now)
@@ -350,28 +352,28 @@ class Coordinator:
                 self._lifecycle.emit(ReloadEnded(report))
 
     async def end_ramps(self, winners: Mapping[Ramp, BindingVersion]) -> frozenset[Ramp]:
-        """End ramps, when no reload runs; see `LiveGeneration.end_ramps`."""
+        """End ramps at a time when no reload runs; see `LiveGeneration.end_ramps`."""
         async with self.queue.exclusive():
             return self._live.end_ramps(winners)
 
     # The server's life
 
     async def begin_serving(self) -> None:
-        """Serve the first generation, whose port is open: begin its rollouts, and note that it serves."""
+        """Serve the first generation, once its port is open: begin its rollouts, and record that it serves."""
         self.begin_rollouts()
         await self.note_serving()
 
     def begin_rollouts(self) -> None:
-        """Continue the rollouts of the first generation, which serves from now on."""
+        """Begin to serve the first generation, and continue its rollouts."""
         self._waits = False
         self._lifecycle.emit(FirstServes())
 
     async def read_rollouts(self) -> None:
-        """Read again the rollouts that the previous program has written, now that it has stopped deciding them."""
+        """Read the rollouts again after the previous program wrote them last and stopped deciding them."""
         await self.rollouts.catch_up()
 
     async def note_serving(self) -> None:
-        """Record durably, and publish, that the first generation serves, since `begin_serving` or `begin_rollouts`."""
+        """Record durably, and publish, that the first generation serves. Called after it began to serve."""
         first, self._first = self._first, None
         if first is None:
             return
@@ -382,12 +384,12 @@ class Coordinator:
             await self._complete(generation, request, replace(finished, report=report))
 
     async def withdraw(self) -> None:
-        """Mark the numbers of a first generation that never served as not used: the start failed."""
+        """Mark the numbers of a first generation that never served as not used, because the start failed."""
         if self._first is not None:
             await self.numbers.read_again(None)
 
     def close(self) -> Deferred[None]:
-        """Refuse further reloads and cut off the one that runs; one that has adopted still publishes its report."""
+        """Refuse further reloads and cancel the reload that runs; after its adopt, it still publishes its report."""
         self._lifecycle.emit(ReloadsClosed())
         self._start_hooks.close()
         return self.queue.close()

@@ -1,5 +1,5 @@
 """
-The source line of a problem, with carets below what the problem is about, from the files of this machine.
+The source line of a problem, read from the files of this machine, with carets below the key or column concerned.
 
 ::
 
@@ -25,11 +25,11 @@ from harn.model.display import REDACTED, looks_secret, visible
 from harn.reload.results import ProblemInfo
 
 LARGEST = 64 * 1024 * 1024
-"""Bytes of the largest file that is read for an excerpt."""
+"""The largest size in bytes of a file that is read for an excerpt."""
 WIDEST = 160
-"""Characters of the longest line that is shown whole."""
+"""The number of characters up to which a line is shown whole."""
 BEFORE = 40
-"""Characters that are shown before the carets in a longer one."""
+"""The number of characters that are shown before the carets in a longer line."""
 
 _COLUMN = re.compile(r"column (\d+)")
 _CODE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?", re.DOTALL)
@@ -44,9 +44,10 @@ class Excerpt(Struct, frozen=True):
     """
     One line of a file.
 
-    :ivar line: its number, from 1.
-    :ivar start: the index in ``text`` of the first character that is marked.
-    :ivar length: how many are, at least 1.
+    :ivar line: the number of the line, from 1.
+    :ivar text: the line.
+    :ivar start: the index in ``text`` of the first marked character.
+    :ivar length: the number of marked characters, at least 1.
     """
 
     line: int
@@ -61,7 +62,7 @@ class Excerpt(Struct, frozen=True):
             cut = max(0, start - BEFORE)
             text, start = text[cut : cut + WIDEST], start - cut
         marked = min(self.length, max(1, len(text) - start))
-        # Each part is made safe on its own, so that the carets stand below what they mark.
+        # Each part is made safe on its own, so that the carets are below the characters that they mark.
         before, inside = _plain(text[:start]), _plain(text[start : start + marked])
         number = f"{self.line:>5}"
         yield f"{number} | {before}{inside}{_plain(text[start + marked :])}".rstrip()
@@ -69,12 +70,12 @@ class Excerpt(Struct, frozen=True):
 
 
 def _plain(text: str) -> str:
-    """Return a part of a line as it is shown: no tabs, and nothing that steers a terminal."""
+    """Return a part of a line without tabs and without control characters for a terminal."""
     return visible(text.replace("\t", "    "))
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes: characters of East Asia take two, combining ones none."""
+    """Return the number of terminal columns of a text: wide East Asian characters take two, combining ones none."""
     if text.isascii():
         return len(text)
     return sum(
@@ -84,15 +85,16 @@ def _width(text: str) -> int:
 
 def excerpt_of(source: str, line: int, where: str = "") -> Excerpt | None:
     """
-    Return the excerpt for a place in a text; None where the text has no such line, or an empty one.
+    Return the excerpt for a place in a text; None if the text has no such line, or if the line is empty.
 
-    Where the column of an empty line is meant, a parser has come to it in vain: the end of the last line before it that
-    has a text is marked.
+    A parser reports a column of an empty line when it missed something before; then the end of the last line before
+    that is not empty is marked.
 
-    :param line: from 1.
-    :param where: of the problem: its last key is marked where the line has it, or its column; else the whole line.
+    :param line: the number of the line, from 1.
+    :param where: the place that the problem names: a column, or a path of keys whose last key is marked. The whole line
+        is marked if it has no such key.
     """
-    lines = _LINE_END.split(source)  # not `splitlines`, which ends lines at U+2028 and others, too
+    lines = _LINE_END.split(source)  # not `splitlines`, which also splits at U+2028 and others
     column = _COLUMN.fullmatch(where)
     if not 1 <= line <= len(lines):
         return None
@@ -124,10 +126,11 @@ class Excerpts:
     """
     Reads excerpts for problems, each file once. Blocks: for a thread.
 
-    :param manifest: the path of the manifest whose name the problems give; None where it is not on this machine.
-    :param unchanged_since: files that were changed later are not read (seconds, Unix): the problem was in another text.
-    :param is_for_others: for readers who may not read all files of this machine: only manifests and code are read, and
-        the values of keys that look secret are left out.
+    :param manifest: the path of the manifest that the problems name; None if it is not on this machine.
+    :param unchanged_since: files that were changed after this time (seconds, Unix) are not read, since the problem was
+        in an earlier text; None to read every file.
+    :param is_for_others: True if the readers may not read all files of this machine: then only manifests and code are
+        read, and the values of keys that look secret are left out.
     """
 
     manifest: str | None
@@ -136,7 +139,7 @@ class Excerpts:
     _texts: dict[str, str | None] = field(factory=dict, init=False)
 
     def lines(self, problem: ProblemInfo) -> Iterator[str]:
-        """Yield the lines to show below a problem: of its own place, then of the code that it names; none if gone."""
+        """Yield the lines to show below a problem: at its own place, then in the code that it names, if they exist."""
         code = None if problem.code is UNSET else _CODE.fullmatch(problem.code)
         is_here = code is not None and (code["file"], int(code["line"])) == (problem.file, problem.line)
         if problem.line is not None and not is_here:
@@ -166,7 +169,7 @@ class Excerpts:
         manifest = self.manifest
         if manifest is None:
             return None
-        # A file that it includes is named as the manifest is: relative to where the server was started.
+        # An included file is named like the manifest: relative to the directory in which the server was started.
         steps = file.split(os.sep)
         places = (os.path.join(os.path.dirname(manifest), *steps[index:]) for index in range(len(steps) - 1))
         named = next(filter(os.path.isfile, places), None)
@@ -174,7 +177,7 @@ class Excerpts:
 
 
 def without_secret(excerpt: Excerpt) -> Excerpt:
-    """Return an excerpt whose line ends where the value of a key begins that looks secret."""
+    """Return an excerpt without the rest of the line after the first key that looks secret."""
     for found in _KEY.finditer(excerpt.text):
         if looks_secret(found["key"]) or found["key"].endswith(_SECRET_ENDS):
             return replace(excerpt, text=f"{excerpt.text[: found.end()]} {REDACTED}")

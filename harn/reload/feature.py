@@ -1,4 +1,4 @@
-"""Generations of a server: what builds them, adopts them, and drains them."""
+"""The feature that builds, adopts and drains the generations of a server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def install(server: Server) -> None:
 
 
 def apply_settings(server: Server) -> None:
-    """Put the settings of each adopted generation in force."""
+    """Apply the settings of each adopted generation."""
     server.lifecycle.subscribe(
         Adopted, lambda event: server.apply(event.candidate.generation.inputs.manifest.orchestrator)
     )
@@ -112,7 +112,7 @@ def install_coordinator(server: Server) -> None:
 
 
 def count_triggers(server: Server, event: Adopted) -> None:
-    """Begin the series of new triggers at 0."""
+    """Begin the metric series of new triggers at 0."""
     candidate, counted = event.candidate, server.metrics.triggers
     bindings = candidate.generation.bindings
     for trigger_id in [each for each in candidate.plan.added if each not in counted]:

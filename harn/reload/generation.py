@@ -1,8 +1,9 @@
 """
-A generation: everything that serves one accepted manifest. Put together whole, off to the side, and never changed.
+A generation: everything that serves one accepted manifest. It is put together as a whole before it is adopted, and
+never changed.
 
-It holds no secret values and no parent: dropping the last reference to it frees it without the cycle collector. The
-highest numbers ever given to generations, and to each trigger's versions, are kept in memory as the store holds them.
+It holds no secret values and no reference to its owner, so dropping the last reference to it frees it without the cycle
+collector. The highest numbers that were given to generations and to each trigger's versions are kept in memory, too.
 """
 
 from __future__ import annotations
@@ -31,30 +32,30 @@ PIN_CHECKPOINT = "replaced"
 
 class Pin(Struct, frozen=True):
     """
-    The pin: after a rollback or an automatic revert the server stays on the generation that it went back to.
+    The pin that keeps the server on an earlier generation after a rollback or an automatic revert.
 
-    The files differ from that generation then, on purpose. As long as they read as they did at that moment, neither the
-    watcher nor a restart adopts them. A reload that is asked for ends the pin, and so does any change of these files.
+    The files differ from that generation on purpose. As long as their content stays the same, neither the watcher nor a
+    restart adopts them. A requested reload ends the pin, and so does any change of these files.
 
-    :ivar files: digests, by path, of manifest and modules as they read when the earlier content replaced them.
+    :ivar files: the digests, by path, that manifest and modules had when the earlier generation was adopted again.
     """
 
     files: Mapping[str, str]
 
     def holds(self, content: Mapping[str, str]) -> bool:
-        """Return whether files with these digests (by path) still read as they did when the pin was set."""
+        """Return whether files with these digests (by path) are unchanged since the pin was set."""
         return all(content.get(path) == digest for path, digest in self.files.items())
 
     def to_checkpoint(self) -> dict[str, str]:
-        """Return the form in which the store keeps it."""
+        """Return the form in which the store keeps the pin."""
         return dict(self.files)
 
     @classmethod
     def from_checkpoint(cls, kept: Any) -> Pin | None:
         """
-        Read the form that `to_checkpoint` returns; None for an empty one.
+        Return the pin from the form that `to_checkpoint` returns; None for an empty form.
 
-        :raises msgspec.ValidationError: it has another shape.
+        :raises msgspec.ValidationError: ``kept`` has another shape.
         """
         files = msgspec.convert(kept, type=dict[str, str])
         return cls(files) if files else None
@@ -65,19 +66,19 @@ class Generation:
     """
     Everything that serves one accepted manifest.
 
-    :ivar number: from 1; never goes back.
-    :ivar interpreter: held for the generation itself, beside what its bindings hold.
-    :ivar targets: where its deliveries go.
-    :ivar definitions: those of the manifest.
-    :ivar bindings: those in force, an earlier version where a ramp was aborted.
-    :ivar connectors: one for each trigger; each held once.
-    :ivar ramps: of the triggers whose deliveries two versions share.
+    :ivar number: the number of the generation, from 1; later generations have higher numbers.
+    :ivar interpreter: the interpreter, held once for the generation itself; its bindings have holds of their own.
+    :ivar targets: the destinations of its deliveries.
+    :ivar definitions: the definitions of the manifest, by trigger id.
+    :ivar bindings: the versions in force, by trigger id; after an aborted ramp, an earlier version than the manifest's.
+    :ivar connectors: the connector of each trigger, by trigger id; the generation holds each once.
+    :ivar ramps: the ramps of the triggers whose deliveries two versions share, by trigger id.
     :ivar since: when it was adopted (seconds, Unix).
-    :ivar recalled: the earlier generation whose content it is; None when it was read from files.
-    :ivar pin: of a recalled one: the files that it replaced.
-    :ivar reason: why it was adopted; empty where the request gave no reason.
-    :ivar split_from: of one that this server alone adopted: the number of the last one that it shared with the others
-        on its store; None of one that all adopted.
+    :ivar recalled: the earlier generation whose content it has; None if the content was read from files.
+    :ivar pin: the pin on the files that a recalled generation replaced; None if the content was read from files.
+    :ivar reason: the reason in the request; empty if the request gave none.
+    :ivar split_from: if this server alone adopted it, the number of the last generation that it shared with the other
+        servers on its store; None if all adopted it.
     """
 
     number: int
@@ -100,20 +101,22 @@ class Generation:
 
     @property
     def shared_number(self) -> int:
-        """The number of the last generation that all servers on the store adopted, as far as this one took part."""
+        """The number of the last generation that all servers on the store, this one included, adopted."""
         return self.number if self.split_from is None else self.split_from
 
     @property
     def digest(self) -> str:
-        """The digest of all its inputs."""
+        """The digest of all inputs of the generation."""
         return self.inputs.digest
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
     """
-    The result of the stages up to ``resolve``: enough to describe what a reload would do.
+    The result of the stages up to ``resolve``, from which the changes of a reload can be described.
 
-    :ivar outside: the handlers that are not local functions, each with the first trigger that names it.
+    :ivar definitions: the definitions of the manifest, by trigger id.
+    :ivar plan: the changes of triggers.
+    :ivar outside: the first trigger that names each handler which is not a local function, by handler.
     """
 
     inputs: Inputs
@@ -126,24 +129,27 @@ class Prepared(Struct, frozen=True, kw_only=True):
 @frozen(kw_only=True, eq=False)
 class Candidate:
     """
-    The next generation, ready to be adopted, and what adopting it replaces.
+    The next generation, ready to be adopted, and the live versions and connectors that it replaces.
+
+    ``alerting``, ``scheduled`` and ``allowing`` are found in a thread: searching ten thousand triggers takes
+    milliseconds.
 
     :ivar plan: the changes to the bindings.
-    :ivar numbered: ids of those that get a new version number; at a start the others keep the number that is in the
+    :ivar numbered: the ids of the triggers that get a new version number; at a start, the others keep the number in the
         store.
-    :ivar new_connectors: those whose gates open.
-    :ivar replaced_connectors: those that it releases.
-    :ivar ended: live binding versions that are not in it.
-    :ivar ended_by_key: ``ended`` by key, for the one that watches their drain.
-    :ivar ended_by_id: ``ended`` by trigger id, for the registry: of two of one trigger the later.
-    :ivar alerting: those of the changed triggers that have alerts of their own.
-    :ivar scheduled: those of them that have a schedule.
-    :ivar allowing: those of them that name who may send. Found in a thread: looking at ten thousand takes milliseconds.
-    :ivar fresh: its new versions.
-    :ivar reinterpreted: unchanged ones that run in its interpreter from now on.
-    :ivar numbers: the numbers of versions that were given once it is adopted.
+    :ivar new_connectors: the new connectors, whose gates open.
+    :ivar replaced_connectors: the live connectors that are stopped and released.
+    :ivar ended: the live binding versions that are not in the next generation.
+    :ivar ended_by_key: ``ended`` by key, for `Drains`.
+    :ivar ended_by_id: ``ended`` by trigger id, for the registry; of two versions of a trigger, the later in ``ended``.
+    :ivar fresh: the new binding versions.
+    :ivar reinterpreted: the unchanged binding versions that run in its interpreter from now on.
+    :ivar numbers: the version numbers given once it is adopted.
     :ivar rollouts: the rollout of each ramp that begins with it, by trigger id.
-    :ivar alert_secrets: values that sending its alerts needs, by reference.
+    :ivar alerting: the ids of the changed triggers that have alerts of their own.
+    :ivar scheduled: the ids of the changed triggers that have a schedule.
+    :ivar allowing: the ids of the changed triggers that restrict who may send.
+    :ivar alert_secrets: the values of the secrets that sending its alerts needs, by reference.
     """
 
     generation: Generation
@@ -165,13 +171,19 @@ class Candidate:
 
 
 SPLIT = "split_from"
-"""The field of a `GenerationSummary` that only a generation has which one server of several adopted alone."""
+"""The field of a `GenerationSummary` that is set only if one of several servers adopted the generation alone."""
 WITHDRAWN = ""
 """The digest of a generation that was reserved and then failed: its number was never used."""
 
 
 class Adoption(Struct, frozen=True):
-    """When a generation was adopted first (seconds, Unix), by which credential, and what asked for it."""
+    """
+    The first adoption of a generation.
+
+    :ivar source: the source of the request, for example ``cli``.
+    :ivar actor: the name of the credential, ``signal`` or ``watch``.
+    :ivar at: seconds, Unix.
+    """
 
     source: str
     actor: str
@@ -182,9 +194,9 @@ class LastGeneration(Struct, frozen=True):
     """
     The last generation of the store that may have served.
 
-    :ivar number: the highest that may have served; 0 for none.
-    :ivar digest: the digest of that one, if it is known to have served.
-    :ivar adoption: when and how that one was adopted, if it is known to have served.
+    :ivar number: the highest number of a generation that may have served; 0 for none.
+    :ivar digest: the digest of that generation; None unless it is known to have served.
+    :ivar adoption: the adoption of that generation; None unless it is known to have served.
     """
 
     number: int = 0
@@ -193,16 +205,16 @@ class LastGeneration(Struct, frozen=True):
 
     @classmethod
     async def of(cls, generations: IGenerations) -> LastGeneration:
-        """Read it from the store."""
+        """Read the last generation from the store."""
         last = await generations.last()
         if last is not None and last.digest == WITHDRAWN:
             adopted = await generations.history(1)
             last = adopted[0] if adopted else None
         if last is None:
             return cls()
-        # One that was only reserved may have served without a record of it, and one from before there was an archive
-        # cannot be rolled back to: in both cases the next generation gets a number above it.
-        # One that a server adopted alone is not continued either: others begin with what all adopted.
+        # A generation that was only reserved may have served without a record, and one that is older than the archive
+        # has no content to roll back to: in both cases the next generation gets a higher number.
+        # A generation that one server adopted alone is not continued: others begin with the one that all adopted.
         if last.adopted_at is None or not last.manifest_digest or SPLIT in last.summary:
             return cls(last.number)
         return cls(last.number, last.digest, Adoption(last.source, last.actor, last.adopted_at))
@@ -215,25 +227,25 @@ class VersionNumbers:
         self._known = dict(known)
 
     def kept(self, definition: Definition) -> int | None:
-        """Return the number that the trigger had before the start, if its definition is still the same."""
+        """Return the version number that the trigger had before the start; None if its definition has changed."""
         known = self._known.get(definition.spec.id)
         return known.version if known is not None and known.fingerprint == definition.fingerprint else None
 
     def keeps(self, definitions: Iterable[Definition]) -> bool:
-        """Return whether every trigger keeps the number that it had before the start."""
+        """Return whether every trigger keeps the version number that it had before the start."""
         return all(self.kept(definition) is not None for definition in definitions)
 
     def newest(self, trigger_id: str) -> int:
-        """Return the highest number that the trigger was given; 0 for none."""
+        """Return the highest version number of the trigger; 0 if it has no version."""
         known = self._known.get(trigger_id)
         return 0 if known is None else known.version
 
     def following(self, trigger_id: str) -> int:
-        """Return the number for a new definition of the trigger."""
+        """Return the version number for a new definition of the trigger."""
         return self.newest(trigger_id) + 1
 
     def raised(self, bindings: Iterable[BindingVersion]) -> VersionNumbers:
-        """Return the numbers once these bindings are in force: of each the greater one counts."""
+        """Return the numbers after these bindings are in force; the higher number of each trigger counts."""
         raised = VersionNumbers(self._known)
         for binding in bindings:
             known = self._known.get(binding.id)
@@ -246,20 +258,20 @@ class VersionNumbers:
 
 
 class DecidedVersions(VersionNumbers):
-    """The version numbers as of a generation that another server proposes: those of its triggers are given."""
+    """The version numbers as of a generation that another server proposes, which has set those of its triggers."""
 
     def following(self, trigger_id: str) -> int:
-        """Return the number that the proposing server has given to the trigger."""
+        """Return the version number that the proposing server has given to the trigger."""
         return self.newest(trigger_id)
 
 
 class GivenNumbers:
     """
-    The numbers of generations and versions that were given so far: those in the store, and those given since.
+    The numbers of generations and versions that were given so far, in the store or by this program since.
 
-    :ivar versions: the highest number of a version, by trigger id.
+    :ivar versions: the highest version number of each trigger.
     :ivar highest: the highest number of a generation, reserved or adopted.
-    :ivar are_known: False when another program may have given some since; the next reload reads them again.
+    :ivar are_known: False if another program may have given numbers since; the next reload reads them again.
     """
 
     def __init__(self, generations: IGenerations) -> None:
@@ -268,13 +280,13 @@ class GivenNumbers:
         self.are_known = True
 
     def adopted(self, candidate: Candidate) -> None:
-        """Record the numbers of a generation that is live now, and of its new versions."""
+        """Record the numbers of a generation that was just adopted, and of its new versions."""
         self.highest = max(self.highest, candidate.generation.number)
         self.versions = candidate.numbers
 
     async def read(self) -> LastGeneration:
         """
-        Read the numbers from the store, at a start.
+        Read the numbers from the store at a start, and return the last generation.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
@@ -293,9 +305,9 @@ class GivenNumbers:
 
     async def join(self, number: int) -> None:
         """
-        Read the numbers again, at a start that continues a generation which other servers serve.
+        Read the numbers again at a start that continues a generation which other servers serve.
 
-        What was reserved after that may not be adopted.
+        A generation that was reserved after it may never be adopted, and so is not counted.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
@@ -304,11 +316,11 @@ class GivenNumbers:
 
     async def read_again(self, live: Generation | None) -> None:
         """
-        Read the numbers again, after another program gave some and ended without serving.
+        Read the numbers again after another program gave numbers and ended without serving.
 
-        The generation that it reserved is withdrawn: its number was not used.
+        The generation that it reserved is withdrawn, since its number was not used.
 
-        :raises EventLogUnavailable: the store cannot be read or written; it is tried again before the next reload.
+        :raises EventLogUnavailable: the store cannot be read or written; the next reload tries again.
         """
         self.are_known = False
         last, number = await self._generations.last(), 0 if live is None else live.number
@@ -319,7 +331,7 @@ class GivenNumbers:
             await self._generations.reserve(withdrawn, None)
         versions = VersionNumbers(await self._generations.latest_bindings())
         if live is not None:
-            versions = versions.raised(live.bindings.values())  # the store may have no record yet that these serve
+            versions = versions.raised(live.bindings.values())  # the store may not have recorded that these serve
         self.versions = versions
         self.highest = max(self.highest, number, (await LastGeneration.of(self._generations)).number)
         self.are_known = True

@@ -1,8 +1,9 @@
 """
-Everything that a generation is made of beside code that runs: read once, off the reactor thread.
+Everything that a generation is made from: manifest, sources, secrets, credentials, certificates. It is read once, in a
+thread.
 
 The digest covers the manifest, the sources of the bundle, and, as keyed hashes, every secret, credential and
-certificate; so two equal digests are the same generation.
+certificate; so inputs with equal digests make equal generations.
 """
 
 from __future__ import annotations
@@ -40,22 +41,22 @@ class ICertificateFiles(Interface):
 
     def load() -> Any:
         """
-        Load them for the listener. Blocks: for a thread.
+        Load the certificate and key for the listener. Blocks, so it runs in a thread.
 
-        :raises ListenerUnusable: they cannot be used.
+        :raises ListenerUnusable: the files cannot be used.
         """
 
 
 @frozen(kw_only=True)
 class ExternalInputs:
     """
-    Inputs beside the manifest and its sources, which the server reads again on each reload.
+    The inputs other than the manifest and its sources, which the server reads again on each reload.
 
     :ivar environ: the process's environment.
-    :ivar certificate: the files of ``--cert`` and ``--key``, if any.
-    :ivar hash_key: makes the hashes of secrets useless to others; the same over restarts.
+    :ivar certificate: the files of ``--cert`` and ``--key``; None without TLS.
+    :ivar hash_key: the key for hashes of secrets, without which the hashes are useless; it survives restarts.
     :ivar settle: see `harn.files.Noted`.
-    :ivar with_secrets: False only for a check: secrets and credentials are not read, and have no values.
+    :ivar with_secrets: False only for a check that reads no secrets and no credentials.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -68,16 +69,17 @@ class ExternalInputs:
 @frozen(kw_only=True)
 class Inputs:
     """
-    One reading of everything.
+    All inputs of a generation, from one reading.
 
-    :ivar secrets: value by reference text.
-    :ivar secret_hashes: keyed hash by reference text.
+    :ivar secrets: the values of secrets, by the text of their reference.
+    :ivar secret_hashes: the keyed hashes of secrets, by the text of their reference.
     :ivar known: recognises these secrets and credentials among other values.
-    :ivar files: sha256 by absolute path: manifest, sources, credential and certificate files (these keyed).
-    :ivar certificate: the listener's; None without TLS.
-    :ivar client_authorities: see `ClientAuthorities.certificates`.
+    :ivar files: the sha256 of each file by absolute path: manifest and sources, and, keyed, credential and certificate
+        files.
     :ivar references: every function that the manifest names.
-    :ivar warnings: about white space that was stripped from secrets and credentials.
+    :ivar certificate: the loaded certificate of the listener; None without TLS.
+    :ivar client_authorities: see `ClientAuthorities.certificates`.
+    :ivar warnings: warnings about white space that was stripped from secrets and credentials.
     """
 
     loaded: LoadedManifest
@@ -105,7 +107,7 @@ class Inputs:
         return frozenset((*self.loaded.files, *(module.path for module in self.bundle.modules.values())))
 
     def files_now(self, key: bytes) -> dict[str, str]:
-        """Digest the current content of ``files``. Blocks: for a thread."""
+        """Return the digests of the current content of ``files``, by path. Blocks, so it runs in a thread."""
         return current_digests(self.files, self.plain_files, key)
 
 
@@ -118,7 +120,7 @@ def named_functions(manifest: Manifest) -> frozenset[FunctionReference]:
 
 
 def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Problem]:
-    """Return each problem with a function once for each place of the manifest that names the function."""
+    """Return a problem for each place in the manifest that names a function with a problem."""
     if not problems:
         return []  # the usual case, in which ten thousand triggers need not be searched
     uses = function_references(loaded.manifest)
@@ -136,12 +138,19 @@ def locate(loaded: LoadedManifest, problems: Sequence[BundleProblem]) -> list[Pr
 
 
 Problems = list[Problem]
-"""Where a reading adds the problems that it finds."""
+"""The list to which a reading adds the problems that it finds."""
 
 
 @frozen(kw_only=True)
 class _Secrets:
-    """The secrets that triggers name: values, the files that they come from, and the names of their providers."""
+    """
+    The secrets that triggers name.
+
+    :ivar values: the values, by the text of their reference.
+    :ivar files: the paths of the files that hold secrets.
+    :ivar chain: the names of the providers of secrets.
+    :ivar warnings: warnings about white space that was stripped.
+    """
 
     values: Mapping[str, bytes] = field(factory=dict, repr=False)
     files: frozenset[str] = frozenset()
@@ -150,7 +159,7 @@ class _Secrets:
 
 
 def _read_sources(loaded: LoadedManifest, previous: Inputs | None, bundle: Bundle | None, problems: Problems) -> Bundle:
-    """Return the bundle: the one given, or read from files; the live one while it is the same."""
+    """Return the bundle that is given, else the one read from files; the live object if the bundle is unchanged."""
     manifest = loaded.manifest
     known = None if previous is None else previous.bundle
     if bundle is not None:
@@ -165,7 +174,7 @@ def _read_secrets(loaded: LoadedManifest, environ: Mapping[str, str], problems: 
     """Resolve every secret that the manifest names, each once."""
     manifest = loaded.manifest
     specs = manifest.triggers.values()
-    # In the order of the manifest, in which problems are reported.
+    # Problems are reported in the order of the manifest.
     references = itertools.chain.from_iterable(spec.secrets.values() for spec in specs)
     texts = dict.fromkeys(itertools.chain.from_iterable(references))
     texts |= dict.fromkeys(text for spec in specs if spec.handler_secrets for text in spec.handler_secrets)
@@ -206,9 +215,9 @@ class _Certificate:
 
 def _read_certificate(external: ExternalInputs, previous: Inputs | None, problems: Problems) -> _Certificate:
     """
-    Read the certificate; return the live one while its files are unchanged.
+    Read the certificate; return the live object if the files are unchanged.
 
-    Hashed before they are loaded: a file that is replaced in between has another hash at the next reload.
+    The files are hashed before they are loaded, so a file that is replaced in between differs at the next reload.
     """
     files = external.certificate
     if files is None:
@@ -232,11 +241,11 @@ def read_inputs(
     loaded: LoadedManifest, external: ExternalInputs, previous: Inputs | None, bundle: Bundle | None = None
 ) -> Inputs:
     """
-    Read sources, secrets, credentials and certificates. Blocks: for a thread.
+    Read sources, secrets, credentials and certificates. Blocks, so it runs in a thread.
 
-    :param previous: the live ones: what is unchanged in them is not analysed again.
-    :param bundle: the sources, where they are not to be read from files: those of an earlier generation.
-    :raises ManifestInvalid: of stage ``resolve``, with every problem.
+    :param previous: the live inputs; their unchanged parts are not analysed again.
+    :param bundle: the sources of an earlier generation, used instead of files; None to read files.
+    :raises ManifestInvalid: stage ``resolve`` found problems; the error has all of them.
     """
     problems: list[Problem] = []
     bundle = _read_sources(loaded, previous, bundle, problems)
@@ -275,7 +284,7 @@ def read_inputs(
 
 
 def bundle_files(bundle: Bundle) -> dict[str, str]:
-    """Digest the bundle's files by path."""
+    """Return the digests of the bundle's files, by path."""
     return {module.path: digest_bytes(module.source) for module in bundle.modules.values()}
 
 
@@ -285,7 +294,7 @@ def _read_now(path: str) -> bytes:
 
 
 def hash_file(path: str, key: bytes) -> str:
-    """Return the keyed hash of a file that holds something secret; of one that cannot be read, a constant."""
+    """Return the keyed hash of a file that holds a secret; a constant if the file cannot be read."""
     try:
         return secret_hash(key, _read_now(path))
     except OSError:
@@ -294,9 +303,9 @@ def hash_file(path: str, key: bytes) -> str:
 
 def current_digests(paths: Collection[str], plain: Collection[str], key: bytes) -> dict[str, str]:
     """
-    Digest files as they are now. Blocks: for a thread.
+    Return the digests of the current content of files, by path. Blocks, so it runs in a thread.
 
-    :param plain: those of ``paths`` whose digest is not keyed.
+    :param plain: the files of ``paths`` whose digest is not keyed.
     """
     found: dict[str, str] = {}
     for path in paths:
@@ -311,7 +320,7 @@ def current_digests(paths: Collection[str], plain: Collection[str], key: bytes) 
 
 
 def renewed_since(before: Inputs, now: Inputs) -> tuple[str, ...]:
-    """Return the secrets, and the files that hold something secret, that are in both and have changed."""
+    """Return the secrets, and the files that hold a secret, that are in both inputs and have changed."""
     secrets = differing(before.secret_hashes, now.secret_hashes)
     plain = before.plain_files | now.plain_files
     files = (path for path in differing(before.files, now.files) if path not in plain)
@@ -319,25 +328,25 @@ def renewed_since(before: Inputs, now: Inputs) -> tuple[str, ...]:
 
 
 def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the names in both whose digests differ, in order."""
+    """Return the names that are in both mappings with different digests, sorted."""
     return sorted(name for name, digest in now.items() if before.get(name, digest) != digest)
 
 
 def without_secrets(inputs: Inputs) -> Inputs:
-    """Remove the values: a generation keeps them only in its connectors."""
+    """Return the inputs without the values of secrets, which a generation keeps only in its connectors."""
     return evolve(inputs, secrets={})
 
 
 def values_for_alerts(manifest: Manifest, secrets: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the values that sending the manifest's alerts needs, by reference."""
+    """Return the values of the secrets that sending the manifest's alerts needs, by reference."""
     return {each.reference: secrets[each.reference] for each in alert_secrets(manifest)}
 
 
 def check_alert_secrets(loaded: LoadedManifest, secrets: Mapping[str, bytes]) -> Iterator[Problem]:
     """
-    Yield a problem for each value that no message could be sent with; none quotes it.
+    Yield a problem for each secret with whose value no alert could be sent. No problem quotes the value.
 
-    :param secrets: value by reference, of those that resolve.
+    :param secrets: the values of the secrets that can be resolved, by reference.
     """
     for each in alert_secrets(loaded.manifest):
         value = secrets.get(each.reference)
@@ -348,7 +357,7 @@ def check_alert_secrets(loaded: LoadedManifest, secrets: Mapping[str, bytes]) ->
 
 
 def _fault_of_alert_secret(key: str, value: bytes) -> str | None:
-    """Return the fault of the value of a secret, None when there is none."""
+    """Return the fault of the value of a secret; None if it has no fault."""
     if key == "url_secret":
         return fault_of_url(value.decode("utf-8", "replace"))
     if key != "signing_secret":

@@ -24,13 +24,14 @@ from harn.triggers.routing import Route
 
 
 class IRouteTable(Interface):
-    """Where requests find their route; provided by the listener's site."""
+    """The table in which requests find their route; provided by the listener's site."""
 
     def build(routes: Mapping[str, Route]) -> Any:
         """
-        Build a tree of these routes, by path, off to the side.
+        Build a tree of these routes without serving it.
 
-        :raises StageFailed: stage ``swap``: it cannot be built.
+        :param routes: the routes by path.
+        :raises StageFailed: the tree cannot be built (stage ``swap``).
         """
 
     def swap(tree: Any, generation: int) -> None:
@@ -38,25 +39,25 @@ class IRouteTable(Interface):
 
 
 class IReloader(Interface):
-    """Reloads, and describes what is live."""
+    """Reloads, and describes the live generation."""
 
     generation: int = Attribute("The number of the live generation; 0 before the first.")
     etag: str = Attribute("Made of the live generation's number and digest.")
 
     def reload(request: ReloadRequest) -> Deferred[ReloadReport]:
         """
-        Reload; a failure is a report, too.
+        Reload, and return a report, also of a failure.
 
         :raises PreconditionFailed: ``if_match`` names another generation than the live one.
-        :raises ShuttingDown: the server is going down.
+        :raises ShuttingDown: the server is shutting down.
         """
 
     def describe() -> Deferred[LiveGenerationInfo]:
-        """Return the live generation; reads the files, since ``drift`` depends on them."""
+        """Return a description of the live generation; reads the files to find drift."""
 
 
 class RolloutStatus(Struct, frozen=True):
-    """The probation and the ramps that are under way; ``probation`` is None where there is none."""
+    """The probation and the ramps that are under way; ``probation`` is None if none is."""
 
     probation: ProbationInfo | None = None
     ramps: tuple[RampInfo, ...] = ()
@@ -72,11 +73,11 @@ class IRollouts(Interface):
         """
         Write durably that a generation serves, in one unit with the rollouts that are under way.
 
-        :return: fires when that is in the store; fails if the first try fails, though it is tried again after that.
+        :return: fires when the unit is in the store; fails if the first try fails, though the write is tried again.
         """
 
     def catch_up() -> Awaitable[None]:
-        """Read again the rollouts that the previous program has written, now that it has stopped deciding them."""
+        """Read the rollouts again after the previous program wrote them last and stopped deciding them."""
 
 
 @implementer(IRollouts)
@@ -99,9 +100,9 @@ class NoRollouts(Struct, frozen=True):
 
 class NotAgreed(StageFailed):
     """
-    The servers on the store did not agree to adopt a generation, so that none has.
+    The failure of the servers on a store to agree on a generation, which none of them has adopted.
 
-    :ivar servers: each of them.
+    :ivar servers: the answer of each server.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class NotAgreed(StageFailed):
 
 
 class IDecision(Interface):
-    """Whether a candidate is adopted, which several servers decide together."""
+    """The decision of several servers whether all of them adopt a candidate."""
 
     follows: int | None = Attribute("The number of the generation that another server proposes; None of one's own.")
     splits: bool = Attribute("Whether this server alone adopts it, though others serve on its store.")
@@ -120,17 +121,17 @@ class IDecision(Interface):
 
     def agree(candidate: Candidate, seconds: float) -> Awaitable[None]:
         """
-        Wait for the decision that all adopt the candidate; from then on each must.
+        Wait until the servers have decided to adopt the candidate; from then on each server must adopt it.
 
-        :param seconds: that the votes of the others may take.
-        :raises StageFailed: none adopts it.
+        :param seconds: the time limit for the votes of the other servers.
+        :raises StageFailed: the servers decided against it, and none adopts it.
         """
 
     def outcome() -> Awaitable[Sequence[ServerAdoption]]:
-        """Return how each server stands after the decision."""
+        """Return the status of each server after the decision."""
 
     def end() -> None:
-        """Called once, however it ended: other servers may reload from now on."""
+        """Called once after success or failure: other servers may reload from now on."""
 
 
 class IOtherServers(Interface):
@@ -138,17 +139,17 @@ class IOtherServers(Interface):
 
     def serving() -> Awaitable[Sequence[str]]:
         """
-        Look, and return the names of those that serve, and that this server does not replace.
+        Read from the store, and return, the names of the servers that serve and that this server does not replace.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
 
     def settled() -> Awaitable[None]:
-        """Wait until those that began to start before this server serve, or are gone."""
+        """Wait until the servers that began to start before this one serve or have ended."""
 
     def begin(request: ReloadRequest) -> Coroutine[Deferred[Any], Any, IDecision | None]:
         """
-        Begin a reload, which other servers must agree to; return None where there are none.
+        Begin a reload to which other servers must agree; return None if there are no others.
 
         :raises StageFailed: another server reloads, or the store cannot be read or written.
         """
@@ -156,7 +157,7 @@ class IOtherServers(Interface):
 
 @implementer(IOtherServers)
 class NoOtherServers(Struct, frozen=True):
-    """A server that is alone on its store."""
+    """The empty set of other servers, for a server that is alone on its store."""
 
     async def serving(self) -> Sequence[str]:
         """See `IOtherServers.serving`."""
@@ -174,15 +175,17 @@ class IReloadPublisher(Interface):
     """Publishes reloads; provided by `harn.orchestrator.publish.Publisher`."""
 
     def publish(finished: Finished) -> Deferred[list[str]]:
-        """Write record and state file before the caller is answered; return a warning for each failure."""
+        """Write the record and the state file before the caller is answered; return a warning for each failure."""
 
 
 class DryRun(Struct, frozen=True, kw_only=True):
     """
-    Everything that a dry run would adopt, not yet put together.
+    The parts of the generation that a dry run would adopt, from which its plan is made.
 
-    :ivar rollouts: of the modified triggers that would ramp.
-    :ivar started_with: the settings of the server's first generation, once there was one.
+    :ivar live: the live generation; None before the first.
+    :ivar rollouts: the rollouts of the modified triggers that would ramp, by trigger id.
+    :ivar versions: gives the numbers of new binding versions.
+    :ivar started_with: the settings of the server's first generation; None before that.
     """
 
     live: Generation | None
@@ -194,24 +197,24 @@ class DryRun(Struct, frozen=True, kw_only=True):
 
 
 class IPlanner(Interface):
-    """Makes the details of dry runs; provided by `harn.history.plan.Planner`."""
+    """Makes the plans of dry runs; provided by `harn.history.plan.Planner`."""
 
     def describe(dry_run: DryRun) -> Awaitable[ReloadPlan]:
         """Return the JSON value ``plan`` of a dry run's report."""
 
 
 class ReloadBegan(Struct, frozen=True, eq=False):
-    """A reload that may change something runs from now on."""
+    """The begin of a reload that may change something."""
 
     request: ReloadRequest
 
 
 class Adopted(Struct, frozen=True, eq=False):
     """
-    A generation is live, since this turn of the reactor.
+    The adopt of a generation, which has become live in this turn of the reactor.
 
-    :ivar previous: the number of the previous one; 0 for none.
-    :ivar waits: it is a server's first, and serves from `FirstServes` on.
+    :ivar previous: the number of the previous generation; 0 for none.
+    :ivar waits: True for a server's first generation if it does not serve before `FirstServes`.
     """
 
     candidate: Candidate
@@ -221,18 +224,18 @@ class Adopted(Struct, frozen=True, eq=False):
 
 
 class FirstServes(Struct, frozen=True, eq=False):
-    """A server's first generation serves: its port is open, or was taken over from the previous program."""
+    """A server's first generation begins to serve: its port is open, or was taken over from the previous program."""
 
 
 class ReloadEnded(Struct, frozen=True, eq=False):
-    """A reload that `ReloadBegan` announced has ended; ``report`` is None when it was refused or cut off."""
+    """The end of a reload that `ReloadBegan` announced; ``report`` is None if it was refused or cancelled."""
 
     report: ReloadReport | None
 
 
 class PinEnded(Struct, frozen=True, eq=False):
-    """The watcher and a restart adopt the files again, since a reload was asked for; see `Pin`."""
+    """The end of a pin after a requested reload: the watcher and a restart adopt the files again; see `Pin`."""
 
 
 class ReloadsClosed(Struct, frozen=True, eq=False):
-    """Nothing more is adopted or decided: the server ends, or another program replaces it."""
+    """The end of all reloads and rollouts, because the server ends or another program replaces it."""

@@ -1,8 +1,8 @@
 """
 The reload pipeline: its stages in order, up to a candidate that is ready to be adopted, or to the plan of a dry run.
 
-Nothing live is touched here. Whatever a stage acquires lies on an exit stack that unwinds unless the candidate is
-adopted.
+No stage changes anything live. Everything that a stage acquires is put on an exit stack, which unwinds unless the
+candidate is adopted.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from harn.triggers.reconcile import Plan, would_remove_most
 log = Logger(namespace="harn.reload")
 
 NOTING = 5.0
-"""Seconds that a caller waits until the store has recorded that a generation serves, or was withdrawn."""
+"""Seconds that a caller waits at most for the store to record that a generation serves or was withdrawn."""
 
 
 class ReloadPipeline:
-    """Runs the stages."""
+    """Runs the stages of a reload."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ReloadPipeline:
         """
         Run all stages.
 
-        :raises ManifestInvalid, StageFailed: of the stage that failed; nothing has changed.
+        :raises ManifestInvalid, StageFailed: a stage failed; nothing has changed.
         :raises GenerationUnknown: the generation to be recalled is not kept.
         """
         request, stages, live = run.request, run.stages, run.live
@@ -98,7 +98,7 @@ class ReloadPipeline:
         )
 
     async def idle(self) -> None:
-        """Wait until everything that a dry run made is closed."""
+        """Wait until all that a dry run opened is closed."""
         await self.builder.resolution.pool.idle()
         await self.builder.connections.pool.idle()
         await self.builder.targets.pool.idle()
@@ -116,7 +116,7 @@ class ReloadPipeline:
         if run.joins or (run.follows is not None and content.record.recalled is None):
             return ContentRead(source=source, inputs=inputs, recalled=content.record.recalled)
         if live is not None and request.source == UNASKED:
-            # The watcher asks for changed secrets to be read: the pin and the recalled generation stay as they are.
+            # The watcher only has changed secrets read again: the pin and the recalled generation stay the same.
             return ContentRead(source=source, inputs=inputs, recalled=content.record.recalled or recalled, pin=live.pin)
         if live is None or run.follows is not None:
             recalled = content.record.recalled or recalled
@@ -185,7 +185,7 @@ class ReloadPipeline:
         targets: GenerationTargets,
         rollouts: Mapping[str, RolloutSpec],
     ) -> Candidate:
-        """Put the candidate together, and reserve its numbers; if the disk is full, the reload fails here."""
+        """Put the candidate together, and reserve its numbers. If the disk is full, the reload fails here."""
         stages, numbers = run.stages, self.numbers
         keeps_number = run.joins or (
             run.live is None
@@ -213,7 +213,7 @@ class ReloadPipeline:
         )
         candidate = await stages.run("swap", self._put_together(parts))
         if not keeps_number and run.follows is None:
-            # A reservation that times out may still be written; the store works in order, so withdrawing comes after.
+            # A reservation may still be written after its time-out. The store writes in order: the withdrawal follows.
             run.stack.push_async_exit(self._withdrawing(candidate))
             since = (
                 prepared.plan if run.live is not None else await stages.run("prepare", self._since_last(run, prepared))
@@ -224,9 +224,9 @@ class ReloadPipeline:
 
     def _check_numbers(self, run: PipelineRun, prepared: Prepared) -> None:
         """
-        Check that this server makes the same of the content as those that serve or propose it.
+        Check that this server reads the same triggers from the content as the servers that serve or propose it.
 
-        :raises StageFailed: it does not: the plugins or versions of harn differ.
+        :raises StageFailed: it reads others, because the plugins or the versions of harn differ.
         """
         live, versions, plan = run.live, run.versions, prepared.plan
         differing: list[str] = []
@@ -243,7 +243,7 @@ class ReloadPipeline:
             )
 
     async def _put_together(self, parts: CandidateParts) -> Candidate:
-        """Make the candidate. However little has changed, that copies what there is of each trigger."""
+        """Make the candidate; in a thread for many triggers, since even a small change copies entries of all."""
         return await self.builder.beside(len(parts.prepared.definitions), make_candidate, parts, self._table)
 
     async def _since_last(self, run: PipelineRun, prepared: Prepared) -> Plan:
@@ -277,7 +277,7 @@ class ReloadPipeline:
             kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
         ) -> bool:
             if kind is not None and not issubclass(kind, Exception):
-                return False  # this coroutine is being closed: it must not await
+                return False  # this coroutine is being closed and must not await
             try:
                 withdrawing = Deferred.fromCoroutine(self.builder.withdraw(self.generations, candidate))
                 await withdrawing.addTimeout(NOTING, self.builder.files.reactor)

@@ -1,7 +1,7 @@
 """
-Reading files in a thread of their own: a file server that hangs costs that thread, and nothing else.
+A reader of files with a thread of its own: a file server that hangs blocks only that thread.
 
-Reads run one after the other. While a file hangs, further reads fail immediately with the name of that file; when the
+Reads run one after the other. While a file hangs, further reads fail immediately with the name of that file. When the
 file server answers again, reading continues.
 """
 
@@ -22,7 +22,7 @@ from harn.errors import FilesHang
 from harn.files import Noted, noting
 
 HANGING = 5.0
-"""Seconds after which a file that has not been read is said to hang."""
+"""Seconds after which a read that has not ended counts as hanging."""
 
 
 class _Daemon(Thread):
@@ -31,7 +31,7 @@ class _Daemon(Thread):
 
 
 class OneThread(ThreadPool):
-    """A pool of one daemon thread: it may wait for a file for ever, and the process still ends."""
+    """A pool of one daemon thread: the process can end even if the thread waits for a file for ever."""
 
     threadFactory = _Daemon  # noqa: N815 - Twisted's name
 
@@ -44,8 +44,10 @@ class _Job:
     """
     One read.
 
-    :ivar turn: fires when it may begin.
-    :ivar since: when it began, in the reactor's seconds.
+    :ivar turn: fires when the read may begin.
+    :ivar noted: notes the files that are read.
+    :ivar what: the files that are read, for messages that people read.
+    :ivar since: when the read began (the reactor's seconds).
     """
 
     turn: Deferred[None]
@@ -60,8 +62,8 @@ class FileReader:
     Calls functions that read files, one after the other.
 
     :param reactor: an ``IReactorThreads`` and ``IReactorTime``.
-    :param pool: where they run; None for a thread of its own, started when it is needed.
-    :ivar reactor: the one given, for callers that need time.
+    :param pool: the pool that runs the functions; None for a thread of the reader's own, started when it is needed.
+    :ivar reactor: the reactor, for callers that need the time.
     """
 
     def __init__(self, reactor: Any, wall: WallTime, pool: Any = None) -> None:
@@ -83,9 +85,10 @@ class FileReader:
         """
         Call ``function`` in the thread. Cancelling ends the wait; a call that runs already continues.
 
-        :param what: what it reads, for messages that people read; files read through `harn.files` are named themselves.
-        :param noted: notes the files that it reads.
-        :param waits: wait for a file that hangs, as long as it takes.
+        :param what: a name for the files, for messages that people read; files that are read through `harn.files` are
+            named by their paths.
+        :param noted: notes the files that are read.
+        :param waits: if True, wait for a file that hangs, without a limit.
         :raises FilesHang: a file hangs.
         """
         hanging = "" if waits else self.hanging()
@@ -105,7 +108,7 @@ class FileReader:
         return waiting
 
     def doing(self) -> str:
-        """Return the file that is being read, and since when; empty when there is none."""
+        """Return a text with the file that is being read, and since when; empty if no file is being read."""
         job = self._running
         if job is None:
             return ""
@@ -114,7 +117,7 @@ class FileReader:
         return f"{what} is being read since {rfc3339(self._wall.seconds() - age)} ({age:.1f} s)"
 
     def hanging(self) -> str:
-        """Return which file hangs, and since when; empty when none does."""
+        """Return a text with the file that hangs, and since when; empty if no file hangs."""
         job = self._running
         if job is None:
             return ""
@@ -124,7 +127,7 @@ class FileReader:
         return f"{self.doing()}: the file system does not answer; nothing else is read until it does"
 
     def close(self) -> None:
-        """End the thread, unless a file hangs: then it ends with the process."""
+        """End the thread; if a file hangs, it ends with the process instead."""
         own, self._own = self._own, None
         if own is not None and self._running is None:
             own.stop()

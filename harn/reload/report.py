@@ -1,4 +1,4 @@
-"""The outcome of a reload, as its caller reads it. Plain values; `ReloadReport.to_result` is the shape on the wire."""
+"""The request for a reload and the report of its outcome. `ReloadReport.to_result` is the shape on the wire."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ AUTHOR_STAGES = frozenset(("parse", "validate", "resolve"))
 
 OK, ERROR = "ok", "error"
 NEEDS_CONFIRMATION = "needs_confirmation"
-"""A reload that no caller asked for would remove most triggers: held until a reload is asked for."""
+"""The status of a reload by the watcher that would remove most triggers: held until a caller requests a reload."""
 UNSETTLED = "unsettled"
-"""The watched files do not stop changing, or are missing or empty: there is nothing to adopt."""
+"""The status if the watched files do not stop changing, or are missing or empty, so that nothing can be adopted."""
 
 UNASKED = "file_watch"
-"""The source of reloads by the watcher, which no caller asked for: these may not remove most triggers."""
+"""The source of reloads by the watcher, which no caller requested: these may not remove most triggers."""
 PREVIOUS = 0
-"""As `ReloadRequest.recall`: the last generation before the live one with another content."""
+"""The value of `ReloadRequest.recall` for the last generation before the live one with another content."""
 START = "start"
 """The source of a server's first generation."""
 REVERT = "revert"
-"""The source of a rollback that a generation brought about itself, on probation."""
+"""The source of an automatic rollback of a generation on probation."""
 
 
 class ReloadRequest(Struct, frozen=True, kw_only=True):
@@ -46,20 +46,22 @@ class ReloadRequest(Struct, frozen=True, kw_only=True):
     A request for a reload.
 
     :ivar source: a label of at most 32 characters: ``signal``, ``cli``, ``admin_api``, ``file_watch`` or another.
-    :ivar actor: who asked: a credential's name, ``signal``, ``watch``; never from the request's body.
-    :ivar if_match: reload only if the live generation has this ``ETag``.
-    :ivar recall: adopt the content of this earlier generation, from the store, instead of the files; `PREVIOUS` for
-        the last one before.
-    :ivar replay: of a dry run: over how many recorded events of each trigger to evaluate the new rules.
-    :ivar ramp: the share (0 to 1) of new deliveries that modified triggers take on first; None leaves it to the
-        manifest.
-    :ivar confirm_within: seconds after which it is undone unless it is confirmed; None leaves it to the manifest.
-    :ivar revert_limit: failed attempts of the new versions at which it is undone; None leaves it to the manifest.
-    :ivar revert_for: seconds for which these are counted; None leaves it to the manifest.
-    :ivar reason: why it happens, for the record; empty when the request gave no reason.
-    :ivar here: this server alone adopts it, though others serve on its store.
-    :ivar expected: digests of manifest and modules by path, as the requester saw them stop changing: a file with
-        another digest is being written, and is not adopted.
+    :ivar actor: the name of the requester's credential, ``signal`` or ``watch``; never from the request's body.
+    :ivar if_match: reload only if the live generation has this ``ETag``; None for any.
+    :ivar recall: adopt the content of this earlier generation from the store instead of the files; `PREVIOUS` for the
+        last generation with another content.
+    :ivar replay: for a dry run, the number of recorded events of each trigger on which to evaluate the new rules.
+    :ivar ramp: the share (0 to 1) of new deliveries that new versions of modified triggers take at first; None for the
+        manifest's setting.
+    :ivar confirm_within: seconds after which the generation is rolled back unless it was confirmed; None for the
+        manifest's setting.
+    :ivar revert_limit: the failed attempts of new versions at which the generation is rolled back; None for the
+        manifest's setting.
+    :ivar revert_for: seconds for which these attempts are counted; None for the manifest's setting.
+    :ivar reason: the reason for the reload, for the record; empty if the request gave none.
+    :ivar here: if True, this server alone adopts the generation, though others serve on its store.
+    :ivar expected: the digests of manifest and modules, by path, after the requester saw them stop changing: a file
+        with another digest is being written, and is not adopted.
     """
 
     source: str
@@ -79,7 +81,7 @@ class ReloadRequest(Struct, frozen=True, kw_only=True):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it may be merged with other plain requests."""
+        """Whether the request may be merged with other plain requests."""
         return self == ReloadRequest(source=self.source, actor=self.actor)
 
 
@@ -87,19 +89,19 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
     """
     The outcome of one reload.
 
-    :ivar reload_id: names this run in records.
+    :ivar reload_id: the id of this reload in records.
     :ivar status: `OK`, `ERROR`, `NEEDS_CONFIRMATION` or `UNSETTLED`.
-    :ivar generation: the generation that serves now.
-    :ivar stage: for an error: where it failed.
-    :ivar timed_out: because the stage ran out of time.
-    :ivar plan: of a dry run: what would change, in every detail (see `harn.history.plan`).
-    :ivar recalled: the earlier generation whose content was adopted.
-    :ivar drifted_files: the files that differ from it.
-    :ivar renewed: secrets, and files of secrets, that have changed.
-    :ivar probation: the conditions that undo it (see `harn.rollout.probation`).
-    :ivar ramps: the triggers whose new version takes a share only.
-    :ivar reason: why it happened.
-    :ivar servers: each server, where several serve on one store.
+    :ivar generation: the number of the generation that serves now.
+    :ivar stage: the stage that failed; None if none did.
+    :ivar timed_out: whether the stage failed because its time was up.
+    :ivar plan: the plan of a dry run with all changes (see `harn.history.plan`); else None.
+    :ivar recalled: the earlier generation whose content was adopted; None for content from files.
+    :ivar drifted_files: the files that differ from the recalled content.
+    :ivar renewed: the secrets, and the files that hold secrets, that have changed.
+    :ivar probation: the conditions that roll the generation back (see `harn.rollout.probation`).
+    :ivar ramps: the triggers whose new version takes only a share of the deliveries.
+    :ivar reason: the reason in the request; empty if it gave none.
+    :ivar servers: the status of each server, if several serve on one store.
     """
 
     reload_id: str = ""
@@ -140,7 +142,7 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
 
     @property
     def renews(self) -> bool:
-        """Whether it only read secrets again beside recalled content: a failure of the files stays a failure."""
+        """Whether it only read the secrets of recalled content again; an earlier failure of the files then remains."""
         return self.ok and self.recalled is not None and self.source == UNASKED
 
     def to_result(self) -> ReloadResult:
@@ -148,7 +150,7 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
         return self._result_of_success() if self.ok else self._result_of_failure()
 
     def to_failed(self) -> FailedReload:
-        """Return a report that is not ok as part of the live generation's description."""
+        """Return the report of a reload that did not succeed, for the description of the live generation."""
         return FailedReload(
             status=self.status,
             source=self.source,
@@ -194,7 +196,12 @@ class ReloadReport(Struct, frozen=True, kw_only=True):
 
 
 class Finished(Struct, frozen=True):
-    """A reload that ended, for its record: how long each stage took (seconds), and how many requests it answers."""
+    """
+    A reload that has ended, for its record.
+
+    :ivar stages: the seconds that each stage took, by stage.
+    :ivar merged: the number of requests that the reload answers.
+    """
 
     report: ReloadReport
     stages: Mapping[str, float]
@@ -207,7 +214,7 @@ REPORTED = {
     500: "The server failed; the old generation serves on.",
     504: "It took too long; the old generation serves on.",
 }
-"""Statuses that come with a report; see `status_of_report`."""
+"""The HTTP statuses of answers that hold a report; see `status_of_report`."""
 
 
 def status_of_report(report: ReloadReport) -> int:

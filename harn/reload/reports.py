@@ -21,7 +21,7 @@ from harn.reload.runs import RunResult
 from harn.triggers.binding import BindingVersion
 
 PATIENCE = 2.0
-"""Seconds that reading the files may take; then drift is unknown."""
+"""Seconds that reading the files may take; after that, drift counts as unknown."""
 
 
 def ended(
@@ -33,12 +33,13 @@ def ended(
     status: RolloutStatus | None,
 ) -> ReloadReport:
     """
-    Report a run of the pipeline that did not fail.
+    Return the report of a run of the pipeline that did not fail.
 
     :param live: the live generation.
-    :param started_with: the settings of the first generation: every setting that differs from them and needs a restart
-        is named, also one that an earlier reload changed.
-    :param status: the rollouts that are under way now; None where nothing was adopted.
+    :param draining: the versions that drain.
+    :param started_with: the settings of the first generation. The report names every setting that differs from them and
+        needs a restart, even if an earlier reload changed it.
+    :param status: the rollouts that are under way; None if nothing was adopted.
     """
     if result.changed_while_reading:
         why = f"{', '.join(result.changed_while_reading)}: written while it was read"
@@ -77,7 +78,7 @@ def ended(
 
 
 def held_back(request: ReloadRequest, result: RunResult, live: Generation) -> ReloadReport:
-    """Report a reload that no caller asked for and that would remove most triggers."""
+    """Return the report of a reload that no caller requested and that would remove most triggers."""
     removed = result.plan.removed
     named = list_some(removed)
     return ReloadReport(
@@ -97,7 +98,7 @@ def held_back(request: ReloadRequest, result: RunResult, live: Generation) -> Re
 
 
 def unsettled(live: Generation | None, source: str, actor: str, why: str, stage: str | None = None) -> ReloadReport:
-    """Report files that do not stop changing, or are missing or empty; ``stage`` is the one that found it."""
+    """Return the report of files that keep changing, or are missing or empty; ``stage`` is the stage that failed."""
     return ReloadReport(
         status=UNSETTLED,
         source=source,
@@ -110,7 +111,7 @@ def unsettled(live: Generation | None, source: str, actor: str, why: str, stage:
 
 
 def failed(request: ReloadRequest, error: ManifestInvalid | StageFailed, live: Generation | None) -> ReloadReport:
-    """Report a reload that failed; the live generation serves on."""
+    """Return the report of a reload that failed; the live generation continues to serve."""
     if isinstance(error, FilesUnsettled):
         return unsettled(live, request.source, request.actor, str(error), error.stage)
     problems = error.problems
@@ -144,12 +145,12 @@ def not_noted(number: int, error: Exception) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the text of an error for people; a time-out and an error without a text get one."""
+    """Return the text of an error for people; a time-out, or an error without a text, gets a text here."""
     return "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
 
 
 async def files_now(builder: Builder, live: Generation | None) -> Mapping[str, str] | str:
-    """Return the current digests of a generation's files; or, where they cannot be read in time, why."""
+    """Return the current digests of a generation's files; if they cannot be read in time, the reason as a text."""
     if live is None:
         return {}
     try:
@@ -161,7 +162,7 @@ async def files_now(builder: Builder, live: Generation | None) -> Mapping[str, s
 
 
 async def is_pinned(builder: Builder, live: Generation | None) -> bool:
-    """Return whether the pin of a generation holds; it does as long as its files cannot be read."""
+    """Return whether the pin of a generation holds; True as long as its files cannot be read."""
     if live is None or live.pin is None:
         return False
     reading = Deferred.fromCoroutine(builder.plain_files_now(live.pin.files))
@@ -178,7 +179,7 @@ async def describe(
     last_failed: ReloadReport | None,
     waiting: ReloadReport | None,
 ) -> LiveGenerationInfo:
-    """Describe the live generation, with the reports of earlier reloads; reads its files."""
+    """Describe the live generation, with the reports of earlier reloads. Reads its files."""
     now = await files_now(builder, live)
     described = describe_generation(live, now, status, pinned=await is_pinned(builder, live))
     return structs.replace(
@@ -194,8 +195,8 @@ def describe_generation(
     """
     Describe the live generation; the reports of earlier reloads are left out.
 
-    :param files_now: current digests of its files, to find drift; or why they could not be read.
-    :param pinned: see `is_pinned`.
+    :param files_now: the current digests of its files, to find drift; or the reason why they could not be read.
+    :param pinned: whether its pin holds; see `is_pinned`.
     """
     nothing = LiveGenerationInfo(
         generation=0,

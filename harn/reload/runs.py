@@ -1,10 +1,10 @@
 """
-Runs of the reload pipeline: one at a time, the others wait. Each has its request, the content that is read, its stages
-within their deadlines, each timed, each failure named for its stage, and its result.
+Runs of the reload pipeline, one at a time. A run has its request, the content that it read, its stages and its result.
+Each stage has a deadline and is timed, and its failures name it.
 
-Plain requests that come while a reload runs share one following reload, so that every caller gets the report of a
-reload that began after it asked. Each runs as a task of its own: a caller that stops waiting does not end it, and only
-the server's end cuts it off.
+Plain requests that arrive while a reload runs share one following reload, so that every caller gets the report of a
+reload that began after its request. Each reload runs as a task of its own: a caller that stops waiting does not end it,
+and only the server's end cancels it.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class ReloadQueue:
     """
     Serialises reloads.
 
-    :ivar following: the batch that waits for the reload before it, if there is one.
-    :ivar closed: nothing more runs.
+    :ivar following: the batch that waits for the current reload to end; None if no batch waits.
+    :ivar closed: True once no reload may begin any more.
     """
 
     def __init__(self) -> None:
@@ -84,15 +84,15 @@ class ReloadQueue:
 
     def check_open(self) -> None:
         """
-        Check that reloads still run.
+        Check that reloads may still begin.
 
-        :raises ShuttingDown: they do not.
+        :raises ShuttingDown: the queue is closed.
         """
         if self.closed:
             raise ShuttingDown("the server is shutting down; it accepts no reload", retry_after=5)
 
     def spawn(self, work: Coroutine[Deferred[Any], Any, ReloadReport]) -> Deferred[ReloadReport]:
-        """Run a task; return a Deferred of its report. Cancelling that does not end the task."""
+        """Run a task; return a Deferred of its report. Cancelling the Deferred does not end the task."""
         answer: Deferred[ReloadReport] = Deferred()
         task = Deferred.fromCoroutine(work)
         self._tasks.add(task)
@@ -111,7 +111,7 @@ class ReloadQueue:
         task.addBoth(lambda _: self._tasks.discard(task))
 
     def close(self) -> Deferred[None]:
-        """Cancel the tasks that run; fire when they have ended."""
+        """Cancel the tasks that run; return a Deferred that fires when they have ended."""
         self.closed = True
         for task in list(self._tasks):
             task.cancel()
@@ -120,14 +120,14 @@ class ReloadQueue:
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
         """
-        Wait for the reloads before, and keep out those behind.
+        Wait for earlier reloads to end, and let no later one begin before the body of the ``async with`` has ended.
 
-        :raises ShuttingDown: the server ends: no reload begins any more, or the wait or the body was cancelled.
+        :raises ShuttingDown: the server ends: the queue is closed, or the wait or the body was cancelled.
         """
         try:
             await self._lock.acquire()
             try:
-                if self.closed:  # the next server decides what was asked of this one
+                if self.closed:  # the next server handles the request
                     raise ShuttingDown("the server is shutting down; ask again", retry_after=5)
                 yield
             finally:
@@ -142,12 +142,14 @@ T = TypeVar("T")
 @frozen(kw_only=True)
 class Start:
     """
-    State of other servers that a generation continues: of an earlier one the first, of those that serve any other.
+    The state of other servers that a generation continues.
+
+    A server's first generation continues the state of an earlier server; any other, that of the servers on the store.
 
     :ivar last: the generation that served last.
-    :ivar ramps: by trigger id, the ramps that were under way or aborted.
-    :ivar joins: other servers serve that generation, and this one is to serve it, too, under its number.
-    :ivar decision: not at a start: about a generation that another server proposes.
+    :ivar ramps: the ramps that were under way or aborted, by trigger id.
+    :ivar joins: True if other servers serve ``last``, and this server is to serve it, too, under the same number.
+    :ivar decision: the decision about a generation that another server proposes; None at a start.
     """
 
     last: LastGeneration = field(factory=LastGeneration)
@@ -160,10 +162,10 @@ class IWork(Interface):
     """The work of stages; provided by `harn.reload.build.Builder`."""
 
     def doing() -> str:
-        """Return the file or module that a stage waits for; empty when it waits for neither."""
+        """Return the file or module that a stage waits for; empty if it waits for neither."""
 
     def importing() -> PendingImport | None:
-        """Return the import that a stage waits for; None where it waits for none."""
+        """Return the import that a stage waits for; None if it waits for no import."""
 
 
 class Stages:
@@ -171,15 +173,15 @@ class Stages:
     Runs the stages of one reload.
 
     :ivar timeout: seconds that each stage may take.
-    :ivar durations: by stage, seconds that it took.
-    :ivar current: the stage that runs, or ran last.
+    :ivar durations: the seconds that each stage took, by stage.
+    :ivar current: the stage that runs, or the one that ran last.
     """
 
     def __init__(self, clock: IReactorTime, timeout: float, work: IWork | None = None) -> None:
         """
-        Begin with the first.
+        Begin with the first stage.
 
-        :param work: what the stages do, for the message of a time-out.
+        :param work: the work of the stages, for the message of a time-out.
         """
         self._clock = clock
         self._work = work
@@ -189,11 +191,11 @@ class Stages:
 
     async def run(self, stage: str, work: Coroutine[Deferred[Any], Any, T]) -> T:
         """
-        Run one stage, or a further part of it: all parts share its time.
+        Run one stage, or a further part of it; all parts share the time of the stage.
 
-        :raises ManifestInvalid: the author can correct it; as the stage raised it.
-        :raises StageTimedOut: it took longer than it may, and its work was cancelled; or a file hangs.
-        :raises StageFailed: anything else went wrong in it.
+        :raises ManifestInvalid: the manifest's author must correct problems; as the stage raised it.
+        :raises StageTimedOut: the stage took too long, and its work was cancelled; or a file hangs.
+        :raises StageFailed: the stage failed in any other way.
         :raises GenerationUnknown, PreconditionFailed, ShuttingDown: as the stage raised it.
         """
         self.current = stage
@@ -222,7 +224,7 @@ class Stages:
                 raise  # this coroutine is being closed
             raise StageFailed(stage, "GeneratorExit") from error
         except BaseException as error:
-            # A plugin may raise anything, SystemExit too: that is a problem of the reload, not the server's end.
+            # A plugin may raise any exception, even SystemExit: the reload fails, and the server continues.
             raise StageFailed(stage, f"{type(error).__name__}: {error}") from error
         finally:
             if timer.active():
@@ -230,7 +232,7 @@ class Stages:
             self.durations[stage] = spent + self._clock.seconds() - started
 
     def _timed_out(self, stage: str) -> StageTimedOut:
-        """Return the failure of a stage that runs, with the line of the import for which it waits, if it does."""
+        """Return the failure of a stage that runs too long, with the line of the import that it waits for, if any."""
         said = f"stage {stage} did not end within {format_duration(self.timeout)} ([orchestrator.reload] timeout)"
         doing = "" if self._work is None else self._work.doing()
         importing = None if self._work is None else self._work.importing()
@@ -249,13 +251,14 @@ class PipelineRun:
     """
     One run of the pipeline.
 
-    :ivar live: the live generation.
-    :ivar started_with: the settings of the server's first generation, once there was one.
-    :ivar last: at a start: the generation that served last; a candidate with the same digest keeps its number.
-    :ivar ramps: at a start: by trigger id, the ramps of an earlier server.
-    :ivar joins: at a start: other servers serve the content that is recalled, under the number that it keeps.
-    :ivar decision: whether it is adopted, where several servers may use the store.
-    :ivar versions: gives the numbers of versions.
+    :ivar stack: the exit stack that holds everything that the stages acquire.
+    :ivar live: the live generation; None at a start.
+    :ivar versions: gives the numbers of new binding versions.
+    :ivar started_with: the settings of the server's first generation; None before that.
+    :ivar last: at a start, the generation that served last; a candidate with the same digest keeps its number.
+    :ivar ramps: at a start, the ramps that an earlier server left, by trigger id.
+    :ivar joins: at a start, True if other servers serve the recalled content; the candidate then keeps its number.
+    :ivar decision: the decision whether the candidate is adopted, if several servers use the store; else None.
     """
 
     request: ReloadRequest
@@ -271,12 +274,12 @@ class PipelineRun:
 
     @property
     def reunites(self) -> bool:
-        """Whether it is adopted even if it is what this server serves; see `IDecision`."""
+        """Whether the content is adopted even if this server serves it already; see `IDecision`."""
         return self.decision is not None and self.decision.reunites
 
     @property
     def follows(self) -> int | None:
-        """The number of a generation that another server proposes, with its content in the store."""
+        """The number of the generation that another server proposes, whose content is in the store; else None."""
         return None if self.decision is None else self.decision.follows
 
     @property
@@ -287,7 +290,7 @@ class PipelineRun:
 
     @property
     def may_remove_most(self) -> bool:
-        """Whether it may remove most triggers: it was asked for, changes nothing, or is the first."""
+        """Whether the run may remove most triggers: a caller requested it, it is a dry run, or it is the first."""
         return self.live is None or self.request.dry_run or self.request.source != UNASKED
 
 
@@ -295,8 +298,8 @@ class ContentRead(Struct, frozen=True, kw_only=True):
     """
     The content that a run has read.
 
-    :ivar recalled: the earlier generation whose content it is; None when it was read from files.
-    :ivar pin: of a recalled one: the files that it replaces.
+    :ivar recalled: the earlier generation whose content it is; None if it was read from files.
+    :ivar pin: for recalled content, the pin on the files that it replaces; else None.
     """
 
     source: ManifestSource
@@ -306,12 +309,12 @@ class ContentRead(Struct, frozen=True, kw_only=True):
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Files that differ from the content that was recalled."""
+        """The files that differ from the recalled content."""
         files, now = self.inputs.files, {} if self.pin is None else self.pin.files
         return tuple(sorted(path for path in files if now.get(path, files[path]) != files[path]))
 
     def changed_while_reading(self, request: ReloadRequest) -> tuple[str, ...]:
-        """Return the files that have changed since the requester, the watcher, saw them stop changing."""
+        """Return the files that have changed since the watcher, which made the request, saw them stop changing."""
         files, expected = self.inputs.files, request.expected
         plain = self.inputs.plain_files
         return tuple(sorted(path for path in plain if expected.get(path, files[path]) != files[path]))
@@ -321,13 +324,14 @@ class RunResult(Struct, frozen=True, kw_only=True):
     """
     The result of a run.
 
-    :ivar candidate: ready to be adopted; None where nothing is adopted, and once that is done: what it replaces is
-        freed in slices.
-    :ivar is_adopted: that was done.
-    :ivar held: nothing is adopted, since it would remove most triggers and no caller asked for the reload.
-    :ivar changed_while_reading: files that were written meanwhile; nothing is adopted.
-    :ivar details: of a dry run.
-    :ivar renewed: the secrets, and files of secrets, that differ from the live ones.
+    :ivar plan: the changes of triggers.
+    :ivar candidate: the candidate that is ready to be adopted; None if nothing is adopted, and after the adopt, since
+        the replaced versions are freed in slices.
+    :ivar is_adopted: True once the candidate was adopted.
+    :ivar held: True if nothing is adopted because most triggers would be removed and no caller requested the reload.
+    :ivar changed_while_reading: the files that changed meanwhile; if there are any, nothing is adopted.
+    :ivar details: the plan of a dry run; else None.
+    :ivar renewed: the secrets, and the files that hold secrets, that differ from the live ones.
     """
 
     plan: Plan
@@ -341,10 +345,10 @@ class RunResult(Struct, frozen=True, kw_only=True):
     renewed: tuple[str, ...] = ()
 
     def adopted(self) -> RunResult:
-        """Return the result once its candidate was adopted."""
+        """Return the result as it is after the adopt of its candidate."""
         return replace(self, candidate=None, is_adopted=True)
 
     def ends_pin(self, request: ReloadRequest) -> bool:
-        """Return whether the pin ends: a caller asked for the files to be adopted, and they are what is live."""
+        """Return whether the pin ends, because a caller requested a reload of the files and they are live already."""
         unchanged = not self.is_adopted and not self.held and not self.changed_while_reading
         return unchanged and request.source != UNASKED and request.recall is None

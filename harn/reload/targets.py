@@ -1,12 +1,12 @@
 """
-Where the deliveries of a generation go: an interpreter in which every function of the manifest was found, and the
-destinations of other schemes. Both are shared between generations.
+The destinations of a generation's deliveries: an interpreter in which every function of the manifest was resolved, and
+the destinations of other schemes. Generations share both.
 
-Interpreters are shared by bundle. One that runs this bundle already and has resolved these functions serves again;
-else a fresh one, made from the warm spare, resolves them all. When only functions were added to an unchanged bundle,
-the fresh one has done its duty then, and the live one with its caches and connections is kept.
+Generations share interpreters by bundle. An interpreter that runs the bundle already and has resolved its functions is
+used again; else a fresh one, made from the warm spare, resolves them all. If functions were only added to an unchanged
+bundle, the fresh interpreter is closed after that, and the live one is kept with its caches and connections.
 
-Other destinations are made for targets that are new. A local function needs none of its own: the interpreter in which
+Other destinations are made for new targets. A local function needs no destination of its own: the interpreter in which
 it was resolved is its destination.
 """
 
@@ -45,7 +45,7 @@ class InterpreterPool(KeyedPool[IInterpreter]):
     """
     The interpreters of generations, by the id of their bundle.
 
-    :ivar resolved: the functions that are known to be in each bundle, while an interpreter has it.
+    :ivar resolved: the functions that were resolved in each bundle, by its id, as long as an interpreter runs it.
     """
 
     def __init__(self) -> None:
@@ -53,14 +53,14 @@ class InterpreterPool(KeyedPool[IInterpreter]):
         self.resolved: dict[str, frozenset[FunctionReference]] = {}
 
     async def close(self, value: IInterpreter) -> None:
-        """Close an interpreter; without another one of its bundle, its functions are looked for again."""
+        """Close an interpreter. If it was the last of its bundle, the bundle's functions are resolved again later."""
         if not any(shared.key == value.bundle_id for shared in self):
             self.resolved.pop(value.bundle_id, None)
         await value.close()
 
 
 class Resolution:
-    """Finds or makes the interpreter for a bundle; owns the pool of those that serve."""
+    """Finds or makes the interpreter for a bundle; owns the pool of the interpreters in use."""
 
     def __init__(self, interpreters: IInterpreters) -> None:
         self._interpreters = interpreters
@@ -68,27 +68,28 @@ class Resolution:
         self._importing: list[IInterpreter] = []
 
     def doing(self) -> str:
-        """Return which module is being imported, and what to do if that does not end; empty when none is."""
+        """Return a text with the module that is being imported, and a hint; empty if no import is under way."""
         said = self.importing()
         return f"{said}; {WAITS}" if said is not None else ""
 
     def importing(self) -> PendingImport | None:
-        """Return the import that has not ended; None if none is under way."""
+        """Return the import that is under way; None if there is none."""
         return next(filter(None, (interpreter.importing() for interpreter in self._importing)), None)
 
     def all_up(self) -> bool:
-        """Return whether no interpreter is being replaced after a death."""
+        """Return whether all interpreters run; False while one that died is being replaced."""
         return all(shared.value.is_up() for shared in self.pool)
 
     async def resolve(
         self, inputs: Inputs, stack: AsyncExitStack, *, afresh: bool, spare: bool = True
     ) -> Shared[IInterpreter]:
         """
-        Return the interpreter for ``inputs``, held once by ``stack``.
+        Return the interpreter for ``inputs``; ``stack`` holds it once.
 
-        :param afresh: never take one that serves already.
-        :param spare: a fresh one may use up the warm spare.
-        :raises ManifestInvalid: of stage ``resolve``: functions that cannot be used, located in the manifest.
+        :param afresh: if True, an interpreter that serves already is not used.
+        :param spare: whether the warm spare may be used for a fresh interpreter.
+        :raises ManifestInvalid: functions cannot be used (stage ``resolve``); each problem has its place in the
+            manifest.
         """
         bundle, references = inputs.bundle, inputs.references
         shared = None if afresh else self.pool.acquire(bundle.bundle_id)
@@ -110,7 +111,7 @@ class Resolution:
         """
         Return an interpreter for an earlier bundle, held once for the caller.
 
-        :raises ManifestInvalid: its functions cannot be used any more.
+        :raises ManifestInvalid: the functions of the bundle can no longer be used.
         """
         shared = self.pool.acquire(bundle.bundle_id)
         if shared is not None:
@@ -123,7 +124,7 @@ class Resolution:
     async def _fresh(
         self, bundle: Bundle, references: Collection[FunctionReference], *, keep: bool, spare: bool = True
     ) -> tuple[Shared[IInterpreter] | None, Sequence[BundleProblem]]:
-        """Make an interpreter and resolve everything in it; close it if there are problems, or unless ``keep``."""
+        """Make an interpreter and resolve every function in it; close it after problems, and if ``keep`` is False."""
         interpreter = await self._interpreters.create(bundle, spare=spare)
         self._importing.append(interpreter)
         try:
@@ -156,23 +157,23 @@ class StartHooks:
         running = self._running = interpreter.serve()
         try:
             return await running
-        except CancelledError:  # by `close`, or with the reload's task: the adopted generation is still published
+        except CancelledError:  # by `close` or with the reload's task; the adopted generation is still published
             return (CUT_OFF,)
 
     def close(self) -> None:
-        """Stop waiting for functions that run."""
+        """Stop waiting for the functions that run."""
         self._running.cancel()
 
 
 CLOSING = 5.0
-"""Seconds that a destination may take to close; it is not waited for any longer."""
+"""Seconds after which a destination that is being closed is no longer waited for."""
 
 
 class FreshVersions(Struct, frozen=True):
     """
-    The new versions of a generation, whose destination nothing holds for them yet.
+    The new binding versions of a candidate, which do not hold their destinations so far.
 
-    :ivar local: how many run local functions, and have their destination.
+    :ivar local: the number of new versions that run local functions; their destination is set.
     :ivar outside: the new versions whose handler is not a local function.
     """
 
@@ -182,17 +183,17 @@ class FreshVersions(Struct, frozen=True):
 
 class GenerationTargets(Struct, frozen=True, eq=False):
     """
-    Where the deliveries of one generation go.
+    The destinations of the deliveries of one generation.
 
-    :ivar functions: for local functions.
-    :ivar outside: for every other handler of its manifest, as that names it; each held once by the generation.
+    :ivar functions: the destination of local functions.
+    :ivar outside: the destination of every other handler, by its text in the manifest; the generation holds each once.
     """
 
     functions: LocalFunctions
     outside: Mapping[str, Shared[Outside]]
 
     def hold(self, binding: BindingVersion) -> Target:
-        """Return the destination of a version that runs in this generation, held once more for it."""
+        """Return the destination of a version that runs in this generation, held once more for the version."""
         found = self.outside.get(binding.spec.handler)
         if found is None:
             return self.functions.retain()
@@ -200,8 +201,9 @@ class GenerationTargets(Struct, frozen=True, eq=False):
 
     def assign(self, bindings: Iterable[BindingVersion]) -> FreshVersions:
         """
-        Set the destination of new versions, without holding it for them: for a thread, and before it is certain that
-        they are adopted.
+        Set the destinations of new versions without holding them, since the versions may never be adopted.
+
+        May be called in a thread.
         """
         local = 0
         outside: list[BindingVersion] = []
@@ -214,19 +216,19 @@ class GenerationTargets(Struct, frozen=True, eq=False):
         return FreshVersions(local, tuple(outside))
 
     def hold_all(self, fresh: FreshVersions) -> None:
-        """Hold the destinations of new versions, which are adopted now."""
+        """Hold the destinations of new versions. Called when they are adopted."""
         self.functions.interpreter.retain(fresh.local)
         for binding in fresh.outside:
             binding.destination = self.hold(binding)
 
     def release(self) -> None:
-        """Release the destinations that the generation holds, beside its interpreter."""
+        """Release the destinations that the generation holds, but not its interpreter."""
         for shared in self.outside.values():
             shared.release()
 
 
 def hold_outside(outside: Shared[Outside], interpreter: Shared[IInterpreter] | None) -> OutsideTarget:
-    """Hold a plugin's destination once more, and the interpreter of the predicate, if there is one."""
+    """Hold a plugin's destination once more, and the interpreter of the predicate, if the version has a predicate."""
     return OutsideTarget(outside, interpreter).retain()
 
 
@@ -242,7 +244,7 @@ class OutsidePool(KeyedPool[Outside]):
         self._reactor = reactor
 
     async def close(self, value: Outside) -> None:
-        """Close a destination, once. One that fails to close is logged; after `CLOSING` it is not waited for."""
+        """Close a destination once, within `CLOSING` seconds. A failure to close is logged."""
         if value.is_closed:
             return
         value.is_closed = True
@@ -257,7 +259,7 @@ class OutsidePool(KeyedPool[Outside]):
 
 class Targets:
     """
-    Makes, prepares and ends the destinations of plugins; owns the pool of those in use.
+    Makes, prepares and ends the destinations of plugins; owns the pool of the destinations in use.
 
     :param reactor: an `IReactorTime`.
     """
@@ -275,10 +277,10 @@ class Targets:
         stack: AsyncExitStack,
     ) -> GenerationTargets:
         """
-        Return the destinations of a manifest; ``stack`` holds each that is not local once.
+        Return the destinations of a manifest; ``stack`` holds each destination of a plugin once.
 
-        :param users: its handlers that are not local functions, each with the first trigger that names it.
-        :raises StageFailed: of stage ``prepare``: one refused; the problem names the triggers that name it.
+        :param users: the first trigger that names each handler which is not a local function, by handler.
+        :raises StageFailed: a destination refused (stage ``prepare``); the problem names its triggers.
         """
         outside: dict[str, Shared[Outside]] = {}
         for target, trigger_id in users.items():
@@ -298,7 +300,7 @@ class Targets:
         """
         Return the prepared destination of a target that is not local, held once for the caller.
 
-        :raises StageFailed: of stage ``prepare``: its plugin is gone, or refused.
+        :raises StageFailed: the plugin is no longer installed, or refused (stage ``prepare``).
         """
         shared = self.pool.acquire(target)
         if shared is not None:
@@ -325,9 +327,9 @@ class Targets:
 
     async def hold(self, binding: BindingVersion, interpreter: Shared[IInterpreter]) -> Target:
         """
-        Return the destination of an earlier version, held once for it.
+        Return the destination of an earlier version, held once for the version.
 
-        :raises StageFailed: of stage ``prepare``.
+        :raises StageFailed: the destination cannot be prepared (stage ``prepare``).
         """
         handler = binding.spec.handler
         if scheme_of(handler) == LOCAL:
@@ -338,16 +340,16 @@ class Targets:
         return target
 
     async def close(self) -> None:
-        """Close every destination, whatever holds it: the server ends, and begins no delivery any more."""
+        """Close every destination, even if it is held. Called when the server ends and begins no further delivery."""
         for shared in self.pool:
             await self.pool.close(shared.value)
         await self.pool.idle()
 
     async def _result(self, target: str, asked: Deferred[tuple[Any]]) -> Any:
         """
-        Return the result of a plugin that was asked for something with `ask`.
+        Return the result of a plugin that was called with `ask`.
 
-        :raises StageFailed: it raised anything.
+        :raises StageFailed: the plugin raised an exception of any class.
         """
         (outcome,) = await asked
         if not isinstance(outcome, Failure):
