@@ -1,8 +1,8 @@
 """
-One binding version: a trigger in force as of one definition, and the leases that keep it.
+One binding version: a trigger as defined by one manifest, with the count of its leases.
 
-The definition never changes. A reload may replace the destination without a new version; leases and counts go up and
-down. Everything happens on the reactor thread.
+The definition never changes. A reload may replace the destination without a new version; the number of leases
+changes with each request and delivery. All methods are called on the reactor thread.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ class Stage(IntEnum):
     DRAINING = auto()
     """It takes no new deliveries, and runs those that it accepted."""
     CLOSED = auto()
-    """It begins nothing more: its other deliveries run on the newest version, or become dead letters without one."""
+    """It begins no more deliveries: those not begun run on the newest version; if there is none, they become dead
+    letters."""
     CANCELLED = auto()
-    """An operator cancelled its drain: its deliveries become dead letters; late ones are as on a closed version."""
+    """An operator cancelled its drain: its deliveries become dead letters. Later ones are handled as for `CLOSED`."""
     TERMINATED = auto()
-    """Nothing needs it any more."""
+    """It has no leases, and no delivery that waits for a retry can run on it."""
 
 
 MOVES: dict[Stage, frozenset[Stage]] = {
@@ -48,7 +49,7 @@ MOVES: dict[Stage, frozenset[Stage]] = {
     Stage.CANCELLED: frozenset((Stage.TERMINATED,)),
     Stage.TERMINATED: frozenset(),
 }
-"""The legal moves, by the stage before."""
+"""The stages that may follow each stage."""
 _MAY_DRAIN = frozenset(stage for stage, following in MOVES.items() if Stage.DRAINING in following)
 _SHOWN = {Stage.REGISTERING: REGISTERING, Stage.ACTIVE: ACTIVE, Stage.TERMINATED: TERMINATED}
 
@@ -57,8 +58,11 @@ class Definition(Struct, frozen=True, kw_only=True):
     """
     The definition of a binding version: its spec, and the code of its handler and predicate.
 
-    :ivar fingerprint: digest of all of it; equal fingerprints are one version.
-    :ivar handler_code: source digest of the handler's module and the local modules it imports.
+    :ivar spec: the trigger's entry of the manifest, checked.
+    :ivar spec_fingerprint: digest of ``spec``.
+    :ivar handler_code: source digest of the handler's module and the local modules that it imports.
+    :ivar predicate_code: the same for the predicate; None without one.
+    :ivar fingerprint: digest of the three above; definitions with equal fingerprints are one version.
     """
 
     spec: TriggerSpec
@@ -69,7 +73,7 @@ class Definition(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, spec: TriggerSpec, spec_fingerprint: str, handler_code: str, predicate_code: str | None) -> Definition:
-        """Put a definition together."""
+        """Return a definition with its fingerprint."""
         return cls(
             spec=spec,
             spec_fingerprint=spec_fingerprint,
@@ -80,19 +84,23 @@ class Definition(Struct, frozen=True, kw_only=True):
 
 
 class Target(Protocol):
-    """A destination as versions and attempts hold it; `harn.destinations` makes it. Its last release lets it end."""
+    """
+    A destination, with the number of its references: versions and attempts hold them.
+
+    `harn.destinations` makes it. It may be closed after the last reference is released.
+    """
 
     def retain(self) -> Target:
-        """Hold it once more."""
+        """Add a reference."""
 
     def release(self) -> None:
-        """Release it once."""
+        """Release a reference."""
 
     def run(self, delivery: OutgoingDelivery, attempt: Any, endings: Endings, *, alone: bool = False) -> Running:
         """
         Begin one attempt; see `harn.destinations.interfaces.IDestination.begin`.
 
-        :param attempt: what ``endings`` gets back when it has ended, perhaps before this returns.
+        :param attempt: passed back to ``endings`` when the attempt has ended, perhaps before this method returns.
         """
 
 
@@ -100,20 +108,21 @@ class IDrainRegistry(Protocol):
     """The part of `harn.triggers.registry.Registry` that a draining version calls."""
 
     def check(self, binding: BindingVersion) -> None:
-        """End a draining version if nothing needs it any more."""
+        """End a draining version if it has no leases and no waiting retry can run on it alone."""
 
 
 class BindingVersion:
     """
-    ``id@vN``.
+    A binding version, ``id@vN``.
 
-    :ivar stage: changed only by `become`, which sets the flags below too.
-    :ivar state: the one that users see.
-
-    :ivar in_flight: leases held: requests whose headers are in, and deliveries accepted and not settled or waiting.
-    :ivar registry: ends it once nothing needs it; None while it does not drain.
-    :ivar is_closed: it begins nothing more.
-    :ivar is_cancelled: an operator cancelled its drain.
+    :ivar stage: the stage, changed by `become` and `drain_all` alone, which set the states and flags below too.
+    :ivar state: the state that users see.
+    :ivar in_flight: the number of leases: one for each request whose headers have arrived, and for each accepted
+        delivery that is neither settled nor waiting for a retry.
+    :ivar draining_since: when the drain began (seconds, Unix); None before.
+    :ivar registry: the registry that ends the version after its drain; None unless it drains.
+    :ivar is_closed: whether it begins no more deliveries.
+    :ivar is_cancelled: whether an operator cancelled its drain.
     """
 
     __slots__ = (
@@ -158,9 +167,9 @@ class BindingVersion:
 
     def become(self, stage: Stage) -> None:
         """
-        Enter a stage; nothing happens where it is that already.
+        Enter a stage. Do nothing if the version is in that stage already.
 
-        :raises AssertionError: `MOVES` does not allow it.
+        :raises AssertionError: `MOVES` does not allow the change.
         """
         if stage is self.stage:
             return
@@ -173,14 +182,16 @@ class BindingVersion:
 
     def drain(self, registry: IDrainRegistry, now: float) -> None:
         """
-        Refuse new deliveries from now on (seconds, Unix); ``registry`` ends it once nothing needs it.
+        Enter the stage `Stage.DRAINING`: take no new deliveries.
 
-        :raises AssertionError: `MOVES` does not allow it.
+        :param registry: ends the version when its drain is complete.
+        :param now: the time at which the drain begins (seconds, Unix).
+        :raises AssertionError: `MOVES` does not allow the change.
         """
         drain_all((self,), registry, now)
 
     def lease(self, count: int = 1) -> None:
-        """Hold the version ``count`` times more."""
+        """Add ``count`` leases."""
         self.in_flight += count
 
     def release(self, count: int = 1) -> None:
@@ -195,14 +206,14 @@ class BindingVersion:
 
 def drain_all(bindings: Iterable[BindingVersion], registry: IDrainRegistry, now: float) -> None:
     """
-    Drain versions, as `BindingVersion.drain` says: of ten thousand in one step, without a call for each.
+    Drain versions, as `BindingVersion.drain` does, without a call for each: there may be ten thousand.
 
-    :raises AssertionError: `MOVES` does not allow it.
+    :raises AssertionError: `MOVES` does not allow the change of one of them.
     """
     stage, may_drain = Stage.DRAINING, _MAY_DRAIN
     for binding in bindings:
         if binding.stage not in may_drain:
-            binding.become(stage)  # nothing, or the error
+            binding.become(stage)  # does nothing if it drains already, else raises
         binding.stage = stage
         binding.state = DRAINING
         binding.draining_since = now

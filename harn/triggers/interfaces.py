@@ -1,4 +1,4 @@
-"""The interface to the deliveries of binding versions, for the rooms above."""
+"""The interface through which the packages above use the deliveries of binding versions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ class IVersionDeliveries(Interface):
         """Return the unfinished work of each of these versions."""
 
     def move_on(binding: BindingVersion) -> Deferred[int]:
-        """Move deliveries that a version has not begun to the newest version; fires with their number, once on disk."""
+        """
+        Move the deliveries that a version has not begun to the trigger's newest version.
+
+        :return: fires with their number when the move is on disk.
+        """
 
     def stored(binding: BindingVersion) -> int:
-        """Return how many of the deliveries that wait for a version are in the store alone."""
+        """Return how many of the deliveries queued for a version are in the store and not in memory."""
 
     def cancel(binding: BindingVersion) -> Deferred[int]:
-        """Dead-letter all deliveries of a version; fires with their number, once on disk."""
+        """
+        Dead-letter all deliveries of a version.
+
+        :return: fires with their number when they are dead letters on disk.
+        """

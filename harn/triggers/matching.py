@@ -1,5 +1,5 @@
 """
-Evaluation of a trigger's rules for one event: match, filter, dedupe key. Pure.
+Evaluation of a trigger's rules for one event: match, filter, dedupe key. Pure functions.
 
 An expression over the envelope alone (``event.dedupe_key``, ``event.headers."x-id"``) is evaluated without parsing the
 body; any other is JMESPath over ``{"event": event.to_dict()}``.
@@ -25,7 +25,11 @@ _ENVELOPE_FIELDS = frozenset(
 
 
 class Matched(msgspec.Struct, frozen=True, gc=False):
-    """The event is for this trigger; ``dedupe_key`` is the key of its claim, None for no claim."""
+    """
+    The result for an event that passes the trigger's rules.
+
+    :ivar dedupe_key: the key of its claim; None if no claim is made.
+    """
 
     dedupe_key: str | None
 
@@ -34,13 +38,21 @@ _MATCHED = Matched(None)
 
 
 class Ignored(Struct, frozen=True):
-    """The event is not for this trigger; ``stage`` is ``match`` or ``filter``."""
+    """
+    The result for an event that does not pass the trigger's rules.
+
+    :ivar stage: the rule that it did not pass, ``match`` or ``filter``.
+    """
 
     stage: str
 
 
 class FilterFailed(Struct, frozen=True):
-    """An expression of the trigger cannot be evaluated on this event."""
+    """
+    The result for an event on which an expression of the trigger cannot be evaluated.
+
+    :ivar error: the class and the text of the exception.
+    """
 
     error: str
 
@@ -52,11 +64,15 @@ class IExpression(Protocol):
     """A compiled expression of a trigger."""
 
     def search(self, event: TriggerEvent) -> Any:
-        """Return its value on an event."""
+        """Return the value of the expression on an event."""
 
 
 class Expression(Struct, frozen=True):
-    """Any JMESPath."""
+    """
+    An expression that JMESPath evaluates.
+
+    :ivar parsed: the expression as ``jmespath.compile`` returns it.
+    """
 
     parsed: Any
 
@@ -66,7 +82,12 @@ class Expression(Struct, frozen=True):
 
 
 class EnvelopePath(Struct, frozen=True):
-    """A path that stays in the envelope: its value needs no parse of the body."""
+    """
+    A path to a field of the envelope, which is evaluated without parsing the body.
+
+    :ivar first: the attribute of the event.
+    :ivar rest: the keys below it.
+    """
 
     first: str
     rest: tuple[str, ...]
@@ -101,7 +122,7 @@ def is_truthy(value: Any) -> bool:
 
 
 def _envelope_path(tree: Any) -> tuple[str, ...] | None:
-    """Return the field names of ``event.a.b`` when it stays in the envelope, else None."""
+    """Return the field names below ``event`` if a parsed expression is a path to a field of the envelope, else None."""
     if tree["type"] != "subexpression" or any(child["type"] != "field" for child in tree["children"]):
         return None
     root, *names = (str(child["value"]) for child in tree["children"])
@@ -125,8 +146,10 @@ class Rules:
     """
     The compiled rules of one binding version.
 
-    :ivar events: patterns of kinds, see `matches`.
-    :ivar is_by_kind: there is neither a filter nor a dedupe key: nothing of an event is looked at but its kind.
+    :ivar events: patterns of event kinds; see `matches`.
+    :ivar filter: the condition for events; None for all.
+    :ivar dedupe_key: computes the key of the claim; None for no claim.
+    :ivar is_by_kind: whether the rules read the kind of an event alone: there is neither a filter nor a dedupe key.
     """
 
     events: tuple[str, ...]
@@ -158,14 +181,14 @@ class Rules:
         )
 
     def match(self, kind: str) -> bool:
-        """Return whether ``events`` match a kind, as `matches` says, in one step however many patterns there are."""
+        """Return whether ``events`` match a kind, as `matches` does; the number of patterns does not raise the cost."""
         return not self.events or kind in self._kinds or kind.startswith(self._families)
 
     def decide(self, event: TriggerEvent, *, always_claim: bool = False) -> Decision:
         """
-        Decide on one event.
+        Return the result of the rules for an event.
 
-        :param always_claim: claim the provider's own key if the trigger has none (cron ticks, ``jti``).
+        :param always_claim: claim the provider's key if the trigger has no dedupe key (cron ticks, ``jti``).
         """
         if not self.match(event.kind):
             return Ignored("match")
@@ -178,14 +201,14 @@ class Rules:
                 return Matched(event.dedupe_key if always_claim else None)
             return Matched(_evaluated(self.dedupe_key, event))
         except Exception as error:
-            # JMESPath lets Python's own errors through, too: OverflowError of ceil(), ValueError of a slice, ...
+            # JMESPath also raises Python's errors: OverflowError of ceil(), ValueError of a slice, ...
             return FilterFailed(f"{type(error).__name__}: {error}")
 
     def key_of(self, event: TriggerEvent) -> str:
         """
-        Return the key by which these rules recognize an event again, whether they would keep it or not.
+        Return the dedupe key of an event, even if the event does not pass the rules.
 
-        That is the key of its claim; the provider's own key if the trigger has none or its expression fails.
+        This is the provider's key if the trigger has no dedupe key, or if its expression fails.
         """
         if self.dedupe_key is None:
             return event.dedupe_key
@@ -196,7 +219,7 @@ class Rules:
 
 
 def _evaluated(dedupe_key: IExpression, event: TriggerEvent) -> str:
-    """Evaluate a dedupe key: null means the provider's own, and a value that is not text becomes its canonical JSON."""
+    """Return the value of a dedupe key as text: for null the provider's key, for other values canonical JSON."""
     key = dedupe_key.search(event)
     if key is None:
         return event.dedupe_key

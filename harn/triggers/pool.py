@@ -1,8 +1,9 @@
 """
-Shared objects of generations, by key, with reference counts.
+Objects that generations share, by key, with reference counts.
 
-Carrying over unchanged parts, keeping the live interpreter, going back from B to A, and undo are one mechanism: acquire
-and release. An object is closed when its last reference is released.
+A generation acquires the objects of its keys and releases them at its end. So an unchanged object is kept by a reload,
+by a reload that fails, and by one that goes back to earlier settings. An object is closed when its last reference is
+released.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ log = Logger(namespace="harn.triggers")
 
 
 class Shared(Generic[T]):
-    """One object with the number of its references. Its maker holds the first."""
+    """
+    One object with the number of its references. The caller that added it holds the first.
+
+    :ivar key: the key of the object in its pool.
+    :ivar value: the object.
+    """
 
     __slots__ = ("_count", "_pool", "key", "value")
 
@@ -31,27 +37,27 @@ class Shared(Generic[T]):
 
     @property
     def holders(self) -> int:
-        """Number of references."""
+        """Return the number of references."""
         return self._count
 
     def retain(self, count: int = 1) -> Shared[T]:
-        """Add a reference, or so many."""
+        """Add ``count`` references."""
         self._count += count
         return self
 
     def withdraw(self) -> None:
-        """Return it to no further caller; existing references stay valid."""
+        """Remove the object from the pool, so that `KeyedPool.acquire` no longer finds it; references stay valid."""
         self._pool._take_out(self)
 
     def release(self) -> None:
-        """Release a reference; the last one closes the object, in the background."""
+        """Release a reference. After the last one, the object is closed in the background."""
         self._count -= 1
         if self._count == 0:
             self._pool._last_left(self)
 
 
 class KeyedPool(ABC, Generic[T]):
-    """All objects of one sort, by key; each sort has its own subclass, which closes them."""
+    """All shared objects of one sort, by key. A subclass for each sort says how they are closed."""
 
     def __init__(self) -> None:
         self._entries: dict[Hashable, list[Shared[T]]] = {}
@@ -68,7 +74,7 @@ class KeyedPool(ABC, Generic[T]):
         return sum(map(len, self._entries.values()))
 
     def acquire(self, key: Hashable) -> Shared[T] | None:
-        """Add a reference to the object of this key, if there is one."""
+        """Return the object of a key with one more reference; None if there is none."""
         entries = self._entries.get(key)
         return entries[-1].retain() if entries else None
 
@@ -76,7 +82,8 @@ class KeyedPool(ABC, Generic[T]):
         """
         Add a new object, with one reference.
 
-        An earlier object of the same key keeps its references, and is found again when the new one is closed before it.
+        An earlier object of the same key keeps its references. If the new one is closed first, `acquire` returns the
+        earlier one again.
         """
         entry = Shared(self, key, value)
         self._entries.setdefault(key, []).append(entry)
@@ -109,7 +116,7 @@ class KeyedPool(ABC, Generic[T]):
 
 
 def _echo(source: Deferred[object]) -> Deferred[object]:
-    """Return a Deferred that fires with ``source``, without consuming its result."""
+    """Return a Deferred that fires with None when ``source`` fires, and leaves the result of ``source`` as it is."""
     echo: Deferred[object] = Deferred()
 
     def both(result: object) -> object:

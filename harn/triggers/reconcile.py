@@ -1,5 +1,5 @@
 """
-Reconciliation: the live definitions of bindings compared with the next ones. Pure.
+The comparison of the live definitions of bindings with those of the next generation. Pure functions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from harn.triggers.binding import Definition
 
 class Plan(Struct, frozen=True, kw_only=True):
     """
-    Ids sorted; ``changes`` has for each modified id what changed, for example ``("handler code", "retry.max")``.
+    The changes that a reload makes, as sorted trigger ids.
+
+    :ivar added: the ids that only the next generation has.
+    :ivar modified: the ids whose definitions differ.
+    :ivar removed: the ids that only the live generation has.
+    :ivar unchanged: the ids whose definitions are equal.
+    :ivar changes: the differences by modified id, for example ``("handler code", "retry.max")``.
     """
 
     added: tuple[str, ...] = ()
@@ -25,7 +31,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def differences(live: Definition, following: Definition) -> tuple[str, ...]:
-    """Return the differences between two definitions of one trigger, for people."""
+    """Return the names of the differences between two definitions of one trigger, as users read them."""
     changes: list[str] = []
     if live.handler_code != following.handler_code and live.spec.handler == following.spec.handler:
         changes.append("handler code")
@@ -38,9 +44,10 @@ def differences(live: Definition, following: Definition) -> tuple[str, ...]:
 
 def reconcile(live: Mapping[str, Definition], following: Mapping[str, Definition]) -> Plan:
     """
-    Sort every trigger id of both sides into added, modified, removed and unchanged.
+    Return which triggers are added, modified, removed and unchanged.
 
-    A definition that is the same object costs one comparison, so an edit of one of many triggers is cheap.
+    If both definitions of a trigger are the same object, they are not compared further: an edit of one trigger among
+    many is cheap.
     """
     added, modified, unchanged = [], [], []
     changes: dict[str, tuple[str, ...]] = {}
@@ -64,13 +71,14 @@ def reconcile(live: Mapping[str, Definition], following: Mapping[str, Definition
 
 
 FEWEST = 2
-"""Triggers that must go before anybody is asked: one may always be deleted."""
+"""The least number of removed triggers for which a confirmation is required: one may always be deleted."""
 
 
 def would_remove_most(removed: int, live: int) -> bool:
     """
-    Return whether removing so many of the live triggers is to be confirmed: more than half, and at least two.
+    Return whether a removal of triggers must be confirmed: of more than half of the live ones, and at least `FEWEST`.
 
-    :param live: how many there are before.
+    :param removed: the number of triggers to be removed.
+    :param live: the number of triggers before the removal.
     """
     return removed >= FEWEST and 2 * removed > live

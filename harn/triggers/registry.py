@@ -1,8 +1,8 @@
 """
-All binding versions that are live or draining, which one is a trigger's newest, and gauges of them.
+The registry of all binding versions that are live or draining, with their gauges.
 
-The registry holds what outlives a generation. It is changed in one synchronous step by a reload's adopt, and by a
-draining version's end.
+The registry outlives generations. A reload changes it in one synchronous step, `Registry.adopt`; it also changes when a
+draining version or a ramp ends.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from harn.triggers.binding import DRAINING, BindingVersion, Stage, drain_all
 from harn.triggers.routing import NO_RAMPS, Ramp, share_of
 
 SLICE = 150
-"""Versions that one turn of the reactor ends, some 2 ms of work; an adopt that replaces more leaves them to later."""
+"""Versions ended in one turn of the reactor, in some 2 ms. If an adopt replaces more, they are ended in later turns."""
 
 
 class Registry:
     """
     Binding versions by trigger id and number.
 
-    :ivar active: the newest version of each trigger of the live manifest. Replaced whole by `adopt` and `end_ramp`.
-    :ivar ramps: by trigger id, those that run: the fresh version is in ``active``, the stable one is here alone.
-        Replaced whole, too.
-    :ivar waiting: for each trigger id, how many of its deliveries wait for a retry's time.
+    :ivar active: the newest version of each trigger of the live manifest, by trigger id. `adopt` and `end_ramp` assign
+        a new mapping.
+    :ivar ramps: the current ramps by trigger id. The fresh version of a ramp is in ``active`` too, the stable one is
+        not.
+    :ivar waiting: the number of deliveries that wait for the time of a retry, by trigger id.
     """
 
     def __init__(self, lifecycle: Lifecycle) -> None:
@@ -35,26 +36,26 @@ class Registry:
         self.active: Mapping[str, BindingVersion] = {}
         self.ramps: dict[str, Ramp] = {}
         self._draining: dict[str, dict[int, BindingVersion]] = {}
-        self._replaced_last: dict[str, BindingVersion] = {}  # by the last adopt; these drain, too
+        self._replaced_last: dict[str, BindingVersion] = {}  # replaced by the last adopt; these drain, too
         self.waiting: Counter[str] = Counter()
         self._replaced: deque[BindingVersion] = deque()
 
     def __iter__(self) -> Iterator[BindingVersion]:
-        """Yield the versions of `all`."""
+        """Yield the versions that `all` returns."""
         return iter(self.all())
 
     def all(self) -> list[BindingVersion]:
-        """Return every live version, those that ramps replace after the newest ones; then every draining one."""
+        """Return the newest version of each live trigger, then the stable versions of ramps, then those that drain."""
         return [*self.active.values(), *(ramp.stable for ramp in self.ramps.values()), *self.draining()]
 
     def draining(self) -> list[BindingVersion]:
-        """Return every draining version, the longest draining first."""
+        """Return every draining version, in the order in which the drains began."""
         found = [version for versions in self._draining.values() for version in versions.values()]
         found += self._replaced_last.values()
         return sorted(found, key=lambda version: version.draining_since or 0.0)
 
     def get(self, trigger_id: str, version: int) -> BindingVersion | None:
-        """Find a live or draining version by number."""
+        """Return a live or draining version by its number; None if there is none."""
         live = self.active.get(trigger_id)
         if live is not None and live.version == version:
             return live
@@ -67,16 +68,20 @@ class Registry:
         return self._draining.get(trigger_id, {}).get(version)
 
     def newest(self, trigger_id: str) -> BindingVersion | None:
-        """Find the live version of a trigger, or of a removed one the newest that still drains and was not moved on."""
+        """
+        Return the newest version of a trigger; None if there is none.
+
+        For a removed trigger, this is the newest draining version that is not closed; if all are closed, the newest.
+        """
         live = self.active.get(trigger_id)
         if live is not None:
             return live
         draining = self._draining_of(trigger_id)
-        # What was moved on is there for what it runs at this moment alone: as after a ramp that was aborted.
+        # A closed version only completes its running attempts, for example after a ramp that was aborted.
         return max(draining, key=lambda version: (not version.is_closed, version.version), default=None)
 
     def versions(self, trigger_id: str) -> list[BindingVersion]:
-        """Return every version of one trigger that is live or drains, the oldest first."""
+        """Return every live or draining version of one trigger, by ascending number."""
         found = self._draining_of(trigger_id)
         live, ramp = self.active.get(trigger_id), self.ramps.get(trigger_id)
         if live is not None:
@@ -90,14 +95,15 @@ class Registry:
         return [version for ramp in self.ramps.values() for version in ramp.versions]
 
     def share(self, binding: BindingVersion) -> float:
-        """Return the share (0 to 1) of its trigger's new deliveries that a version takes now."""
+        """Return the share (0 to 1) of the trigger's new deliveries that a version takes now."""
         return share_of(binding, self.ramps)
 
     def for_queued(self, trigger_id: str, version: int) -> BindingVersion | None:
         """
-        Choose the version that deliveries of a version run on: its own; when that may begin nothing more, the newest.
+        Return the version on which a queued delivery runs.
 
-        :return: None when there is none: the trigger is gone, and so is that version, or it is closed.
+        :param version: the number of the version that the delivery was accepted for.
+        :return: that version; if it has ended or is closed, the newest; None if no version can run the delivery.
         """
         own = self.get(trigger_id, version)
         if own is not None and not own.is_closed:
@@ -110,11 +116,11 @@ class Registry:
 
     def for_retry(self, trigger_id: str, own: BindingVersion | None) -> BindingVersion | None:
         """
-        Choose the version that a retry runs on.
+        Return the version on which a retry runs.
 
-        :param own: the version it ran on before, or None when that has ended.
-        :return: the newest; its own when pinned, when the trigger is gone, or while it is one of a ramp's two; None
-            when there is none to run on.
+        :param own: the version of the previous attempt; None if that has ended.
+        :return: ``own`` if it is not closed and the trigger was removed, or its retries are pinned, or ``own`` is one
+            of the two versions of a ramp; else the newest version; None if no version can run the retry.
         """
         live, ramp = self.active.get(trigger_id), self.ramps.get(trigger_id)
         if (
@@ -139,23 +145,26 @@ class Registry:
         """
         Adopt the bindings of a new generation, in one step that cannot fail.
 
-        :param replaced: live versions that are not in it: they drain from now on (seconds, Unix).
-        :param ramps: by trigger id, all that run from now on; each one's fresh version is in ``active``.
-        :param by_id: those in ``replaced`` by trigger id, of two of one trigger the later, where that is made already;
-            the registry's own from now on.
-        :param are_active: every version in ``active`` has that stage already; else each is looked at.
+        :param active: the newest version of each trigger of the new generation, by trigger id.
+        :param replaced: live versions that are not in the new generation: they begin to drain.
+        :param now: the time at which these drains begin (seconds, Unix).
+        :param ramps: all current ramps by trigger id; the fresh version of each is in ``active``.
+        :param by_id: the versions in ``replaced`` by trigger id, if the caller has that dict already; of two versions
+            of one trigger, the later. The registry keeps and changes this dict.
+        :param are_active: whether every version in ``active`` has the stage `Stage.ACTIVE` already; if False, each is
+            checked.
         """
-        self.check_replaced()  # of the previous adopt, if anything is left
+        self.check_replaced()  # those of the previous adopt, if any are left
         left = self._left_behind(active, ramps)
         previous = (*replaced, *left)
         for binding in () if are_active else [each for each in active.values() if each.stage is not Stage.ACTIVE]:
             binding.become(Stage.ACTIVE)
         for ramp in ramps.values():
-            ramp.stable.become(Stage.ACTIVE)  # at a start it was revived
+            ramp.stable.become(Stage.ACTIVE)  # when the server starts, this version was just made
         self.active = active
         self.ramps = dict(ramps)  # a copy: thousands may end one by one
         for binding in [each for drain in self._draining.values() for each in drain.values() if each.in_flight <= 0]:
-            self.check(binding)  # a trigger that came back no longer needs its last version's waiting retries there
+            self.check(binding)  # if its trigger was added again, the retries that wait run on the new version
         drain_all(previous, self, now)
         if by_id is None:
             by_id = {binding.id: binding for binding in replaced}
@@ -172,15 +181,17 @@ class Registry:
 
     @property
     def has_replaced(self) -> bool:
-        """Whether the last adopt has left something to `check_replaced`."""
+        """Return whether `check_replaced` has versions of the last adopt to check."""
         return bool(self._replaced)
 
     def check_replaced(self, limit: int | None = None) -> bool:
         """
-        End the versions that the last adopt replaced, and that nothing needs; of thousands an adopt leaves that.
+        End those versions replaced by the last adopt that `check` allows to end.
 
-        :param limit: how many to look at; None for all.
-        :return: whether some are left.
+        An adopt that replaces more than `SLICE` versions leaves this to later calls.
+
+        :param limit: the number of versions to check; None for all.
+        :return: whether some versions are still to be checked.
         """
         replaced, last = self._replaced, self._replaced_last
         for _ in range(len(replaced) if limit is None else min(limit, len(replaced))):
@@ -192,7 +203,7 @@ class Registry:
         return bool(replaced)
 
     def _left_behind(self, active: Mapping[str, BindingVersion], ramps: Mapping[str, Ramp]) -> list[BindingVersion]:
-        """Return ramping versions missing from the new bindings; they must drain."""
+        """Return the versions of current ramps that the new generation does not have; they must drain."""
         kept = {ramp.stable for ramp in ramps.values()}
         return [each for each in self.ramping() if each not in kept and active.get(each.id) is not each]
 
@@ -200,10 +211,11 @@ class Registry:
         self, trigger_id: str, winner: BindingVersion, active: Mapping[str, BindingVersion], now: float
     ) -> None:
         """
-        Route all deliveries of a trigger to one of its ramp's versions, in one step that cannot fail.
+        End a ramp, in one step that cannot fail: one of its versions takes all new deliveries of the trigger.
 
-        :param active: the live bindings from now on: as before, and ``winner`` for the trigger.
-        :param now: seconds, Unix: the other version drains from then on.
+        :param winner: that version; the other one begins to drain.
+        :param active: the new value of `active`: as before, with ``winner`` for the trigger.
+        :param now: the time at which the drain begins (seconds, Unix).
         """
         ramp = self.ramps[trigger_id]
         self.active = active
@@ -213,17 +225,17 @@ class Registry:
                 self.drain(version, now)
 
     def drain(self, binding: BindingVersion, now: float) -> None:
-        """Drain a version: let it finish its deliveries, then end it."""
+        """Drain a version: it completes its deliveries, then ends."""
         binding.drain(self, now)
         self._enter(binding)
         self.check(binding)
 
     def _enter(self, binding: BindingVersion) -> None:
-        """Keep a version that drains."""
+        """Add a version to those that drain."""
         self._draining.setdefault(binding.id, {})[binding.version] = binding
 
     def _drop(self, binding: BindingVersion) -> bool:
-        """Remove it; return whether it was kept."""
+        """Remove a version from those that drain; return whether it was one of them."""
         if self._replaced_last.get(binding.id) is binding:
             del self._replaced_last[binding.id]
             return True
@@ -241,7 +253,7 @@ class Registry:
         return found if replaced is None else [*found, replaced]
 
     def check(self, binding: BindingVersion) -> None:
-        """End a draining version if nothing needs it any more."""
+        """End a draining version if it has no leases and no waiting retry can run on it alone."""
         if binding.state != DRAINING or binding.in_flight > 0:
             return
         if (
@@ -250,11 +262,11 @@ class Registry:
             and self.waiting[binding.id]
             and self.newest(binding.id) is binding
         ):
-            return  # the trigger is gone; its waiting retries have nowhere else to run
+            return  # the trigger was removed, and its waiting retries can run on this version alone
         self.terminate(binding)
 
     def terminate(self, binding: BindingVersion) -> None:
-        """End a draining version: drop it, release its destination, emit `VersionEnded`."""
+        """End a draining version: remove it, release its destination, emit `VersionEnded`."""
         if not self._drop(binding):
             return
         binding.become(Stage.TERMINATED)
@@ -266,11 +278,15 @@ class Registry:
         self._lifecycle.emit(VersionEnded(binding.id, binding.version, binding.key, binding.spec.path, is_last))
 
     def retry_waits(self, trigger_id: str) -> None:
-        """Count one more waiting delivery of a trigger."""
+        """Add one to the count of the trigger's waiting deliveries."""
         self.waiting[trigger_id] += 1
 
     def retries_end(self, trigger_id: str, count: int | None) -> None:
-        """Count waiting deliveries less: their time came, or they were given up; None for all of the trigger's."""
+        """
+        Remove from the count of the trigger's waiting deliveries those that became due or were dead-lettered.
+
+        :param count: their number; None for all of the trigger's.
+        """
         self._wait_less(trigger_id, self.waiting[trigger_id] if count is None else count)
 
     def _wait_less(self, trigger_id: str, count: int) -> None:
@@ -287,7 +303,7 @@ Values = dict[tuple[str, ...], float]
 
 
 def add_version_gauges(metrics: Metrics, registry: Registry) -> None:
-    """Add the gauges of the versions in ``registry``, which are read at each scrape."""
+    """Add the gauges of binding versions; each scrape reads them from ``registry``."""
     metrics.gauge(
         "harn_binding_in_flight",
         "Leases held on each binding version.",

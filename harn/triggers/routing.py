@@ -1,12 +1,12 @@
 """
-Routes and ramps: which binding version takes what arrives on a path.
+Routes and ramps: which binding version takes the events of a request.
 
-A route is one path, one binding version (two while it is on a ramp), one receiver. It is made complete with its
-generation and never changed; a request that leased it may finish on it after any number of reloads.
+A route has a path, a binding version (two during a ramp) and a receiver. It is made with its generation and never
+changed. A request that holds a lease on it uses it to its end, whatever reloads happen meanwhile.
 
-On a ramp a modified version of a trigger takes a share of the new deliveries, and the previous version takes the rest.
-Which of the two takes an event depends on the event's key and the share alone, so equal keys go to one version, on
-every server and after every restart; and a share that rises only ever moves keys from the stable version to the fresh.
+During a ramp, a modified version of a trigger takes a share of the new deliveries, and the previous version takes the
+rest. The choice depends on the event's dedupe key and the share alone: events of one key go to one version, on every
+server and after every restart. When the share rises, keys move only from the stable version to the fresh one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from harn.triggers.pool import Shared
 NO_RAMPS: Mapping[str, Ramp] = {}
 
 _BITS = 53
-"""As many as a float holds exactly: a bucket is never rounded up to 1."""
+"""Bits of a bucket: a float holds so many exactly, so a bucket is never rounded up to 1."""
 
 
 def bucket(trigger_id: str, key: str) -> float:
-    """Return the place of ``key`` among all keys of the trigger: from 0 to below 1, evenly spread, always the same."""
+    """Return a hash of ``key`` and the trigger id as a number from 0 to below 1, evenly distributed."""
     digest = blake2b(trigger_id.encode("utf-8"), digest_size=8)
     digest.update(b"\x00" + key.encode("utf-8", "surrogatepass"))
     return (int.from_bytes(digest.digest(), "big") >> (64 - _BITS)) / 2.0**_BITS
@@ -38,12 +38,12 @@ def bucket(trigger_id: str, key: str) -> float:
 @define(eq=False)
 class Ramp:
     """
-    Two versions in force at the same time.
+    Two versions of one trigger that both take new deliveries.
 
     :ivar stable: the previous version.
-    :ivar fresh: the modified one, the newest of its trigger.
-    :ivar share: of the new deliveries, how many the fresh version takes (0 to 1). To be changed on the reactor thread;
-        read on any.
+    :ivar fresh: the modified version, the newest of the trigger.
+    :ivar share: the share (0 to 1) of new deliveries that the fresh version takes. It is changed on the reactor thread
+        and read on any thread.
     """
 
     stable: BindingVersion = field(on_setattr=setters.frozen)
@@ -56,19 +56,19 @@ class Ramp:
 
     @property
     def versions(self) -> tuple[BindingVersion, BindingVersion]:
-        """Both, the stable one first."""
+        """Return both versions, the stable one first."""
         return self.stable, self.fresh
 
     def choose(self, key: str) -> BindingVersion:
-        """Return the version that takes the events of ``key``; see `harn.triggers.matching.Rules.key_of`."""
+        """Return the version that takes events with this key; see `harn.triggers.matching.Rules.key_of`."""
         return self.fresh if bucket(self.fresh.id, key) < self.share else self.stable
 
 
 def share_of(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float:
     """
-    Return the share (0 to 1) of its trigger's new deliveries that a version takes.
+    Return the share (0 to 1) of the trigger's new deliveries that a version takes.
 
-    :param ramps: those that run, by trigger id.
+    :param ramps: the current ramps, by trigger id.
     """
     ramp = ramps.get(binding.id)
     if ramp is not None and binding is ramp.fresh:
@@ -81,15 +81,17 @@ def share_of(binding: BindingVersion, ramps: Mapping[str, Ramp]) -> float:
 @frozen(kw_only=True, eq=False)
 class Route:
     """
-    :ivar binding: the newest version of its trigger.
-    :ivar receiver: the shared connector (an ``IReceiver``) that verifies and normalizes.
-    :ivar ramp: chooses between ``binding``, which is its fresh version, and the previous one; None if ``binding``
-        receives all deliveries.
-    :ivar others: the routes of further triggers on the same path, ordered by id; they verify requests alike.
-    :ivar responds: a trigger of the path gives the answer itself.
-    :ivar received: what is emitted for each request, of this trigger.
-    :ivar authentication: ``public`` (the provider's signature decides) or ``credentials`` (the server's own, checked
-        first).
+    The route of requests to one path.
+
+    :ivar path: the path of the requests.
+    :ivar binding: the newest version of the trigger.
+    :ivar receiver: the shared connector (an ``IReceiver``) that verifies and normalizes requests.
+    :ivar authentication: ``public`` (the provider's signature authenticates the sender) or ``credentials`` (the
+        server's own credentials do, and are checked first).
+    :ivar ramp: the ramp whose fresh version is ``binding``; None if ``binding`` takes all deliveries.
+    :ivar others: the routes of further triggers on the same path, ordered by id; they verify requests in the same way.
+    :ivar responds: whether a trigger of the path has ``respond``, and so determines the response.
+    :ivar received: the lifecycle event emitted for each request, for this trigger.
     """
 
     path: str
@@ -120,7 +122,11 @@ class Route:
         return (evolve(self, others=()), *self.others) if self.others else (self,)
 
     def lease(self) -> None:
-        """Lease binding and receiver for one request; on a ramp both versions, since the choice is made later."""
+        """
+        Acquire leases on the binding and the receiver for one request.
+
+        During a ramp both versions are leased, since one is chosen only when the event is known.
+        """
         self.binding.lease()
         if self.ramp is not None:
             self.ramp.stable.lease()
@@ -130,7 +136,7 @@ class Route:
                 other.lease()
 
     def release(self) -> None:
-        """Release all leases of the request. Its deliveries hold their own."""
+        """Release all leases of a request. Its deliveries hold leases of their own."""
         if self.others:
             for other in self.others:
                 other.release()
@@ -141,6 +147,6 @@ class Route:
 
 
 def shared_route(routes: Iterable[Route]) -> Route | None:
-    """Return one route of all the triggers of a path; None without any."""
+    """Return one route for all triggers of a path, from the route of each; None if there are none."""
     first, *others = sorted(routes, key=lambda route: route.binding.id) or (None,)
     return evolve(first, others=tuple(others)) if first is not None and others else first
