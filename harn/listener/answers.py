@@ -1,4 +1,4 @@
-"""The answers to requests whose events are on disk: the usual one, one of several triggers, one by the handler."""
+"""The responses to requests whose events are on disk: the usual one, that of several triggers, that of a handler."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
 
 class Expected:
-    """The end of one delivery, which its request waits for."""
+    """The wait of one request for the end of its delivery."""
 
     def __init__(self, answers: Answers, event_id: str, within: float) -> None:
         self.event_id = event_id
@@ -58,7 +58,7 @@ class Expected:
         return self._ended
 
     def end(self, settlement: Settlement | None) -> None:
-        """Called when the delivery has ended, or, with None, when it will not begin."""
+        """Called when the delivery has ended; with None, when it will not begin."""
         if self._timer is not None:
             self._timer.cancel()
         done = settlement is not None and settlement.state is not State.DEAD
@@ -77,7 +77,7 @@ class Expected:
 
 class Answers:
     """
-    The requests that handlers will answer, by the id of the event.
+    The requests whose responses come from handlers, by the id of the event.
 
     A retry does not end the wait; only the final outcome of the delivery does.
     """
@@ -87,9 +87,9 @@ class Answers:
 
     def expect_one(self, decisions: Iterable[Decided]) -> Expected | None:
         """
-        Watch for the end of the first delivery whose trigger lets the handler answer, from before it is accepted.
+        Wait for the end of the first delivery whose handler determines the response. Called before it is accepted.
 
-        :return: None without such a delivery. `Expected.end` must follow if it is not accepted.
+        :return: None if there is no such delivery. If it is not accepted, the caller must call `Expected.end`.
         """
         for decided in decisions:
             for new, holder in zip(decided.deliveries, decided.holders, strict=True):
@@ -101,7 +101,7 @@ class Answers:
         return None
 
     def remove(self, event_id: str) -> None:
-        """Stop watching for the end of a delivery."""
+        """Stop waiting for the end of a delivery."""
         self._expected.pop(event_id, None)
 
     def settled(self, event: Settled) -> None:
@@ -115,11 +115,11 @@ class Answers:
 
 
 Answer = tuple[int, bytes, bytes, bytes]
-"""Status, body, content type, and further header lines, each of which ends in CRLF."""
+"""A response: status code, content, content type, and further field lines, each of which ends in CRLF."""
 
 
 def usual_answer(taken: Taken, normalized: Events | Respond, trigger_id: str) -> Answer:
-    """Return the answer to a request for one trigger; if the connector gave one, that."""
+    """Return the response to a request for one trigger: the connector's, if it gave one, else the usual one."""
     if type(normalized) is not Events and isinstance(normalized, Respond):
         return normalized.status, normalized.body, _header_value(normalized.content_type), b""
     if len(normalized.events) > 1:
@@ -135,13 +135,13 @@ def usual_answer(taken: Taken, normalized: Events | Respond, trigger_id: str) ->
 @lru_cache(maxsize=16_384)
 def _after_id(trigger_id: str, binding: str) -> bytes:
     """
-    Return the text after the event's id in the answer to an accepted event: the same for all of a binding version.
+    Return the text after the event's id in the response for an accepted event. It depends on the binding version alone.
     """
     return b'"trigger_id":%s,"binding":%s}' % (_encode(trigger_id), _encode(binding))
 
 
 def shared_answer(trigger_ids: Sequence[str], taken: Sequence[Taken]) -> Answer:
-    """Return the answer to a request for several triggers, which lists what each of them did with it."""
+    """Return the response to a request for several triggers, which lists the result of each."""
     accepted = [
         {"trigger_id": trigger_id, "event_id": event_id, "binding": binding}
         for trigger_id, each in zip(trigger_ids, taken, strict=True)
@@ -158,9 +158,9 @@ def fixed_answer(
     members: Sequence[Route], reached: Collection[BindingVersion], normalized: Events | Respond, usual: Answer
 ) -> Answer:
     """
-    Return the answer that a trigger's ``respond`` always gives to events; else the usual one.
+    Return the response that a trigger's ``respond`` sets for all events; without one, the usual response.
 
-    :param reached: the versions that were chosen on ramps: such a trigger answers as the newest of its own says.
+    :param reached: the versions chosen on ramps: the newest chosen version of a trigger determines its ``respond``.
     """
     if not normalized.events:
         return usual  # a handshake, which the connector answers
@@ -168,7 +168,7 @@ def fixed_answer(
 
 
 def always_answer(members: Sequence[Route], reached: Collection[BindingVersion]) -> Answer | None:
-    """Return the answer that the ``respond`` of a trigger gives to each event, whatever happens to it; see above."""
+    """Return the response that a trigger's ``respond`` sets for all events, or None; see `fixed_answer`."""
     for member in members:
         own = [] if member.ramp is None else [version for version in reached if version.id == member.binding.id]
         respond = max(own, key=lambda version: version.version, default=member.binding).spec.respond
@@ -178,7 +178,7 @@ def always_answer(members: Sequence[Route], reached: Collection[BindingVersion])
 
 
 def duplicate_answer(members: Sequence[Route]) -> Answer:
-    """Return the answer to a request whose proof was used before: a duplicate for each trigger of its path."""
+    """Return the response to a request whose signature or token was used before: a duplicate for each trigger."""
     ids = [member.binding.id for member in members]
     repeated = Taken((), 1, 0)
     usual = usual_answer(repeated, Events(()), ids[0]) if len(ids) == 1 else shared_answer(ids, [repeated] * len(ids))
@@ -187,9 +187,10 @@ def duplicate_answer(members: Sequence[Route]) -> Answer:
 
 def handler_answer(ended: Ended, normalized: Events | Respond, usual: Answer) -> Answer:
     """
-    Return the handler's answer; without one the usual, whose status is 202 where the delivery continues or failed.
+    Return the handler's response.
 
-    The answer that a sender expects of its connector keeps its own status: senders take no other.
+    If it has none, this is the usual response, with the status 202 if the delivery continues or has failed. A response
+    that the connector gave keeps its status, since the sender accepts no other.
     """
     answer = ended.answer
     if answer is not None:

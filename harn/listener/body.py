@@ -1,8 +1,8 @@
 """
-The body of a request as it comes in pieces: by its length, or in chunks (RFC 9112, 7.1).
+Incremental decoding of a request's body: of a known length, or chunked (RFC 9112, 7.1).
 
-Reading ends exactly where the body ends, so that no byte of the next request is read with it. llhttp is not used for
-chunks: through httptools it cannot stop there, and has no limit for extensions and trailers.
+Decoding stops exactly at the end of the body, so that bytes of the next request are not consumed. llhttp does not
+decode chunks here: through httptools it cannot stop at that point, and it does not limit extensions and trailers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from harn.errors import MessageMalformed
 from harn.listener.framing import check_trailer, has_bare_end
 
 MAX_CHUNK_LINE = 1024
-"""Bytes of a chunk's size and extensions."""
+"""The longest line with a chunk's size and extensions (bytes)."""
 MAX_TRAILERS = 64 * 1024
-"""Bytes of all lines after the last chunk."""
+"""The largest trailer section (bytes)."""
 _END_OF_LINE = b"\r\n"
 _SIZE_LINE, _EMPTY_LINE, _TRAILER = "size", "empty", "trailer"
-"""Which line comes next: a chunk's size; the line's end behind its data; a trailer, or the empty line at the end."""
+"""The next line: a chunk's size; the line's end after its data; a trailer field, or the empty line at the end."""
 # Extensions are ignored, so it is enough that no server can find a line's end in them.
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _MALFORMED = "the chunks of the body are malformed"
@@ -27,18 +27,18 @@ _MALFORMED = "the chunks of the body are malformed"
 
 class Body(Protocol):
     """
-    Decodes a body.
+    A decoder of one body.
 
-    :ivar is_complete: whether all of it has come.
+    :ivar is_complete: whether the whole body has arrived.
     """
 
     is_complete: bool
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """
-        Return the part of the body that ``data`` has, and what follows the body's end.
+        Return the decoded content in ``data``, and the bytes that follow the end of the body.
 
-        :raises MessageMalformed: it is malformed.
+        :raises MessageMalformed: the framing of the body is malformed.
         """
 
 
@@ -91,7 +91,7 @@ class ChunkedBody:
         return b"".join(pieces), rest
 
     def _hold(self, line: bytes) -> None:
-        """Keep a line that has no end yet, if it can still become one."""
+        """Keep an incomplete line, unless it is too long or malformed already."""
         limit = MAX_CHUNK_LINE
         if self._expected is _EMPTY_LINE:
             limit = 1
@@ -102,7 +102,7 @@ class ChunkedBody:
         self._held = line
 
     def _read_line(self, line: bytes) -> None:
-        """Read a line, which is not part of the body."""
+        """Read a line of the framing: a chunk's size, a line's end, or a trailer field."""
         if self._expected is _SIZE_LINE:
             match = _SIZE.fullmatch(line)
             if match is None or len(line) > MAX_CHUNK_LINE:

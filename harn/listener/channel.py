@@ -1,10 +1,10 @@
 """
-One connection: a request is accepted or refused when its headers are in, and its time and size are limited.
+One connection: a request is accepted or refused when its headers are complete; its time and size are limited.
 
-This is a protocol of its own instead of ``twisted.web``'s, which hands over a request when its body is complete: only
-here can 404, 405, 413 and 503 be sent in time, ``100 Continue`` be held back from a refused request, and a lease be
-acquired on the routes that were live when the headers ended. It reads one request at a time; the bytes of later ones
-are kept, within a bound, until it is answered.
+``twisted.web`` passes on a request only when its body is complete. This protocol acts before the body: it sends 404,
+405, 413 and 503 at once, sends ``100 Continue`` for accepted requests alone, and leases the routes that are live when
+the headers are complete. It reads one request at a time. The bytes of pipelined requests are kept, up to `LATER`, until
+the present request is answered.
 """
 
 # ruff: noqa: N802
@@ -31,9 +31,9 @@ from harn.listener.request import HarnRequest
 from harn.listener.unverified import network_of
 
 LARGE_HEAD = 4096
-"""Size in bytes from which a head is counted while its body is read."""
+"""Bytes of a head from which its size is counted as unverified while the body is read."""
 LATER = 16 * 1024
-"""Bytes of later requests above which no more are read, until the present one is answered."""
+"""Bytes of pipelined requests above which reading is paused until the present request is answered."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -42,8 +42,9 @@ class HarnChannel(PhasedChannel):
     """
     A connection of `harn.listener.site.HarnSite`.
 
-    :ivar is_own: whether it came to the listener of the server's own pages alone; see `harn.listener.admin_port`.
-    :ivar unverified: bytes of an incomplete head, counted by `harn.listener.unverified`.
+    :ivar is_own: whether it is a connection of the listener for the server's own pages; see
+        `harn.listener.admin_port`.
+    :ivar unverified: the bytes of an incomplete head, as counted by `harn.listener.unverified`.
     """
 
     unverified = 0
@@ -55,8 +56,8 @@ class HarnChannel(PhasedChannel):
     _later = b""
     _is_reading = False  # whether bytes are being processed
     _is_paused = False  # whether the transport reads nothing
-    _is_full = False  # whether the send buffer is
-    _socket: socket.socket | None = None  # where answers are sent directly: while the send buffer is empty
+    _is_full = False  # whether the send buffer is full
+    _socket: socket.socket | None = None  # responses are sent to it directly while the send buffer is empty
     _discarded = 0
     _gone_by = inf
     _has_client_ended = False
@@ -64,14 +65,14 @@ class HarnChannel(PhasedChannel):
 
     @property
     def source(self) -> str:
-        """The client's address, of IPv6 the network of one customer (64 bits); empty where there is none."""
+        """Return the client's IPv4 address, or the network (64 bits) of its IPv6 address; empty if it has neither."""
         if self._source is None:
             self._source = network_of(self.address)
         return self._source
 
     @property
     def address(self) -> str:
-        """The client's address; empty where there is none."""
+        """Return the client's address; empty if it has none."""
         host: str = getattr(self.transport.getPeer(), "host", "")
         return host
 
@@ -82,7 +83,7 @@ class HarnChannel(PhasedChannel):
     # From the transport
 
     def connectionMade(self) -> None:
-        """Start the time of the first phase."""
+        """Start the first phase with its deadline."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
@@ -96,7 +97,7 @@ class HarnChannel(PhasedChannel):
             self._enter(IDLE, site.limits.grace)
 
     def dataReceived(self, data: bytes) -> None:
-        """Process bytes: of requests, or, after the last answer, discard them."""
+        """Process the bytes of requests; after the last response, discard them."""
         phase = self.phase
         if phase is CLOSING or phase is STREAMING:
             self._discard(len(data))
@@ -121,9 +122,9 @@ class HarnChannel(PhasedChannel):
 
     def readConnectionLost(self) -> None:
         """
-        Called when the client has ended its side: complete requests are answered, then the connection is closed.
+        Called when the client has closed its sending side: answer complete requests, then close the connection.
 
-        It may be called more than once, since each read after the end finds the end again.
+        The reactor may call this more than once, since each further read returns end-of-file again.
         """
         self._has_client_ended = True
         if self.phase is CLOSING:
@@ -132,7 +133,7 @@ class HarnChannel(PhasedChannel):
             self._close_if_answered()
 
     def writeConnectionLost(self) -> None:
-        """Called when our side has ended, as `end` requested."""
+        """Called when our sending side is closed, as `end` requested."""
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # twisted's own has a default
         """Remove the connection."""
@@ -149,7 +150,7 @@ class HarnChannel(PhasedChannel):
     # Reading
 
     def _read(self, data: bytes) -> None:
-        """Process bytes until they are used up, or a request is being handled; those that are left are kept."""
+        """Process bytes until none are left or a request is being handled; keep the rest."""
         self._is_reading = True
         while data:
             phase = self.phase
@@ -170,7 +171,7 @@ class HarnChannel(PhasedChannel):
             self._close_if_answered()
 
     def _read_later(self) -> None:
-        """Read the next request, if its bytes have come already, and let the transport read on."""
+        """Read the next request if its bytes have arrived already, and resume the transport."""
         if self._later and not self._is_reading and not self._is_full and self.phase is IDLE:
             data, self._later = self._later, b""
             self._read(data)
@@ -178,7 +179,7 @@ class HarnChannel(PhasedChannel):
             self._regulate()
 
     def _regulate(self) -> None:
-        """Pause the transport while the client must first read answers, or wait for one; else resume it."""
+        """Pause the transport while the send buffer is full or more than `LATER` bytes are kept; else resume it."""
         pauses = self.phase is not CLOSING and (self._is_full or len(self._later) > LATER)
         if pauses != self._is_paused:
             self._is_paused = pauses
@@ -188,7 +189,7 @@ class HarnChannel(PhasedChannel):
                 self.transport.resumeProducing()
 
     def _read_head(self, data: bytes) -> bytes:
-        """Begin a request if its head is complete, and return what follows the head."""
+        """Begin a request if its head is complete, and return the bytes after the head."""
         if self.phase is IDLE:
             self._has_spoken = True
             self.phase = HEADERS
@@ -235,19 +236,19 @@ class HarnChannel(PhasedChannel):
         return rest
 
     def _continue(self, expected: str, version: bytes) -> None:
-        """Send ``100 Continue`` for a request that is wanted, if its client waits for that."""
+        """Send ``100 Continue`` for an accepted request if its client expects that."""
         if expected.lower() == "100-continue" and version == b"HTTP/1.1":
             self.write(_CONTINUE)
 
     def _count_head(self, request: HarnRequest, size: int) -> None:
-        """Keep counting a large head while its body is read."""
+        """Count a large head as unverified while its body is read."""
         try:
             request.count_unverified(size)
         except Refused as error:
             request.cut_off(request.problem(error))
 
     def _read_body(self, data: bytes) -> bytes:
-        """Pass the request its part of the bytes, and return what follows the body."""
+        """Pass the bytes of the body to the request, and return those after the body."""
         request, body = self._request, self._body
         assert request is not None
         if body is None:
@@ -267,17 +268,17 @@ class HarnChannel(PhasedChannel):
         return rest
 
     def _complete(self, request: HarnRequest, body: bytes | None = None) -> None:
-        """Serve the request and stop the client's time; ``body`` is the whole body if it came in one piece."""
+        """Serve the request, and stop its deadline; ``body`` is the whole body if it arrived in one piece."""
         self._body = None
         if self.phase is not CLOSING:
             self.phase = HANDLING
             self.deadline = inf
-            if self._is_timed:  # the body came later than the headers
+            if self._is_timed:  # the body arrived later than the headers
                 request.received_at = self.site.wall.seconds()
             request.complete(body)
 
     def _discard(self, length: int) -> None:
-        """Discard bytes that come after the last answer, up to a time and a size."""
+        """Discard bytes received after the last response, up to a time and a size."""
         self._discarded += length
         limits = self.site.limits
         self.deadline = max(self.deadline, min(self.site.clock.seconds() + self._limited(limits.linger), self._gone_by))
@@ -287,25 +288,25 @@ class HarnChannel(PhasedChannel):
     # From the request
 
     def write(self, data: bytes) -> None:
-        """Send bytes: to the socket itself, if it takes all of them, which saves a turn of the reactor."""
+        """Send bytes, to the socket directly if possible, which saves a turn of the reactor."""
         if self._socket is not None:
             try:
                 sent = self._socket.send(data)
-            except OSError:  # it is full, or lost, which the transport will find
+            except OSError:  # the socket is full, or the connection lost, which the transport will detect
                 sent = 0
             if sent == len(data):
                 return
-            self._socket = None  # until the transport's send buffer, which takes the rest, is empty again
+            self._socket = None  # until the transport's send buffer, which gets the rest, is empty again
             data = data[sent:]
         self.transport.write(data)
 
     def _send_directly(self) -> None:
-        """Use the socket's own buffer, where there is nothing between it and this protocol."""
+        """Use the socket's buffer if nothing, such as TLS, is between the socket and this protocol."""
         if isinstance(self.transport, Connection):
             self._socket = self.transport.getHandle()
 
     def request_done(self) -> None:
-        """Wait for the next request, or close. Called when a request that is complete has its answer."""
+        """Called when a complete request is answered: wait for the next request, or close."""
         self._request = None
         if self.phase is CLOSING or self.phase is STREAMING:
             return
@@ -322,23 +323,23 @@ class HarnChannel(PhasedChannel):
 
     def end(self) -> None:
         """
-        Close so that our last answer is not lost.
+        Close the connection so that the last response is not lost.
 
-        A socket closed while bytes are unread resets the connection, and the reset can overtake the answer. So only our
-        side is ended, further bytes are discarded, and the client closes, within a time and a size. A client that has
-        ended its side sends nothing more.
+        A socket closed with unread bytes resets the connection, and the client may receive the reset before the
+        response. So only our sending side is closed, and bytes are discarded, up to a time and a size, until the client
+        closes. A client that has closed its sending side sends nothing more.
         """
         if self.phase is CLOSING:
             return
         limits = self.site.limits
         self._enter(CLOSING, limits.grace if self.site.closes else limits.linger)
         if self.read_by != inf:
-            self.deadline = self.read_by  # a client with a long unread answer has the time to read it
+            self.deadline = self.read_by  # the client has time to read a long response
         self._gone_by = self.since + self._limited(limits.body)
         self._later = b""
         transport = self.transport
         transport.unregisterProducer()
-        self._regulate()  # it may have been paused, and further bytes must be discarded
+        self._regulate()  # the transport may be paused, and further bytes must be discarded
         is_plain = ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport)
         if is_plain and not self._has_client_ended:
             transport.loseWriteConnection()
@@ -346,28 +347,28 @@ class HarnChannel(PhasedChannel):
             transport.loseConnection()
 
     def _close_if_answered(self) -> None:
-        """Close for a client that has ended its side; an incomplete request will never be complete."""
+        """Close if the client has closed its sending side and no complete request is left to answer."""
         if self._is_reading or (self._is_full and self._later):
             return  # the bytes may contain another complete request
         if self.phase is not HANDLING:
             self.end()
         elif not self._later:
-            self.persistent = False  # the answer then announces that it is the last
+            self.persistent = False  # the response then has ``Connection: close``
 
     def give_way(self) -> None:
-        """Called when memory is needed and this connection's head is the slowest; close."""
+        """Called when memory is needed and the head on this connection is the slowest: refuse it and close."""
         self._refuse_early(
             problem_of(BodyTimedOut("the headers came too slowly, and others need their room", retry_after=1))
         )
 
     def give_up_place(self) -> None:
-        """Called when a descriptor is needed and this connection only waits; close."""
+        """Called when a descriptor is needed and no request is handled here: close."""
         if self.phase is CLOSING:
             self.transport.abortConnection()
         elif self.phase is BODY:
             self._end_body(problem_of(Saturated(NO_ROOM, retry_after=1)))
         else:
-            # Ended as for a client that has ended its side: without waiting, so that the descriptor is free.
+            # Close as if the client had closed its sending side: without waiting, so that the descriptor is free.
             self._has_client_ended = True
             if self.phase is HEADERS or self.is_surplus:
                 self._refuse_early(problem_of(Saturated(NO_ROOM, retry_after=1)))
@@ -375,20 +376,20 @@ class HarnChannel(PhasedChannel):
                 self.end()
 
     def _end_body(self, answer: Response) -> None:
-        """Answer for a body that will not be complete, unless the request was answered before."""
+        """Send a response to a request whose body will not be complete, unless it was answered before."""
         if self._request is not None:
             self._request.cut_off(answer)
         self.end()
 
     def _refuse_head(self, error: Refused) -> None:
-        """Answer a head that cannot be read, log that, and close."""
+        """Send the response to an invalid head, log the refusal, and close."""
         answer = problem_of(error)
         if answer.status in LOGGED:
             self.note_refusal(NO_TARGET, answer.status, str(error))
         self._refuse_early(answer)
 
     def _refuse_early(self, answer: Response) -> None:
-        """Answer bytes that are not a request, or not yet a complete one, and close."""
+        """Send a response to bytes that are not a complete request, and close."""
         self.site.unverified.release(self)
         self._head = None
         self.write(answer.last_bytes(self.site.date_header(self.site.clock.seconds())))

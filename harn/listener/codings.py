@@ -1,4 +1,4 @@
-"""Content codings, decoded piece by piece, so that a small body cannot become an unbounded one."""
+"""Content codings, decoded piece by piece, so that the size of the decoded content is bounded."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def decode(body: bytes, codings: tuple[str, ...], limit: int) -> bytes:
     """
     Decode a body. May take long for anything but a small body: run it in a thread.
 
-    :param limit: the most bytes of the body, after each step.
-    :raises MediaTypeUnsupported: an unknown coding, or too many.
-    :raises BodyTooLarge: it becomes larger than ``limit``.
-    :raises PayloadInvalid: it is not encoded as declared, or incomplete.
+    :param limit: the largest size of the content after each coding is decoded (bytes).
+    :raises MediaTypeUnsupported: a coding is unknown, or there are too many.
+    :raises BodyTooLarge: the decoded content is larger than ``limit``.
+    :raises PayloadInvalid: the body is not encoded as declared, or is incomplete.
     """
     unknown = [name for name in codings if name not in _CODINGS]
     if unknown:
@@ -55,7 +55,7 @@ def decode(body: bytes, codings: tuple[str, ...], limit: int) -> bytes:
 
 
 def _pieces(coding: str, body: bytes) -> Iterator[bytes]:
-    """Decode one of `_CODINGS`."""
+    """Yield the pieces of a body decoded from one of `_CODINGS`."""
     if coding == "br":
         return _brotli(body)
     return _deflate(body) if coding == "deflate" else _inflate(body, _GZIP, members=_MOST_MEMBERS)
@@ -75,7 +75,7 @@ def _bounded(pieces: Iterator[bytes], name: str, limit: int) -> bytes:
 
 
 def _inflate(body: bytes, wbits: int, *, members: int = 1) -> Iterator[bytes]:
-    """Decode a zlib format, with at most so many members one after the other."""
+    """Yield the pieces of a body decoded from a zlib format, of at most ``members`` members in sequence."""
     decoder = zlib.decompressobj(wbits)
     for start in range(0, len(body), _SLICE):
         data = body[start : start + _SLICE]
@@ -95,7 +95,7 @@ def _inflate(body: bytes, wbits: int, *, members: int = 1) -> Iterator[bytes]:
 
 
 def _deflate(body: bytes) -> Iterator[bytes]:
-    """Decode the zlib format of RFC 9110, or the bare one that some senders make."""
+    """Yield the pieces of a body decoded from the zlib format of RFC 9110, or from the raw DEFLATE of some senders."""
     has_header = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
     return _inflate(body, _ZLIB if has_header else _RAW)
 

@@ -1,10 +1,10 @@
 """
-The limit of connections: beyond it the least useful one is closed, or the new one answered 503.
+The limit of connections: beyond it a waiting connection is closed, or the new one is answered with 503.
 
 Each connection holds a descriptor, and descriptors are also needed for interpreters, reloads and the event log, however
-many clients there are. The order of closing: connections that are answered already, that never sent a byte, that are
-idle, with an incomplete head, with an incomplete body; of each kind, the one that has waited longest. A connection
-whose request is being handled is never closed for another.
+many clients there are. Connections are closed in this order: after their last response, without a byte received, idle
+between requests, with an incomplete head, with an incomplete body; within each group, the one that has waited longest
+is closed first. A connection whose request is being handled is never closed for another.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SURPLUS = 16
 _AT_ONCE = 256
 """Number of connections chosen at a time, so that not every new connection scans all of them."""
 _HOLDS_FOR = 0.25
-"""Seconds for which a choice is used, an empty one too."""
+"""Seconds for which the chosen connections are used before others are chosen, even if none was found."""
 _SAY_EVERY = 60.0
 _PATIENCE = (0.25, 0.25, 1.0, 1.0, 5.0)
 """Seconds that a connection may wait before it is closed, by its rank (`harn.listener.channel.HarnChannel.waiting`)."""
@@ -53,12 +53,12 @@ class ConnectionLimit:
 
     @property
     def most(self) -> int:
-        """The limit: the configured one, unless the limit of open files is lower."""
+        """Return the limit: the configured one, or that of open files if it is lower."""
         return self._configured if self._allowed is None else min(self._configured, self._allowed)
 
     @property
     def room(self) -> int:
-        """Number of connections that may still be accepted."""
+        """Return the number of connections that may still be accepted."""
         return self.most + SURPLUS - len(self._channels)
 
     def apply(self, configured: int) -> None:
@@ -71,9 +71,9 @@ class ConnectionLimit:
 
     def admit(self) -> bool:
         """
-        Make room for a connection that was just added.
+        Apply the limit after a connection was added: close a waiting one if there are too many.
 
-        :return: whether it may stay; else it must be answered 503.
+        :return: whether the new connection may stay; if not, it must be answered with 503.
         """
         if len(self._channels) <= self.most:
             return True
@@ -85,7 +85,7 @@ class ConnectionLimit:
         return True
 
     def relieve(self) -> None:
-        """Close some connections that may be closed. Called when one waits to be accepted, and the limit is reached."""
+        """Called when a connection waits to be accepted and the limit is reached: close up to `SURPLUS` others."""
         self._say()
         for _ in range(SURPLUS):
             channel = self._least_used()
@@ -94,7 +94,7 @@ class ConnectionLimit:
             channel.give_up_place()
 
     def _least_used(self) -> HarnChannel | None:
-        """Return the next connection that may be closed, the least useful first; None if there is none."""
+        """Return the next connection to close, in the order that the module describes; None if there is none."""
         now = self._clock.seconds()
         if now - self._chosen_at >= _HOLDS_FOR:
             self._choose(now)

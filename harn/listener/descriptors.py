@@ -1,4 +1,4 @@
-"""File descriptors: how many are open, how many there may be, and how many of those connections can take."""
+"""File descriptors: the number of open ones, their limit, and the number that connections may use."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 import resource
 
 MOST_FILES = 65_536
-"""Open files that are asked of the system: each slow client costs one."""
+"""The limit of open files that is requested of the system: each connection needs one."""
 RESERVED = 64
 """
-Descriptors that connections leave to others, beyond those open when the port is opened: 16 connections that are being
-refused; five for each of the interpreters of a reload, of generations that drain, and of a replacement, and ten while
-one starts; the event log, the files that a reload reads, the state file, logs that are reopened, outbound connections.
+Descriptors reserved for other uses than connections, in addition to those open when the port is opened: 16 for
+connections that are being refused; five for each interpreter of a reload, of a draining generation or of a replacement,
+and ten while one starts; the event log, files read by a reload, the state file, reopened logs, outbound connections.
 """
 LEAST = 8
-"""Connections that there may be, however few descriptors there are."""
+"""The least number of connections allowed, however few descriptors there are."""
 _TABLES = ("/proc/self/fd", "/dev/fd")
 _USUAL = 48
 
@@ -31,9 +31,9 @@ def open_files() -> int:
 
 def connections_within(limit: int, opened: int) -> int:
     """
-    Return how many connections a limit of open files leaves room for.
+    Return the number of connections that a limit of open files allows.
 
-    :param opened: how many are open, without connections.
+    :param opened: the number of open descriptors, without those of connections.
     """
     if limit == resource.RLIM_INFINITY:
         return MOST_FILES
@@ -41,12 +41,12 @@ def connections_within(limit: int, opened: int) -> int:
 
 
 def open_file_limit() -> int:
-    """Return the soft limit."""
+    """Return the soft limit of open files."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def raise_open_files(wanted: int = MOST_FILES) -> int:
-    """Raise the soft limit towards ``wanted``, never above the hard one; give what holds now."""
+    """Raise the soft limit towards ``wanted``, never above the hard limit; return the new soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft == resource.RLIM_INFINITY or soft >= allowed:

@@ -1,4 +1,4 @@
-"""Listening: an address and its URL, and the port on a new socket or an inherited one."""
+"""Listening sockets: an address with its URL, and the port of a new socket or an inherited one."""
 
 # twisted.internet.tcp is not typed.
 # mypy: allow-untyped-calls
@@ -29,7 +29,7 @@ class Bind(Struct, frozen=True):
     An address to listen on.
 
     :ivar host: an IP address, or a name; empty and ``0.0.0.0`` for every address of IPv4, ``::`` for all.
-    :ivar port: 0 for any that is free.
+    :ivar port: the port number; 0 for any free one.
     """
 
     host: str
@@ -46,7 +46,7 @@ class Bind(Struct, frozen=True):
 
 class Listening(Struct, frozen=True):
     """
-    An open port, and its real address.
+    An open port with its actual address.
 
     Stopping the port closes only our descriptor of its socket: another process may hold the socket, too.
     """
@@ -57,7 +57,7 @@ class Listening(Struct, frozen=True):
 
     @property
     def descriptor(self) -> int:
-        """The socket's descriptor, for a process that will inherit it."""
+        """Return the socket's descriptor, for a process that will inherit it."""
         number: int = self.port.fileno()
         return number
 
@@ -78,7 +78,7 @@ class IRoom(Protocol):
         """Return the number of connections that may still be accepted."""
 
     def relieve(self) -> None:
-        """Called when a connection waits, and the capacity is used up."""
+        """Called when a connection waits to be accepted and there is no room for it."""
 
 
 class _Unlimited:
@@ -92,13 +92,13 @@ class LimitedPort(Port):
     """
     A port that accepts no more connections than the limit allows; the others wait in the socket's queue.
 
-    It pauses for a moment when the limit is reached, and when it could accept nothing although the socket was readable
-    (when no descriptor is left, for example). Otherwise the reactor would poll it in a busy loop.
+    It pauses for `RESTS_FOR` when the limit is reached, and when it could not accept a connection although the socket
+    was readable (for example when no descriptor is left). Otherwise the reactor would poll it in a busy loop.
 
-    :ivar limit: how many more connections may be accepted now.
-    :ivar readers: read its connections; None where there is no epoll, and the reactor does.
-    :ivar is_shared: other processes accept connections of the same socket: it accepts one at a time, so that a burst
-        of them is spread.
+    :ivar limit: returns the number of connections that may be accepted now.
+    :ivar readers: reads the port's connections; None without epoll, when the reactor reads them.
+    :ivar is_shared: whether other processes accept connections of the same socket. Then the port accepts one at a time,
+        so that a burst of connections is distributed.
     """
 
     reactor: Any
@@ -122,7 +122,7 @@ class LimitedPort(Port):
             self._rest = self.reactor.callLater(RESTS_FOR, self._rested)
 
     def _has_waiting(self) -> bool:
-        """Return whether a connection still waits: another process that has the socket may have been faster."""
+        """Return whether a connection waits to be accepted: another process may have accepted it meanwhile."""
         asked = select.poll()
         asked.register(self.fileno(), select.POLLIN)
         return bool(asked.poll(0))
@@ -164,15 +164,16 @@ def listen(
     Open the port.
 
     :param reactor: an ``IReactorFDSet`` with an ``IReactorTime``.
-    :param limit: how many more connections may be accepted now; None for no limit.
-    :param tls: use TLS with this certificate, and nothing else.
-    :param inherited: the descriptor of a listening socket to serve instead of ``bind``; it is closed.
-    :raises ListenerUnusable: names the address or descriptor, the cause, and what to do.
+    :param tls: makes the TLS connections; None to speak plain HTTP.
+    :param inherited: the descriptor of a listening socket to use instead of ``bind``; it is closed.
+    :param limit: returns the number of connections that may be accepted now; None for no limit.
+    :raises ListenerUnusable: the port cannot be opened; the message names the address or descriptor, the cause, and
+        what to do.
     """
     served: Any = factory if tls is None else TlsFactory(tls, False, factory, reactor)
     with open_socket(bind) if inherited is None else inherited_socket(inherited) as listening:
         host, number = listening.getsockname()[:2]
-        # As the reactor's ``adoptStreamPort`` does, with a port of our own.
+        # This is what the reactor's ``adoptStreamPort`` does, with our own class of port.
         readers = _make_readers(reactor, bind)
         port = LimitedPort._fromListeningDescriptor(reactor, listening.fileno(), listening.family, served)
         port.limit = _Unlimited() if limit is None else limit
@@ -188,7 +189,7 @@ def _make_readers(reactor: Any, bind: Bind) -> Readers | None:
     """
     Make the reader of a port's connections; None where there is no epoll.
 
-    :raises ListenerUnusable: no descriptor is left for it.
+    :raises ListenerUnusable: no descriptor is left for the epoll.
     """
     if not hasattr(select, "epoll"):
         return None
@@ -203,9 +204,9 @@ def _make_readers(reactor: Any, bind: Bind) -> Readers | None:
 
 def inherited_socket(descriptor: int) -> socket.socket:
     """
-    Open an inherited descriptor as a socket, which owns it from now on.
+    Return the socket of an inherited descriptor; closing the socket closes the descriptor.
 
-    :raises ListenerUnusable: it is not a listening stream socket of IPv4 or IPv6.
+    :raises ListenerUnusable: the descriptor is not that of a listening stream socket of IPv4 or IPv6.
     """
     try:
         os.set_inheritable(descriptor, False)
@@ -228,9 +229,9 @@ def inherited_socket(descriptor: int) -> socket.socket:
 
 def open_socket(bind: Bind) -> socket.socket:
     """
-    Make a listening socket.
+    Return a new listening socket.
 
-    :raises ListenerUnusable: names the address and the cause.
+    :raises ListenerUnusable: the socket cannot be opened; the message names the address and the cause.
     """
     # IPv4, even if a resolver would prefer IPv6.
     host = "127.0.0.1" if bind.host == "localhost" else bind.host
@@ -249,7 +250,7 @@ def open_socket(bind: Bind) -> socket.socket:
 
 
 def _address(host: str, port: int) -> Any:
-    """Return an address for its family; one of IPv6 may have a zone (``fe80::1%eth0``)."""
+    """Return a socket address for the family of ``host``; an IPv6 host may have a zone (``fe80::1%eth0``)."""
     if ":" not in host:
         return (host, port)
     flags = socket.AI_NUMERICHOST | socket.AI_PASSIVE

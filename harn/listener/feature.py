@@ -1,4 +1,4 @@
-"""The edge of a server: its site, its port, and what of a new generation concerns them."""
+"""The listener as a feature of a server: its site, its port, and their changes when a generation is adopted."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from harn.reload.interfaces import Adopted, IRouteTable
 from harn.server import Readiness, Server, SettingsChanged
 
 REMEMBERED = 86400.0
-"""Seconds after a trigger's removal for which its rate is remembered."""
+"""Seconds for which the rate of a removed trigger is remembered."""
 
 
 def install(server: Server, *, takes_over: bool = False) -> None:
     """
     Add the site with its pages, the port, admission and credentials.
 
-    :param takes_over: another program serves until then, and its token continues.
+    :param takes_over: whether this server replaces another program that still serves; its token is kept.
     """
     options = server.options
     token = token_of(options, takes_over=takes_over)
@@ -80,7 +80,7 @@ def install(server: Server, *, takes_over: bool = False) -> None:
 
 def token_of(options: ServeOptions, *, takes_over: bool) -> bytes:
     """
-    Return the token of commands: a new one; or, where another program has the port, that program's. Blocks.
+    Return the token of commands: that of the program that this server replaces, or a new one. Blocks.
 
     :param takes_over: see `install`.
     """
@@ -108,7 +108,7 @@ def names_of_lists(candidate: Candidate) -> Iterator[str]:
 
 
 def install_admin(server: Server) -> None:
-    """Mount the admin API at ``/admin``. Installed last: each feature before it may add operations."""
+    """Mount the admin API at ``/admin``. Called last, when every other feature has added its operations."""
     operations = server.operations
     operations.add(operations, show_api)
     server[Connections].published = server[PublishedLists]
@@ -120,7 +120,7 @@ def install_admin(server: Server) -> None:
 
 
 def add_gauges(metrics: Metrics, readiness: Readiness, port: ServerPort) -> None:
-    """Add the gauges of the edge."""
+    """Add the gauges of the listener."""
 
     def certificate() -> GaugeValue:
         at = port.certificate_expires_at()
@@ -146,13 +146,13 @@ def apply_generation(candidate: Candidate, credentials: LiveCredentials, port: S
 
 
 class RememberedTriggers:
-    """Which triggers keep their rate: those in force, and those that were removed less than a day ago."""
+    """The triggers whose rates are kept: the live ones, and those removed less than `REMEMBERED` ago."""
 
     def __init__(self) -> None:
         self._removed_at: dict[str, float] = {}
 
     def adopted(self, candidate: Candidate) -> Collection[str]:
-        """Return the ids of these triggers, once ``candidate`` serves."""
+        """Called when ``candidate`` is adopted: return the ids of the triggers whose rates are kept."""
         now = candidate.generation.since
         for trigger_id in candidate.plan.removed:
             self._removed_at[trigger_id] = now
@@ -166,7 +166,7 @@ class RememberedTriggers:
 
 
 def admission_defaults(environ: Mapping[str, str]) -> dict[str, float]:
-    """Read the environment's admission rates; those that are not set, or make no sense, are off."""
+    """Return the admission rates that the environment sets; without a valid value, a rate is off."""
     found: dict[str, float] = {}
     for name in ("global_capacity", "per_source_capacity", "refill_per_sec"):
         text = environ.get(f"HARN_ORCHESTRATOR_INGEST_{name.upper()}", "")

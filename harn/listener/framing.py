@@ -1,9 +1,9 @@
 """
-RFC 9112 to the letter: requests that two servers could read differently are refused.
+Strict message framing (RFC 9112): a request that two servers could parse differently is refused.
 
-The connection of such a request is closed, since the beginning of the next request is unknown. llhttp, which reads the
-headers (`harn.listener.head`), refuses most of them already; the rules of this module name the line at fault, and add
-what llhttp leaves open: spaces of the request line, versions, ``Host``, and codings other than ``chunked``.
+The connection of such a request is closed, since the beginning of the next request is unknown. llhttp, which parses the
+field lines (`harn.listener.head`), refuses most of them already. The checks of this module name the invalid line, and
+cover what llhttp does not check: spaces in the request line, versions, ``Host``, and codings other than ``chunked``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from msgspec import Struct
 
 from harn.errors import CodingUnsupported, MessageMalformed, Refused
 
-# RFC 3986, 3.2.2 and 3.2.3: a name, an address of IPv4, or one of IPv6 or later in brackets; then a port. The name may
-# be empty: a client whose target has none sends it so.
+# RFC 3986, 3.2.2 and 3.2.3: a name, an IPv4 address, or an address of IPv6 or later in brackets; then a port. The name
+# may be empty: a client sends an empty one if its target has no authority.
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?", re.ASCII)
 _TOKEN = re.compile(rb"[0-9A-Za-z!#$%&'*+.^_`|~-]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
-_MOST_DIGITS = 200  # of a length; llhttp refuses one of more than 64 bits
+_MOST_DIGITS = 200  # of a Content-Length; llhttp refuses a value of more than 64 bits
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 _FOLDS = (b" ", b"\t")
@@ -31,19 +31,25 @@ _SHOWN = 80
 _LONGEST_KEPT = 512  # bytes
 
 Field = tuple[bytes, bytes]
-"""A header as it came: its name, and its value, which may end with space."""
+"""A header field as received: its name, and its value, which may end with whitespace."""
 
 
 class RequestLine(Struct, frozen=True, gc=False):
     """
-    The first line of a request.
+    The request line.
 
-    :ivar path: of the target.
-    :ivar query: what follows the first ``?`` in it.
-    :ivar is_visible: the target is of visible ASCII characters, as `check_head` requires.
-    :ivar is_kept_alive: the connection continues after this request unless a header says otherwise.
-    :ivar route: the path as routes are looked up by it; ``path_text``, ``query_text``,
-        ``method_text``: as text, latin-1.
+    :ivar method: the method, as received.
+    :ivar target: the request target, as received.
+    :ivar version: the HTTP version, as received.
+    :ivar path: the path of the target.
+    :ivar query: the part of the target after the first ``?``.
+    :ivar is_visible: whether the target has visible ASCII characters alone, as `check_head` requires.
+    :ivar is_kept_alive: whether the connection persists after this request by its version, if no ``Connection`` field
+        says otherwise.
+    :ivar route: the path by which routes are looked up.
+    :ivar path_text: ``path`` as text (latin-1).
+    :ivar query_text: ``query`` as text (latin-1).
+    :ivar method_text: ``method`` as text (latin-1).
     """
 
     method: bytes
@@ -61,11 +67,11 @@ class RequestLine(Struct, frozen=True, gc=False):
 
 def first_line(line: bytes) -> RequestLine:
     """
-    Read a request line; the target may have characters that `check_head` refuses.
+    Return a request line parsed; the target may have characters that `check_head` refuses.
 
-    Senders repeat theirs with each request, so the latest ones are kept; long ones are not, which would use memory.
+    Senders repeat their request lines, so the latest ones are cached; long ones are not, to save memory.
 
-    :raises MessageMalformed: it has not three parts, with one space between them.
+    :raises MessageMalformed: the line does not have three parts with one space between them.
     """
     return _kept_line(line) if len(line) <= _LONGEST_KEPT else _read_line(line)
 
@@ -99,9 +105,9 @@ _kept_line = lru_cache(maxsize=1024)(_read_line)
 
 def field_of(line: bytes) -> Field:
     """
-    Return the header of a line.
+    Return the header field of a line.
 
-    :raises MessageMalformed: it is not a header line.
+    :raises MessageMalformed: it is not a field line.
     """
     if line[:1] in _FOLDS:
         raise MessageMalformed("no line of the head may begin with a space; write it as one line")
@@ -119,7 +125,7 @@ def field_of(line: bytes) -> Field:
 
 @lru_cache(maxsize=1024)
 def lower(name: bytes) -> str:
-    """Return a header's name as connectors see it."""
+    """Return the name of a header field in lower case, as connectors receive it."""
     return name.lower().decode("ascii")
 
 
@@ -137,11 +143,11 @@ def check_head(line: RequestLine, headers: Mapping[str, str], fields: Collection
     """
     Check the head of a request whose lines are well-formed.
 
-    :param headers: the headers with names in lower case, and those of one name joined by a comma and a space.
-    :param fields: the same line by line, for checks that need single lines.
-    :return: bytes of its body; None if it comes in chunks.
-    :raises MessageMalformed: two servers could read it differently.
-    :raises CodingUnsupported: its body has a transfer coding that is not supported.
+    :param headers: the header fields, by name in lower case; values of one name are joined by a comma and a space.
+    :param fields: the same fields, one for each line.
+    :return: the length of the body in bytes; None if the body is chunked.
+    :raises MessageMalformed: two servers could parse the request differently.
+    :raises CodingUnsupported: the body has a transfer coding that is not supported.
     """
     if not line.is_visible:
         raise MessageMalformed("the request target must be of visible ASCII characters; percent-encode the others")
@@ -159,7 +165,7 @@ def check_head(line: RequestLine, headers: Mapping[str, str], fields: Collection
 
 def body_length(version: bytes, headers: Mapping[str, str], fields: Collection[Field]) -> int | None:
     """
-    Return how many bytes the body has; None if it comes in chunks. The parameters and errors are those of `check_head`.
+    Return the length of the body in bytes; None if it is chunked. Parameters and errors are those of `check_head`.
     """
     length = headers.get("content-length")
     if "transfer-encoding" not in headers:
@@ -186,9 +192,9 @@ def body_length(version: bytes, headers: Mapping[str, str], fields: Collection[F
 
 def is_persistent(version: bytes, connection: str | None) -> bool:
     """
-    Return whether the connection may continue after this request.
+    Return whether the connection persists after this request (RFC 9112, 9.3).
 
-    :param connection: the joined values of all headers ``Connection``, None without any.
+    :param connection: the joined values of all ``Connection`` fields; None without any.
     """
     if version != b"HTTP/1.1":
         return False
@@ -199,9 +205,9 @@ def is_persistent(version: bytes, connection: str | None) -> bool:
 
 def check_trailer(line: bytes) -> None:
     """
-    Check a line after the last chunk. It is discarded, but a server before us may have ended it elsewhere.
+    Check a line of the trailer section. It is discarded, but another server could find its end elsewhere.
 
-    :raises MessageMalformed: it is not a header line.
+    :raises MessageMalformed: it is not a field line.
     """
     name, colon, value = line.partition(b":")
     if not colon or not _TOKEN.fullmatch(name) or _NO_VALUE.search(value):
@@ -209,7 +215,7 @@ def check_trailer(line: bytes) -> None:
 
 
 def has_bare_end(line: bytes) -> bool:
-    """Return whether a line that has no end yet (CRLF) contains a lone CR or LF, which some servers accept as one."""
+    """Return whether an incomplete line contains a bare CR or LF, which some servers accept as the line's end."""
     return b"\n" in line or b"\r" in line[:-1]
 
 
@@ -218,7 +224,7 @@ def _values(fields: Collection[Field], wanted: str) -> Sequence[bytes]:
 
 
 def _refuse_coding(value: bytes) -> Refused:
-    """Return the reason against a value of ``Transfer-Encoding``: malformed syntax, else an unsupported coding."""
+    """Return the error for an invalid value of ``Transfer-Encoding``: malformed syntax, or an unsupported coding."""
     codings: Sequence[bytes] = [coding.strip(b" \t").lower() for coding in value.split(b",")]
     detail = f"Transfer-Encoding must be chunked and nothing else, got {_shown(value)}"
     if b"chunked" in codings[:-1] or not all(_TOKEN.fullmatch(coding) for coding in codings):

@@ -1,4 +1,4 @@
-"""Secrets that senders bring with a handshake: recorded for the operator, who sets them."""
+"""The record of secrets that senders transmit in a handshake; the operator copies them into the configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harn.server import Server
 from harn.store.event_log import HANDSHAKE_CAPTURED
 
 MOST, WITHIN = 20, 3600.0
-"""Handshakes of a trigger that are recorded, and in how many seconds: nothing shows who sent one."""
+"""At most `MOST` handshakes of a trigger are recorded in `WITHIN` seconds, as their senders are not authenticated."""
 
 log = Logger(namespace="harn.listener")
 
@@ -23,21 +23,26 @@ def topic_of(provider: str) -> str:
 
 @define
 class _Recent:
-    """The handshakes of one trigger; ``since`` is the time of the first (reactor's seconds)."""
+    """
+    The recent handshakes of one trigger.
+
+    :ivar since: the time of the first (seconds of the reactor's clock).
+    :ivar count: their number.
+    """
 
     since: float
     count: int = 0
 
 
 class Handshakes:
-    """Records each handshake that brought a secret, and logs where it can be read; the secret itself is not logged."""
+    """Records each handshake with a secret, and logs where the secret can be read; the secret itself is not logged."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._recent: dict[str, _Recent] = {}
 
     def captured(self, event: HandshakeCaptured) -> None:
-        """Called with a handshake, once it is answered."""
+        """Called with a handshake after the response to it."""
         if not self._may_record(event.trigger_id):
             return
         topic = topic_of(event.provider)
@@ -53,7 +58,7 @@ class Handshakes:
         )
 
     def _may_record(self, trigger_id: str) -> bool:
-        """Count a handshake; return whether there are few enough, and log once that there are not."""
+        """Count a handshake; return whether it may be recorded, and log the first one that may not."""
         now = self._server.reactor.seconds()
         recent = self._recent.get(trigger_id)
         if recent is None or now - recent.since >= WITHIN:

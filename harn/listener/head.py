@@ -1,9 +1,9 @@
 """
-The head of a request as a value: its headers are read by llhttp, through httptools.
+The head of a request as a value; llhttp, through httptools, parses its header fields.
 
-llhttp is the parser of Node.js; it refuses bare CR and LF, folded lines, control characters, and framing that is
-contradictory. It reads the headers alone, below a fixed request line: its methods are a fixed list, and in that line
-it is lenient. Each head has a parser of its own, so that nothing of one request reaches the next.
+llhttp is the parser of Node.js. It refuses bare CR and LF, folded lines, control characters and contradictory framing.
+It gets a fixed request line with the header fields, since it accepts a fixed list of methods and is lenient with that
+line; `harn.listener.framing` parses the real one. Each head has its own parser, so no state is left for the next.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from harn.errors import HeadersTooLarge, MessageMalformed, TargetTooLong
 from harn.listener.framing import Field, RequestLine, body_length, field_of, first_line, has_bare_end, lower
 
 MAX_LINE = 16 * 1024
-"""Bytes of the request line, and of each header."""
+"""The longest request line, and the longest header field (bytes)."""
 MAX_HEADERS = 200
 MAX_HEAD = 64 * 1024
-"""Bytes of a head."""
+"""The largest head (bytes)."""
 _END_OF_LINE, _END = b"\r\n", b"\r\n\r\n"
 _LINE = b"POST / HTTP/1.1"
 _TOO_LARGE = f"the headers are larger than {MAX_HEAD} bytes, more than {MAX_HEADERS}, or one of them is longer than"
@@ -32,9 +32,11 @@ class RequestHead(Struct, frozen=True, gc=False):
     """
     The head of a request whose lines are well-formed.
 
-    :ivar headers: as connectors see them: names in lower case, repeated ones joined by a comma and a space, latin-1.
-    :ivar fields: each header as it came.
-    :ivar size: bytes.
+    :ivar line: the request line.
+    :ivar headers: the header fields as connectors receive them: names in lower case, values of one name joined by a
+        comma and a space, latin-1.
+    :ivar fields: each header field as received.
+    :ivar size: the size of the head (bytes).
     """
 
     line: RequestLine
@@ -44,7 +46,7 @@ class RequestHead(Struct, frozen=True, gc=False):
 
 
 def split_head(data: bytes) -> tuple[bytes, bytes] | None:
-    """Return the head at the beginning of ``data``, and what follows it; None if it is not complete."""
+    """Return the head at the beginning of ``data`` and the bytes after it; None if the head is not complete."""
     if data.startswith(_END_OF_LINE):
         data = data[2:]  # RFC 9112, 2.2: one empty line before a request is ignored
     head, end, rest = data.partition(_END)
@@ -53,11 +55,11 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
 
 def parse_head(data: bytes) -> RequestHead:
     """
-    Read a head.
+    Return a head parsed.
 
-    :param data: from the request line to the empty line, as `split_head` returns it.
+    :param data: the bytes from the request line to the empty line, as `split_head` returns them.
     :raises TargetTooLong: the request line is longer than `MAX_LINE`.
-    :raises HeadersTooLarge: the headers are larger than the limits.
+    :raises HeadersTooLarge: the header fields are larger than the limits.
     :raises MessageMalformed: a line is malformed.
     """
     count = data.count(b"\n") - 2  # neither the request line nor the empty line
@@ -67,17 +69,17 @@ def parse_head(data: bytes) -> RequestHead:
     line = first_line(data[:end])
     found: dict[bytes, bytes] = {}
     try:
-        # A dictionary's own method receives the headers, which takes no frame of Python's for each.
+        # A method of `dict` receives the header fields, which takes no Python frame for each.
         HttpRequestParser(SimpleNamespace(on_header=found.setdefault)).feed_data(_LINE + data[end:])
     except HttpParserUpgrade:
         pass  # the offer of another protocol is ignored (RFC 9110, 7.8)
     except HttpParserError:
         return _read_lines(line, data)
-    values = b"\n".join(found.values()).decode("latin-1").split("\n")  # together, which takes less than one by one
-    if len(values) != count:  # a header is repeated: `setdefault` has kept one value of it; or there is none
+    values = b"\n".join(found.values()).decode("latin-1").split("\n")  # decoding all at once is faster
+    if len(values) != count:  # a name is repeated, and `setdefault` kept one value; or there are no fields
         return _read_lines(line, data)
     headers = dict(zip(map(lower, found), values, strict=True))
-    if data.find(b" \r") >= 0 or data.find(b"\t\r") >= 0:  # llhttp leaves the space behind a value
+    if data.find(b" \r") >= 0 or data.find(b"\t\r") >= 0:  # llhttp keeps the whitespace after a value
         headers = {name: value.rstrip(" \t") for name, value in headers.items()}
     if len(headers) != count:  # a name is repeated with other capitals
         return _read_lines(line, data)
@@ -86,9 +88,9 @@ def parse_head(data: bytes) -> RequestHead:
 
 class _Completion:
     """
-    Notes that llhttp read all headers.
+    Callbacks of llhttp that record whether it parsed all header fields.
 
-    :ivar is_complete: whether it did. It may still refuse the coding of the body, which `body_length` decides.
+    :ivar is_complete: whether it did. llhttp may refuse the transfer coding after that, which `body_length` checks.
     """
 
     is_complete = False
@@ -100,7 +102,7 @@ class _Completion:
 
 def _read_lines(line: RequestLine, data: bytes) -> RequestHead:
     """
-    Read a head line by line: one with repeated headers, and one that llhttp refuses, to say what is wrong with it.
+    Return a head parsed line by line: one with repeated fields, or one that llhttp refuses, to name the invalid line.
 
     :raises MessageMalformed: a line is malformed, or llhttp refuses it.
     """
@@ -122,7 +124,7 @@ def _read_lines(line: RequestLine, data: bytes) -> RequestHead:
 
 
 def _check_sizes(data: bytes) -> None:
-    """Refuse a head that is over a limit."""
+    """Refuse a head that exceeds a limit."""
     line, *headers = data.split(_END_OF_LINE)
     if len(line) > MAX_LINE:
         raise TargetTooLong(f"the request line is longer than {MAX_LINE} bytes")
@@ -131,18 +133,18 @@ def _check_sizes(data: bytes) -> None:
 
 
 class PartialHead:
-    """A head that comes in pieces. Bytes that cannot become one are refused as soon as they come."""
+    """A head that arrives in pieces. Invalid bytes are refused as soon as they arrive."""
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._line = 0  # where the first line that has no end yet begins
-        self._lines = 0  # before it
+        self._line = 0  # where the first incomplete line begins
+        self._lines = 0  # number of lines before it
 
     def add(self, data: bytes) -> tuple[bytes, bytes] | None:
         """
-        Return the head and what follows it, or None while it is not complete.
+        Return the head and the bytes after it, or None while the head is not complete.
 
-        :raises TargetTooLong: and the other errors of `parse_head`.
+        :raises Refused: the errors of `parse_head`.
         """
         searched = max(0, len(self._data) - len(_END) + 1)
         self._data += data
@@ -155,7 +157,7 @@ class PartialHead:
         return None
 
     def _check(self) -> None:
-        """Check the lines that have come, each once, and the one that is incomplete."""
+        """Check each complete line once, and the incomplete one."""
         while (end := self._data.find(_END_OF_LINE, self._line)) >= 0:
             self._check_size(end)
             line = bytes(self._data[self._line : end])
@@ -169,7 +171,7 @@ class PartialHead:
             raise MessageMalformed(_NO_CRLF)
 
     def _check_size(self, end: int) -> None:
-        """Check the limits up to ``end``, which is in the line that begins at ``_line``."""
+        """Check the limits up to the position ``end``, which is in the line that begins at ``_line``."""
         if end - self._line > MAX_LINE and self._lines == 0:
             raise TargetTooLong(f"the request line is longer than {MAX_LINE} bytes")
         if end - self._line > MAX_LINE or end > MAX_HEAD or self._lines > MAX_HEADERS + 1:

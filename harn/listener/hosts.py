@@ -1,8 +1,8 @@
 """
-Hosts and origins of requests to the server's own pages: a page of another site must not reach them through a browser.
+The check of ``Host`` and ``Origin`` for the server's own pages, so that pages of other sites cannot use them.
 
-Such a page has a name of its own resolve to the address of this machine (DNS rebinding), and its requests then carry
-that name as ``Host``; or it sends them to the server's own name, and they carry its ``Origin``.
+A page of another site can make its own host name resolve to this machine (DNS rebinding): its requests then have that
+name as ``Host``. Or it sends requests to the server's name: they then have the other site as ``Origin``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class OwnHosts(Struct, frozen=True, kw_only=True):
     """
     The hosts that requests to the server's own pages may name.
 
-    :ivar is_local: the server's own pages are on a loopback address alone: a ``Host`` that may be a name of the public
-        DNS is refused. Elsewhere any ``Host`` is accepted.
-    :ivar allowed: further names, in lower case: as a proxy on this machine passes them on.
+    :ivar is_local: whether the server's own pages are on a loopback address alone. Then a ``Host`` that may be a name
+        of the public DNS is refused; otherwise any ``Host`` is accepted.
+    :ivar allowed: further accepted names, in lower case, such as those that a proxy on this machine forwards.
     """
 
     is_local: bool = False
@@ -34,9 +34,11 @@ class OwnHosts(Struct, frozen=True, kw_only=True):
 
     def check(self, host: str | None, origin: str | None) -> None:
         """
-        Check the two headers of a request; None for one that is absent.
+        Check the two header fields of a request.
 
-        :raises OriginRefused: a browser may send it for a page of another site.
+        :param host: the value of ``Host``; None if absent.
+        :param origin: the value of ``Origin``; None if absent.
+        :raises OriginRefused: a browser may have sent the request for a page of another site.
         """
         self.check_host(host)
         if origin is not None and not self._is_own(origin, host or ""):
@@ -44,9 +46,9 @@ class OwnHosts(Struct, frozen=True, kw_only=True):
 
     def check_host(self, host: str | None) -> None:
         """
-        Check ``Host`` alone, for a page that checks ``Origin`` by a rule of its own.
+        Check ``Host`` alone, for a page that checks ``Origin`` by its own rule.
 
-        :raises OriginRefused: a browser may send it for a page of another site.
+        :raises OriginRefused: a browser may have sent the request for a page of another site.
         """
         if host is None or not self.is_local:
             return
@@ -58,7 +60,7 @@ class OwnHosts(Struct, frozen=True, kw_only=True):
             )
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Return whether an origin is that of the host, or has an allowed name."""
+        """Return whether an origin has the name of the host, or an allowed name."""
         try:
             parts = urlsplit(origin)
             name = parts.hostname or ""
@@ -81,10 +83,10 @@ def name_of(host: str) -> str:
 
 def is_public_name(name: str) -> bool:
     """
-    Return whether a name, in lower case, may be one of the public DNS, whose owner can have it lead to this machine.
+    Return whether a name, in lower case, may be in the public DNS: its owner can make it resolve to this machine.
 
-    Addresses are looked up nowhere, and what ends in a number is one to browsers (https://url.spec.whatwg.org, 3.5).
-    Names without a dot, as containers have, and those below ``localhost`` (RFC 6761) cannot be such names.
+    IP addresses are not looked up, and browsers parse a name that ends in a number as one (https://url.spec.whatwg.org,
+    3.5). Names without a dot, as containers have, and names below ``localhost`` (RFC 6761) are not in the public DNS.
     """
     plain = name.rstrip(".")
     last = plain.rpartition(".")[2]
@@ -100,7 +102,7 @@ def _is_address(name: str) -> bool:
 
 
 def is_loopback(name: str) -> bool:
-    """Return whether a name or an address, in lower case, leads to this machine alone."""
+    """Return whether a name or an address, in lower case, is that of a loopback interface."""
     plain = name.rstrip(".")
     if plain in _LOCAL_NAMES or plain.endswith(".localhost"):
         return True

@@ -1,8 +1,9 @@
 """
-Ingest: a request to a trigger's route, from its lease to its answer. The hot path: plain callbacks.
+Ingest: the handling of a request to a trigger's route. As this is the hot path, it has plain callbacks.
 
-verify, normalize, match, filter, dedupe key, accept: all on the version that the request leased when its headers were
-in; on a ramp it leased two, and one of them is chosen for the event. 200 is sent when the event is on disk.
+Verify, normalize, match, filter, compute the dedupe key, accept: all steps use the version that the request leased when
+its headers were complete. During a ramp it leased two, and one is chosen for the event. 200 is sent when the event is
+on disk.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _PASSING = (RateExceeded, Saturated, ShuttingDown, BodyTimedOut, NotFetched)  # 
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 EXAMINED_AT_ONCE = 2
-"""Large bodies that are verified and parsed at the same time: each takes a thread, and memory for the parsed value."""
+"""Large bodies verified and parsed at the same time: each uses a thread, and memory for the parsed value."""
 
 log = Logger(namespace="harn.listener")
 
@@ -49,8 +50,8 @@ class Ingest(Place):
     """
     The resource of every public route.
 
-    :param threads: examines bodies above `harn.listener.phases.Limits.threaded_body`.
-    :param credentials: of the live generation, which are redacted before an event is stored.
+    :param threads: runs the work on bodies above `harn.listener.phases.Limits.threaded_body`.
+    :param credentials: the credentials of the live generation, which are redacted before an event is stored.
     """
 
     challenge = b"WWW-Authenticate: Signature\r\n"
@@ -75,7 +76,7 @@ class Ingest(Place):
         self._answers = Answers()
         lifecycle.subscribe(Settled, self._answers.settled)
 
-    # When the headers are in
+    # When the headers are complete
 
     def endpoint(self, request: HarnRequest) -> str:
         """Return the route's path."""
@@ -92,7 +93,7 @@ class Ingest(Place):
         return request.site.max_body_bytes
 
     def admit(self, request: HarnRequest, length: int) -> None:
-        """Acquire the lease, unless the server is going down or at its limits."""
+        """Acquire the lease, unless the server is shutting down or at its limits."""
         route = request.route
         assert route is not None
         binding = route.binding
@@ -117,7 +118,7 @@ class Ingest(Place):
         """
         Refuse a sender by the headers alone, for example without a signature; checking the signature needs the body.
 
-        :raises CredentialsRejected: or one of its classes.
+        :raises CredentialsRejected: this class or a subclass: the connector refuses the headers.
         """
         check = getattr(_route(request).receiver.value, "check_headers", None)
         if check is None:
@@ -130,13 +131,13 @@ class Ingest(Place):
             raise RuntimeError(f"check_headers of the connector failed: {error!r}") from error
 
     def over(self, request: HarnRequest, status: int | None) -> None:
-        """Release the lease, and the counts."""
+        """Release the lease and the counted bytes, and report a refusal."""
         if request.entered is not None:
             self._admission.release(request.entered)
             request.entered = None
         route = request.route
         assert route is not None
-        # The answer of a handler is not a refusal, whatever its status is.
+        # A handler's response is not a refusal, whatever its status is.
         is_refused = status is not None and _FIRST_ERROR <= status <= _LAST_ERROR and not request.is_taken
         if is_refused or route.ramp is not None or route.others:
             self._refused(route, request.reached, status if is_refused else None)
@@ -144,10 +145,10 @@ class Ingest(Place):
 
     def _refused(self, route: Route, reached: frozenset[BindingVersion], status: int | None) -> None:
         """
-        Report for each trigger of a path that its version was not chosen, on a ramp, and that the request was refused.
+        Report for each trigger of a path that no version was chosen on its ramp, and that the request was refused.
 
         :param reached: the versions that were chosen.
-        :param status: of the refusal, None for none.
+        :param status: the status of the refusal; None if the request was not refused.
         """
         for member in route.members:
             binding = member.binding
@@ -199,7 +200,7 @@ class Ingest(Place):
             self._failed(error, request)
 
     def _examine_in_thread(self, request: HarnRequest, route: Route, inbound: InboundRequest, arrival: Arrival) -> None:
-        """Continue when a thread is free for the body; until then it counts as unverified."""
+        """Continue when a thread is free to verify the body; until then count the body as unverified."""
         try:
             request.hold_unverified()
         except Saturated as error:
@@ -239,7 +240,7 @@ class Ingest(Place):
         self._intake.begin(Answering(route.binding, decided, ingest=self, request=request, normalized=normalized))
 
     def _keep_shared(self, request: HarnRequest, route: Route, examined: Examined) -> None:
-        """Store the events of a path that several triggers share, or of a trigger that gives the answer itself."""
+        """Store the events of a path that several triggers share, or of a trigger with ``respond``."""
         for _, decided in examined.others:
             request.reached |= decided.reached
         decisions = ((route.binding, examined.decided), *examined.others)
@@ -252,7 +253,7 @@ class Ingest(Place):
     def _answer_shared(
         self, taken: tuple[Taken, ...], normalized: Events | Respond, request: HarnRequest, expected: Expected | None
     ) -> None:
-        """Answer, now or when the handler has, or after the time for that."""
+        """Send the response: now, or when the handler has given one, or when the time for that has passed."""
         request.is_taken = True
         if isinstance(normalized, Respond) and normalized.captured is not None:
             self.captured(_route(request), normalized.captured)
@@ -265,7 +266,7 @@ class Ingest(Place):
                 expected.end(None)
             request.send(*fixed_answer(members, request.reached, normalized, usual))
             return
-        # Its events are durable: a slow handler must not keep the requests of others out.
+        # The events are durable: a slow handler must not use up the limit for other requests.
         if request.entered is not None:
             self._admission.release(request.entered)
             request.entered = None
@@ -275,7 +276,7 @@ class Ingest(Place):
         waiting.addErrback(self.stumbled, request)
 
     def captured(self, route: Route, secret: str) -> None:
-        """Report the secret that a handshake has brought."""
+        """Emit `HandshakeCaptured` with the secret that a sender transmitted in a handshake."""
         spec = route.binding.spec
         self._lifecycle.emit(HandshakeCaptured(spec.id, spec.provider, secret))
 
@@ -308,7 +309,7 @@ class Ingest(Place):
         return lines
 
     def stumbled(self, failure: Failure, request: HarnRequest) -> None:
-        """Log that our own callback failed, and answer the request all the same."""
+        """Log an exception in our own callback, and answer the request with its problem document."""
         log.failure("answering a request failed", failure)
         assert failure.value is not None
         request.refuse(failure.value)
@@ -350,7 +351,7 @@ class Examined(msgspec.Struct, frozen=True, gc=False):
     The connector's result for a request, and the decision of the binding's rules.
 
     :ivar others: the decisions of the other triggers of a shared path, each with its binding.
-    :ivar grown: by how many bytes the decoded body is larger than the received one.
+    :ivar grown: the size of the decoded body less that of the received one (bytes).
     """
 
     normalized: Events | Respond
@@ -361,11 +362,11 @@ class Examined(msgspec.Struct, frozen=True, gc=False):
 
 def _examine_coded(route: Route, inbound: InboundRequest, arrival: Arrival, limit: int) -> Reject | Examined:
     """
-    Verify a request, decode its body, and examine it. Pure computation, to be done in a thread.
+    Verify a request, decode its body, and apply the rules. Pure computation, which runs in a thread.
 
-    The signature is of the bytes as received; every later step sees the body without its content coding.
+    The signature covers the bytes as received; every later step uses the body without its content coding.
 
-    :param limit: the most bytes of the decoded body.
+    :param limit: the largest size of the decoded body (bytes).
     """
     route.receiver.value.verify(inbound, inbound.received_at)
     codings = codings_of(inbound.headers)

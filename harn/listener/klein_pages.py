@@ -1,7 +1,7 @@
 """
-Our Klein apps: routes made from operations, the one of a2a-push, and problem documents for errors.
+The Klein apps: that of the admin API, with a route for each operation, and that of a2a-push.
 
-Imports Klein, which takes a while: `harn.listener.place.KleinPlace` imports this module when an app is first used.
+The import of Klein takes a while, so `harn.listener.place.KleinPlace` imports this module when an app is first used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = Logger(namespace="harn.listener")
 
 
 def make_app() -> Klein:
-    """Make an app without redirects: a path is right or unknown."""
+    """Return an app that does not redirect paths with a missing or a further slash."""
     app = Klein()
     app.url_map.merge_slashes = False
     return app
@@ -42,12 +42,12 @@ def methods_of(app: Klein, request: HarnRequest) -> tuple[bytes, ...]:
     """
     Return an app's methods for the request's path, sorted.
 
-    :raises RouteUnknown: none.
+    :raises RouteUnknown: the app has no route for the path.
     """
     try:
         path = unquote_to_bytes(request.path).decode("utf-8")
         adapter = app.url_map.bind("harn", path_info=path)
-        adapter.match(path, method="\N{INFORMATION SEPARATOR ONE}")  # a method that no rule has
+        adapter.match(path, method="\N{INFORMATION SEPARATOR ONE}")  # a method that no route has
     except WrongMethod as error:
         known = {*(error.valid_methods or ()), "OPTIONS"}
         return tuple(sorted(method.encode("ascii") for method in known))

@@ -35,9 +35,9 @@ class Page(Place):
 
     def read(self, request: HarnRequest) -> Response:
         """
-        Return the answer.
+        Return the response.
 
-        :raises Refused: the request is wrong.
+        :raises Refused: the request is invalid.
         """
         raise NotImplementedError
 
@@ -46,15 +46,15 @@ class Page(Place):
         return self._name
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
-        """Allow reading only."""
+        """Allow GET and HEAD only."""
         return READ_METHODS
 
     def body_limit(self, request: HarnRequest) -> int:
-        """Return a small limit: a body of a GET is ignored."""
+        """Return a small limit, as the body of a GET is ignored."""
         return 1024
 
     def serve(self, request: HarnRequest) -> None:
-        """Answer with the page, or with the problem document of its failure."""
+        """Send the page, or the problem document of the error that `read` raises."""
         try:
             answer = self.read(request)
         except Refused as error:
@@ -79,15 +79,15 @@ class Exposition(Page):
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
         """
-        Allow reading only, and only to scrapers and pages of this server.
+        Allow GET and HEAD only, except to browsers that show a page of another site.
 
-        :raises OriginRefused: a browser sends it for a page of another site.
+        :raises OriginRefused: a browser may have sent the request for a page of another site.
         """
         request.check_own()
         return super().methods(request)
 
     def serve(self, request: HarnRequest) -> None:
-        """Read the gauges now, render them in a thread."""
+        """Read the gauges on the reactor thread, then render them in a thread."""
 
         def failed(failure: Failure) -> None:
             log.failure("rendering the metrics failed", failure)
@@ -108,9 +108,9 @@ class Health(Page):
 
 class Ready(Page):
     """
-    Whether the server should get requests now, or why not (``starting``, ``draining``, ``event log away``, ...).
+    The readiness page: whether the server should receive requests; if not, the reasons, for example ``starting``.
 
-    :param readiness: has the reasons.
+    :param readiness: the reasons why the server is not ready.
     """
 
     def __init__(self, name: str, readiness: Readiness) -> None:
@@ -121,7 +121,7 @@ class Ready(Page):
         """
         Return ``ready``, or 503 with the reasons.
 
-        :raises PayloadInvalid: the ``generation`` that it asks for is not a number.
+        :raises PayloadInvalid: the ``generation`` in the query is not a number.
         """
         wanted = request.query_options().get("generation")
         reasons = self._readiness.reasons()

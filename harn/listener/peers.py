@@ -1,8 +1,8 @@
 """
-The sender of a request as its connection shows it: its address and its client certificate, as triggers require them.
+The check of a sender's address and client certificate, if a trigger requires them.
 
-The listener asks each client for a certificate while a trigger has a ``client_ca``, and accepts any, or none. Then each
-request is checked, as its trigger says.
+The listener requests a certificate in each TLS handshake while any trigger has a ``client_ca``, and accepts every
+certificate, or none. The certificate is then checked for each request, against the ``client_ca`` of its trigger.
 """
 
 # The functions of pyOpenSSL that are called here are not all typed.
@@ -33,10 +33,11 @@ _PURPOSES = frozenset((ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_
 
 def check_peer(request: HarnRequest, spec: TriggerSpec) -> None:
     """
-    Check a request's sender against ``allow_from`` and ``client_ca`` of a trigger.
+    Check the sender of a request against ``allow_from`` and ``client_ca`` of a trigger.
 
     :raises AddressRefused: see `check_address`.
-    :raises CredentialsRejected: it has no certificate of the authority.
+    :raises NotFetched: see `check_address`.
+    :raises CredentialsRejected: the client has shown no certificate of the required authority.
     """
     if spec.allow_from:
         check_address(request, spec.allow_from)
@@ -45,14 +46,14 @@ def check_peer(request: HarnRequest, spec: TriggerSpec) -> None:
             check_certificate(_connection_of(request), request.site.client_authorities.get(spec.client_ca, b""))
         except CredentialsRejected:
             if request.channel is not None:
-                # Only another handshake brings another certificate. A connection that is older than `client_ca` was
-                # never asked for one, and its client may keep it for as long as it has requests.
+                # A client can show another certificate only in another handshake. A connection older than `client_ca`
+                # was not asked for one, and its client may keep it open with further requests.
                 request.channel.persistent = False
             raise
 
 
 def warn_of_certificates(triggers: Iterable[TriggerSpec]) -> None:
-    """Log which triggers require certificates of clients, which none can show to a server without TLS."""
+    """Log the triggers that require client certificates. Called without TLS, when no client can show one."""
     names = [spec.id for spec in triggers if spec.client_ca is not None]
     log.warn(
         "client_ca of {triggers}: this server has no --cert and --key, so no client can show a certificate, and each"
@@ -63,11 +64,11 @@ def warn_of_certificates(triggers: Iterable[TriggerSpec]) -> None:
 
 def check_address(request: HarnRequest, allowed: tuple[str, ...]) -> None:
     """
-    Check that a request's sender has an allowed address; behind trusted proxies, by what they say.
+    Check that a request's sender has an allowed address. Trusted proxies say the address of the sender behind them.
 
-    :param allowed: networks, and names of published lists.
-    :raises AddressRefused: it has another, or none that can be read.
-    :raises NotFetched: it may be one of a list that has not been fetched yet.
+    :param allowed: networks, and names of published lists of networks.
+    :raises AddressRefused: the address is not allowed, or cannot be determined.
+    :raises NotFetched: the address may be in a list that has not been fetched yet.
     """
     channel = request.channel
     peer = "" if channel is None else channel.address
@@ -97,9 +98,11 @@ def _connection_of(request: HarnRequest) -> Connection | None:
 
 def check_certificate(connection: Connection | None, authorities: bytes) -> None:
     """
-    Check that a client has shown a certificate, for clients, of one of these authorities (PEM).
+    Check that a client has shown a client certificate that one of the authorities has issued.
 
-    :raises CredentialsRejected: it has not; says why.
+    :param connection: the TLS connection; None without TLS.
+    :param authorities: certificates of authorities (PEM).
+    :raises CredentialsRejected: it has not; the message says why.
     """
     if connection is None:
         raise CredentialsRejected("a client certificate is required here, which needs a connection by TLS")

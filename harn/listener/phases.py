@@ -1,9 +1,9 @@
 """
 The phases of a connection, each with a deadline.
 
-There is no timer for each connection: every phase has a deadline, a number that costs one assignment, and the site
-checks all of them once a second. Deadlines are for whole phases, so a client that sends one byte a second gains
-nothing.
+A connection has no timer. Its deadline is a number, which is assigned when a phase begins, and the site checks the
+deadlines of all connections about once a second. Bytes received do not extend a deadline, so a client that sends one
+byte a second gains nothing.
 """
 
 # ruff: noqa: N802
@@ -25,17 +25,19 @@ from harn.operations.statuses import Status
 
 class Limits(Struct, frozen=True, kw_only=True):
     """
-    Seconds and bytes.
+    The limits of connections: times in seconds, sizes in bytes.
 
-    :ivar headers: from a request's first byte to the end of its headers.
-    :ivar body: from there to the end of its body.
-    :ivar idle: between requests, and before the first.
-    :ivar unread: how long a full send buffer may stay unread.
-    :ivar linger: after the last answer: how long the client may be silent without closing. A client that continues to
-        send has as long as for a body, and ``linger_bytes``.
-    :ivar grace: when the server goes down: how long a request may still take to be complete, and a client to close.
-    :ivar skipped_body: a rejected request's body of up to this size is read and discarded, and the connection kept.
-    :ivar threaded_body: a body above this size is verified and normalized in a thread.
+    :ivar headers: the time from the first byte of a request to the end of its headers.
+    :ivar body: the time from the end of the headers to the end of the body.
+    :ivar idle: the time between requests, and before the first.
+    :ivar unread: the time for which a full send buffer may stay unread.
+    :ivar linger: the time after the last response for which a client may send nothing without closing. A client that
+        continues to send has the time of ``body``, and ``linger_bytes``.
+    :ivar linger_bytes: the bytes after the last response that are read and discarded.
+    :ivar grace: the time, when the server shuts down, for a request to be complete and for a client to close.
+    :ivar skipped_body: the largest body of a refused request that is read and discarded so that the connection is kept.
+    :ivar threaded_body: the largest body that is verified and normalized on the reactor thread; larger ones are
+        processed in a thread.
     :ivar admin_body: the largest body of an admin request.
     """
 
@@ -66,22 +68,22 @@ _TIMED_OUT = Status(408, "Request timed out")
 @implementer(IPushProducer)
 class PhasedChannel(Protocol):
     """
-    A connection with a current phase, which is ended when that takes too long.
+    A connection with a current phase; it is ended when the phase exceeds its deadline.
 
-    It is registered as its transport's producer, and so is paused when the send buffer is full.
+    It is registered as the producer of its transport, which therefore pauses it when the send buffer is full.
 
-    A phase that begins and ends while one piece of bytes is processed gets no deadline: `_is_timed` is true if the
-    current one has its own.
+    A phase that begins and ends within one call of ``dataReceived`` gets no deadline: `_is_timed` is true if the
+    current phase has its own.
 
-    :ivar persistent: whether it may stay open after the present request.
-    :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` after the last answer, `STREAMING`
-        during one that continues; see `harn.listener.stream`.
-    :ivar since: when that phase began (seconds of the site's clock).
-    :ivar deadline: when that phase must have ended (seconds of the site's clock).
-    :ivar read_by: when a full send buffer must have been read.
-    :ivar is_surplus: whether it came when the limit of connections was reached; it is answered 503, soon.
-    :ivar is_streaming: whether its last answer continues, or has continued, until its end.
-    :ivar owes_nothing: whether a server that goes down may leave it as it is: every request is answered.
+    :ivar persistent: whether the connection may stay open after the present request.
+    :ivar phase: `IDLE` between requests, `HEADERS`, `BODY`, `HANDLING`, `CLOSING` after the last response, `STREAMING`
+        during a response of `harn.listener.stream`.
+    :ivar since: when the phase began (seconds of the site's clock).
+    :ivar deadline: when the phase must have ended (seconds of the site's clock).
+    :ivar read_by: when a full send buffer must have been read (seconds of the site's clock).
+    :ivar is_surplus: whether it exceeded the limit of connections when it was accepted; it is soon answered with 503.
+    :ivar is_streaming: whether its last response is or was a stream.
+    :ivar owes_nothing: whether a server that shuts down need not wait for it, as every request is answered.
     """
 
     transport: Any  # a stream: TCP, TLS, or one in memory
@@ -109,17 +111,17 @@ class PhasedChannel(Protocol):
         self.read_by = inf
 
     def stopProducing(self) -> None:
-        """Called when the connection is lost: `connectionLost` does what has to be done."""
+        """Called when the connection is lost: do nothing, as `connectionLost` is called too."""
 
     def begin_stream(self) -> None:
-        """Begin an answer that continues until this connection ends: it is the last, and has no deadline."""
+        """Begin a stream: a response without a deadline, which ends with this connection."""
         self.persistent = False
         self.is_streaming = self.owes_nothing = True
         self._enter(STREAMING, inf)
 
     def go_down(self) -> None:
         """
-        Called when the server goes down: close an idle connection, end a stream, and shorten the deadline of an
+        Called when the server shuts down: close an idle connection, end a stream, and shorten the deadline of an
         incomplete request.
         """
         if self.phase is STREAMING:
@@ -133,22 +135,23 @@ class PhasedChannel(Protocol):
     @property
     def holds_up(self) -> bool:
         """
-        Whether a server that goes down waits for it: until its last answer is read, or its time to be read has passed.
+        Return whether a server that shuts down waits for the connection: until the last response is read, or until
+        `read_by`.
         """
         return self.phase is not IDLE and not self.owes_nothing
 
     @property
     def waiting(self) -> tuple[int, float]:
-        """Its rank for closing, the least useful first, and since when: by its phase."""
+        """Return its rank for closing, by its phase, and when the phase began; the lowest rank is closed first."""
         return _SILENT if self.phase is IDLE and not self._has_spoken else _RANKS[self.phase], self.since
 
     @property
     def began_at(self) -> float:
-        """When the head that is being read began."""
+        """Return when the head that is being read began."""
         return self.since
 
     def _enter(self, phase: str, seconds: float) -> None:
-        """Begin a phase that may take so many seconds."""
+        """Begin a phase whose deadline is in ``seconds``."""
         self.phase = phase
         self._is_timed = True
         site = self.site
@@ -156,11 +159,11 @@ class PhasedChannel(Protocol):
         self.deadline = now + (self._limited(seconds) if self.is_surplus or site.quiescing else seconds)
 
     def _limited(self, seconds: float) -> float:
-        """Return the limit of a phase: less on a surplus connection, or when the server goes down."""
+        """Return the limit of a phase: at most `Limits.grace` on a surplus connection, or if the server shuts down."""
         return min(seconds, self.site.limits.grace) if self.is_surplus or self.site.quiescing else seconds
 
     def is_late(self, now: float) -> bool:
-        """Return whether it exceeds a deadline. Called by the site, about once a second."""
+        """Return whether the connection exceeds a deadline. The site calls this about once a second."""
         return now >= self.deadline or now >= self.read_by
 
     def end_late(self, now: float) -> None:
@@ -180,7 +183,7 @@ class PhasedChannel(Protocol):
             self._end_body(problem_of(self._cut_short() or late_body))
 
     def _cut_short(self) -> Refused | None:
-        """Return why a request had less time than usual; None if it had all of it."""
+        """Return the error for a request whose time was shortened; None if it had the usual time."""
         if self.is_surplus:
             return Saturated(NO_ROOM, retry_after=1)
         if self.site.quiescing:
@@ -188,13 +191,13 @@ class PhasedChannel(Protocol):
         return None
 
     def end(self) -> None:
-        """Close so that the last answer is not lost."""
+        """Close the connection so that the last response is not lost."""
         raise NotImplementedError
 
     def _end_body(self, answer: Response) -> None:
-        """Answer for a body that will not be complete."""
+        """Send a response to a request whose body will not be complete."""
         raise NotImplementedError
 
     def _refuse_early(self, answer: Response) -> None:
-        """Answer bytes that are not a request, or not yet a complete one, and close."""
+        """Send a response to bytes that are not a complete request, and close."""
         raise NotImplementedError

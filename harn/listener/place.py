@@ -1,4 +1,4 @@
-"""Places and trees: the handlers of requests at a path, and the routes of one generation."""
+"""Places and trees: what answers the requests of a path, and the routes of one generation."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ POST_METHODS = (b"OPTIONS", b"POST")
 
 class Place:
     """
-    The handler of a request, called in this order: `endpoint`, `methods`, `body_limit` and `admit` when its headers are
-    in, `serve` when its body is complete, `over` once at the end if `admit` accepted it.
+    The resource of one or more paths.
 
-    :ivar challenge: the ``WWW-Authenticate`` line of its 401.
-    :ivar answers_always: it answers also on a connection above the limit.
-    :ivar is_own: it is for operators and their programs: where these have a listener of their own, it is there alone.
-    :ivar outlives_client: `over` waits for the answer even if the client has disconnected.
-    :ivar checks_origin: it checks ``Origin`` itself, by a stricter rule than ``allowed_origins``.
+    Its methods are called in this order: `endpoint`, `methods`, `body_limit` and `admit` when the headers of a request
+    are complete, `serve` when its body is complete, `over` once at the end if `admit` accepted it.
+
+    :ivar challenge: the ``WWW-Authenticate`` field line of a 401 response.
+    :ivar answers_always: whether requests on a connection above the limit are answered, too.
+    :ivar is_own: whether it is one of the server's own pages, for operators and their programs. If these have a
+        listener of their own, it is served there alone.
+    :ivar outlives_client: whether `over` is called only after the response, even if the client has disconnected.
+    :ivar checks_origin: whether it checks ``Origin`` itself, by a stricter rule than ``allowed_origins``.
     """
 
     challenge = b""
@@ -40,50 +43,50 @@ class Place:
     checks_origin = False
 
     def endpoint(self, request: HarnRequest) -> str:
-        """Return the path's name in the metrics; never a path chosen by the sender."""
+        """Return the name of the path for the metrics, which never contains text that the sender chose."""
         raise NotImplementedError
 
     def methods(self, request: HarnRequest) -> tuple[bytes, ...]:
         """
-        Return the methods of the path, sorted.
+        Return the allowed methods of the path, sorted.
 
         :raises RouteUnknown: there is no such path.
         """
         raise NotImplementedError
 
     def body_limit(self, request: HarnRequest) -> int:
-        """Return the size of the largest body (bytes)."""
+        """Return the largest accepted size of a body (bytes)."""
         return 0
 
     def admit(self, request: HarnRequest, length: int) -> None:
         """
-        Accept the request, now that its headers are in.
+        Accept or refuse the request. Called when its headers are complete.
 
-        :param length: bytes of the body, 0 if unknown.
+        :param length: the length of the body in bytes; 0 if unknown.
         :raises Refused: the request is refused; its body is not read.
         """
 
     def refusal_lines(self, request: HarnRequest, error: BaseException) -> bytes:
-        """Return further header lines of the answer to an error; each ends in CRLF."""
+        """Return further field lines for the response to an error; each ends in CRLF."""
         return b""
 
     def serve(self, request: HarnRequest) -> None:
-        """Answer, now or later, with ``request.send``."""
+        """Send the response, now or later, by ``request.send``."""
         raise NotImplementedError
 
     def over(self, request: HarnRequest, status: int | None) -> None:
         """
         Release the request's resources.
 
-        :param status: the status of its answer, None if its client disconnected before.
+        :param status: the status code of the response; None if the client disconnected before.
         """
 
 
 class KleinPlace(Place):
     """
-    A place whose `serve` leaves the answer to a Klein app.
+    A place whose requests a Klein app answers.
 
-    Klein is imported, and the app made, when the first request comes or `load` is called: a start does not wait for it.
+    Klein is imported, and the app made, at the first request or when `load` is called, so a start does not wait for it.
     """
 
     _app: Klein | None = None
@@ -91,7 +94,7 @@ class KleinPlace(Place):
 
     @property
     def app(self) -> Klein:
-        """The Klein app, made when it is first used."""
+        """Return the Klein app, which is made at the first use."""
         if self._app is None:
             with self._making:
                 if self._app is None:
@@ -99,7 +102,7 @@ class KleinPlace(Place):
         return self._app
 
     def load(self) -> None:
-        """Make the app now. For a thread."""
+        """Make the app now. Called in a thread."""
         self.app  # noqa: B018
 
     def make_app(self) -> Klein:
@@ -110,13 +113,14 @@ class KleinPlace(Place):
 @frozen
 class Tree:
     """
-    The routes of one generation and what answers them. Made whole, never changed.
+    The routes of one generation, and the Klein apps that are in use. It is never changed.
 
-    :ivar routes: by path.
+    :ivar generation: the number of the generation.
+    :ivar routes: the routes by path.
+    :ivar header: the ``Harn-Generation`` field line of its responses.
     :ivar places: the places whose Klein apps answer; other places answer without ``twisted.web``.
-    :ivar header: the ``Harn-Generation`` line of its answers.
-    :ivar rest: what a request that has found its route keeps of it: all but the routes, which may be thousands, and
-        which the last request of a generation must not free all at once. None before it is numbered.
+    :ivar rest: the same tree without routes; None before `numbered`. A request that has found its route refers to this
+        tree, so that the end of the last request of a generation does not free thousands of routes at once.
     """
 
     generation: int
@@ -127,11 +131,11 @@ class Tree:
 
     @classmethod
     def of(cls, generation: int, routes: Mapping[str, Route]) -> Tree:
-        """Make the tree of a generation, without any app."""
+        """Return the tree of a generation, without Klein apps."""
         return cls(generation, routes, b"Harn-Generation: %d\r\n" % generation)
 
     def with_apps(self, places: Iterable[Place]) -> Tree:
-        """Return a tree of the same routes in which the apps of these places answer."""
+        """Return a tree with the same routes in which the Klein apps of these places answer."""
         found = frozenset(each for each in places if isinstance(each, KleinPlace))
         return evolve(self, places=found, rest=None if self.rest is None else evolve(self.rest, places=found))
 
@@ -143,12 +147,12 @@ class Tree:
         return resource
 
     def numbered(self, generation: int) -> Tree:
-        """Return the same tree for a generation of this number."""
+        """Return a tree with the same routes for the generation with this number."""
         rest = Tree(generation, {}, b"Harn-Generation: %d\r\n" % generation, self.places)
         return evolve(rest, routes=self.routes, rest=rest)
 
     def find(self, path: str) -> Route | None:
-        """Find the route of a path as written in a request, percent-encoded or not."""
+        """Return the route of a request's path, percent-encoded or not; None if there is none."""
         route = self.routes.get(path)
         if route is None and "%" in path:
             route = self.routes.get(unquote(path))

@@ -1,4 +1,4 @@
-"""The port of one server: opened late, left to another process at an upgrade, and its certificate."""
+"""The port of one server, with its certificate: opened late in a start, left to another process at an upgrade."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harn.listener.tls import TlsContext
 log = Logger(namespace="harn")
 
 FEW = 100
-"""Connections below which the limit of them is worth a warning."""
+"""The limit of connections below which a warning is logged."""
 LONGEST_FAREWELL = 5.0
 """Seconds that an idle connection may wait for one more request when another process takes the new ones."""
 
@@ -25,10 +25,11 @@ class ServerPort:
     """
     Serves a site on one address.
 
-    :param bind: the address that was asked for.
-    :param admin: the listener of the server's own pages, if they have one; it is opened, paused and closed with this.
+    :param bind: the address to listen on.
+    :param admin: the listener of the server's own pages, if they have one; it is opened, paused and closed together
+        with this port.
     :ivar listening: the open port; None until `open`.
-    :ivar is_shared: other processes accept connections of the same socket, all the time.
+    :ivar is_shared: whether other processes always accept connections of the same socket.
     """
 
     def __init__(self, reactor: Any, bind: Bind, site: HarnSite, admin: IAdminPort | None = None) -> None:
@@ -43,21 +44,21 @@ class ServerPort:
 
     @property
     def bind(self) -> Bind:
-        """Return the address on which it listens, or which was asked for."""
+        """Return the address of the open port; before `open`, the one to listen on."""
         return self._asked if self.listening is None else self.listening.bind
 
     @property
     def admin_url(self) -> str | None:
-        """The URL of the listener of the server's own pages; None where this one serves them."""
+        """Return the URL of the listener of the server's own pages; None if this port serves them."""
         return None if self._admin is None else self._admin.url
 
     @property
     def has_tls(self) -> bool:
-        """Return whether it speaks TLS."""
+        """Return whether the port serves TLS."""
         return self._tls is not None
 
     def certificate_expires_at(self) -> float | None:
-        """Return when the certificate that it shows ends (seconds, Unix), None without TLS."""
+        """Return when the server's certificate expires (seconds, Unix); None without TLS."""
         return None if self._tls is None else self._tls.expires_at()
 
     def open(self, certificate: Any, inherited: int | None = None) -> str:
@@ -65,8 +66,8 @@ class ServerPort:
         Listen; return the URL.
 
         :param certificate: see `harn.listener.tls`; None to speak plain HTTP.
-        :param inherited: the descriptor of a socket to listen on, whatever address was asked for.
-        :raises ListenerUnusable: with a message that says what to do.
+        :param inherited: the descriptor of a socket to listen on, instead of the address.
+        :raises ListenerUnusable: the port cannot be opened; the message says what to do.
         """
         if certificate is not None:
             self._tls = TlsContext(certificate)
@@ -89,18 +90,18 @@ class ServerPort:
         return self.listening.url
 
     def show_certificate(self, certificate: Any) -> None:
-        """Show this certificate from the next handshake on."""
+        """Use this certificate from the next TLS handshake on."""
         if self._tls is not None:
             self._tls.replace(certificate)
 
     def ask_clients(self, *, wanted: bool) -> None:
-        """Set whether clients are asked for a certificate, from the next handshake on."""
+        """Set whether clients are asked for a certificate, from the next TLS handshake on."""
         self._asks_clients = wanted
         if self._tls is not None:
             self._tls.asks_clients = wanted
 
     def pause(self) -> None:
-        """Leave connections to the socket's queue, or to another process that has it."""
+        """Stop accepting connections: they wait in the socket's queue, or another process accepts them."""
         if self.listening is not None:
             self.listening.pause()
         if self._admin is not None:
@@ -114,7 +115,11 @@ class ServerPort:
             self._admin.resume()
 
     def retire(self, limit: float) -> Deferred[None]:
-        """Leave new connections to another process; fire when the present ones have ended, or after ``limit`` s."""
+        """
+        Leave new connections to another process.
+
+        :return: fires when the present connections have ended, or after ``limit`` seconds.
+        """
         self.pause()
         if self._admin is not None:
             self._admin.close()  # a paused one would continue to get some of the connections

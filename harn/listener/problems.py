@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: the table of statuses, and RFC 9457 problem documents with their headers."""
+"""Errors as HTTP responses: status codes, and RFC 9457 problem documents with their header fields."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def reason_of(code: int) -> str:
 
 PROBLEM_JSON = b"application/problem+json"
 RETRY_AFTER = 5
-"""Seconds to wait if the error itself has no time."""
+"""Seconds of ``Retry-After`` for an error without a time of its own."""
 
 _SHOWN = 500
 _encode = msgspec.json.Encoder().encode
@@ -51,9 +51,9 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 
 class Response(Struct, frozen=True):
     """
-    A whole answer.
+    A complete response.
 
-    :ivar headers: further header lines, each ending in CRLF.
+    :ivar headers: further field lines, each ending in CRLF.
     """
 
     status: int
@@ -63,9 +63,9 @@ class Response(Struct, frozen=True):
 
     def last_bytes(self, common: bytes) -> bytes:
         """
-        Return it as sent to a client whose request could not be read; the connection is closed after it.
+        Return the response as bytes, for a client whose request could not be parsed; the connection is closed after it.
 
-        :param common: header lines that every answer has, each ending in CRLF.
+        :param common: the field lines of every response, each ending in CRLF.
         """
         return b"HTTP/1.1 %d %s\r\n%s%sContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (
             self.status,
@@ -80,7 +80,7 @@ class Response(Struct, frozen=True):
 
 def problem(status: Status, detail: str, *, headers: bytes = b"", extra: Mapping[str, Any] | None = None) -> Response:
     """
-    Write a problem document.
+    Return a problem document.
 
     ``type`` is ``about:blank``: the status identifies the kind of problem.
 
@@ -116,13 +116,13 @@ def problem_for(code: int, detail: str) -> Response:
 
 
 def shown(text: str) -> str:
-    """Make text that may come from strangers fit to be shown: printable, and of limited length."""
+    """Return text from an untrusted sender as it may be shown: printable, and of limited length."""
     text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def _detail(error: BaseException) -> str:
-    """Return an error's text that may be shown: a store's own errors stay in the log."""
+    """Return the text of an error that clients may read; errors of a store are only logged."""
     if isinstance(error, EventLogUnreadable):
         return "the event log cannot be read now; ask again in a moment"
     if isinstance(error, EventLogUnavailable):

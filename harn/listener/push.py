@@ -1,6 +1,6 @@
 """
-Routes of a2a-push: a Klein app, then ingest. Senders use the server's own credentials, or what their connector checks,
-with keys that may have to be fetched first.
+Routes of a2a-push: a Klein app passes their requests to ingest. A sender is authenticated by the server's credentials,
+or by its connector, whose keys may have to be fetched first.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Push(Ingest, KleinPlace):
     """
     The resource of every route with ``credentials``.
 
-    Klein answers them by one rule, whatever their number: the route was found in the tree of the generation when the
-    headers were in, and so was its lease.
+    Klein has one rule for all of them: the route was looked up in the tree of the generation, and leased, when the
+    headers were complete.
     """
 
     challenge = CHALLENGE
@@ -47,11 +47,11 @@ class Push(Ingest, KleinPlace):
         self._credentials.authenticator().authenticate_headers(request.headers, request.received_at)
 
     def serve(self, request: HarnRequest) -> None:
-        """Render the page of Klein."""
+        """Render the request with Klein, which calls `push`."""
         render(request)
 
     def push(self, request: HarnRequest) -> None:
-        """Authenticate, then ingest; a signature or token is used up in the same durable unit as its event."""
+        """Authenticate, then ingest; the claim of a signature or token is in the same durable unit as the event."""
         if _verifies(request):
             self._push_verified(request)
             return
@@ -63,7 +63,7 @@ class Push(Ingest, KleinPlace):
         self.receive(request, guard)
 
     def _push_verified(self, request: HarnRequest) -> None:
-        """Pass the request on once the keys that it needs are there; the connector verifies it with them."""
+        """Fetch the keys that the connector needs, then continue: it verifies the request with them."""
         keyed = _keyed(request)
         try:
             waiting = keyed.look_for_keys(request.headers)
@@ -78,7 +78,7 @@ class Push(Ingest, KleinPlace):
         waiting.addErrback(self.stumbled, request)
 
     def _failed(self, error: BaseException, request: HarnRequest) -> None:
-        """Answer with the problem document of an error; a token that was used before is a duplicate of its event."""
+        """Send the problem document of an error; if a token was used before, send the response to a duplicate."""
         if isinstance(error, ClaimTaken) and _verifies(request):
             assert request.route is not None
             members = request.route.members
@@ -101,12 +101,12 @@ class Push(Ingest, KleinPlace):
 
 
 def _keyed(request: HarnRequest) -> Any:
-    """Return the `IKeyedReceiver` of a request's route; None for another connector."""
+    """Return the connector of a request's route if it is an `IKeyedReceiver`, else None."""
     assert request.route is not None
     return getattr(request.route.receiver.value, "keyed", None)
 
 
 def _verifies(request: HarnRequest) -> bool:
-    """Return whether the connector of a request's route proves senders, and not the server's own credentials."""
+    """Return whether the connector of a request's route authenticates senders, instead of the server's credentials."""
     keyed = _keyed(request)
     return keyed is not None and keyed.authentication == VERIFIED_HERE

@@ -1,10 +1,10 @@
 """
-Reading of many connections in one call of the reactor.
+Reading from many connections in one call by the reactor.
 
-A reactor calls each connection that has bytes within a context of Twisted's log, and looks it up in its own tables:
-that costs as much as reading the head of a request. Here an epoll of our own watches the connections of a port, and the
-reactor watches that one; when it is readable, all that have bytes are read one after the other. Writing, which is rare
-(`harn.listener.channel.HarnChannel.write` sends answers itself), is left to the reactor.
+For each readable connection the reactor looks up its tables and sets a context of Twisted's log, which costs as much as
+parsing the head of a request. Instead, an epoll of our own polls the connections of a port, and the reactor polls the
+descriptor of that epoll. When it is readable, all readable connections are read one after the other. The reactor does
+the writing, which is rare, as `harn.listener.channel.HarnChannel.write` sends responses directly.
 """
 
 # ruff: noqa: N802
@@ -29,9 +29,9 @@ log = Logger(namespace="harn.listener")
 @implementer(IReadDescriptor)
 class Readers:
     """
-    The connections of a port that are to be read.
+    The connections of a port from which bytes are read.
 
-    The reactor has it as a reader while there are any, so that a port without connections leaves nothing behind.
+    It is a reader of the reactor only while there are connections, so that it need not be closed after the last one.
 
     :param reactor: an ``IReactorFDSet``.
     """
@@ -42,7 +42,7 @@ class Readers:
         self._reading: dict[int, Any] = {}
 
     def add(self, connection: Any) -> None:
-        """Read a connection whenever it has bytes."""
+        """Read from a connection whenever it is readable."""
         number = connection.fileno()
         if number in self._reading:
             return
@@ -52,7 +52,7 @@ class Readers:
             self._reactor.addReader(self)
 
     def remove(self, connection: Any) -> None:
-        """Stop reading a connection; it is not an error if it is not read."""
+        """Stop reading from a connection; do nothing if it was not added."""
         number = connection.fileno()
         if self._reading.get(number) is not connection:
             return
@@ -64,7 +64,7 @@ class Readers:
     # For the reactor
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable while any connection is."""
+        """Return the epoll's descriptor, which is readable while any connection is."""
         return self._poll.fileno()
 
     def logPrefix(self) -> str:
@@ -72,11 +72,11 @@ class Readers:
         return "connections"
 
     def doRead(self) -> None:
-        """Read each connection that has bytes, or has ended."""
+        """Read from each connection that has bytes or was closed."""
         reading = self._reading
         for number, event in self._poll.poll(0, len(reading) or 1):
             connection = reading.get(number)
-            if connection is None:  # one before it has ended it
+            if connection is None:  # the processing of an earlier one has ended it
                 continue
             try:
                 why = connection.doRead() if event & select.EPOLLIN else CONNECTION_DONE
@@ -86,11 +86,11 @@ class Readers:
             if why:
                 try:
                     _end_reading(connection, why)
-                except Exception:  # the reactor would end this, and with it every connection of the port
+                except Exception:  # else the reactor would remove this reader, and end every connection of the port
                     log.failure("ending a connection failed")
 
     def connectionLost(self, reason: Failure) -> None:
-        """Called when the reactor ends, with every connection still open."""
+        """Called when the reactor stops, for the connections that are still open."""
         for connection in list(self._reading.values()):
             try:
                 connection.connectionLost(reason)
@@ -99,7 +99,7 @@ class Readers:
 
 
 def _end_reading(connection: Any, why: BaseException) -> None:
-    """End a connection, or its reading where its client has only ended its own side; as a reactor does."""
+    """End a connection, or only reading if the client has closed its sending side, as a reactor does."""
     connection.stopReading()
     if isinstance(why, ConnectionDone):
         connection.readConnectionLost(Failure(why))
@@ -109,14 +109,14 @@ def _end_reading(connection: Any, why: BaseException) -> None:
 
 
 class ReadTogether(Server):
-    """A connection that its port's `Readers` read."""
+    """A connection that the `Readers` of its port read."""
 
     server: Any
 
     def startReading(self) -> None:
-        """Add the connection to those that are read whenever there are bytes."""
+        """Add the connection to the `Readers`."""
         self.server.readers.add(self)
 
     def stopReading(self) -> None:
-        """Remove it from them."""
+        """Remove the connection from the `Readers`."""
         self.server.readers.remove(self)

@@ -1,8 +1,9 @@
 """
-Log lines about refused requests: one immediately for each source, and one a minute while it continues.
+Log lines about refused requests: for each source one at once, then one a minute while it is refused further.
 
-A source is an address and what it asked for. Of one target so many sources have lines of their own, and so many of all;
-the others are counted together, so that a stranger with many addresses writes no more than one with a few.
+A source is a network of addresses, a target and a status. Only `SOURCES_OF_ONE` sources of one target and status, and
+`SOURCES` in all, have their own lines. Requests of other sources are counted together, so that a sender with many
+addresses does not fill the log.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from harn.listener.problems import shown
 EVERY = 60.0
 """Seconds between two lines for the same source."""
 SOURCES_OF_ONE = 20
-"""Sources of one target and status that have lines of their own in that time."""
+"""Sources of one target and status that have their own lines in `EVERY` seconds."""
 SOURCES = 1000
-"""Sources of all targets that have; also the targets whose other sources are counted apart."""
+"""Sources in all that have their own lines; also the number of targets whose other sources are counted separately."""
 TRIGGER = "trigger "
 NO_TARGET = "no trigger"
 MANY = "many targets"
 LOGGED = frozenset((400, 401, 403))
-"""Refusals by pages, and of bytes that are not HTTP, that are logged: not the paths that strangers try."""
+"""The statuses of refusals without a trigger that are logged: not 404, for unknown paths."""
 _STRANGE = frozenset((404, 405))
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ log = Logger(namespace="harn.listener")
 @define
 class _Source:
     """
-    Refused requests of one source since its last line.
+    The refused requests of one source since its last line.
 
-    :ivar since: when that was (seconds of the clock).
+    :ivar since: the time of that line (seconds of the clock).
     """
 
     since: float
@@ -75,9 +76,11 @@ class Refusals:
         """
         Record one refused request.
 
-        :param target: what it asked for, for example ``trigger gh``.
-        :param detail: the text that its sender reads; logged for the request that causes a line.
-        :param network: of the address; all of one network are one source.
+        :param target: the requested trigger or page, for example ``trigger gh``.
+        :param status: the status code of the response.
+        :param detail: the detail of the problem document; a line has that of the last request that it counts.
+        :param address: the address of the sender.
+        :param network: the network of the address; addresses of one network are one source.
         """
         now = self._clock.seconds()
         key = (target, status, network)
@@ -122,7 +125,9 @@ class Refusals:
 
     def _write_more(self, age: float) -> None:
         """
-        Write the counts since the last lines, of sources whose line is so many seconds old; drop those that ended.
+        Write a line for each source with further refusals whose last line is at least ``age`` seconds old.
+
+        Remove the sources without further refusals.
         """
         now = self._clock.seconds()
         others, self._others = self._others, {}
@@ -149,7 +154,7 @@ class Refusals:
 
 
 def note_refusal(request: HarnRequest, status: int, detail: str) -> None:
-    """Log that a request is refused, within bounds: by a trigger, or with a status of `LOGGED`."""
+    """Log the refusal of a request for a trigger, or with a status of `LOGGED`; the number of lines is limited."""
     channel, route = request.channel, request.route
     if channel is None or request.answered is not None:
         return

@@ -1,8 +1,8 @@
 """
-One request: accepted or refused when its headers are in, held in memory, answered in one write.
+One request: accepted or refused when its headers are complete, held in memory, answered in one write.
 
-It is a plain object: an ingest request needs nothing of ``twisted.web``. `harn.listener.web` makes a
-``twisted.web.server.Request`` of it for the places that answer with Klein.
+It is not a request of ``twisted.web``, which ingest does not need. For the places that answer with Klein,
+`harn.listener.web` makes a ``twisted.web.server.Request`` from it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _STATUS_LINES = {code: b" %d %s\r\n" % (code, words) for code, words in RESPONSE
 @lru_cache(maxsize=512)
 def _beginning(version: bytes, status: int, content_type: bytes, length: int | None) -> bytes:
     """
-    Return the first lines of an answer: most have bodies of the same length.
+    Return the status line and the first field lines of a response; cached, as most responses have the same ones.
 
-    :param length: None for that of a stream.
+    :param length: the value of ``Content-Length``; None for a stream.
     """
     line = version + (_STATUS_LINES.get(status) or b" %d Unknown status\r\n" % status)
     if status in _BODILESS:
@@ -66,26 +66,26 @@ class HarnRequest:
 
     :param channel: its connection.
     :param head: its head.
-    :ivar channel: None once its answer is sent, or its client is gone.
-    :ivar headers: as connectors see them: names in lower case, repeated ones joined by a comma and a space, latin-1.
-    :ivar line: its first line.
-    :ivar path: the path of the target, also where that is a whole URL.
-    :ivar length: bytes of its body; None if that comes in chunks.
-    :ivar tree: the route table when the headers were in; the request uses it until it ends.
+    :ivar channel: its connection; None after the response, or if the client has disconnected.
+    :ivar headers: the header fields as connectors receive them; see `harn.listener.head.RequestHead.headers`.
+    :ivar line: the request line.
+    :ivar path: the path of the target, also of an absolute URL.
+    :ivar length: the length of the body in bytes; None if it is chunked.
+    :ivar tree: the tree of routes that was live when the headers were complete; used until the request ends.
     :ivar route: the route of a trigger, else None.
-    :ivar place: the place that answers, once it is found.
+    :ivar place: the place that answers; None until it is found.
     :ivar body: the whole body, when it is complete.
-    :ivar received: the number of its bytes so far.
-    :ivar began_at: when the headers were in (seconds of the site's clock).
-    :ivar received_at: when the body was complete, and until then when the headers were (seconds, Unix).
-    :ivar source: the network of its sender, see `harn.listener.channel.HarnChannel.source`.
-    :ivar unverified: bytes of its body that are counted while its sender is not verified.
-    :ivar entered: for its place: bytes that are counted as undurable work, None before they are.
+    :ivar received: the number of bytes of the body received so far.
+    :ivar began_at: when the headers were complete (seconds of the site's clock).
+    :ivar received_at: when the body was complete; until then, when the headers were (seconds, Unix).
+    :ivar source: the network of the sender; see `harn.listener.channel.HarnChannel.source`.
+    :ivar unverified: the bytes of the body that are counted as unverified.
+    :ivar entered: the bytes that admission counts as not yet durable, set by the place; None before.
     :ivar reached: on a route with a ramp, the versions that were chosen for its events.
-    :ivar is_taken: its events are on disk, so that no answer is a refusal.
-    :ivar envelopes: while traces are on, those of its first event for each trigger; None before its sender is verified.
-    :ivar answered: the status of its answer, None before.
-    :ivar web: for a place that answers with Klein: what Klein renders.
+    :ivar is_taken: whether its events are on disk, so that no response is a refusal.
+    :ivar envelopes: while traces are on, the envelopes of its first event for each trigger; None until it is verified.
+    :ivar answered: the status of the response; None before.
+    :ivar web: the request that Klein renders, for a place that answers with Klein; else None.
     """
 
     tree: Tree
@@ -121,18 +121,18 @@ class HarnRequest:
 
     @property
     def uri(self) -> bytes:
-        """The target as received."""
+        """Return the target as received."""
         return self.line.target
 
     @property
     def query(self) -> bytes:
-        """The query of the target, without ``?``."""
+        """Return the query of the target, without ``?``."""
         return self.line.query
 
     # Called by the channel
 
     def begin(self) -> None:
-        """Accept or refuse the request, now that its headers are in."""
+        """Accept or refuse the request. Called when its headers are complete."""
         channel, site, head = self.channel, self.site, self._head
         assert channel is not None
         self.began_at, self.received_at = site.clock.seconds(), site.wall.seconds()
@@ -153,7 +153,7 @@ class HarnRequest:
             self._answer_early(self.problem(error))
 
     def _enter(self, place: Place, channel: HarnChannel) -> None:
-        """Check the request, and have its place admit it, or raise `Refused`; answer ``OPTIONS`` for the place."""
+        """Check the request and call `Place.admit`, or raise `Refused`; answer ``OPTIONS`` instead of the place."""
         site, length = self.site, self.length
         if channel.is_surplus and not place.answers_always:
             raise Saturated("the server has as many connections as it may; send the request again", retry_after=1)
@@ -176,7 +176,7 @@ class HarnRequest:
             self.tree = self.tree.rest
 
     def receive(self, data: bytes) -> None:
-        """Keep a piece of the body, unless it will not be read."""
+        """Keep a piece of the body, or discard it if the request is refused."""
         if self.answered is not None or not data:
             return
         before = self.received
@@ -185,7 +185,7 @@ class HarnRequest:
             if self.received > self._limit:
                 self._refuse_size()
             if self.received != self.length or before:
-                self.count_unverified(len(data))  # a body in one piece is verified immediately
+                self.count_unverified(len(data))  # not for a body in one piece, which is verified at once
         except Refused as error:
             self.cut_off(self.problem(error))
             return
@@ -217,14 +217,14 @@ class HarnRequest:
             self.site.unverified.complete(self)
 
     def verified(self) -> None:
-        """Called when the sender is verified: stop counting the body, if it is ``unverified``."""
+        """Called when the sender is verified: stop counting the body as unverified."""
         self.site.unverified.release(self)
 
     def complete(self, body: bytes | None = None) -> None:
         """
-        Serve the request, now that its body is complete.
+        Serve the request. Called when its body is complete.
 
-        :param body: all of it, where it has come in one piece: it is within the limit by its length.
+        :param body: the whole body if it arrived in one piece; its length was checked with the headers.
         """
         self._is_complete = True
         if self.answered is not None:
@@ -244,7 +244,7 @@ class HarnRequest:
             self.failed(Failure())
 
     def client_gone(self, reason: Failure) -> None:
-        """Release the place, unless work that was begun must end first. Called when the connection is lost."""
+        """Called when the connection is lost: call `Place.over`, unless the place must first finish its work."""
         self.channel = None
         web, self.web = self.web, None
         if web is not None:
@@ -253,11 +253,11 @@ class HarnRequest:
             self._over(None)
 
     def give_way(self) -> None:
-        """Called when the body is the slowest, and its memory is needed."""
+        """Called when memory is needed and this body is the slowest: refuse the request."""
         self.cut_off(self.problem(BodyTimedOut("the body came too slowly, and others need its room", retry_after=1)))
 
     def cut_off(self, answer: Response) -> None:
-        """Answer immediately although the body is still coming, then close; the rest of the body is discarded."""
+        """Send a response before the body is complete, then close; the rest of the body is discarded."""
         channel = self.channel
         if channel is not None:
             channel.persistent = False
@@ -269,9 +269,9 @@ class HarnRequest:
 
     def query_options(self) -> dict[str, str]:
         """
-        Return the query's options; of a repeated one all values, with commas between them.
+        Return the parameters of the query by name; the values of a repeated name are joined by commas.
 
-        :raises PayloadInvalid: there are too many.
+        :raises PayloadInvalid: there are too many parameters.
         """
         try:
             parsed = parse_qs(self.line.query_text, keep_blank_values=True, max_num_fields=32)
@@ -280,11 +280,11 @@ class HarnRequest:
         return {name: ",".join(values) for name, values in parsed.items()}
 
     def check_own(self) -> None:
-        """Raise `OriginRefused` if a browser may have sent this to a page of this server for a page of another site."""
+        """Raise `OriginRefused` if a browser may have sent the request for a page of another site."""
         self.site.own_hosts.check(self.headers.get("host"), self.headers.get("origin"))
 
     def problem(self, error: BaseException) -> Response:
-        """Return the problem document of an error, which is the answer; a 401 has a challenge."""
+        """Return the response for an error: its problem document; a 401 has a challenge."""
         answer = problem_of(error)
         if isinstance(error, Refused | ClaimTaken):
             note_refusal(self, answer.status, str(error))
@@ -295,24 +295,24 @@ class HarnRequest:
         return replace(answer, headers=answer.headers + lines) if lines else answer
 
     def failed(self, failure: Failure) -> None:
-        """Answer 500 after an exception in our code; the client gets no detail."""
+        """Send 500 after an exception in our code, without detail for the client."""
         log.failure("answering {method} {path} failed", failure, method=self.method, path=self.path)
         assert failure.value is not None
         self.refuse(failure.value)
 
     def refuse(self, error: BaseException) -> None:
-        """Answer with the problem document of an error."""
+        """Send the problem document of an error."""
         self.answer(self.problem(error))
 
     def answer(self, answer: Response) -> None:
-        """Send an answer."""
+        """Send a response."""
         self.send(answer.status, answer.body, answer.content_type, answer.headers)
 
     def send(self, status: int, body: bytes, content_type: bytes = JSON, headers: bytes = b"") -> None:
         """
-        Send the answer in one write, and release the request. It is not an error if the client is gone.
+        Send the response in one write, and release the request. It is not an error if the client has disconnected.
 
-        :param headers: further header lines, each ending in CRLF.
+        :param headers: further field lines, each ending in CRLF.
         """
         if self.answered is not None:
             return
@@ -344,10 +344,10 @@ class HarnRequest:
 
     def _answer_early(self, answer: Response) -> None:
         """
-        Answer before the body has arrived.
+        Send a response before the body has arrived.
 
-        A small body is read and discarded, and the connection kept. For a large body, one of unknown length, or a
-        client that waits for ``100 Continue``, the connection is closed: whether the body will be sent is unknown.
+        A small body is read and discarded, and the connection persists. The connection is closed if the body is large
+        or of unknown length, or if the client waits for ``100 Continue``: it may then not send the body at all.
         """
         length = self.length
         if length == 0 or (
@@ -379,7 +379,7 @@ class HarnRequest:
             web.end()
 
     def _over(self, status: int | None) -> None:
-        """Release the place; once."""
+        """Call `Place.over`, once."""
         if self._admitted:
             self._admitted = False
             site, place = self.site, self.place
@@ -391,6 +391,6 @@ class HarnRequest:
             self.body, self._pieces = b"", None  # a connection that is being closed may take long
             if site.quiescing:
                 site.check_quiet()
-        # Klein's closures keep what they render in a cycle; frozen at that moment (`gc.freeze`), it would never be
-        # freed, nor the routes of its tree.
+        # Klein's closures hold the request that they render in a cycle. If `gc.freeze` runs then, the cycle and the
+        # routes of its tree would never be freed.
         self.tree = EMPTY

@@ -1,8 +1,8 @@
 """
-The site: one table of routes that is swapped in one assignment, the fixed resources, and every connection.
+The site: the tree of routes, which is replaced by one assignment, the fixed pages, and all connections.
 
-There is no rule for each trigger: a request's path is looked up in a dict. ``twisted.web`` has no part in that; it
-renders the pages of Klein, see `harn.listener.web`.
+The path of a request is looked up in a dict of routes. ``twisted.web`` only renders the pages of Klein; see
+`harn.listener.web`.
 """
 
 # ruff: noqa: N802
@@ -58,10 +58,10 @@ _EVERYTHING = _Everything()
 
 class Places(Struct, frozen=True, kw_only=True):
     """
-    The places of a site, beside those that are mounted later.
+    The places of a site, except those that are mounted later.
 
-    :ivar public: of routes whose sender the provider's signature authenticates.
-    :ivar credentials: of routes whose sender the server's own credentials authenticate.
+    :ivar public: the place of routes whose senders the provider's signature authenticates.
+    :ivar credentials: the place of routes whose senders the server's own credentials authenticate.
     :ivar pages: the server's pages, by exact path.
     """
 
@@ -75,22 +75,22 @@ class HarnSite(ServerFactory):
     """
     The factory of all connections.
 
-    :param clock: the reactor, or a clock in a test: for deadlines and durations.
-    :ivar wall: the time of day: for stamps, and for the freshness of signatures.
-    :ivar tree: the current route table; assigned, never changed.
-    :ivar origins: allowed values of ``Origin``; None for any.
+    :param clock: the reactor, or a clock in a test, for deadlines and durations.
+    :ivar wall: the time of day, for timestamps and the age of signatures.
+    :ivar tree: the tree of the live generation; a reload assigns another one.
+    :ivar origins: the allowed values of ``Origin``; None for any.
     :ivar own_hosts: the hosts that requests to the server's own pages may name.
-    :ivar max_body_bytes: of an ingest request.
+    :ivar max_body_bytes: the largest body of an ingest request.
     :ivar client_authorities: see `harn.reload.client_authorities.ClientAuthorities.certificates`.
-    :ivar published: the lists of addresses that senders publish; None where nothing fetches them.
-    :ivar unverified: bodies that are being read, and whose sender is not verified yet.
+    :ivar published: the lists of addresses that senders publish; None if they are not fetched.
+    :ivar unverified: the bodies whose senders are not verified yet.
     :ivar connection_limit: the limit of open connections.
     :ivar refusals: the log of refused requests.
-    :ivar is_divided: whether the server's own pages have a listener of their own, and are not served on the other one.
-    :ivar in_flight: requests whose headers were in and which have no answer yet.
-    :ivar quiescing: whether the server is going down.
-    :ivar retiring: whether another process accepts new connections, and this one finishes those that it has.
-    :ivar closes: either of the two: each connection is closed after its next answer.
+    :ivar is_divided: whether the server's own pages have a listener of their own, and are served there alone.
+    :ivar in_flight: the number of requests whose headers are complete and which are not answered yet.
+    :ivar quiescing: whether the server is shutting down.
+    :ivar retiring: whether another process accepts new connections, and this one completes its open ones.
+    :ivar closes: whether each connection is closed after its next response: ``quiescing`` or ``retiring``.
     """
 
     noisy = False
@@ -105,7 +105,7 @@ class HarnSite(ServerFactory):
         limits: Limits | None = None,
         wall: WallTime | None = None,
     ) -> None:
-        """:param wall: ``clock`` if None."""
+        """:param wall: the time of day; None to use ``clock``."""
         self.clock = clock
         self.wall: WallTime = wall or clock
         self.metrics = metrics
@@ -143,19 +143,19 @@ class HarnSite(ServerFactory):
 
     @property
     def generation(self) -> int:
-        """The generation that serves; 0 before the first."""
+        """Return the number of the live generation; 0 before the first."""
         return self.tree.generation
 
     def build(self, routes: Mapping[str, Route]) -> Tree:
-        """Make an index of the routes, without serving it."""
+        """Return a tree of these routes, without serving it."""
         return Tree.of(0, routes).with_apps(self._places())
 
     def swap(self, tree: Tree, generation: int) -> None:
-        """Serve ``tree`` from now on, on fresh connections and on kept ones. Requests under way stay with theirs."""
+        """Serve ``tree`` for further requests, on new and open connections. Running requests keep their own tree."""
         self.tree = tree.numbered(generation)
 
     def apply(self, settings: OrchestratorSettings) -> None:
-        """Use these settings from the next request on. No origins, or ``*``, allow any."""
+        """Use these settings from the next request on. If they have no origins, or ``*``, any origin is allowed."""
         origins = frozenset(origin.strip().encode("utf-8") for origin in settings.allowed_origins if origin.strip())
         self.origins = None if not origins or b"*" in origins else origins
         self.max_body_bytes = settings.max_body_bytes
@@ -168,9 +168,9 @@ class HarnSite(ServerFactory):
 
     def listens_on(self, host: str | None) -> None:
         """
-        Called with the address of the open port: on a loopback address only names of that are accepted.
+        Called with the address of the open port: on a loopback address, a ``Host`` in the public DNS is refused.
 
-        :param host: None for a socket of the file system, which no browser opens: any name is accepted.
+        :param host: the address; None for a Unix socket, which no browser opens: any ``Host`` is accepted.
         """
         self.own_hosts = replace(self.own_hosts, is_local=host is not None and is_loopback(host))
 
@@ -182,15 +182,15 @@ class HarnSite(ServerFactory):
     def _places(self) -> tuple[Place, ...]:
         return (self._public, self._credentials, *self._pages.values(), *self._prefixes.values())
 
-    # Finding a resource
+    # Finding a place
 
     def place_of_route(self, route: Route) -> Place:
-        """Return the resource of a trigger's route."""
+        """Return the place of a trigger's route."""
         return self._credentials if route.authentication in (CREDENTIALS, VERIFIED_HERE) else self._public
 
     def place_of(self, request: HarnRequest) -> Place:
         """
-        Find the resource of a path without a trigger.
+        Return the place of a path without a trigger.
 
         :raises RouteUnknown: there is none.
         """
@@ -211,7 +211,7 @@ class HarnSite(ServerFactory):
         raise unknown_path(request)
 
     def _place_of_absolute(self, request: HarnRequest) -> Place:
-        """Find the resource of a target as proxies write it: ``http://host/path`` (RFC 9112, 3.2.2)."""
+        """Return the place of a target in absolute form, ``http://host/path`` (RFC 9112, 3.2.2)."""
         scheme, separator, rest = request.path.partition(b"://")
         if not separator or scheme.lower() not in (b"http", b"https"):
             raise unknown_path(request)
@@ -231,7 +231,7 @@ class HarnSite(ServerFactory):
         return HarnChannel(self)
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Return HTTP/1.1 only, whatever else is installed."""
+        """Return HTTP/1.1 only, even if h2 is installed."""
         return [b"http/1.1"]
 
     def startFactory(self) -> None:
@@ -241,14 +241,14 @@ class HarnSite(ServerFactory):
             self._sweep = self.clock.callLater(_SWEEP, self._check_times)
 
     def stopFactory(self) -> None:
-        """Keep checking deadlines while there are connections, which outlive the port."""
+        """Stop checking deadlines when no connection is left: connections may stay open after the port is closed."""
         self._listening = False
         if not self.channels:
             self._stop_sweep()
 
     def date_header(self, now: float) -> bytes:
         """
-        Return the ``Server`` and ``Date`` lines, formatted once a second.
+        Return the ``Server`` and ``Date`` field lines, formatted once a second.
 
         :param now: seconds of the site's clock.
         """
@@ -260,14 +260,14 @@ class HarnSite(ServerFactory):
 
     def _check_times(self) -> None:
         """
-        End the connections that exceed a deadline, and plan the next look.
+        End the connections that exceed a deadline, and plan the next check.
 
-        After a stall the reactor calls this before it reads what clients sent meanwhile. So connections are ended one
-        turn later, and only those that are still late then.
+        After a blocked turn, the reactor calls this before it reads bytes that clients sent meanwhile. So connections
+        are ended one turn later, and only if they still exceed a deadline then.
         """
         self._sweep = None
         if self.retiring:
-            self._hurry()  # for connections whose last answer was sent just before
+            self._hurry()  # for connections whose last response was sent just before
         now = self.clock.seconds()
         if any(channel.is_late(now) for channel in self.channels):
             self._sweep = self.clock.callLater(0.0, self._end_late)
@@ -293,14 +293,14 @@ class HarnSite(ServerFactory):
         if sweep is not None and sweep.active():
             sweep.cancel()
 
-    # Going down
+    # Shutting down
 
     def retire(self, patience: float) -> Deferred[None]:
         """
-        Finish the open connections, now that another process accepts the new ones. No request is refused.
+        Complete the open connections while another process accepts new ones. No request is refused.
 
-        Each connection gets a full answer to its next request, and is closed after it; streams end; an idle one waits
-        for that request for up to ``patience`` seconds.
+        Each connection is closed after the response to its next request. Streams end. An idle connection waits up to
+        ``patience`` seconds for that request.
 
         :return: fires when no connection is left.
         """
@@ -317,17 +317,16 @@ class HarnSite(ServerFactory):
         for channel in tuple(self.channels):
             if channel.phase is IDLE:
                 channel.deadline = min(channel.deadline, leave_by)
-            elif channel.phase is STREAMING:  # its client finds the other process when it connects again
+            elif channel.phase is STREAMING:  # its client reaches the other process when it connects again
                 channel.end()
 
     def quiesce(self) -> Deferred[None]:
         """
-        Accept no more work: answer new requests to triggers with 503, close each connection after its next answer.
+        Accept no more work: answer new requests to triggers with 503, close each connection after its next response.
 
-        Idle connections are closed immediately. An incomplete request has a short time to be completed, then it is
-        answered 503.
+        Idle connections are closed at once. A request that is not complete within `Limits.grace` is answered with 503.
 
-        :return: fires when nothing is in flight and the answers have been read, or had their time to be.
+        :return: fires when no request is in flight, and each response was read or its time to be read has passed.
         """
         if not self.quiescing:
             self.quiescing = self.closes = True

@@ -1,8 +1,8 @@
 """
-An answer that continues: pieces are sent while its connection is open, for pages that show what happens.
+Streams: responses whose pieces are sent while the connection is open, for pages that follow events.
 
-The connection serves nothing after it: the end of the body is that of the connection (RFC 9112, 6.3). It holds up
-neither a stop nor a hand-over, which end it immediately; a client that reads nothing for `Limits.unread` is cut off.
+The body ends with the connection (RFC 9112, 6.3), which serves no further request. A stop or a hand-over ends a stream
+at once, without waiting for it. The connection of a client that reads nothing for `Limits.unread` is aborted.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """The body of such an answer."""
+    """The body of a response that continues."""
 
     def __init__(self, channel: HarnChannel | None) -> None:
         self._channel = channel
 
     @property
     def is_open(self) -> bool:
-        """Return whether a client still listens."""
+        """Return whether the client is still connected."""
         channel = self._channel
         return channel is not None and channel.phase is STREAMING and channel in channel.site.channels
 
     @property
     def is_full(self) -> bool:
-        """Return whether the client must first read what was sent before: nothing more is sent until then."""
+        """Return whether the send buffer is full: nothing more is sent until the client has read from it."""
         return self._channel is not None and self._channel.read_by != inf
 
     def send(self, piece: bytes) -> bool:
-        """Send a piece; return False, having sent nothing, while the stream is full, or when it has ended."""
+        """Send a piece and return True; if the stream is full or has ended, send nothing and return False."""
         if not self.is_open or self.is_full:
             return False
         assert self._channel is not None
@@ -44,7 +44,7 @@ class Stream:
         return True
 
     def end(self) -> None:
-        """End the body and with it the connection, after what was sent."""
+        """End the body by closing the connection, after the pieces sent so far."""
         if self.is_open:
             assert self._channel is not None
             self._channel.end()
@@ -53,10 +53,10 @@ class Stream:
 
 def begin_stream(request: HarnRequest, content_type: bytes, headers: bytes = b"") -> Stream:
     """
-    Answer a request with a body that continues; the request is over when this returns.
+    Begin a stream as the response to a request; the request has ended when this returns.
 
-    :param headers: further header lines, each ending in CRLF.
-    :raises ShuttingDown: the server is going down, or another process takes its place.
+    :param headers: further field lines, each ending in CRLF.
+    :raises ShuttingDown: the server is shutting down, or another process takes over.
     """
     channel = request.channel
     if request.site.closes:

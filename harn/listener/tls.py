@@ -1,6 +1,6 @@
 """
-TLS of the listener: the certificate, which can be replaced while connections are open, and clients that end their side
-of a connection before they have their answer.
+TLS of the listener: a certificate that can be replaced while connections are open, and connections that are answered
+after the client has sent ``close_notify``.
 """
 
 # Names are those of twisted.protocols.tls, whose own functions are not typed.
@@ -22,16 +22,17 @@ from harn.files import read_regular
 from harn.reload.inputs import ICertificateFiles
 
 LARGEST = 1024 * 1024
-"""Bytes; a chain or a key is far smaller, so a larger file is a mistake."""
+"""The largest accepted file (bytes): chains and keys are far smaller, so a larger file is a mistake."""
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
 def load_context(certificate_path: str, key_path: str) -> Context:
     """
-    Read a chain and its key, both PEM. Blocks: call it in a thread.
+    Return a context with the certificate chain and key of two PEM files. Blocks: call it in a thread.
 
-    :param certificate_path: the server's certificate first, then the intermediate ones.
-    :raises ListenerUnusable: names the file, the cause, and what to do.
+    :param certificate_path: the file of the chain: the server's certificate, then the intermediate ones.
+    :param key_path: the file of the private key.
+    :raises ListenerUnusable: a file cannot be used; the message names it, the cause, and what to do.
     """
     chain = _load_chain(certificate_path)
     key = _load_key(key_path)
@@ -55,10 +56,10 @@ def load_context(certificate_path: str, key_path: str) -> Context:
 @implementer(IOpenSSLServerConnectionCreator)
 class TlsContext:
     """
-    Makes each new connection with the current context; open connections keep theirs.
+    Makes each new TLS connection with the current context; open connections keep theirs.
 
-    :ivar asks_clients: clients of new connections are asked for a certificate. The handshake accepts any, or none; see
-        `harn.listener.peers`. Sessions are not resumed, as Twisted sets it, so that the whole chain is shown each time.
+    :ivar asks_clients: whether new clients are asked for a certificate. The handshake accepts any certificate, or none;
+        see `harn.listener.peers`. Twisted disables session resumption, so each handshake has the whole chain.
     """
 
     def __init__(self, context: Context) -> None:
@@ -70,7 +71,7 @@ class TlsContext:
         self._context = context
 
     def expires_at(self) -> float | None:
-        """Return when the certificate of the current context ends (seconds, Unix), None if it has none."""
+        """Return when the certificate of the current context expires (seconds, Unix); None if it has none."""
         certificate = Connection(self._context, None).get_certificate()
         return None if certificate is None else certificate.to_cryptography().not_valid_after_utc.timestamp()
 
@@ -82,13 +83,13 @@ class TlsContext:
         return connection
 
     def plain_connection(self) -> Connection:
-        """Make the OpenSSL connection of one client, which is not asked for a certificate."""
+        """Make the OpenSSL connection of one client, without asking it for a certificate."""
         return Connection(self._context, None)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class OwnPagesTls(Struct, frozen=True):
-    """Makes connections of the server's own pages with the current context; asks no client for a certificate."""
+    """Makes the connections of the server's own pages with the current context, without asking for certificates."""
 
     context: TlsContext
 
@@ -103,10 +104,10 @@ def _accept_any(*_: object) -> bool:
 
 class TlsTransport(BufferingTLSTransport):
     """
-    A connection whose client may end its side (``close_notify``) and still be answered, as TLS 1.3 allows.
+    A TLS connection that is answered even after the client has sent ``close_notify``, as TLS 1.3 allows.
 
-    Twisted ends both sides then. When ``close_notify`` comes, and at no other time while the connection is not being
-    closed, it calls `_shutdownTLS` and then `_tlsShutdownFinished` with None.
+    Twisted would close both directions then: it calls `_shutdownTLS`, then `_tlsShutdownFinished` with None. While the
+    connection is not being closed, it makes these calls only when ``close_notify`` arrives.
     """
 
     _client_ends = False

@@ -1,7 +1,7 @@
 """
-Ingest while traces are on: it reports each request to a trigger's route, with how it was answered.
+Ingest while traces are on: each request to a trigger's route is reported, with the status of its response.
 
-While they are off the plain classes serve, which do nothing for them.
+While traces are off, `harn.listener.ingest` and `harn.listener.push` are used instead, which spend nothing on them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TracedIngest(Ingest):
             raise
 
     def _examined(self, examined: Reject | Examined, request: HarnRequest) -> None:
-        """Keep the facts of the events for the report: the request is verified."""
+        """Keep the envelopes of the events for the report, as the request is verified."""
         route = request.route
         if isinstance(examined, Examined) and route is not None:
             decisions = ((route.binding, examined.decided), *examined.others)
@@ -42,7 +42,7 @@ class TracedIngest(Ingest):
         self._report(request, status)
 
     def _report(self, request: HarnRequest, status: int | None) -> None:
-        """Report a request once for each trigger that it has events for; for the first one where it has none."""
+        """Report a request once for each trigger that it has events for; without events, for the first trigger."""
         route = request.route
         assert route is not None
         ended_at = request.site.wall.seconds()

@@ -1,9 +1,9 @@
 """
-The limit of bytes being read whose sender is not verified yet; when it is reached, the slowest body gives way.
+The limit of bytes in memory whose sender is not verified yet. When it is reached, the slowest body is refused.
 
-It is separate from the limit of verified and not yet durable bytes (`harn.listener.admission`), so that strangers, who
-can send as much and as slowly as they like, do not use the memory of senders who can sign. One address, which many
-senders may share, gets three quarters of it at most.
+It is separate from the limit of verified bytes that are not durable yet (`harn.listener.admission`), so that senders
+without a valid signature cannot use up the memory of those with one. Of the limit, one network of addresses, which many
+senders may share, can use at most three quarters.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from twisted.internet.interfaces import IReactorTime
 from harn.errors import Saturated
 
 PERIOD = 1.0
-"""Seconds over which the pace of a body is measured, and before which no body counts as slow."""
+"""Seconds over which the rate of a body is measured; no body counts as slow before it."""
 SLOW = 65536.0
-"""Bytes a second below which a body gives way to any other. At this pace one of 2 MB takes as long as a body may."""
+"""Bytes a second below which a body is refused for any other. At this rate 2 MB take as long as a body may."""
 _LITTLE = 65536
-"""Bytes up to which a body is admitted whatever the pace of the others."""
+"""Bytes up to which other bodies are refused for this one, whatever their rates."""
 _SHARE = 0.75
 _SLACK = 1 / 16
-"""Share of the limit that is freed in addition, so that not every piece of a body scans all of them."""
+"""Share of the limit that is freed in addition, so that not all bodies are scanned at each further piece."""
 
 
 class IUnverifiedBody(Protocol):
     """
-    A body that is being read, or a head. ``began_at`` (seconds of the clock) and ``source`` stay while it is counted.
+    A body that is being read, or a head. ``began_at`` and ``source`` do not change while it is counted.
 
-    :ivar unverified: bytes that are counted for it; set by `UnverifiedBodies`.
+    :ivar unverified: the bytes that are counted for it; set by `UnverifiedBodies`.
     """
 
     unverified: int
 
     @property
     def began_at(self) -> float:
-        """Return when its headers were in, or, of a head, when it began."""
+        """Return when its headers were complete; for a head, when it began (seconds of the clock)."""
 
     @property
     def source(self) -> str:
         """Return its sender's network."""
 
     def give_way(self) -> None:
-        """Called when its memory is needed: answer, close, and call `UnverifiedBodies.release`."""
+        """Called when its memory is needed: refuse the request, close, and call `UnverifiedBodies.release`."""
 
 
 @define
@@ -54,9 +54,9 @@ class _Progress:
     """
     The progress of a body.
 
-    :ivar last_at: when bytes came last (seconds of the clock).
-    :ivar before: a time about one `PERIOD` ago, and the bytes received by then.
-    :ivar mark: the next such time.
+    :ivar last_at: when the last bytes arrived (seconds of the clock).
+    :ivar before: a time about one `PERIOD` ago, and the bytes received until then.
+    :ivar mark: the value that ``before`` has next.
     """
 
     last_at: float
@@ -72,9 +72,9 @@ class _Progress:
 
 class UnverifiedBodies:
     """
-    Counts unverified bodies.
+    The count of unverified bytes, with its limit.
 
-    :ivar total: bytes in all.
+    :ivar total: the unverified bytes of all bodies and heads.
     :ivar bound: the limit of ``total``.
     """
 
@@ -87,9 +87,10 @@ class UnverifiedBodies:
 
     def apply(self, bound: int, largest: int) -> None:
         """
-        Use another limit from now on, though never less than two of the largest bodies: else one could use it all.
+        Set another limit, at least twice the largest body, so that one body cannot use all of it.
 
-        :param largest: bytes of the largest body that is allowed.
+        :param bound: the configured limit (bytes).
+        :param largest: the size of the largest allowed body (bytes).
         """
         self.bound = max(bound, 2 * largest)
 
@@ -97,10 +98,10 @@ class UnverifiedBodies:
         """
         Count bytes that have arrived, and free memory if the limit is exceeded.
 
-        :raises Saturated: no other body could give way; the bytes are counted all the same, until `release`.
+        :raises Saturated: not enough other bodies may be refused; these bytes are counted until `release` all the same.
         """
         if not body.unverified:
-            self._reading[body] = None  # most come in one piece, and need no more state
+            self._reading[body] = None  # most bodies arrive in one piece, and need no more state
             body.unverified = length
         else:
             body.unverified += length
@@ -112,11 +113,11 @@ class UnverifiedBodies:
             self._make_room(body)
 
     def complete(self, body: IUnverifiedBody) -> None:
-        """Called when a body is complete: it is verified next, and no longer gives way."""
+        """Called when a body is complete: it is verified next, and may no longer be refused for others."""
         self._reading.pop(body, None)
 
     def release(self, body: IUnverifiedBody) -> None:
-        """Called when a body is verified, or will never be."""
+        """Called when a body is verified, or its request has ended: stop counting its bytes."""
         length, body.unverified = body.unverified, 0
         if not length:
             return
@@ -139,9 +140,9 @@ class UnverifiedBodies:
 
     def _free(self, needed: int, candidates: Sequence[IUnverifiedBody], newcomer: IUnverifiedBody) -> None:
         """
-        Make the slowest of the candidates give way, until enough is free.
+        Refuse the slowest of the candidates until enough memory is free.
 
-        For a large body only slow ones give way: of many fast ones, some must be read to their end.
+        For a large body only slow ones are refused: if many are fast, some of them must be read to their end.
         """
         if newcomer.unverified > _LITTLE:
             candidates = [body for body in candidates if self._slowness(body) < (False, SLOW)]
@@ -163,9 +164,9 @@ class UnverifiedBodies:
 
     def _slowness(self, body: IUnverifiedBody) -> tuple[bool, float, float]:
         """
-        Return a sort key, the slowest first: by the pace of the last second, then by size.
+        Return a sort key that puts the slowest first: by the rate of the last `PERIOD`, then by size.
 
-        New bodies come after them: first those that have held the most for the longest without a new byte.
+        New bodies follow: first those that have held the most bytes for the longest time without a new byte.
         """
         now = self._clock.seconds()
         progress = self._reading[body]
@@ -180,7 +181,7 @@ class UnverifiedBodies:
 
 
 def network_of(host: str) -> str:
-    """Return the network of ``host``: of IPv6 the first 64 bits, which one customer has, else all of it."""
+    """Return the network of ``host``: for IPv6 its first 64 bits, which one customer has; else the whole address."""
     if ":" not in host:
         return host
     try:

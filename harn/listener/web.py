@@ -1,8 +1,8 @@
 """
-Requests for Klein: a ``twisted.web.server.Request`` of a complete request, for the pages that Klein renders.
+Requests for Klein: a ``twisted.web.server.Request`` made from a complete request.
 
-`WebStream` is to such a request what a stream of HTTP/2 is in ``twisted.web``: the methods that it calls on its
-channel, which are public. What a page writes is collected, and sent in one write with its length.
+`WebStream` stands in for the channel of such a request, as a stream of HTTP/2 does in ``twisted.web``: it has the
+public methods that the request calls. The body is collected, and sent in one write with its length.
 """
 
 # ruff: noqa: N802, N815
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from harn.listener.request import HarnRequest
 
 _OURS = frozenset((b"server", b"date", b"content-type", b"content-length", b"transfer-encoding", b"connection"))
-"""Headers that every answer has, or that depend on the connection: `HarnRequest.send` writes them."""
+"""Header fields that every response has, or that depend on the connection: `HarnRequest.send` writes them."""
 
 
 def render(request: HarnRequest) -> None:
     """
-    Render the resource of the request's place, in the tree that the request began with.
+    Render the Klein app of the request's place, in the tree of the request.
 
-    HEAD is rendered as GET, since the body is left out when the answer is sent; and as of HTTP/1.0, so that a body is
-    not cut into chunks.
+    HEAD is rendered as GET, as the body is left out when the response is sent. The version is HTTP/1.0, so that
+    ``twisted.web`` does not chunk the body.
     """
     web = request.web = WebRequest(request)
     for name, value in request.headers.items():
@@ -47,7 +47,7 @@ class WebRequest(server.Request):
     """
     A request as Klein renders it.
 
-    :ivar request: the request as it came; a page may answer with its `HarnRequest.send`.
+    :ivar request: the original request; a page may send the response by its `HarnRequest.send`.
     """
 
     defaultContentType = b"text/plain; charset=utf-8"
@@ -57,20 +57,20 @@ class WebRequest(server.Request):
         super().__init__(WebStream(request), parsePOSTFormSubmission=False)
 
     def getRequestHostname(self) -> bytes:
-        """Return one name for all: no route depends on ``Host``."""
+        """Return a constant name, as no route depends on ``Host``."""
         return b"harn"
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Answer 500 after an exception in our code; the client gets no detail."""
+        """Send 500 after an exception in our code, without detail for the client."""
         self.request.failed(reason)
         return reason
 
     def client_gone(self, reason: Failure) -> None:
-        """Called when the connection is lost: `notifyFinish` fails."""
+        """Called when the connection is lost: make the Deferreds of `notifyFinish` fail."""
         self.connectionLost(reason)
 
     def end(self) -> None:
-        """Called when the answer is sent: `notifyFinish` fires."""
+        """Called when the response is sent: fire the Deferreds of `notifyFinish`."""
         if not self.finished:
             self.finish()
 
@@ -81,11 +81,11 @@ class PageSite:
     displayTracebacks = False
 
     def getContentFile(self, length: int | None) -> BinaryIO:
-        """Return where the body is kept: in memory, never in a temporary file."""
+        """Return the file for the body: one in memory, never a temporary file."""
         return BytesIO()
 
     def getResourceFor(self, web: WebRequest) -> IResource:
-        """Return the leaf of the request's tree for its place: no traversal, no consumed segments."""
+        """Return the leaf resource of the request's place: there is no traversal, and no segment is consumed."""
         request = web.request
         resource = request.tree.resource(request.place)
         return notFound() if resource is None else resource
@@ -98,7 +98,7 @@ class WebStream:
     """
     The methods that a request calls on its channel.
 
-    :ivar transport: none: a page writes to its request.
+    :ivar transport: None, as a page writes to its request.
     """
 
     transport = None
@@ -132,11 +132,11 @@ class WebStream:
         self._body.extend(iovec)
 
     def requestDone(self, web: server.Request) -> None:
-        """Send the written response, unless the request is answered already."""
+        """Send the collected response, unless the request is answered already."""
         self._request.send(self._status, b"".join(self._body), self._content_type, self._headers)
 
     def loseConnection(self) -> None:
-        """Close the connection after what is written so far."""
+        """Close the connection after the bytes written so far."""
         channel = self._request.channel
         if channel is not None:
             channel.end()
@@ -153,17 +153,17 @@ class WebStream:
         return None if channel is None else channel.transport.getPeer()
 
     def getHost(self) -> Any:
-        """Return our address of the connection."""
+        """Return the server's address of the connection."""
         channel = self._request.channel
         return None if channel is None else channel.transport.getHost()
 
     def isSecure(self) -> bool:
-        """Return whether the connection is one of TLS."""
+        """Return whether the connection uses TLS."""
         channel = self._request.channel
         return channel is not None and ISSLTransport.providedBy(channel.transport)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Accept a producer; one that waits to be asked is asked until it is done."""
+        """Accept a producer; a pull producer is resumed until it is done."""
         self._producer: IProducer | None = producer
         while not streaming and self._producer is producer:
             producer.resumeProducing()  # type: ignore[attr-defined]
