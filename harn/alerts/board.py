@@ -1,7 +1,7 @@
 """
-All alerts in force with their states; each event is passed to the alerts that it concerns. No I/O.
+The board of all alerts in force, with their states; it passes each event to the alerts that count it. No I/O.
 
-A silent trigger is one that has accepted nothing for some time; `Silence` finds those of one alert.
+A silent trigger has accepted no event for some time. `Silence` finds those of one alert.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from harn.manifest.alerts import SILENT
 from harn.model.references import uuid7
 
 LEAST_PAUSE = 0.1
-"""Seconds from one look at an alert to the next."""
+"""The least time between two updates of an alert (seconds)."""
 
 
 def new_id(now: float) -> str:
-    """Make the id of a message."""
+    """Return a new id of a message."""
     return f"alert_{uuid7(now)}"
 
 
 class Silence:
     """
-    When each trigger of one alert accepted something last, the longest ago first; times are seconds, Unix.
+    The time of the last accepted event of each trigger of one alert, in ascending order (seconds, Unix).
 
-    It costs constant work for each event, however many triggers there are.
+    The cost of an event does not depend on the number of triggers.
 
-    :ivar silent: triggers that were reported by `overdue`, since when.
+    :ivar silent: for each trigger that `overdue` has returned, since when it is silent (seconds, Unix).
     """
 
     def __init__(self) -> None:
@@ -41,28 +41,28 @@ class Silence:
 
     @property
     def triggers(self) -> Collection[str]:
-        """Return the triggers that it watches."""
+        """Return the ids of the watched triggers."""
         return self._last.keys() | self.silent.keys()
 
     def watch(self, trigger_ids: Iterable[str], now: float) -> None:
-        """Count the silence of triggers that are new from now on."""
+        """Watch further triggers; their silence counts from ``now``."""
         for trigger_id in trigger_ids:
             if trigger_id not in self._last and trigger_id not in self.silent:
                 self._last[trigger_id] = now
 
     def drop(self, trigger_id: str) -> None:
-        """Watch a trigger no longer."""
+        """Stop watching a trigger."""
         self._last.pop(trigger_id, None)
         self.silent.pop(trigger_id, None)
 
     def accepted(self, trigger_id: str, now: float) -> bool:
-        """Record that something was accepted; return whether that ends a silence that was reported."""
+        """Record that a trigger accepted an event; return whether it was in ``silent`` until now."""
         self._last.pop(trigger_id, None)
         self._last[trigger_id] = now
         return self.silent.pop(trigger_id, None) is not None
 
     def overdue(self, within: float, now: float) -> dict[str, float]:
-        """Return the triggers that have become silent, since when; each is returned once."""
+        """Return the triggers that have become silent, each with the time since when; each is returned once."""
         found: dict[str, float] = {}
         for trigger_id, at in self._last.items():
             if now < at + within:
@@ -74,23 +74,23 @@ class Silence:
         return found
 
     def reconsider(self) -> None:
-        """Watch the silent triggers again, since the allowed time has changed."""
+        """Watch the silent triggers again, as the allowed time has changed."""
         kept, self.silent = self.silent, {}
         self._last = dict(sorted({**self._last, **kept}.items(), key=lambda each: each[1]))
 
     def next_due(self, within: float) -> float | None:
-        """Return when the next trigger would become silent."""
+        """Return when the next trigger becomes silent if it accepts nothing (seconds, Unix); None without triggers."""
         return next((at + within for at in self._last.values()), None)
 
     def record(self) -> SilenceRecord:
-        """Return its stored form."""
+        """Return the record to store."""
         return SilenceRecord(last=dict(self._last), silent=dict(self.silent))
 
     def restore(self, record: SilenceRecord, downtime: float, now: float) -> None:
         """
-        Restore the record of an earlier server, for those triggers that are watched.
+        Restore the record of an earlier server for the watched triggers.
 
-        :param downtime: seconds in which no server could accept anything: these do not count as silence.
+        :param downtime: seconds in which no server could accept events; they do not count as silence.
         """
         known = {**{each: min(at + downtime, now) for each, at in record.last.items()}, **record.silent}
         watched = {trigger_id: known.get(trigger_id, at) for trigger_id, at in self._last.items()}
@@ -102,11 +102,11 @@ class Silence:
 @define(eq=False)
 class BoardEntry:
     """
-    One alert in force, or one that is not any more and has messages left.
+    One alert in force, or a former one with messages that are not sent yet.
 
-    :ivar silence: of a ``silent`` one.
-    :ivar look_at: when the clock changes something next (seconds, Unix); None for never.
-    :ivar is_retired: it is not in force any more, and only its messages are left.
+    :ivar silence: the times of its triggers, for an alert on ``silent``; else None.
+    :ivar look_at: when its state next changes by time alone (seconds, Unix); None for never.
+    :ivar is_retired: whether the alert is no longer in force, and only its messages are still to be sent.
     """
 
     rule: Rule
@@ -119,9 +119,9 @@ class BoardEntry:
 
 class Board:
     """
-    Every alert, by its key, and by its condition and trigger.
+    All alerts, indexed by key, and by condition and trigger.
 
-    :ivar changed: those whose state changed since `take_changed`, by key.
+    :ivar changed: the alerts whose states have changed since `take_changed`, by key.
     """
 
     def __init__(self) -> None:
@@ -144,23 +144,24 @@ class Board:
 
     @property
     def scopes(self) -> Collection[str | None]:
-        """The triggers that have alerts of their own; and None, if there are any of all triggers."""
+        """Return the ids of triggers with alerts of their own, and None if there are alerts for all triggers."""
         return self._scopes.keys()
 
     def take_changed(self) -> Sequence[BoardEntry]:
-        """Return those that changed since the last time."""
+        """Return the alerts whose states have changed since the last call."""
         changed, self.changed = self.changed, {}
         return tuple(changed.values())
 
-    # What is in force
+    # Alerts in force
 
     def adopt(
         self, trigger_id: str | None, alerts: Sequence[tuple[Rule, AlertTarget]], triggers: Iterable[str], now: float
     ) -> None:
         """
-        Put the alerts of a trigger in force, or, with None, those of all; an alert with the same key keeps its state.
+        Put the alerts of a trigger in force, in place of its former ones. An alert with the same key keeps its state.
 
-        :param triggers: every live trigger that they cover.
+        :param trigger_id: the trigger; None for the alerts for all triggers.
+        :param triggers: every live trigger that these alerts cover.
         """
         before = self._scopes.pop(trigger_id, ())
         kept = {rule.key for rule, _ in alerts}
@@ -187,7 +188,7 @@ class Board:
         entry.rule, entry.target = rule, target
         if rule.spec.on == SILENT and entry.silence is None:
             entry.silence = Silence()
-            entry.silence.watch(triggers, now)  # what is new later is added by `watch`
+            entry.silence.watch(triggers, now)  # triggers of later generations are added by `watch`
         if not is_new or entry.silence is not None:
             self._decide(entry, now)
 
@@ -208,7 +209,7 @@ class Board:
             kind[trigger_id] = (*kind.get(trigger_id, ()), entry)
 
     def watch(self, added: Iterable[str], removed: Collection[str], now: float) -> None:
-        """Add new triggers to the alerts of all triggers, and remove those that are gone."""
+        """Add new triggers to the alerts for all triggers, and remove the removed ones."""
         for key in self._scopes.get(None, ()):
             entry = self._entries[key]
             if entry.silence is not None:
@@ -220,10 +221,10 @@ class Board:
                 entry.state = machine.changed(entry.state, {}, gone)
             self._decide(entry, now)
 
-    # What happens
+    # Events
 
     def concerned(self, on: str, trigger_id: str | None) -> tuple[BoardEntry, ...]:
-        """Return the alerts of a kind that are about a trigger; with None, every one of the kind."""
+        """Return the alerts on a condition that cover a trigger; with None, all alerts on the condition."""
         kind = self._by_kind.get(on)
         if not kind:
             return ()
@@ -233,27 +234,27 @@ class Board:
 
     def happened(self, on: str, event: Happened, *, everywhere: bool = False) -> None:
         """
-        Count something.
+        Count an event in the alerts on a condition.
 
-        :param everywhere: it concerns every alert of the kind.
+        :param everywhere: whether all alerts on the condition count it, not only those that cover its trigger.
         """
         for entry in self.concerned(on, None if everywhere else event.trigger_id):
             self._update(entry, machine.happened(entry.rule, entry.state, event))
             self._decide(entry, event.at)
 
     def began(self, on: str, name: str, subject: AlertSubject, *, everywhere: bool = False) -> None:
-        """Record that something is wrong from now on; `happened` counts it after that."""
+        """Record that a fault has begun; the caller counts it by `happened` after that."""
         for entry in self.concerned(on, None if everywhere else subject.trigger_id):
             self._update(entry, machine.changed(entry.state, {name: subject}))
 
     def ended(self, on: str, name: str, trigger_id: str | None, now: float) -> None:
-        """Record that something is right again."""
+        """Record that a fault has ended."""
         for entry in self.concerned(on, trigger_id):
             self._update(entry, machine.changed(entry.state, {}, (name,)))
             self._decide(entry, now)
 
     def replace_subjects(self, entry: BoardEntry, subjects: Mapping[str, AlertSubject], now: float) -> None:
-        """Record all that is wrong now for one alert: other subjects that it had are removed."""
+        """Record all present faults for one alert, in place of its former subjects."""
         gone = tuple(entry.state.subjects.keys() - subjects.keys())
         self._update(entry, machine.changed(entry.state, subjects, gone))
         self._decide(entry, now)
@@ -265,7 +266,7 @@ class Board:
             self._decide(entry, now)
 
     def accepted(self, trigger_id: str, now: float) -> None:
-        """Record that a trigger accepted something."""
+        """Record that a trigger accepted an event."""
         for entry in self.concerned(SILENT, trigger_id):
             assert entry.silence is not None
             if entry.silence.accepted(trigger_id, now):
@@ -275,7 +276,7 @@ class Board:
     # The clock
 
     def look(self, now: float) -> float | None:
-        """Update the alerts whose time has come; return when the next one is due."""
+        """Update the alerts that are due at ``now``; return when the next one is due (seconds, Unix), or None."""
         while self._looks and self._looks[0][0] <= now:
             at, key = heappop(self._looks)
             entry = self._entries.get(key)
@@ -285,12 +286,12 @@ class Board:
         return self._looks[0][0] if self._looks else None
 
     def restore(self, entry: BoardEntry, state: AlertState, now: float) -> None:
-        """Restore the state that an earlier server left."""
+        """Restore the state that an earlier server stored."""
         self._update(entry, machine.restored(state, now))
         self._decide(entry, now)
 
     def put(self, entry: BoardEntry, state: AlertState, now: float) -> None:
-        """Record the state after a message was sent, or was not."""
+        """Record the state after the attempt to send a message."""
         self._update(entry, state)
         if not entry.is_retired:
             self._decide(entry, now)

@@ -19,7 +19,7 @@ from harn.server import DRAINING, Server
 
 
 def install(server: Server) -> None:
-    """Add the watchers for trouble, and the senders of messages about it."""
+    """Add the alerts, and the senders of their messages."""
     install_senders(server)
     install_alerts(server)
 
@@ -50,7 +50,7 @@ def install_alerts(server: Server) -> None:
 
 
 def reloads_closed(server: Server, service: AlertService) -> None:
-    """End the alerts where another program takes over. A server that ends counts on until it has drained."""
+    """End the alerts if another program takes over. A server that stops still counts events until it has drained."""
     if server.readiness.phase != DRAINING:
         service.hand_over()
 

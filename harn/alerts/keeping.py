@@ -1,4 +1,4 @@
-"""Keeps the state of alerts over restarts: one checkpoint for each, written soon after it changed."""
+"""The stored states of alerts, which survive restarts: one checkpoint for each, written soon after a change."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from harn.store.checkpoints import ICheckpoints
 log = Logger(namespace="harn.alerts")
 
 SOON = 1.0
-"""Seconds in which changes are written together."""
+"""Seconds for which changes are collected and then written together."""
 RETRY = 10.0
-"""Seconds until what could not be written is tried again."""
+"""Seconds until a failed write is retried."""
 
 
 def record_of(entry: BoardEntry, now: float) -> AlertRecord:
-    """Return the stored form of an alert."""
+    """Return the record to store for an alert."""
     rule, spec = entry.rule, entry.rule.spec
     return AlertRecord(
         name=rule.name,
@@ -43,7 +43,7 @@ def record_of(entry: BoardEntry, now: float) -> AlertRecord:
 
 
 def read_records(kept: Mapping[str, Any]) -> dict[str, AlertRecord]:
-    """Return the records among checkpoints, by key; what is damaged is left out, and logged."""
+    """Return the records of alerts among checkpoints, by key; damaged ones are left out, and logged."""
     found = {}
     for name, value in kept.items():
         try:
@@ -74,12 +74,12 @@ class Keeper:
         return read_records(await self._checkpoints.beginning(PREFIX))
 
     def mark(self, entry: BoardEntry) -> None:
-        """Write an alert soon; one that is not in force and has no message left is removed."""
+        """Write the record of an alert soon; remove it if the alert is not in force and has no message to send."""
         self._dirty[entry.rule.key] = entry
         self._plan(SOON)
 
     async def save(self) -> None:
-        """Write the changes now; those that cannot be written are tried again later, and logged the first time."""
+        """Write the changes now. A failed write is retried later, and logged the first time."""
         dirty, self._dirty = self._dirty, {}
         now = self._wall.seconds()
         writes = [(entry, self._checkpoints.put(PREFIX + key, _value(entry, now))) for key, entry in dirty.items()]
@@ -97,7 +97,7 @@ class Keeper:
             self._plan(RETRY)
 
     async def remove(self, keys: list[str]) -> None:
-        """Remove the records of an earlier server for alerts that are not in force."""
+        """Remove stored records by key, of alerts that an earlier server had and that are not in force."""
         for write in [self._checkpoints.put(PREFIX + key, None) for key in keys]:
             try:
                 await write
@@ -105,7 +105,7 @@ class Keeper:
                 return  # they are removed at the next start
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Stop writing."""
         self._closed = True
         self._dirty.clear()
         self._cancel()

@@ -1,10 +1,10 @@
 """
-The state machine of one alert: from its state, an event and the time to its next state and the messages due. Pure.
+The state machine of one alert. Pure functions return the next state, with the messages to send, for an event or a time.
 
-An alert is quiet or firing. It begins and ends as `harn.manifest.alerts` says of its kind; a message is made when it
-has begun, again while it continues, at most one in ``every``, and one when it has ended, if its beginning was
-announced. While a message that it begins or continues waits to be sent, no other is made, so that an alert has three
-waiting at most; what happens meanwhile is added to the one that waits.
+An alert is quiet or firing. `harn.manifest.alerts` says when it begins and ends. A message is made when it begins;
+while it continues, at most one in ``every``; and when it ends, if a message has said that it began. While a message
+that the alert begins or continues waits to be sent, no further one is made, and events are added to the waiting one. So
+at most three messages of an alert wait.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from harn.alerts.model import (
 from harn.manifest.alerts import DEAD_LETTER
 
 MOST_KEPT = 100
-"""Triggers that an alert of all triggers counts apart; the sum is of all."""
+"""Triggers that an alert for all triggers counts separately; the total includes the others."""
 LONGEST_PENDING = 86400.0
-"""Seconds after which a message that cannot be sent is given up."""
+"""Seconds after which a message that cannot be sent is discarded."""
 
 
 def happened(rule: Rule, state: AlertState, event: Happened) -> AlertState:
-    """Count an event; `decide` says whether that begins the alert."""
+    """Return the state with one more event counted; `decide` then says whether the alert begins."""
     at, last = event.at, state.last_at
     if not state.is_firing and last is not None and at - last > rule.spec.within:
         state = replace(state, times=(), count=0, counted_from=None, by_trigger={}, left=0)
@@ -58,7 +58,7 @@ def happened(rule: Rule, state: AlertState, event: Happened) -> AlertState:
 
 
 def changed(state: AlertState, began: Mapping[str, AlertSubject], ended: Collection[str] = ()) -> AlertState:
-    """Add subjects that are wrong from now on, and remove those that are not; each by its name."""
+    """Return the state with the faults that began added, and those that ended removed, by name."""
     gone = state.subjects.keys() & set(ended)
     new = {name: subject for name, subject in began.items() if name not in state.subjects}
     if not gone and not new:
@@ -68,15 +68,15 @@ def changed(state: AlertState, began: Mapping[str, AlertSubject], ended: Collect
 
 
 def dealt_with(state: AlertState, count: int) -> AlertState:
-    """Record that so many dead letters were replayed, redriven or discarded; when all were, the alert ends."""
+    """Return the state after ``count`` dead letters were replayed, redriven or discarded; after all, the alert ends."""
     return replace(state, left=max(0, state.left - count)) if state.left else state
 
 
 def decide(rule: Rule, state: AlertState, now: float, message_id: str) -> AlertState:
     """
-    Return the state at ``now`` (seconds, Unix): begun, ended, and with the messages that are due.
+    Return the state at ``now`` (seconds, Unix): the alert may begin or end, and at most one message is made.
 
-    :param message_id: the id of the message, if one is made: at most one is.
+    :param message_id: the id of that message.
     """
     state = _not_ahead(state, now)
     if not state.is_firing and _begins(rule, state, now):
@@ -91,7 +91,7 @@ def decide(rule: Rule, state: AlertState, now: float, message_id: str) -> AlertS
 
 
 def next_look(rule: Rule, state: AlertState) -> float | None:
-    """Return when `decide` would next change something if nothing happens (seconds, Unix); None for never."""
+    """Return when `decide` next changes the state if no event occurs before (seconds, Unix); None for never."""
     if not state.is_firing:
         return None
     times = []
@@ -103,20 +103,20 @@ def next_look(rule: Rule, state: AlertState) -> float | None:
 
 
 def begin_sending(state: AlertState) -> AlertState:
-    """Mark the first message as being sent: it does not change any more."""
+    """Return the state with the first message marked as being sent; no further event is added to it."""
     first, *others = state.pending
     return replace(state, pending=(replace(first, is_being_sent=True), *others))
 
 
 def sent(state: AlertState, now: float) -> AlertState:
-    """Remove the first message, which was sent."""
+    """Return the state without the first message, which was sent."""
     first, *others = state.pending
     sent_at = now if first.notice.status == FIRING else state.sent_at
     return replace(state, pending=tuple(others), sent_at=sent_at, last_error="")
 
 
 def not_sent(state: AlertState, error: str, now: float, due_at: float) -> AlertState:
-    """Record that the first message could not be sent; it is tried again at ``due_at``."""
+    """Return the state after the first message could not be sent; it is retried at ``due_at`` (seconds, Unix)."""
     first, *others = state.pending
     tried = replace(
         first,
@@ -130,7 +130,7 @@ def not_sent(state: AlertState, error: str, now: float, due_at: float) -> AlertS
 
 
 def given_up(state: AlertState, now: float) -> tuple[AlertState, tuple[Pending, ...]]:
-    """Remove the messages that have waited for `LONGEST_PENDING`; return them, too."""
+    """Return the state without the messages that have waited for `LONGEST_PENDING`, and these messages."""
     old = tuple(
         each for each in state.pending if not each.is_being_sent and now - each.notice.made_at >= LONGEST_PENDING
     )
@@ -139,7 +139,7 @@ def given_up(state: AlertState, now: float) -> tuple[AlertState, tuple[Pending, 
 
 
 def restored(state: AlertState, now: float) -> AlertState:
-    """Return the state that an earlier server left: a message in transit may not have arrived, and is due now."""
+    """Return the state that an earlier server stored; a message that it was sending may be lost, and is due now."""
     pending = tuple(replace(each, is_being_sent=False, due_at=now) for each in state.pending)
     return _not_ahead(replace(state, pending=pending), now)
 
@@ -155,12 +155,12 @@ def _begins(rule: Rule, state: AlertState, now: float) -> bool:
 def _ends(rule: Rule, state: AlertState, now: float) -> bool:
     if rule.spec.on != DEAD_LETTER:
         return not state.subjects
-    # The sum, as in `next_look`: of a difference the last bit may be another.
+    # Compute the same sum as `next_look`: a difference of floats may have another last bit.
     return not state.left or state.last_at is None or now >= state.last_at + rule.spec.within
 
 
 def _goes_on(rule: Rule, state: AlertState) -> bool:
-    """Return whether there is something to say while it continues."""
+    """Return whether a message can be made while the alert continues."""
     return rule.spec.on != DEAD_LETTER or state.count > 0
 
 
@@ -175,20 +175,20 @@ def _has_pending(state: AlertState) -> bool:
 
 
 def _waiting(state: AlertState) -> Pending | None:
-    """Return the message that says that it continues, if it waits, and may still be added to."""
+    """Return the waiting message that the alert begins or continues, if events may still be added to it."""
     last = state.pending[-1] if state.pending else None
     return last if last is not None and last.notice.status == FIRING and not last.is_being_sent else None
 
 
 def _merged(state: AlertState, waiting: Pending, event: Happened) -> AlertState:
-    """Add an event to the message that waits."""
+    """Return the state with an event added to the waiting message."""
     notice = waiting.notice
     counts = {each.trigger_id: each.count for each in notice.named}
     others = notice.others
     if event.trigger_id in counts or len(counts) < MOST_NAMED:
         counts[event.trigger_id] = counts.get(event.trigger_id, 0) + event.count
     elif not others:
-        others = 1  # at least one more; how many is not counted while the message waits
+        others = 1  # at least one more; their number is not counted while the message waits
     notice = replace(
         notice,
         count=notice.count + event.count,
@@ -222,7 +222,7 @@ def _announced(state: AlertState, now: float, message_id: str) -> AlertState:
 
 def _ended(state: AlertState, now: float, message_id: str) -> AlertState:
     assert state.firing_since is not None
-    if not state.is_announced:  # what was not announced is counted in the next message
+    if not state.is_announced:  # the events without a message are counted in the next message
         return replace(state, times=(), subjects={}, firing_since=None, total=0, left=0)
     notice = Notice(
         id=message_id,
@@ -239,7 +239,7 @@ def _ended(state: AlertState, now: float, message_id: str) -> AlertState:
 
 
 def _named(state: AlertState) -> tuple[tuple[Named, ...], int]:
-    """Return the triggers to name, the most frequent or longest first, and how many more there are."""
+    """Return the triggers to name, those with the most events or the longest fault first, and the number of others."""
     if state.by_trigger:
         counts = sorted(state.by_trigger.items(), key=lambda each: (-each[1], each[0]))
         named = [Named(trigger_id=trigger_id, count=count) for trigger_id, count in counts if trigger_id]
@@ -250,7 +250,7 @@ def _named(state: AlertState) -> tuple[tuple[Named, ...], int]:
 
 
 def _not_ahead(state: AlertState, now: float) -> AlertState:
-    """Return a state without a time after ``now``: the wall clock may have been set back."""
+    """Return the state with no time after ``now``, as the wall clock may have been set back."""
     newest = max((state.sent_at or 0.0, state.last_at or 0.0, state.firing_since or 0.0, state.counted_from or 0.0))
     if newest <= now:
         return state

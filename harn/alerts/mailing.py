@@ -37,8 +37,8 @@ def write_mail(message: AlertMessage, sender: str, recipient: str, host: str, no
     """
     Return a mail with its headers, lines ending in CRLF.
 
-    :param host: of the server that sends, for the id of the mail.
-    :param now: seconds, Unix.
+    :param host: the name of this machine, for the id of the mail.
+    :param now: the time of the mail (seconds, Unix).
     """
     mail = EmailMessage(policy=SMTP.clone(cte_type="7bit"))  # not every server takes 8-bit lines
     mail["From"] = Address("harn", addr_spec=sender)
@@ -57,11 +57,11 @@ async def send(
     """
     Send one mail, and wait until the server accepted it.
 
-    :param reactor: what the connection is made with.
-    :param timeout: seconds that each part may take: the connection, each answer, and the message.
-    :raises AlertNotSent: the server cannot be reached, or refused it.
-    :raises twisted.internet.defer.TimeoutError: a part took too long.
-    :raises CancelledError: it was cancelled.
+    :param reactor: makes the connection.
+    :param timeout: the limit of each step: the connection, each reply, and the message (seconds).
+    :raises AlertNotSent: the server cannot be reached, or has refused the mail.
+    :raises twisted.internet.defer.TimeoutError: a step took too long.
+    :raises CancelledError: the call was cancelled.
     """
     sent, factory = make_factory(smtp, password, recipient, mail, timeout)
     endpoint: Any = HostnameEndpoint(reactor, smtp.host or "", smtp.port_number)
@@ -76,13 +76,13 @@ async def send(
     except TimeoutError:
         raise
     except (CancelledError, ConnectingCancelledError):
-        raise CancelledError from None  # the server ends
+        raise CancelledError from None  # the server stops
     except Exception as error:
         raise AlertNotSent(reason_of(error)) from None
 
 
 class MailProtocol(ESMTPSender):
-    """Sends one mail, and reports a connection that is lost before: endpoints do not, as `connectTCP` does."""
+    """Sends one mail, and reports a lost connection to its factory, as `connectTCP` does and endpoints do not."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fail the Deferred of the mail, unless it was sent."""
@@ -103,7 +103,7 @@ def make_factory(
     """
     Return a Deferred that fires when a mail was accepted, and the factory to connect with.
 
-    :param timeout: seconds that each answer may take.
+    :param timeout: the limit of each reply (seconds).
     """
     sent: Deferred[Any] = Deferred()
     factory = MailFactory(  # type: ignore[no-untyped-call]
@@ -123,7 +123,7 @@ def make_factory(
 
 
 def hang_up(protocol: Any) -> None:
-    """Close the connection of a mail that was sent, or is given up."""
+    """Close the connection after a mail was sent or has failed."""
     factory = protocol.factory
     factory.sendFinished = True
     if protocol.transport is not None:
@@ -131,7 +131,7 @@ def hang_up(protocol: Any) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the answer of a mail server, or in a few words why there was no answer."""
+    """Return the reply of a mail server, or in a few words why there was none."""
     if isinstance(error, SMTPClientError):
         answer = visible(error.resp.decode("utf-8", "replace").strip()[:MOST_SHOWN])
         return f"the mail server answered {error.code} {answer}" if error.code > 0 else answer

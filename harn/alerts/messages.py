@@ -1,4 +1,4 @@
-"""The text of an alert's message, with the command to type next, for a chat, a mail or a program. Pure."""
+"""The text of an alert's message, with commands for the operator, for a chat, a mail or a program. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from harn.model.quantities import format_duration
 
 COMMAND = "harn orchestrator"
 LONGEST_REASON = 500
-"""Characters."""
+"""The longest reason in a message (characters)."""
 
 
 class AlertOrigin(Struct, frozen=True, kw_only=True):
     """
-    The server that sends.
+    The server that sends a message.
 
-    :ivar host: the machine's name.
-    :ivar package: that of the manifest.
-    :ivar generation: the live one.
-    :ivar console_url: where operators have the console, for example ``https://harn.example.org/console``; None where no
-        address of it is set.
+    :ivar host: the name of the machine.
+    :ivar package: the package of the manifest.
+    :ivar generation: the number of the live generation.
+    :ivar console_url: the URL of the console, for example ``https://harn.example.org/console``; None if it is not set.
     """
 
     host: str
@@ -76,8 +75,8 @@ class AlertMessage(Struct, frozen=True, kw_only=True):
     A message in words.
 
     :ivar subject: one line.
-    :ivar lines: the rest, for people.
-    :ivar document: all of it, for programs.
+    :ivar lines: the further lines, for people.
+    :ivar document: the whole message, for programs.
     """
 
     id: str
@@ -87,12 +86,12 @@ class AlertMessage(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """Return everything for people, a line each."""
+        """Return the subject and the lines as one text."""
         return "\n".join((self.subject, *self.lines))
 
 
 def write_message(rule: Rule, notice: Notice, origin: AlertOrigin) -> AlertMessage:
-    """Return a notice in words."""
+    """Return the message for a notice."""
     headline = _headline(rule, notice)
     commands = () if notice.status == RESOLVED else _commands(rule, notice)
     page = None if origin.console_url is None else origin.console_url.rstrip("/") + _page(rule, notice)
@@ -121,7 +120,7 @@ def _subject_of(rule: Rule, who: str) -> str:
 
 
 def _one_trigger(notice: Notice) -> str | None:
-    """Return the only trigger that the message names, if it is one."""
+    """Return the trigger that the message is about; None if there are several or none."""
     return notice.named[0].trigger_id if len(notice.named) == 1 and not notice.others else None
 
 
@@ -158,7 +157,7 @@ def _in_all(rule: Rule, notice: Notice) -> str:
 
 
 def _commands(rule: Rule, notice: Notice) -> tuple[str, ...]:
-    """Return the commands to type for a closer look."""
+    """Return the commands that show the operator more."""
     trigger_id = rule.trigger_id or _one_trigger(notice)
     of_trigger = "" if trigger_id is None else f" --trigger {trigger_id}"
     if notice.status == TEST:
@@ -175,7 +174,7 @@ def _commands(rule: Rule, notice: Notice) -> tuple[str, ...]:
 
 
 def _page(rule: Rule, notice: Notice) -> str:
-    """Return the page of the console to look at, below its address."""
+    """Return the path of the console's page about the alert, relative to the console's URL."""
     trigger_id = rule.trigger_id or _one_trigger(notice)
     if rule.spec.on == DEAD_LETTER and notice.status != TEST:
         return "/dead-letters" if notice.event_id is None else f"/deliveries/{quote(notice.event_id, safe='')}"

@@ -16,18 +16,19 @@ from harn.manifest.alerts import COUNTED, AlertSpec
 FIRING, RESOLVED, TEST = "firing", "resolved", "test"
 QUIET = "quiet"
 MOST_NAMED = 10
-"""Triggers that one message names."""
+"""The largest number of triggers that one message names."""
 PREFIX = "alert:"
-"""The beginning of the names of checkpoints; an alert's key follows."""
+"""The prefix of the names of checkpoints; an alert's key follows."""
 
 
 class Rule(Struct, frozen=True, kw_only=True):
     """
     An alert in force.
 
-    :ivar key: names its state in the store: the same over reloads and restarts, whatever its limits are.
-    :ivar name: for operators: ``gh/dead_letter/slack``; without a trigger, ``dead_letter/slack``.
-    :ivar trigger_id: None where it is about all triggers.
+    :ivar key: the name of its state in the store. Reloads, restarts and changes of its limits do not change it.
+    :ivar name: its name for operators: ``gh/dead_letter/slack``; without a trigger, ``dead_letter/slack``.
+    :ivar trigger_id: the trigger that it covers; None for all triggers.
+    :ivar spec: the entry of the manifest, checked.
     """
 
     key: str
@@ -37,19 +38,19 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     @property
     def is_counted(self) -> bool:
-        """Return whether it begins when something has happened so many times."""
+        """Return whether the alert begins after a number of events (its threshold)."""
         return self.spec.on in COUNTED
 
     def covers(self, trigger_id: str) -> bool:
-        """Return whether it is about this trigger."""
+        """Return whether the alert covers a trigger."""
         return self.trigger_id is None or self.trigger_id == trigger_id
 
 
 def rules_of(alerts: Iterable[AlertSpec], trigger_id: str | None) -> Iterator[Rule]:
     """
-    Yield the alerts of one trigger, or, with None, of all triggers.
+    Yield the alerts of one trigger; with None, those for all triggers.
 
-    Of several that are alike in kind and target, the first has the plain name and key.
+    If several alerts have the same condition and target, all but the first have a number in name and key.
     """
     names: dict[str, int] = {}
     keys: dict[str, int] = {}
@@ -66,11 +67,13 @@ def _numbered(text: str, seen: dict[str, int]) -> str:
 
 class Happened(Struct, frozen=True, kw_only=True):
     """
-    Something that counted alerts count.
+    An event that alerts with a threshold count.
 
-    :ivar at: seconds, Unix.
-    :ivar trigger_id: empty where it is about no single trigger.
-    :ivar reason: for people.
+    :ivar at: when it occurred (seconds, Unix).
+    :ivar trigger_id: the trigger; empty if the event is not that of a single trigger.
+    :ivar count: how many times it occurred.
+    :ivar reason: the reason, for people.
+    :ivar event_id: the id of the event whose delivery failed; None without one.
     """
 
     at: float
@@ -82,9 +85,12 @@ class Happened(Struct, frozen=True, kw_only=True):
 
 class AlertSubject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    Something that is wrong for as long as it is listed: an open circuit, a silent trigger, a failed reload.
+    A fault that lasts: an open circuit, a silent trigger, a failed reload.
 
-    ``since`` is seconds, Unix.
+    :ivar trigger_id: the trigger; empty if the fault is not that of a single trigger.
+    :ivar since: when it began (seconds, Unix).
+    :ivar reason: the reason, for people.
+    :ivar event_id: the id of the event whose delivery failed; None without one.
     """
 
     trigger_id: str
@@ -94,7 +100,13 @@ class AlertSubject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A trigger in a message: how often it happened there, or, for what lasts, since when (seconds, Unix)."""
+    """
+    A trigger in a message.
+
+    :ivar trigger_id: its id.
+    :ivar count: the number of its events, for counted events.
+    :ivar since: when its fault began (seconds, Unix), for a fault that lasts; else None.
+    """
 
     trigger_id: str
     count: int = 0
@@ -103,10 +115,20 @@ class Named(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    One message, before it is worded. Times are seconds, Unix.
+    The content of one message, without its text. Times are seconds, Unix.
 
-    ``id`` is the same each time that it is sent. ``count`` is how often it happened from ``since`` on: since the last
-    message, or, of an all-clear, since it began. ``named`` are triggers, and ``others`` how many more there are.
+    :ivar id: the id of the message; a retry has the same one.
+    :ivar status: whether the alert is firing or resolved.
+    :ivar made_at: when the message was made.
+    :ivar began_at: when the alert began.
+    :ivar since: the beginning of the time in which ``count`` was counted: the previous message; for a resolved alert,
+        when the alert began.
+    :ivar count: the number of events since then.
+    :ivar ended_at: when the alert ended; None while it is firing.
+    :ivar reason: the reason of the latest event.
+    :ivar event_id: the id of that event; None without one.
+    :ivar named: the triggers that the message names.
+    :ivar others: the number of further triggers.
     """
 
     id: str
@@ -123,7 +145,16 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message that is to be sent, from ``due_at`` on; how often that failed, since when, and why it did last."""
+    """
+    A message that is to be sent. Times are seconds, Unix.
+
+    :ivar notice: its content.
+    :ivar due_at: the time before which it is not sent.
+    :ivar attempts: the number of failed attempts.
+    :ivar failing_since: when the first attempt failed; None before.
+    :ivar error: why the last attempt failed.
+    :ivar is_being_sent: whether an attempt is running.
+    """
 
     notice: Notice
     due_at: float
@@ -135,12 +166,22 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class AlertState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    Where an alert stands. Times are seconds, Unix.
+    The state of an alert. Times are seconds, Unix.
 
-    ``times`` are those of the newest happenings, as many as the threshold; ``count`` and ``by_trigger`` count since
-    the last message, from ``counted_from`` on, and ``total`` since it began. ``left`` are those dead letters that are
-    still dead letters. ``subjects`` are wrong now.
-    ``is_announced``: a message that it began was made. ``sent_at``: when the last such message was sent, or made.
+    :ivar times: the times of the newest events, at most as many as the threshold.
+    :ivar count: the number of events since the last message.
+    :ivar counted_from: when the first of these events occurred; None without any.
+    :ivar by_trigger: the number of these events by trigger id.
+    :ivar total: the number of events since the alert began.
+    :ivar left: the number of counted dead letters that are still dead letters.
+    :ivar reason: the reason of the latest event.
+    :ivar event_id: the id of that event; None without one.
+    :ivar subjects: the present faults, by name.
+    :ivar firing_since: when the alert began; None while it is quiet.
+    :ivar is_announced: whether a message has been made that the alert is firing.
+    :ivar sent_at: when the last such message was sent, or made.
+    :ivar pending: the messages that are to be sent.
+    :ivar last_error: why the last message could not be sent.
     """
 
     times: tuple[float, ...] = ()
@@ -160,20 +201,21 @@ class AlertState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_firing(self) -> bool:
-        """Return whether it has begun and not ended."""
+        """Return whether the alert has begun and not ended."""
         return self.firing_since is not None
 
     @property
     def last_at(self) -> float | None:
-        """Return when it happened last."""
+        """Return the time of the latest event (seconds, Unix); None without any."""
         return self.times[-1] if self.times else None
 
 
 class SilenceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
-    When each trigger accepted something last, and since when those are silent that were reported; see `Silence`.
+    The stored form of `harn.alerts.board.Silence`. Times are seconds, Unix.
 
-    Times are seconds, Unix.
+    :ivar last: the time of the last accepted event, by trigger id.
+    :ivar silent: since when each reported trigger is silent, by trigger id.
     """
 
     last: dict[str, float] = {}
@@ -182,9 +224,19 @@ class SilenceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
-    An alert as it is stored: its definition, for those who list alerts without a server, and its state.
+    The stored form of an alert: its definition, so that alerts can be listed without a server, and its state.
 
-    ``target`` shows no secret. ``saved_at`` is seconds, Unix.
+    :ivar name: see `Rule.name`.
+    :ivar trigger_id: see `Rule.trigger_id`.
+    :ivar on: the condition.
+    :ivar to: the way in which messages are sent: ``slack``, ``webhook`` or ``email``.
+    :ivar target: the receiver, without secrets.
+    :ivar threshold: the number of events after which it begins.
+    :ivar within: the time in which they must occur, or that a fault may last (seconds).
+    :ivar every: the least time between two messages (seconds).
+    :ivar saved_at: when the record was written (seconds, Unix).
+    :ivar state: the state of the alert.
+    :ivar silence: the times of its triggers, for an alert on ``silent``; else None.
     """
 
     name: str
