@@ -15,9 +15,9 @@ from harn.triggers.registry import Registry
 
 def install_totals(server: Server, *, takes_over: bool = False) -> None:
     """
-    Add the totals of triggers. Installed before what counts, so that they end after it, with its last counts.
+    Add the totals of triggers. Called before the features that count, so that the totals end after these.
 
-    :param takes_over: another program serves until then, and adds its own counts.
+    :param takes_over: whether this server replaces another program, which still serves and adds its own counts.
     """
     totals = server.add(
         TriggerTotals(server.reactor, server.wall, server.store.totals, server.metrics, takes_over=takes_over)
@@ -29,7 +29,7 @@ def install_totals(server: Server, *, takes_over: bool = False) -> None:
 
 
 def install(server: Server) -> None:
-    """Add the backlogs of triggers, the operations that show figures, and the use of the disk, with their gauges."""
+    """Add the backlogs of triggers, the operations that show statistics, and the use of the disk, with their gauges."""
     backlogs = server.add(
         Backlogs(
             server.reactor, server.wall, server.store.totals, server[Dispatcher], server[Registry], server.lifecycle

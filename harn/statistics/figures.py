@@ -1,9 +1,9 @@
 """
-Figures of triggers: those that an inspection shows, and counts, rates and percentiles of a window of time. Pure.
+Figures of triggers: those of an inspection, and the counts and percentiles of a window of time. No I/O.
 
-A window is read slice by slice, until all of it is read, or for `LONGEST`. The slices are read in an order in which the
-first so many lie evenly over the window, whatever their number: where not all was read, what was read is a sample of
-all of it, and counts are estimated from it. Each slice is one read of the store, with room for others between two.
+A window is read in slices, until all are read or `LONGEST` has passed. Each slice is one read of the store, and other
+reads may run between two. The order of the slices is such that those read so far are always distributed evenly over the
+window. So a window that was read in part gives a sample, from which the counts are estimated.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from harn.store.statistics import AcceptedGroup, AttemptGroup, DoneGroup, IdRang
 
 
 class TotalSource(Protocol):
-    """Something that has totals by trigger id."""
+    """A source of totals by trigger id."""
 
     def of(self, trigger_id: str) -> TriggerTotal:
-        """Return the totals of a trigger; all are 0 where nothing ever happened to it."""
+        """Return the totals of a trigger; all are 0 if nothing was counted for it."""
 
     def has(self, trigger_id: str) -> bool:
-        """Return False where nothing ever happened to a trigger."""
+        """Return whether anything was counted for a trigger."""
 
 
 class TriggerFigures(Struct, frozen=True):
     """
-    The figures of a trigger, over reloads and restarts.
+    The figures of a trigger. Totals include those before reloads and restarts.
 
-    :ivar accepted: deliveries accepted.
-    :ivar refused: requests that were never events.
-    :ivar running: handlers that run now.
-    :ivar waiting: deliveries that wait for a due time, or are held.
-    :ivar dead: dead letters now.
-    :ivar last_success: seconds, Unix, or None.
-    :ivar last_failure: seconds, Unix, or None.
-    :ivar next_due: when the next of what waits is due (seconds, Unix), or None.
+    :ivar accepted: the number of deliveries accepted.
+    :ivar running: the number of handlers that run now.
+    :ivar waiting: the number of deliveries that wait for a due time, or are held.
+    :ivar dead: the number of dead letters now.
+    :ivar refused: the number of requests that were refused.
+    :ivar last_success: the time of the last attempt that succeeded (seconds, Unix); None without one.
+    :ivar last_failure: the time of the last attempt that failed (seconds, Unix); None without one.
+    :ivar next_due: when the next waiting delivery is due (seconds, Unix); None without one.
     """
 
     accepted: int = 0
@@ -55,13 +55,14 @@ class TriggerFigures(Struct, frozen=True):
 
 
 class StoredTotals:
-    """Totals as they were read from a store."""
+    """Totals read from a store."""
 
     def __init__(self, totals: Mapping[str, TriggerTotal] = {}, uncounted: Mapping[str, int] = {}) -> None:
         """
         Keep totals.
 
-        :param uncounted: deliveries by trigger id that they do not count yet.
+        :param totals: the stored totals by trigger id.
+        :param uncounted: the numbers of deliveries by trigger id that ``totals`` do not include yet.
         """
         self._totals = totals
         self._uncounted = uncounted
@@ -81,7 +82,15 @@ class StoredTotals:
 
 @frozen(kw_only=True)
 class Figures:
-    """The figures of every trigger at one moment; each mapping is by trigger id."""
+    """
+    The figures of all triggers at one moment; each mapping is by trigger id.
+
+    :ivar totals: the totals.
+    :ivar running: the numbers of handlers that run.
+    :ivar waiting: the numbers of deliveries that wait for a due time, or are held.
+    :ivar dead: the numbers of dead letters.
+    :ivar backlogs: the oldest unfinished deliveries, and the next due time.
+    """
 
     totals: TotalSource = field(factory=StoredTotals)
     running: Mapping[str, int] = field(factory=dict)
@@ -90,7 +99,7 @@ class Figures:
     backlogs: Mapping[str, TriggerBacklog] = field(factory=dict)
 
     def of(self, trigger_id: str) -> TriggerFigures:
-        """Return those of one trigger."""
+        """Return the figures of one trigger."""
         total = self.totals.of(trigger_id)
         backlog = self.backlogs.get(trigger_id)
         return TriggerFigures(
@@ -106,7 +115,7 @@ class Figures:
 
 
 def added(total: TriggerTotal, more: TriggerTotal) -> TriggerTotal:
-    """Return the sum of two totals of a trigger, with the later times."""
+    """Return the sum of two totals of a trigger; of each time, the later one."""
     return TriggerTotal(
         trigger_id=total.trigger_id,
         accepted=total.accepted + more.accepted,
@@ -124,19 +133,23 @@ def later(one: float | None, other: float | None) -> float | None:
 
 
 SLICE = 2_000
-"""Rows of one read: some 12 ms of the store's reader, which others share."""
+"""Rows of one read, which takes some 12 ms of the store's shared reader."""
 LONGEST = 2.0
-"""Seconds after which what was read so far is taken as a sample."""
+"""Seconds after which reading ends, and the slices read so far are used as a sample."""
 
 
 @define
 class DurationCounts:
-    """Durations (seconds) with how often each was seen."""
+    """
+    A distribution of durations.
+
+    :ivar counts: the number of occurrences of each duration (seconds).
+    """
 
     counts: Counter[float] = field(factory=Counter)
 
     def percentile(self, share: float) -> float | None:
-        """Return the smallest duration that ``share`` (0 to 1) of all do not exceed; None without any."""
+        """Return the least duration that a share (0 to 1) of all durations does not exceed; None without durations."""
         rank, seen = ceil(self.counts.total() * share), 0
         for seconds in sorted(self.counts):
             seen += self.counts[seconds]
@@ -147,14 +160,20 @@ class DurationCounts:
 
 @define
 class AttemptTally:
-    """Attempts by how they ended, with the times of handlers and those from accepted to done."""
+    """
+    Counts and durations of attempts.
+
+    :ivar outcomes: the number of attempts by outcome.
+    :ivar handler: the durations of handlers.
+    :ivar done: the durations from the acceptance to the end of deliveries.
+    """
 
     outcomes: Counter[str] = field(factory=Counter)
     handler: DurationCounts = field(factory=DurationCounts)
     done: DurationCounts = field(factory=DurationCounts)
 
     def add(self, other: AttemptTally) -> None:
-        """Add another one."""
+        """Add the counts of another tally to this one."""
         self.outcomes += other.outcomes
         self.handler.counts += other.handler.counts
         self.done.counts += other.done.counts
@@ -164,8 +183,9 @@ class Slice(Struct, frozen=True, order=True):
     """
     One slice to read.
 
-    :ivar share: how much of the ids of its kind come before it in the order of reading (0 to 1).
-    :ivar of_attempts: whether it is a slice of attempts; else one of deliveries.
+    :ivar share: the share (0 to 1) of the slices of its kind that are read before it.
+    :ivar of_attempts: whether it is a slice of attempts; if not, of deliveries.
+    :ivar span: the ids of its rows.
     """
 
     share: float
@@ -175,10 +195,13 @@ class Slice(Struct, frozen=True, order=True):
 
 class Gathered:
     """
-    The attempts and deliveries that were read of a window.
+    The attempts and deliveries of a window that were read so far.
 
-    :param attempts: the ids of its attempts, ``deliveries`` those of its deliveries.
-    :ivar attempts: by binding version (trigger id, number); ``accepted`` and ``skipped`` by trigger id.
+    :param attempts: the ids of the window's attempts.
+    :param deliveries: the ids of the window's deliveries.
+    :ivar attempts: the attempts by binding version (trigger id, number).
+    :ivar accepted: the number of accepted deliveries by trigger id.
+    :ivar skipped: the number of skipped deliveries by trigger id.
     """
 
     def __init__(self, attempts: IdRange, deliveries: IdRange) -> None:
@@ -189,12 +212,12 @@ class Gathered:
         self._read = {True: 0, False: 0}
 
     def parts(self) -> Iterator[Slice]:
-        """Yield the slices in the order in which to read them, attempts and deliveries side by side."""
+        """Yield the slices in the order in which they are read, those of attempts and of deliveries in turn."""
         return merge(*(parts(span, of_attempts=of_attempts) for of_attempts, span in self._spans.items()))
 
     @property
     def read_share(self) -> float:
-        """Return how much of the window was read, 0 to 1: the lesser of the shares of attempts and of deliveries."""
+        """Return the share (0 to 1) of the window that was read: the lesser of those of attempts and deliveries."""
         return min(self._share(of_attempts) for of_attempts in self._spans)
 
     def add_attempts(self, part: Slice, ended: Iterable[AttemptGroup], done: Iterable[DoneGroup]) -> None:
@@ -203,7 +226,7 @@ class Gathered:
         for group in ended:
             tally = self._of(group.trigger_id, group.version)
             tally.outcomes[group.outcome] += group.count
-            if group.outcome != "skipped":  # its predicate ran, its handler did not
+            if group.outcome != "skipped":  # then the predicate ran, and the handler did not
                 tally.handler.counts[group.seconds] += group.count
         for each in done:
             self._of(each.trigger_id, each.version).done.counts[each.seconds] += each.count
@@ -216,15 +239,15 @@ class Gathered:
             self.skipped[group.trigger_id] += group.skipped
 
     def all_attempts(self, count: int) -> int:
-        """Return how many attempts the window has, where so many were read; an estimate of a sample."""
+        """Return the number of attempts in the window if ``count`` were read; for a sample, an estimate."""
         return round(count / self._share(of_attempts=True))
 
     def all_deliveries(self, count: int) -> int:
-        """Return how many deliveries the window has, where so many were read; an estimate of a sample."""
+        """Return the number of deliveries in the window if ``count`` were read; for a sample, an estimate."""
         return round(count / self._share(of_attempts=False))
 
     def by_handler(self, trigger_id: str, handlers: Mapping[tuple[str, int], str]) -> Mapping[str, AttemptTally]:
-        """Return the attempts of a trigger by the handler that its versions had; ``v3`` where that is not known."""
+        """Return the attempts of a trigger by handler; if that of a version is unknown, by the version (``v3``)."""
         found: dict[str, AttemptTally] = {}
         for (each, version), tally in sorted(self.attempts.items()):
             if each == trigger_id:
@@ -232,7 +255,7 @@ class Gathered:
         return found
 
     def trigger_ids(self) -> set[str]:
-        """Return the triggers that were seen."""
+        """Return the ids of the triggers whose attempts or deliveries were read."""
         return {*self.accepted, *(trigger_id for trigger_id, _ in self.attempts)}
 
     def _of(self, trigger_id: str, version: int) -> AttemptTally:
@@ -244,7 +267,7 @@ class Gathered:
 
 
 def parts(span: IdRange, *, of_attempts: bool) -> Iterator[Slice]:
-    """Yield the slices of a span, the newest first, and then so that at any time those so far lie evenly over it."""
+    """Yield the slices of a span: the newest, then the others, so that those yielded are always distributed evenly."""
     count = ceil(span.size / SLICE)
     for number, place in enumerate(spread(count)):
         last = span.last - place * SLICE
@@ -252,7 +275,7 @@ def parts(span: IdRange, *, of_attempts: bool) -> Iterator[Slice]:
 
 
 def spread(count: int) -> Iterator[int]:
-    """Yield the numbers below ``count``, each halfway between others: with the bits reversed (van der Corput, 1935)."""
+    """Yield the numbers below ``count``, each halfway between earlier ones: by reversed bits (van der Corput, 1935)."""
     bits = max(1, (count - 1).bit_length())
     for number in range(1 << bits):
         place = int(f"{number:0{bits}b}"[::-1], 2)

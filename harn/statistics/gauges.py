@@ -1,7 +1,7 @@
 """
 Gauges of a server: the backlogs of triggers, the size of the store's files, the free space of their disk.
 
-A backlog is the oldest ready and waiting delivery, and the dead letters, at the last look at the store.
+The backlog of a trigger is its oldest ready and waiting deliveries, and its dead letters, as last read from the store.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ log = Logger(namespace="harn.statistics")
 TRIGGER = ("trigger_id",)
 """The label of the gauges of triggers."""
 Values = dict[tuple[str, ...], float]
-"""The values of a gauge, by those of its labels."""
+"""The values of a gauge, by the values of its labels."""
 
 INTERVAL = 5.0
-"""Seconds between two looks at the store."""
+"""Seconds between two reads of the store."""
 SHARE = 50.0
-"""The time between two looks is at least so many times that of a look: with a million dead letters one takes 50 ms."""
+"""The least ratio of the time between two reads to the time of a read, which takes 50 ms for a million dead letters."""
 
 
 class Backlogs(Service):
     """
-    Looks at the store every `INTERVAL`, off the reactor thread, and counts dead letters between two looks.
+    Reads the store every `INTERVAL`, off the reactor thread, and counts dead letters between two reads.
 
-    :ivar dead: dead letters by trigger id.
-    :ivar oldest: what is unfinished, by trigger id.
+    :ivar dead: the number of dead letters by trigger id.
+    :ivar oldest: the oldest unfinished deliveries by trigger id.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Backlogs(Service):
         lifecycle.subscribe(DeadLettersEnded, self._ended)
 
     def startService(self) -> None:
-        """Look for the first time."""
+        """Start to read the store."""
         Service.startService(self)
         self._look()
 
     def stopService(self) -> Deferred[None] | None:
-        """Stop looking; wait for the look that is under way."""
+        """Stop reading the store; wait for the read that is running."""
         Service.stopService(self)
         if self._next is not None:
             self._next.cancel()
@@ -88,12 +88,12 @@ class Backlogs(Service):
         return self._looking
 
     def begin(self) -> None:
-        """Look once, before the server serves: its first state file says how many dead letters there are."""
+        """Read the store once, before the server serves, as the first state file has the number of dead letters."""
         self._looked(Deferred.fromCoroutine(self.refresh()))
 
     async def refresh(self) -> None:
         """
-        Look now.
+        Read the store now.
 
         :raises EventLogUnavailable: the store cannot be read.
         """
@@ -102,17 +102,21 @@ class Backlogs(Service):
         self.dead = Counter(await self._store.dead())
 
     def figures(self, totals: TotalSource) -> Figures:
-        """Return the current figures, for `Figures.of` on any thread."""
+        """Return the current figures; `Figures.of` may be called on any thread."""
         return Figures(
             totals=totals, running=self.running_now(), waiting=self.waiting_now(), dead=self.dead, backlogs=self.oldest
         )
 
     def running_now(self) -> Counter[str]:
-        """Count the handlers that run, by trigger id."""
+        """Return the number of handlers that run, by trigger id."""
         return Counter(delivery.binding.id for delivery in self._dispatcher.in_progress.values())
 
     def ready_now(self) -> Counter[str]:
-        """Count the deliveries that could run, and do not, by trigger id; cost grows with what memory holds."""
+        """
+        Return the number of queued deliveries by trigger id, without those of held triggers.
+
+        The cost grows with the number of deliveries in memory.
+        """
         found: Counter[str] = Counter()
         holds = self._holds()
         for binding, workload in self._dispatcher.workload(list(self._registry)).items():
@@ -121,7 +125,7 @@ class Backlogs(Service):
         return found
 
     def waiting_now(self) -> Counter[str]:
-        """Count the deliveries that wait for a due time, or while a gate holds their trigger, by trigger id."""
+        """Return the number of deliveries that wait for a due time, or whose trigger a gate holds, by trigger id."""
         found = Counter(self._registry.waiting)
         holds = self._holds()
         held = holds.by_trigger if holds.of_all is None else {each.id for each in self._registry}
@@ -148,12 +152,12 @@ class Backlogs(Service):
     @staticmethod
     def _looked(looking: Deferred[None]) -> Deferred[None]:
         def failed(failure: Failure) -> None:
-            if not failure.check(EventLogUnavailable):  # others say that already
+            if not failure.check(EventLogUnavailable):  # others log that already
                 log.failure("the backlogs of triggers cannot be read", failure)
 
         return looking.addErrback(failed)
 
-    # Between two looks
+    # Between two reads
 
     def _accepted(self, event: Accepted) -> None:
         for each in event.dead:
@@ -172,13 +176,13 @@ class Backlogs(Service):
 
 
 def add_gauges(metrics: Metrics, wall: WallTime, backlogs: Backlogs) -> None:
-    """Add the gauges of triggers; each trigger has its series, at 0, from the moment that it is served."""
+    """Add the gauges of triggers. The series of a trigger begin, at 0, when the trigger is served."""
 
     def by_trigger(values: Mapping[str, float]) -> Values:
         return {(trigger_id,): float(values.get(trigger_id, 0.0)) for trigger_id in metrics.triggers}
 
     def dead() -> Values:
-        # Those of triggers that are gone can still be replayed or discarded.
+        # Dead letters of removed triggers can still be replayed or discarded.
         of_all: Values = {(trigger_id,): float(count) for trigger_id, count in backlogs.dead.items() if count}
         return {**by_trigger({}), **of_all}
 
@@ -210,11 +214,16 @@ def add_gauges(metrics: Metrics, wall: WallTime, backlogs: Backlogs) -> None:
 
 
 DISK_INTERVAL = 15.0
-"""Seconds between two looks."""
+"""Seconds between two measurements of the disk."""
 
 
 class DiskUse(Struct, frozen=True):
-    """Bytes that the store's files take, and bytes that are free for this user on their disk."""
+    """
+    The use of the disk with the store's files.
+
+    :ivar store: the size of the store's files (bytes).
+    :ivar free: the space on their disk that is free for this user (bytes).
+    """
 
     store: int
     free: int
@@ -222,9 +231,9 @@ class DiskUse(Struct, frozen=True):
 
 def measure(path: str) -> DiskUse:
     """
-    Measure the database at ``path`` with its write-ahead log. Blocks.
+    Return the size of the database at ``path`` with its write-ahead log, and the free space of its disk. Blocks.
 
-    :raises OSError: the directory cannot be looked at.
+    :raises OSError: the directory cannot be read.
     """
     size = 0
     for name in (path, path + "-wal", path + "-shm"):
@@ -240,7 +249,7 @@ class DiskWatch(TimerService):
     """
     Measures the store's files every `DISK_INTERVAL`, in a thread.
 
-    :ivar use: None before the first look, and for a store without files.
+    :ivar use: the last measurement; None before the first, and for a store without files.
     """
 
     def __init__(self, server: Server) -> None:
@@ -252,7 +261,7 @@ class DiskWatch(TimerService):
     async def _look(self) -> None:
         path = self._server.store.location
         if path is None or self._server.store.backend != "sqlite":
-            return  # it has no files here
+            return  # the store has no files on this machine
         try:
             self.use = await self._server.threads.call(measure, path)
         except OSError as error:
@@ -260,7 +269,7 @@ class DiskWatch(TimerService):
 
 
 def add_disk_gauges(metrics: Metrics, disk: DiskWatch) -> None:
-    """Add the gauges of the store's files and their disk; without a series before they are measured."""
+    """Add the gauges of the store's files and their disk; they have no series before the first measurement."""
 
     def store() -> GaugeValue:
         return {} if disk.use is None else {(): float(disk.use.store)}

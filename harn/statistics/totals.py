@@ -1,9 +1,9 @@
 """
-Totals of triggers over restarts: what the store has, and what this server has counted since.
+Totals of triggers over restarts: the sum of the stored totals and of those that this server has counted since.
 
-A delivery costs nothing here: `harn.observability.subscribers` counts it. Every few seconds, and at the end, what has
-been counted meanwhile is added to the store in one unit. What a crash loses of it, the next server counts again from
-the deliveries' rows; only refused requests of those seconds, which leave no row, are lost.
+Deliveries cause no work here: `harn.observability.subscribers` counts them. Every `INTERVAL`, and when the server
+stops, the new counts are added to the store in one unit. After a crash, the next server counts the deliveries that were
+not added yet from their rows. Only the refused requests of these seconds are lost, as they have no rows.
 """
 
 from __future__ import annotations
@@ -29,17 +29,25 @@ log = Logger(namespace="harn.statistics")
 INTERVAL = 5.0
 """Seconds between two additions to the store."""
 REREAD = 60.0
-"""Seconds after which the store is asked again: a server that has handed over to this one adds its last counts."""
+"""Seconds after which totals are read again, as a server that has handed over to this one adds its last counts."""
 SLICE = 20_000
-"""Deliveries that one unit counts: some 20 ms of the writer's time."""
+"""Deliveries counted in one unit, which takes some 20 ms of the writer's time."""
 PAUSE = 0.1
 """Seconds between two slices."""
 RECENT = 20_000
-"""Attempts before this server that are searched for a trigger's last success and failure."""
+"""Attempts of earlier servers that are searched for the last success and failure of each trigger."""
 
 
 class Flushed(Struct, frozen=True):
-    """A trigger's counts, ``counts``, and the values of them that the store has."""
+    """
+    The counts of a trigger, with their values when they were last added to the store.
+
+    :ivar counts: the counts, which change.
+    :ivar accepted: the number of accepted deliveries in the store.
+    :ivar refusals: the numbers of refused requests in the store, by reason.
+    :ivar last_success: the time of the last success in the store (seconds, Unix); None without one.
+    :ivar last_failure: the time of the last failure in the store (seconds, Unix); None without one.
+    """
 
     counts: TriggerCounts
     accepted: int = 0
@@ -49,12 +57,12 @@ class Flushed(Struct, frozen=True):
 
     @classmethod
     def now(cls, counts: TriggerCounts) -> Flushed:
-        """Make one of the present values."""
+        """Return the counts with their present values."""
         refusals = dict(counts.refusals) if counts.refusals else {}
         return cls(counts, counts.accepted, refusals, counts.last_success, counts.last_failure)
 
     def gained(self) -> TriggerTotal | None:
-        """Return the counts since then; None if there are none."""
+        """Return the counts that are not in the store; None if there are none."""
         counts = self.counts
         refused = sum(counts.refusals.values()) - sum(self.refusals.values()) if counts.refusals else 0
         success = counts.last_success if counts.last_success != self.last_success else None
@@ -71,7 +79,7 @@ class Flushed(Struct, frozen=True):
         )
 
     def refused(self, minute: int) -> list[RefusedCount]:
-        """Return the requests refused since then."""
+        """Return the refused requests that are not in the store."""
         before = self.refusals
         return [
             RefusedCount(
@@ -84,9 +92,9 @@ class Flushed(Struct, frozen=True):
 
 class TriggerTotals:
     """
-    The totals; a `harn.statistics.figures.TotalSource`.
+    The totals of all triggers; a `harn.statistics.figures.TotalSource`.
 
-    :param takes_over: another server still runs, and adds what it counts itself.
+    :param takes_over: whether another server still runs, which adds its own counts.
     """
 
     def __init__(
@@ -123,8 +131,9 @@ class TriggerTotals:
 
     def begin(self) -> None:
         """
-        Read the stored totals, and count deliveries that a crash left out; called once the store is open, before it
-        accepts.
+        Read the stored totals, and count the deliveries that a crash left out.
+
+        Called when the store is open, before the server accepts deliveries.
         """
         if not self._is_loading:
             self._is_loading = True
@@ -132,11 +141,11 @@ class TriggerTotals:
             self._loading.addErrback(lambda failure: log.failure("totals cannot be read", failure))
 
     def leave_to_others(self) -> None:
-        """Count nothing that was left out before: the servers that live add their counts themselves."""
+        """Stop counting deliveries of earlier servers: other servers on the store run, and add their own counts."""
         self._is_complete = True
 
     async def flush(self) -> None:
-        """Add to the store what was counted since the last time; an unavailable event log costs this turn alone."""
+        """Add the new counts to the store; if the event log is unavailable, log that, and add them next time."""
         await self._lock.acquire()
         try:
             await self._flush()
@@ -170,7 +179,7 @@ class TriggerTotals:
 
     async def _flush(self) -> None:
         if not self._is_complete and not self._is_closing:
-            self.begin()  # again, if it failed
+            self.begin()  # begin again if reading failed
             return
         self._adding = self._metrics.touched.copy()
         self._metrics.touched.clear()
@@ -183,7 +192,7 @@ class TriggerTotals:
             self._adding = frozenset()
 
     async def _add(self, touched: Collection[str]) -> None:
-        """Add to the store what was counted of these triggers since the last time."""
+        """Add the new counts of these triggers to the store."""
         taken: dict[str, Flushed] = {}
         totals: list[TriggerTotal] = []
         refused: list[RefusedCount] = []
@@ -203,8 +212,9 @@ class TriggerTotals:
 
     def _since(self, touched: Collection[str]) -> Iterator[Flushed]:
         """
-        Yield the earlier flushed counts of these triggers, first those whose trigger is gone or came back with new
-        ones.
+        Yield the counts of these triggers with their stored values.
+
+        If a trigger was removed, or added again with new counts, its former counts come first.
         """
         triggers = self._metrics.triggers
         for trigger_id in touched:
@@ -230,7 +240,7 @@ class TriggerTotals:
 
 def without_accepted(total: TriggerTotal) -> TriggerTotal:
     """
-    Return the part that can be added while earlier deliveries are not all counted; the next start counts the rest.
+    Return a total without its accepted deliveries: while earlier ones are not all counted, the next start counts both.
     """
     return TriggerTotal(
         trigger_id=total.trigger_id,
@@ -241,7 +251,7 @@ def without_accepted(total: TriggerTotal) -> TriggerTotal:
 
 
 class TotalsFlusher(TimerService):
-    """Adds to the store every `INTERVAL` seconds."""
+    """Adds the new counts to the store every `INTERVAL` seconds."""
 
     def __init__(self, clock: IReactorTime, totals: TriggerTotals) -> None:
         super().__init__(INTERVAL, lambda: Deferred.fromCoroutine(totals.flush()))  # type: ignore[no-untyped-call]
