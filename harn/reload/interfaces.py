@@ -204,7 +204,7 @@ class IPlanner(Interface):
 
 
 class ReloadBegan(Struct, frozen=True, eq=False):
-    """The begin of a reload that may change something."""
+    """The beginning of a reload that may change something."""
 
     request: ReloadRequest
 
