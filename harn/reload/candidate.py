@@ -63,7 +63,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     """
     The terms on which a generation is adopted: the request, the rollouts, the pin.
 
-    :ivar adoption: when, by whom and why the generation is adopted; a start that continues the generation that served
+    :ivar adoption: the source, the actor and the time of the adoption; a start that continues the generation that served
         last keeps the adoption of that one.
     :ivar recalled: the earlier generation whose content is adopted; None for content from files.
     :ivar split_from: see `Generation`.
