@@ -1,8 +1,8 @@
 """
 Changes of many deliveries: as a dry run, or as a job whose end a request awaits for a limited time.
 
-They are those of a running server (`Bulk`), or, in a state directory on which none runs, what the next server does
-(`change_offline`).
+`Bulk` makes them on a running server. `change_offline` makes them in a store that no server uses; the next server runs
+the replayed deliveries.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 20.0
-"""Seconds that a request waits for the end of its job; then the answer has its progress."""
+"""Seconds that a request waits for the end of its job; after that, the response has the job's progress."""
 PATIENCE_WITH_RATE = 1.0
 """The same for a job with a rate, once it has selected its items."""
 MOST_ITEMS = 10_000
@@ -48,9 +48,9 @@ class Changes(Struct, frozen=True, kw_only=True):
     """
     The result of an operation.
 
-    :ivar job: the job that does it, if there is one; it may continue.
-    :ivar items: the first `MOST_ITEMS` of those that it has come to.
-    :ivar more: how many others there are.
+    :ivar job: the job that runs the operation, which may not have ended; None without one.
+    :ivar items: the first `MOST_ITEMS` of the items that were processed.
+    :ivar more: the number of further items.
     """
 
     operation: str
@@ -92,9 +92,9 @@ class Bulk(Struct, frozen=True, kw_only=True, eq=False):
 
     async def change(self, operation: str, caller: Caller, wanted: ChangeMany) -> Changes:
         """
-        Run an operation on many deliveries, as a job, and wait for its end for a while; or only try it.
+        Run an operation on many deliveries as a job, and wait for its end for a limited time; or make a dry run.
 
-        :raises DeliveryUnknown: one that is named is not kept; nothing was done.
+        :raises DeliveryUnknown: a named delivery is not in the store; nothing was changed.
         """
         named = [await self._named(event_id) for event_id in dict.fromkeys(wanted.event_ids)]
         if wanted.dry_run:
@@ -150,7 +150,7 @@ class Bulk(Struct, frozen=True, kw_only=True, eq=False):
         return (await self.reader.whole(event_id)).delivery
 
     async def _try(self, operation: str, wanted: ChangeMany, named: Sequence[ListedDelivery]) -> Changes:
-        """Return the changes that would be made; none is."""
+        """Return the changes that would be made, without making them."""
         outcomes = [self._outcome(operation, each) for each in named[:MOST_ITEMS]]
         matched, skipped = len(named), sum(each.reason is not None for each in outcomes)
         before: int | None = None
@@ -229,7 +229,7 @@ async def change_offline(
     Run an operation on an open store that no server uses, and record it.
 
     :param triggers: ids of the triggers of the last generation.
-    :raises DeliveryUnknown: one that is named is not kept; nothing was done.
+    :raises DeliveryUnknown: a named delivery is not in the store; nothing was changed.
     """
     versions = {each: live.version for each, live in (await store.generations.latest_bindings()).items()}
 
@@ -260,7 +260,7 @@ async def change_offline(
 
 
 def audit_record(now: float, caller: Caller, wanted: ChangeMany, done: Done) -> AuditRecord:
-    """Return the audit record of a change that no server made, at ``now`` (seconds, Unix)."""
+    """Return the audit record of a change that was made without a server, at ``now`` (seconds, Unix)."""
     past = PAST[done.operation]
     chosen = to_builtins(wanted.filter())
     return AuditRecord(
@@ -276,7 +276,7 @@ def audit_record(now: float, caller: Caller, wanted: ChangeMany, done: Done) -> 
 
 
 def user() -> str:
-    """Return the name of the user who runs this."""
+    """Return the name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,9 +1,9 @@
 """
 Changes of deliveries by operators: replay, cancel and discard, of a slice of a job or of one delivery.
 
-A replay accepts a recorded event again, as a new delivery of the newest version of its trigger; filter and dedupe key
-are not evaluated again, the predicate is, with the first attempt. A cancel ends what waits or is ready as skipped, and
-cuts off what runs.
+A replay accepts a recorded event again, as a new delivery of the newest version of its trigger. The predicate is
+evaluated again, with the first attempt; filter and dedupe key are not. A cancel ends a waiting or ready delivery as
+skipped, and interrupts a running one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from harn.triggers.binding import BindingVersion
 from harn.triggers.registry import Registry
 
 MOST_BYTES = 4 * 1024 * 1024
-"""Bodies that one slice of a replay copies, but for a single one that is larger."""
+"""The most bytes of bodies that one slice of a replay copies, unless a single body is larger."""
 
 
 class ReplaySource(Protocol):
-    """A source of replays: the `Replayer` of a server, or, where none runs, that of `harn.deliveries.bulk`."""
+    """A source of replays: the `Replayer` of a server, or the `OfflineReplayer` of `harn.deliveries.bulk`."""
 
     def has_trigger(self, trigger_id: str) -> bool:
         """Return whether a trigger is in the live generation."""
@@ -56,10 +56,10 @@ class Changer(Struct, frozen=True, kw_only=True, eq=False):
         self, operation: str, items: Sequence[PendingItem], job_id: int | None = None
     ) -> Sequence[ItemOutcome]:
         """
-        Run an operation on deliveries; return the outcomes of those that it came to, at least one.
+        Run an operation on deliveries; return the outcomes of those that were processed, at least one.
 
-        :param job_id: whose items they are.
-        :raises EventLogUnavailable: those of a job stay pending.
+        :param job_id: the job whose items they are; None without one.
+        :raises EventLogUnavailable: the store is unavailable; items of a job stay pending.
         """
         if operation == REPLAY:
             return await self.replayer.replay(items, job_id)
@@ -69,10 +69,11 @@ class Changer(Struct, frozen=True, kw_only=True, eq=False):
 
     async def change_one(self, operation: str, event_id: str, *, dry_run: bool) -> ItemOutcome:
         """
-        Run an operation on one delivery; ``dry_run``: only check that it could be done.
+        Run an operation on one delivery.
 
-        :raises DeliveryUnknown: no delivery of this event is kept.
-        :raises WrongState: it is in a state in which that cannot be done; says which.
+        :param dry_run: whether to check only that the operation is possible.
+        :raises DeliveryUnknown: no delivery of this event is in the store.
+        :raises WrongState: its state does not allow the operation; the message names the state.
         """
         delivery = (await self.reader.whole(event_id)).delivery
         why = refusal(operation, delivery)
@@ -112,8 +113,8 @@ class Canceller(Struct, frozen=True, kw_only=True, eq=False):
     """
     Cancels deliveries.
 
-    :ivar dispatcher: of the server; None where none runs.
-    :ivar elsewhere: reaches the other servers on its store.
+    :ivar dispatcher: the dispatcher of the server; None without a running server.
+    :ivar elsewhere: cancels deliveries of other servers on the same store.
     """
 
     wall: WallTime
@@ -126,8 +127,8 @@ class Canceller(Struct, frozen=True, kw_only=True, eq=False):
         """
         Cancel deliveries; return the outcomes.
 
-        :param job_id: whose items they are.
-        :raises EventLogUnavailable: what is in the store alone stays as it was.
+        :param job_id: the job whose items they are; None without one.
+        :raises EventLogUnavailable: the store is unavailable; deliveries that are in the store alone are not changed.
         """
         kept = [each for each in items if each.trigger_id]
         others = await self._of_others(kept)
@@ -162,16 +163,17 @@ class Canceller(Struct, frozen=True, kw_only=True, eq=False):
         return () if self.elsewhere is None else await self.elsewhere.of_others([each.delivery_id for each in items])
 
     async def _cancel_elsewhere(self, items: Sequence[PendingItem]) -> Mapping[int, str]:
-        """Request other servers to cancel deliveries; return by id why one has not ended."""
+        """Request other servers to cancel deliveries; return by id why a delivery has not ended."""
         if self.elsewhere is None or not items:
             return {}
         return await self.elsewhere.cancel({each.delivery_id: each.event_id for each in items})
 
     async def _left(self, item: PendingItem, since: float) -> ItemOutcome:
         """
-        Return the outcome of one that was not cancelled now, by its state.
+        Return the outcome of a delivery that this call did not cancel, by its state.
 
-        :param since: seconds, Unix: when its job began. What was cancelled after that was so by an earlier server.
+        :param since: when its job began (seconds, Unix). A delivery cancelled after that was cancelled by an earlier
+            server for the same job.
         """
         reason: str | None = GONE
         if item.trigger_id:
@@ -198,10 +200,10 @@ class Replayer(Struct, frozen=True, kw_only=True, eq=False):
         """
         Replay deliveries; return the outcomes of those that fitted into one slice, at least one.
 
-        Not to be cancelled: what is on disk must be handed to the dispatcher.
+        Callers must not cancel it, as new deliveries on disk must be passed to the dispatcher.
 
-        :param job_id: whose items they are.
-        :raises EventLogUnavailable: nothing was done.
+        :param job_id: the job whose items they are; None without one.
+        :raises EventLogUnavailable: the store is unavailable; nothing was changed.
         """
         active = self.registry.active
         left = tuple(
@@ -236,7 +238,7 @@ class Replayer(Struct, frozen=True, kw_only=True, eq=False):
         return (*done.outcomes, *left)
 
     def _begin(self, done: Replays, targets: Mapping[str, BindingVersion]) -> None:
-        """Submit the new deliveries to the dispatcher, and release the leases of what was not replayed."""
+        """Submit the new deliveries to the dispatcher, and release the leases of those that were not replayed."""
         ended = Counter(
             (targets[each.replayed_as].id, targets[each.replayed_as].spec.provider)
             for each in done.outcomes
@@ -262,7 +264,7 @@ class Replayer(Struct, frozen=True, kw_only=True, eq=False):
 
 
 def accepted(row: StoredDelivery) -> NewDelivery:
-    """Return the accepted event for subscribers; without its body if that is large."""
+    """Return the new delivery for subscribers of `Accepted`, without its body if that is large."""
     return NewDelivery(
         event_id=row.event_id,
         trigger_id=row.trigger_id,

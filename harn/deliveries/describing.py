@@ -1,7 +1,7 @@
 """
-Descriptions of deliveries for users: lists, the timeline of one, groups of dead letters; without secrets.
+Descriptions of deliveries for users: lists, timelines, groups of dead letters; without secrets.
 
-What authorizes or signs is replaced in the event of a delivery, in headers and in the body.
+Credentials and signatures are redacted in the headers and in the body of an event.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def envelope_of(delivery: ListedDelivery) -> Envelope | None:
-    """Return the event's envelope, its body to be read as bytes if no JSON could be written of it; None if damaged."""
+    """Return the event's envelope; with the body as bytes if it cannot be written as JSON; None if it is damaged."""
     try:
         envelope = decode_envelope(delivery.envelope)
     except msgspec.MsgspecError:
@@ -42,7 +42,7 @@ def envelope_of(delivery: ListedDelivery) -> Envelope | None:
 
 
 def event_document(delivery: ListedDelivery) -> dict[str, Any]:
-    """Return the event for an expression: headers that authorize are replaced, by their names."""
+    """Return the event for an expression: headers whose names are those of credentials are redacted."""
     envelope = envelope_of(delivery)
     if envelope is None:
         return _damaged(delivery)
@@ -52,7 +52,7 @@ def event_document(delivery: ListedDelivery) -> dict[str, Any]:
 
 
 def shown_event(delivery: ListedDelivery, known: SecretSet) -> dict[str, Any]:
-    """Return the event as it is shown: without secrets and signatures, and with its bytes only if they hold none."""
+    """Return the event as it is shown: without secrets and signatures; with its bytes only if they contain none."""
     envelope = envelope_of(delivery)
     if envelope is None:
         return _damaged(delivery)
@@ -268,7 +268,7 @@ def describe_whole(whole: WholeDelivery, known: SecretSet) -> DeliveryDetail:
 
 
 def describe_attempt(trigger_id: str, attempt: Attempt) -> AttemptInfo:
-    """Return an attempt with what is kept of it."""
+    """Return the description of an attempt."""
     return AttemptInfo(
         number=attempt.number,
         binding=binding_key(trigger_id, attempt.version),
@@ -322,7 +322,7 @@ def _entry(delivery: ListedDelivery, attempt: Attempt) -> TimelineEntry:
 
 
 def _ends(delivery: ListedDelivery) -> Iterator[TimelineEntry]:
-    """Yield the end of a delivery, and, of a dead letter that was dealt with, what was done with it."""
+    """Yield the entry for the end of a delivery; for a dead letter that was replayed or discarded, one for that."""
     is_closed = delivery.state in (DISCARDED, REPLAYED)
     if is_closed and delivery.died_at is not None:
         yield TimelineEntry(at=rfc3339(delivery.died_at), what=DEAD.value, reason=delivery.reason or UNSET)

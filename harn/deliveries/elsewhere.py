@@ -1,8 +1,8 @@
 """
-Cancelling what another server on the store has: by a request in the store, which is announced to all of them.
+Cancelling deliveries of other servers on the same store: by a request in the store, which is announced to all servers.
 
-A request names deliveries, not servers: the server that has one of them cancels it. The one that asks looks at them
-until none is another's any more, or until it waits no longer.
+A request names deliveries, not servers: each server cancels those that it has. The requesting server polls the store
+until other servers have none of them, or until `PATIENCE` has passed.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from harn.store.interfaces import IStore
 log = Logger(namespace="harn.deliveries")
 
 CANCELS = "cancels"
-"""The name of the record of requests: by number of the server that asks and a count, each `CancelRequest`."""
+"""The name of the record of requests: each `CancelRequest`, by the number of the requesting server and a count."""
 LOOK = 0.25
-"""Seconds between two looks at what was asked for."""
+"""Seconds between two polls of the requested deliveries."""
 PATIENCE = 10.0
-"""Seconds after which a server waits no longer for the others."""
+"""The longest time that a server waits for the others (seconds)."""
 KEPT = 60.0
-"""Seconds after which a request is removed whose server has died."""
+"""Seconds after which the request of a server that has died is removed."""
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request: the deliveries, by id the event of each; and when it was made (seconds, Unix)."""
+    """A request: the deliveries, as event ids by delivery id, and the time when it was made (seconds, Unix)."""
 
     at: float
     deliveries: dict[str, str]
 
 
 class Elsewhere:
-    """Cancels deliveries that other servers have, and here those that others ask for."""
+    """Requests other servers to cancel deliveries, and cancels those of this server that others request."""
 
     def __init__(self, clock: IReactorTime, wall: WallTime, store: IStore, dispatcher: Dispatcher) -> None:
         self._clock = clock
@@ -53,9 +53,9 @@ class Elsewhere:
 
     async def of_others(self, delivery_ids: Collection[int]) -> Mapping[int, int]:
         """
-        Return by id which of these deliveries other servers have, with the number of each.
+        Return the number of the server by delivery id, for those of these deliveries that other servers have.
 
-        :raises EventLogUnavailable: that cannot be read.
+        :raises EventLogUnavailable: the store cannot be read.
         """
         if not self._store.is_shared:
             return {}
@@ -66,23 +66,28 @@ class Elsewhere:
         """
         Request the servers that have these deliveries to cancel them; wait until they have ended, up to `PATIENCE`.
 
-        :param deliveries: by id the event of each.
-        :return: by id why that cannot be said of one: which server still has it. Others have ended, or are this one's.
-        :raises EventLogUnavailable: that could not be asked.
+        :param deliveries: the event ids by delivery id.
+        :return: for each delivery that another server still has, by id, a text that names this server. The others have
+            ended, or belong to this server.
+        :raises EventLogUnavailable: the request could not be stored.
         """
         keys: list[str] = []
         try:
             left = await self._wait(deliveries, keys)
         finally:
             removing = self._store.checkpoints.amend(CANCELS, dict.fromkeys(keys))
-            removing.addErrback(_ignored)  # else another server does, in its time
+            removing.addErrback(_ignored)  # if it fails, another server removes the requests after `KEPT`
         if not left:
             return {}
         names = {each.incarnation: each.name for each in (await self._store.servers.look()).rows}
         return {each: why_left(names.get(owner, f"number {owner}")) for each, owner in left.items()}
 
     async def _wait(self, deliveries: Mapping[int, str], keys: list[str]) -> Mapping[int, int]:
-        """Request it, once more when another server has taken one over; ``keys`` are those of the requests."""
+        """
+        Store the request, and again when another server has taken over a delivery; return the deliveries left.
+
+        :param keys: receives the keys of the requests.
+        """
         ends_at, asked = self._clock.seconds() + PATIENCE, dict[int, int]()
         while left := await self.of_others(deliveries):
             if self._clock.seconds() >= ends_at:
@@ -100,11 +105,11 @@ class Elsewhere:
         await self._store.checkpoints.amend(CANCELS, {keys[-1]: msgspec.to_builtins(request)})
 
     def changed(self) -> None:
-        """Called when another server may have asked for something."""
+        """Called when another server may have stored a request."""
         Deferred.fromCoroutine(self._answer()).addErrback(_not_answered)
 
     async def _answer(self) -> None:
-        """Cancel the requested deliveries of this server; a request is looked at once."""
+        """Cancel the requested deliveries of this server; each request is processed once."""
         checkpoints, now = self._store.checkpoints, self._wall.seconds()
         requests = msgspec.convert(await checkpoints.get(CANCELS) or {}, dict[str, CancelRequest])
         fresh, self._seen = [each for each in requests if each not in self._seen], frozenset(requests)
@@ -123,7 +128,7 @@ class Elsewhere:
 
 
 def why_left(name: str) -> str:
-    """Return why a delivery was not cancelled that another server has."""
+    """Return why a delivery of another server was not cancelled."""
     return f"server {name} has it and has not ended it within {PATIENCE:.0f} s; it may still do so"
 
 

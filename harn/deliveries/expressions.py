@@ -1,8 +1,8 @@
 """
-JMESPath expressions over one delivery, and a bound of the size of their values.
+JMESPath expressions over one delivery, with a bound on the size of their values.
 
-``[@, @][]`` makes a list twice as long, and thirty of them in a row make one that no memory holds. Whoever may read
-deliveries may send an expression, so its growth is bounded before anything is evaluated.
+``[@, @][]`` doubles a list, and thirty of them in sequence make a list too large for memory. All users who may read
+deliveries may send an expression, so its growth is bounded before it is evaluated.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from harn.triggers.matching import is_truthy
 
 EVENT = "event"
 MEMBERS = (EVENT, "binding", "trigger", "state", "attempts", "reason", "error_class", "age_seconds")
-"""The names that an expression has."""
+"""The names that an expression may use."""
 _WHOLE = ("current", "identity", "value_projection")
 """Kinds of JMESPath nodes that may read anything without naming it."""
 MOST_GROWTH = 64
-"""Copies of its input that the value of an expression may hold."""
+"""The most copies of its input that the value of an expression may contain."""
 _CHOICES = frozenset(("and_expression", "or_expression", "not_expression", "comparator"))
 _LISTS = frozenset(("multi_select_list", "multi_select_dict"))
 LONGEST_REASON = 300
@@ -44,7 +44,7 @@ class Where:
     """
     A compiled expression.
 
-    :ivar needs_event: whether it reads the event; then each delivery's bytes have to be read.
+    :ivar needs_event: whether it uses the event, so that the bytes of each delivery must be read.
     """
 
     text: str
@@ -77,7 +77,7 @@ class Where:
 
 
 def _why(error: Exception) -> str:
-    """Return why an expression could not be evaluated, without the value: it may be a secret, or large."""
+    """Return why an expression could not be evaluated, without values, which may be secret or large."""
     if isinstance(error, JMESPathTypeError):
         return f"{error.function_name}() needs {' or '.join(error.expected_types)}, got {error.actual_type}"
     return str(error).partition("\n")[0][:LONGEST_REASON]

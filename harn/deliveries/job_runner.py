@@ -1,7 +1,7 @@
 """
 The jobs of a server: changes of many deliveries, run in slices so that nothing else is delayed.
 
-Everything about a job is in the store, so that the next server continues it where this one ended, however it ended.
+The whole state of a job is in the store, so that after any end of this server the next one continues the job.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from harn.store.jobs import IJobs, Job, JobState, NewJob
 log = Logger(namespace="harn.deliveries")
 
 SLICE = 100
-"""Deliveries of one slice: some ten milliseconds of the store's time."""
+"""Deliveries of one slice, which takes some 10 ms of the store's time."""
 FOUND = 500
 """Deliveries that one slice of a selection finds; ``LOOKED`` is how long it may look for them (seconds)."""
 LOOKED = 0.2
 TICK = 0.2
-"""Seconds between two slices of a job with a rate, unless that is lower than one delivery in them."""
+"""Seconds between two slices of a job with a rate; more if the rate is lower than one delivery in this time."""
 AGAIN = 1.0
 """Seconds until a job tries again while the event log is unavailable."""
 
@@ -42,14 +42,14 @@ AGAIN = 1.0
 @define(eq=False)
 class Run:
     """
-    A job under way.
+    A job that is running.
 
-    :ivar stops: it is to end after this slice.
-    :ivar outlives: it continues after the answer to who asked for it, so that its end is recorded.
-    :ivar due_at: when its next slice may begin, as far as its rate goes (the clock's seconds).
-    :ivar sleeping: what it waits for between two slices.
-    :ivar waiters: fire when it has ended.
-    :ivar selected: when it has selected its items, or ended.
+    :ivar stops: whether it ends after the current slice.
+    :ivar outlives: whether it continues after the response to its request, so that its end is recorded.
+    :ivar due_at: when its rate allows the next slice (seconds of the clock).
+    :ivar sleeping: the Deferred that it awaits between two slices.
+    :ivar waiters: Deferreds that fire when it has ended.
+    :ivar selected: Deferreds that fire when it has selected its items, or ended.
     """
 
     job: Job
@@ -61,7 +61,7 @@ class Run:
     selected: list[Deferred[None]] = field(factory=list)
 
     def stop(self) -> None:
-        """End it after the slice that is under way."""
+        """End the job after the current slice."""
         self.stops = True
         if self.sleeping is not None:
             self.sleeping.cancel()
@@ -69,9 +69,10 @@ class Run:
 
 class JobRunner(Service):
     """
-    Runs jobs while the server serves; at start, those that an earlier server left.
+    Runs jobs while the server serves; it starts with the unfinished ones of earlier servers.
 
-    :param clock: paces jobs with a rate; ``wall`` stamps.
+    :param clock: the clock for pauses and rates.
+    :param wall: the time of day, for timestamps.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class JobRunner(Service):
         self._runs: dict[int, Run] = {}
         self._starting: Deferred[None] | None = None
 
-    # Its life
+    # Start and stop
 
     def startService(self) -> None:
         """Continue the jobs of earlier servers."""
@@ -100,7 +101,7 @@ class JobRunner(Service):
         self._starting = Deferred.fromCoroutine(self._continue())
 
     def take_over(self) -> None:
-        """Continue the jobs of a server that is gone; what another server does meanwhile is done once all the same."""
+        """Continue the jobs of a server that has died; if another server does so too, each item is changed once."""
         if self.running:
             Deferred.fromCoroutine(self._continue())
 
@@ -130,19 +131,20 @@ class JobRunner(Service):
                 log.warn("jobs cannot be read, trying again: {error}", error=str(error))
             await deferLater(self._clock, AGAIN)
 
-    # What operators ask of it
+    # Called for operators
 
     async def create(self, new: NewJob, delivery_ids: Sequence[int] | None = None) -> Job:
-        """Keep a new job, and begin it."""
+        """Store a new job, and begin it."""
         job: Job = await self._store.create(new, delivery_ids)
         self._begin(job)
         return job
 
     async def wait(self, job_id: int, *, seconds: float, selected: bool = False) -> None:
         """
-        Wait until a job has ended, or until it is paused; at most so many seconds.
+        Wait until a job has ended or is paused.
 
-        :param selected: only until it has selected its items.
+        :param seconds: the longest time to wait.
+        :param selected: whether to wait only until it has selected its items.
         """
         run = self._runs.get(job_id)
         if run is None or (selected and run.job.is_selected):
@@ -202,7 +204,7 @@ class JobRunner(Service):
         return ended
 
     def _failed(self, failure: Any, run: Run) -> None:
-        """Called when a job failed in an unexpected way: it is left as it is, for the next server or a resume."""
+        """Called when a job failed unexpectedly: its state is kept, and the next server or a resume continues it."""
         log.failure("job {job} failed; resume it with `jobs --resume {job}`", failure, job=run.job.job_id)
         self._over(run)
 
@@ -248,7 +250,11 @@ class JobRunner(Service):
         return 0.0 if job.rate is None else self._pause(run, len(outcomes) / job.rate)
 
     def _pause(self, run: Run, seconds: float) -> float:
-        """Return how long to wait after a slice that may take so many seconds; up to a tick of delay is caught up."""
+        """
+        Return the pause after a slice (seconds). A delay of earlier slices shortens it, by `TICK` at most.
+
+        :param seconds: the time that the slice may take by the job's rate.
+        """
         now = self._clock.seconds()
         run.due_at = max(run.due_at, now - TICK) + seconds
         return max(0.0, run.due_at - now)

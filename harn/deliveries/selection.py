@@ -1,9 +1,9 @@
 """
 Selection of deliveries by state, trigger, kind, age and an expression, and the reader that scans the store for them.
 
-`refusal` says of each operation in which states a delivery may be replayed, cancelled or discarded. `Scan` is pure,
-too: it says which slice to read next, and keeps what is chosen; `DeliveryReader` reads the slices, off the reactor's
-thread, for a bounded time. Imports nothing of Twisted: commands read a store without a server, too.
+`refusal` says in which states a delivery may be replayed, cancelled or discarded. `Scan`, without I/O, says which slice
+to read next, and keeps the selected deliveries. `DeliveryReader` reads the slices, off the reactor thread, for a
+limited time. This module does not import Twisted, as commands also read a store without a server.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ ALLOWED: Mapping[str, frozenset[State]] = {
     CANCEL: frozenset(state for state in State if state.may_become(SKIPPED)),
     DISCARD: frozenset(state for state in State if state.may_become(DISCARDED)),
 }
-"""For each operation the states in which a delivery must be."""
+"""The states that allow each operation."""
 PAST = {REPLAY: "replayed", CANCEL: "cancelled", DISCARD: "discarded"}
-"""What a delivery is after an operation, for messages and counts."""
+"""The participle for a delivery after each operation, for messages and counts."""
 
 
 class Selection(Struct, frozen=True, kw_only=True):
     """
-    Which deliveries are meant: all that the filter allows and of which the expression, if any, is true.
+    A selection of deliveries: those that pass the filter, and for which the expression, if any, is true.
 
-    :ivar chosen: by what the store has indices for.
+    :ivar chosen: the filter, by columns for which the store has indices.
     """
 
     chosen: DeliveryFilter
@@ -63,8 +63,8 @@ class Selection(Struct, frozen=True, kw_only=True):
         """
         Return a selection.
 
-        :param now: seconds, Unix.
-        :param since: seconds before ``now``: accepted in that time.
+        :param now: the present time (seconds, Unix).
+        :param since: select deliveries accepted in so many seconds before ``now``; None for all.
         :raises ValueError: see `compile_where`.
         """
         return cls(
@@ -93,12 +93,12 @@ def read_states(text: str) -> frozenset[State]:
 
 
 def gone(trigger_id: str) -> str:
-    """Return why nothing can be replayed of a trigger."""
+    """Return why deliveries of a removed trigger cannot be replayed."""
     return f"its trigger {trigger_id} is not in the manifest any more; put it back, reload, and replay again"
 
 
 def refusal(operation: str, delivery: ListedDelivery) -> str | None:
-    """Return why an operation is not done with a delivery, by its state; None when it may be."""
+    """Return why the state of a delivery does not allow an operation; None if it does."""
     if delivery.state in ALLOWED[operation]:
         return None
     allowed = ", ".join(state for state in State if state in ALLOWED[operation])
@@ -123,19 +123,20 @@ FEWEST, MOST = 200, 5000
 WITH_EVENTS = 500
 """Rows of the largest slice that has the bytes of events."""
 LONGEST = 2.0
-"""Seconds after which a list ends where it has come to."""
+"""Seconds after which the reading of a list ends."""
 
 
 @define
 class Scan:
     """
-    One reading of a list, the newest first.
+    The reading of one list of deliveries, the newest first.
 
-    :ivar limit: how many deliveries are wanted.
-    :ivar now: seconds, Unix: the age of a delivery is measured from it.
-    :ivar before: the reading continues with ids less than this; None: at the newest.
+    :ivar limit: the number of deliveries wanted.
+    :ivar now: the time from which ages are measured (seconds, Unix).
+    :ivar before: the next slice has ids less than this; None to begin with the newest.
     :ivar is_at_end: whether nothing is left to read.
-    :ivar passed_over: how many deliveries the expression could not be evaluated on; ``problem`` says why, of the first.
+    :ivar passed_over: the number of deliveries on which the expression could not be evaluated.
+    :ivar problem: why not, for the first of them.
     """
 
     selection: Selection
@@ -187,7 +188,7 @@ class Scan:
 
 
 class HoldSource(Protocol):
-    """The gates of a server, or, where none runs, what its records say: `harn.store.holds.RecordedHolds`."""
+    """The gates of a server, or its recorded holds if none runs: `harn.store.holds.RecordedHolds`."""
 
     def holds(self, now: float) -> Holds:
         """Return the holds at a time (seconds, Unix)."""
@@ -206,8 +207,8 @@ class DeliveryReader(Struct, frozen=True, kw_only=True):
         """
         Read the next deliveries of a selection, the newest first, up to ``limit``.
 
-        :param before: continue with ids less than this: the ``before`` of the scan that ended there.
-        :param longest: seconds after which to end where it has come to, after one slice at least.
+        :param before: read ids less than this: the ``before`` of an earlier scan; None to begin with the newest.
+        :param longest: seconds after which reading ends, after one slice at least.
         :raises EventLogUnavailable: the store cannot be read.
         """
         now = self.wall.seconds()
@@ -246,7 +247,7 @@ class DeliveryReader(Struct, frozen=True, kw_only=True):
 
 def only(event_id: str, found: Sequence[WholeDelivery]) -> WholeDelivery:
     """
-    Return the delivery of an event out of those that were found.
+    Return the delivery of an event from those that were found.
 
     :raises DeliveryUnknown: no delivery of this event is kept.
     """
