@@ -55,7 +55,8 @@ class ServerLocation(Struct, frozen=True, kw_only=True):
 
     :ivar manifest: as it was given.
     :ivar is_named: by a flag, so that a server of another is not the one that is meant.
-    :ivar state_dir: absolute; ``state_dir_name`` as it was given.
+    :ivar state_dir: the absolute path of the state directory.
+    :ivar state_dir_name: that path as it was given.
     """
 
     manifest: str

@@ -72,7 +72,8 @@ class Column:
     :ivar is_below: it is not left out, but written on a line below its row.
     :ivar wraps: whether its cells are texts, which may be wrapped; names, ids, numbers and times may not.
     :ivar is_right: whether it stands to the right, as numbers do.
-    :ivar styles: styles of rich by value; ``style`` is that of all others.
+    :ivar styles: styles of rich, by value.
+    :ivar style: the style of all other values.
     """
 
     name: str
@@ -89,7 +90,8 @@ class Rows(Struct, frozen=True, kw_only=True):
     """
     Rows for people.
 
-    :ivar title: their title where the output is not a terminal; ``heading`` where it is one.
+    :ivar title: the title of the rows if the output is not a terminal.
+    :ivar heading: the title of the rows on a terminal.
     :ivar none: what a terminal shows where there are none; empty for an empty table.
     """
 

@@ -68,8 +68,7 @@ def run(
     Serve with these options; return the process's exit status.
 
     :param further: the ``install`` functions of features of one command.
-    :param assignment: of a worker; ``options`` are the worker's.
-
+    :param assignment: what a worker was assigned, with ``options`` of its own; None for a server without workers.
     :raises StateDirectoryUnusable: another server holds the state directory, which is known before a reactor is loaded.
     """
     from harn.store.lock import refuse_held

@@ -95,7 +95,8 @@ class LivePage(Struct, frozen=True, kw_only=True):
     """
     A page that is looked at.
 
-    :ivar page: draws it; ``in_path`` are its arguments.
+    :ivar page: draws the page.
+    :ivar in_path: the arguments of ``page``.
     :ivar target: its path and query, which tell it from others.
     """
 

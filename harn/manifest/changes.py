@@ -81,7 +81,8 @@ def format_field(key: str, value: Any) -> Any:
     """
     Format a value of a trigger's spec.
 
-    :param key: dotted, as `field_differences` names it; ``value`` as returned there.
+    :param key: the dotted key, as `field_differences` names it.
+    :param value: its value, as `field_differences` returns it.
     """
     table, _, name = key.partition(".")
     if table == "secrets" and value is not None and len(value) == 1:
@@ -95,7 +96,8 @@ def format_setting(key: str, value: Any) -> Any:
     """
     Format a value of ``[orchestrator]``.
 
-    :param key: dotted, for example ``reload.drain_timeout``; ``value`` as returned by `setting_differences`.
+    :param key: the dotted key, for example ``reload.drain_timeout``.
+    :param value: its value, as `setting_differences` returns it.
     """
     *tables, name = key.split(".")
     shape = ORCHESTRATOR

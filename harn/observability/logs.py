@@ -112,7 +112,8 @@ class Sinks(Struct, frozen=True, kw_only=True):
     """
     The outputs of the log's text.
 
-    :ivar stdout: None when standard output belongs to another program; ``stderr`` likewise.
+    :ivar stdout: the standard output; None when it belongs to another program.
+    :ivar stderr: the standard error; None when it belongs to another program.
     :ivar file: the log file in the state directory.
     :ivar colours: whether standard error shows them.
     :ivar journal: whether standard error is the journal's, which stamps each line with its time.

@@ -41,7 +41,8 @@ class Option(Struct, frozen=True, kw_only=True):
     """
     One option.
 
-    :ivar name: the flag without its dashes; ``aliases`` mean the same.
+    :ivar name: the flag without its dashes.
+    :ivar aliases: further names of the same flag.
     :ivar env: its environment variable.
     :ivar default: None when it has none, or when the manifest has it.
     :ivar read: makes a value of a text.

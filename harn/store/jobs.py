@@ -77,7 +77,9 @@ class Job(Struct, frozen=True, kw_only=True):
 
     :ivar cursor: deliveries from this id on have been looked at, or came after the job, and are not its own.
     :ivar is_selected: every delivery has been looked at.
-    :ivar matched: how many items it has; ``changed`` of them are done, ``skipped`` could not be.
+    :ivar matched: the number of items of the job.
+    :ivar changed: the number of items that are done.
+    :ivar skipped: the number of items that could not be done.
     :ivar ended_at: seconds, Unix; None while it has not.
     """
 

@@ -255,7 +255,8 @@ class SocketClient(Protocol):
     """
     A client on a real connection that keeps all bytes it got.
 
-    :ivar lost: fires when the connection is gone; ``reason`` then says how.
+    :ivar lost: fires when the connection is gone.
+    :ivar reason: how the connection ended, when it is gone.
     """
 
     def __init__(self) -> None:

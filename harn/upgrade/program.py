@@ -98,7 +98,7 @@ class Inheritance(msgspec.Struct, frozen=True, kw_only=True, rename={"channel": 
     :ivar incarnation: the ``owner`` of the deliveries that the old program finishes itself.
     :ivar listening: the descriptor of the listening socket.
     :ivar lock: the descriptor of the state directory's lock file.
-    :ivar channel: the descriptor of its end of the channel; ``pair`` in the JSON text.
+    :ivar channel: the descriptor of the new program's end of the channel, named ``pair`` in the JSON text.
     :ivar directory: the descriptor of the state directory; None when the old program has not locked that.
     """
 

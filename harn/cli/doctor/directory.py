@@ -28,9 +28,11 @@ class DirectoryFacts(Struct, frozen=True, kw_only=True):
     """
     The permissions of the state directory, from the system.
 
-    :ivar mode: None where there is no such directory; ``is_directory`` is False for a file in its place.
+    :ivar mode: the mode of the directory; None if there is no such path.
+    :ivar is_directory: False if the path is a file.
     :ivar is_usable: this user may write to it and enter it; without one: to the nearest directory above.
-    :ivar user: of this command; ``owner`` of the directory.
+    :ivar user: the user of this command.
+    :ivar owner: the owner of the directory.
     :ivar is_held: a server uses it.
     :ivar open_files: paths of the server's files that others may read or write.
     """

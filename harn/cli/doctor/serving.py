@@ -96,7 +96,8 @@ def rows_of_triggers(
     """
     Return a row for each trigger of the manifest and of the server.
 
-    :param served: those of the server, or of the last one that ran; ``is_running`` is False then.
+    :param served: the triggers of the server, or of the last server that ran.
+    :param is_running: False if no server runs.
     """
     for trigger_id, spec in specs.items():
         what = f"kind={spec.kind} provider={spec.provider} handler={spec.handler_kind}"
