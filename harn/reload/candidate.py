@@ -63,8 +63,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     """
     The terms on which a generation is adopted: the request, the rollouts, the pin.
 
-    :ivar adoption: the source, the actor and the time of the adoption; a start that continues the generation that served
-        last keeps the adoption of that one.
+    :ivar adoption: the source, the actor and the time of the adoption; a start that continues the generation that
+        served last keeps the adoption of that one.
     :ivar recalled: the earlier generation whose content is adopted; None for content from files.
     :ivar split_from: see `Generation`.
     :ivar rollouts: the rollouts of the modified triggers that ramp, by trigger id.
