@@ -56,6 +56,7 @@ INTERVAL = 5.0
 def install(server: Server) -> None:
     """Add the background services, and the freezer that follows reloads."""
     freezer = Freezer(server.reactor)
+    server.services.add_closing(freezer)
     server.lifecycle.subscribe(Adopted, freezer.adopted)
     server.lifecycle.subscribe(ReloadBegan, freezer.reload_began)
     server.lifecycle.subscribe(ReloadEnded, freezer.reload_ended)
@@ -195,6 +196,15 @@ class Freezer:
         """Freeze the objects that the start has made. Nothing is frozen before this call."""
         self._is_begun = self._collects = True
         self._plan()
+
+    def close(self) -> None:
+        """Start the collector; reloads that end later leave it on."""
+        if self._is_begun:
+            self._is_begun = False
+            resuming, self._resuming = self._resuming, None
+            if resuming is not None:
+                resuming.cancel()
+            gc.enable()
 
     def reload_began(self, event: ReloadBegan) -> None:
         """

@@ -154,6 +154,26 @@ class ProcessTests(SynchronousTestCase):
             self.assertEqual(done, expected, fresh)
             done.clear()
 
+    def test_close(self) -> None:
+        """At the end the collector runs, also where a reload is under way, and no timer is left."""
+        done: list[str] = []
+        self.patch(gc, "enable", lambda: done.append("enable"))
+        self.patch(gc, "disable", lambda: done.append("disable"))
+        event = cast(Any, None)
+        for ends in (True, False):
+            clock = Clock()
+            freezer = Freezer(clock)
+            freezer.close()
+            freezer.begin()
+            clock.advance(0)
+            done.clear()
+            freezer.reload_began(event)
+            if ends:
+                freezer.reload_ended(event)
+            freezer.close()
+            freezer.reload_ended(event)
+            self.assertEqual((done, clock.getDelayedCalls()), (["disable", "enable"], []))
+
     def test_reload_after_reload(self) -> None:
         """The collector stays off when another reload begins soon after one; young objects are collected between."""
         done: list[object] = []
