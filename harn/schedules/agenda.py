@@ -14,25 +14,25 @@ MOST = 100
 
 
 class Owner(Protocol):
-    """The service that the triggers belong to."""
+    """The service that fires or calls the triggers of an `Agenda`."""
 
     def due(self, trigger_id: str) -> int:
         """
-        Called when a trigger's time has come; it is in the agenda again once it gets another time.
+        Called when a trigger is due. The agenda has no time for it until `Agenda.set` is called again.
 
-        :return: how many events that made.
+        :return: the number of events that this made.
         """
 
     def set_back(self, looked_at: float) -> None:
         """
-        Called when the wall clock was set back: it was wrong before, or is now.
+        Called when the wall clock was set back.
 
-        :param looked_at: up to when, by the clock as it is now, every time was looked at (seconds, Unix).
+        :param looked_at: the time of the last look at the agenda, on the clock as it is now (seconds, Unix).
         """
 
 
 class Agenda:
-    """The next time of each trigger; see `Owner` for what happens then."""
+    """Keeps the next time of each trigger, and calls its `Owner` at that time."""
 
     def __init__(self, clock: IReactorTime, wall: WallTime, owner: Owner) -> None:
         self._clock = clock
@@ -50,7 +50,7 @@ class Agenda:
         return self._times.get(trigger_id)
 
     def set(self, trigger_id: str, at: float | None) -> None:
-        """Set a trigger's next time (seconds, Unix); None for none."""
+        """Set a trigger's next time (seconds, Unix); None removes the trigger."""
         if at is None:
             self._times.pop(trigger_id, None)
             return

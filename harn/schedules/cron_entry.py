@@ -1,4 +1,4 @@
-"""The schedule of one trigger: its settings, the last tick that was fired, and those on their way to the store."""
+"""The schedule of one trigger: its settings, the last tick that was fired, and the ticks that are being written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harn.schedules.upcoming import Timed
 
 class Firing(Struct, frozen=True):
     """
-    Events on their way to the store, with the note that they were fired.
+    Events of ticks that are being written, with the checkpoint that they were fired.
 
     :ivar covered: see `Owed.covered`.
     """
@@ -29,7 +29,7 @@ class Firing(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """Other settings of a trigger, in force since ``at`` (seconds, Unix)."""
+    """Settings that replace a trigger's settings from the time ``at`` on (seconds, Unix)."""
 
     settings: CronSettings
     at: float
@@ -42,11 +42,11 @@ class CronEntry:
 
     :ivar covered: see `TickRecord.covered`.
     :ivar fired: see `TickRecord.covered`.
-    :ivar since: ticks from here on are on time, unless the server is late by more than `GRACE`.
-    :ivar firing: what is to be kept before anything else.
-    :ivar is_taken: the store has been asked to.
-    :ivar missed: how many times ticks were passed over since the server started.
-    :ivar changes: other settings, which follow once everything up to them is fired: a catch-up may take several units.
+    :ivar since: a tick at this time or later is on time, unless the server is late by more than `GRACE`.
+    :ivar firing: the events that must be written before any other tick fires; None if there are none.
+    :ivar is_taken: True if the store has been asked to write ``firing``.
+    :ivar missed: how often ticks were passed over since the server started.
+    :ivar changes: later settings; each applies when all ticks before its time are fired, perhaps in several commits.
     """
 
     trigger_id: str
@@ -65,18 +65,18 @@ class CronEntry:
         self.apply(self.settings)
 
     def apply(self, settings: CronSettings) -> None:
-        """Put settings in force."""
+        """Use new settings."""
         self.settings = settings
         self.times = settings.times()
         self.delay = delay_of(self.trigger_id, settings.longest_delay())
 
     @property
     def newest(self) -> CronSettings:
-        """Return the settings that its trigger has now."""
+        """Return the settings of the live trigger."""
         return self.changes[-1].settings if self.changes else self.settings
 
     def timed(self) -> Timed:
-        """Return its next tick."""
+        """Return the schedule, to list its next ticks."""
         return timed_of(self.trigger_id, self.settings, self.covered)
 
     def record(self, covered: float, fired: float | None) -> TickRecord:
@@ -87,7 +87,7 @@ class CronEntry:
 
 
 def timed_of(trigger_id: str, settings: CronSettings, after: float) -> Timed:
-    """Return the schedule of a trigger, of which everything up to ``after`` (seconds, Unix) is dealt with."""
+    """Return the schedule of a trigger whose ticks up to ``after`` (seconds, Unix) are fired or passed over."""
     return Timed(
         trigger_id=trigger_id,
         times=settings.times(),

@@ -24,10 +24,10 @@ LONGEST_ERROR = 1000
 
 class PollFailure(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The calls of a function that failed, since the last one that did not.
+    The calls of a function that failed since its last successful call.
 
-    :ivar at: when the last one ended (seconds, Unix).
-    :ivar count: how many there were.
+    :ivar at: when the last of these calls ended (seconds, Unix).
+    :ivar count: the number of these calls.
     """
 
     at: float
@@ -39,7 +39,7 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """
     The record of a poll in the store: its cursor, as any JSON value.
 
-    :ivar polled_at: when the call ended that returned it (seconds, Unix).
+    :ivar polled_at: when the call that returned the cursor ended (seconds, Unix).
     :ivar removed_at: when its trigger was removed (seconds, Unix); None while it is there.
     :ivar failure: None unless the last call failed.
     """
@@ -52,7 +52,7 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     @classmethod
     def of(cls, value: Any, now: float) -> CursorRecord:
         """
-        Read the stored record; one without a cursor for None, and for one that was removed too long ago.
+        Read the stored record. Return one without a cursor for None, and for a trigger that was removed too long ago.
 
         :param now: seconds, Unix.
         """
@@ -65,11 +65,11 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return cls() if read.removed_at is not None and read.removed_at + KEPT <= now else read
 
     def encoded(self) -> bytes:
-        """Return it as JSON, for a checkpoint."""
+        """Return the record as JSON, for a checkpoint."""
         return msgspec.json.encode(self)
 
     def value(self) -> Any:
-        """Return it as a JSON value."""
+        """Return the cursor as a JSON value."""
         return msgspec.json.decode(self.encoded())
 
 
@@ -86,5 +86,5 @@ def encode_cursor(value: Any) -> bytes:
 
 
 def describe_unknown_poll(trigger_id: str, known: Collection[str]) -> str:
-    """Return that no trigger of this id polls, with those that do."""
+    """Return a message that no trigger of this id polls, which names the triggers that do."""
     return f"no trigger {trigger_id!r} polls; triggers of kind poll: {list_some(sorted(known)) or 'none'}"

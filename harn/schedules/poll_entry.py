@@ -1,4 +1,4 @@
-"""The polls of one trigger: its settings and cursor, what runs of it, and the call of its function."""
+"""The polls of one trigger: its settings, its cursor, and the call of its function."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class PollEntry:
     """
     The polls of one trigger.
 
-    :ivar record: its stored cursor; None until it was read.
-    :ivar polled_at: when the last call ended that did not fail (seconds, Unix).
-    :ivar running: the call that runs, with what it returned on its way to the store.
-    :ivar asking: the part of ``running`` that may be cut off: up to the answer of the function.
-    :ivar lock: held while its cursor is set: then no call begins.
-    :ivar unkept: calls in a row whose answers could not be kept.
-    :ivar failed: all calls that failed.
-    :ivar calls: all calls that ended.
+    :ivar record: the stored cursor; None until it is read.
+    :ivar polled_at: when the last successful call ended (seconds, Unix).
+    :ivar running: the call under way, until what it returned is written.
+    :ivar asking: the part of ``running`` that may be interrupted: until the function has returned.
+    :ivar lock: held while the cursor is set, so that no call begins meanwhile.
+    :ivar unkept: the number of calls in a row whose results could not be written.
+    :ivar failed: the number of calls that failed.
+    :ivar calls: the number of calls that ended.
     """
 
     trigger_id: str
@@ -54,7 +54,7 @@ class PollEntry:
         self.apply(self.settings)
 
     def apply(self, settings: PollSettings) -> None:
-        """Put settings in force."""
+        """Use new settings."""
         self.settings = settings
         self.times = settings.times()
         self.delay = delay_of(self.trigger_id, settings.longest_delay())
@@ -65,16 +65,16 @@ class PollEntry:
         return 0 if self.record is None or self.record.failure is None else self.record.failure.count
 
     def timed(self) -> Timed:
-        """Return its next tick."""
+        """Return the schedule, to list its next ticks."""
         return timed_of(self.trigger_id, self.settings, self.after)
 
     def cut_off(self) -> None:
-        """Interrupt the call of the function; an answer that is there already is kept."""
+        """Interrupt the call of the function. A result that is there already is written."""
         if self.asking is not None:
             self.asking.cancel()
 
     def over(self) -> Deferred[None]:
-        """Return a Deferred that fires when nothing of it runs."""
+        """Return a Deferred that fires when no call is under way."""
         ended: Deferred[None] = Deferred()
         if self.running is None:
             ended.callback(None)
@@ -84,7 +84,7 @@ class PollEntry:
 
 
 def timed_of(trigger_id: str, settings: PollSettings, after: float) -> Timed:
-    """Return the schedule of a trigger, of which everything up to ``after`` (seconds, Unix) is dealt with."""
+    """Return the schedule of a trigger, with its ticks after ``after`` (seconds, Unix)."""
     return Timed(
         trigger_id=trigger_id,
         times=settings.times(),

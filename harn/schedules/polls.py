@@ -83,7 +83,7 @@ class Polls(Service):
     # Starting, ending, reloads
 
     def startService(self) -> None:
-        """Begin; cursors are read before the first call of each trigger."""
+        """Begin to call the functions. A trigger's cursor is read before its first call."""
         Service.startService(self)
         self.sync(self._registry.active)
         self._prune()
@@ -115,14 +115,14 @@ class Polls(Service):
             self.pause()
 
     def stopService(self) -> Deferred[None]:
-        """End the calls that run, which are made again by the next server; fires when nothing is on its way."""
+        """End the calls under way, which the next server makes again. Fires when nothing is being written."""
         Service.stopService(self)
         self.pause()
         entries = [*self.entries.values(), *self._leaving.values()]
         return DeferredList([entry.over() for entry in entries]).addCallback(lambda _: None)
 
     def pause(self) -> None:
-        """Call nothing more: the server ends, or another program polls from now on."""
+        """Call no function any more: the server ends, or another program polls from now on."""
         self._agenda.stop()
         for entry in self.entries.values():
             entry.cut_off()
@@ -150,7 +150,7 @@ class Polls(Service):
                 self._plan(entry, now)
 
     def _remove(self, entry: PollEntry, now: float) -> None:
-        """Keep the cursor for a day, once nothing changes it any more: a trigger that comes back continues."""
+        """Keep the cursor of a removed trigger for a day, so that a trigger that comes back continues from it."""
         del self.entries[entry.trigger_id]
         self._agenda.set(entry.trigger_id, None)
         if entry.running is None:
@@ -209,7 +209,7 @@ class Polls(Service):
         return 1
 
     def _over(self, wait: object, entry: PollEntry) -> None:
-        """Plan the next call, after ``wait`` seconds or as scheduled; or note that the trigger is gone."""
+        """Plan the next call after ``wait`` seconds or as scheduled; or note that the trigger was removed."""
         self._running -= 1
         entry.running = None
         now = self._wall.seconds()
@@ -220,7 +220,7 @@ class Polls(Service):
             self._plan(entry, now, wait if isinstance(wait, float) else None)
 
     async def _poll(self, entry: PollEntry, binding: BindingVersion) -> float | None:
-        """Call the function once; return the seconds until the next call if not as scheduled."""
+        """Call the function once. Return the seconds until the next call; None for the schedule's next time."""
         try:
             wait = await self._call_and_keep(entry, binding)
             entry.unkept = 0
@@ -242,7 +242,7 @@ class Polls(Service):
             return PAUSE
 
     def _failed(self, entry: PollEntry, binding: BindingVersion, error: Exception) -> float:
-        """Count, log and keep a failure of the function; return the seconds to wait."""
+        """Count, log and store a failure of the function. Return the seconds to wait."""
         entry.failed += 1
         entry.calls += 1
         now, kind = self._wall.seconds(), getattr(error, "error_class", type(error).__name__)
@@ -265,9 +265,9 @@ class Polls(Service):
 
     async def _call_and_keep(self, entry: PollEntry, binding: BindingVersion) -> float | None:
         """
-        Call the function, and keep what it returned; return the seconds until the next call if not as scheduled.
+        Call the function, and write what it returned. Return the seconds until the next call; None for the schedule's.
 
-        From its answer on nothing is cut off: a unit on its way to the store may be durable already.
+        When the function has returned, nothing is interrupted any more: the commit may be durable already.
         """
         entry.asking = asking = Deferred.fromCoroutine(self._ask(entry, binding))
         try:
@@ -291,16 +291,16 @@ class Polls(Service):
         return 0.0 if polled.more and polled.cursor != cursor else None
 
     async def _ask(self, entry: PollEntry, binding: BindingVersion) -> tuple[CursorRecord, bytes]:
-        """Return the record with the cursor, and the answer of the function to it."""
+        """Return the record with the cursor, and what the function returned for that cursor."""
         record = await self._record_of(entry)
         return record, await self._call(entry, binding, bytes(record.cursor))
 
     async def _record_of(self, entry: PollEntry) -> CursorRecord:
-        """Return the record of a trigger, at first from the store."""
+        """Return the record of a trigger; the first time, read it from the store."""
         return entry.record or self._read(entry, await self._checkpoints.get(PREFIX + entry.trigger_id))
 
     def _read(self, entry: PollEntry, value: Any) -> CursorRecord:
-        """Use the stored record; a trigger that has come back is not removed any more."""
+        """Use the stored record. Of a trigger that is there again, remove the time of its removal."""
         found = CursorRecord.of(value, self._wall.seconds())
         entry.record = msgspec.structs.replace(found, removed_at=None)
         entry.polled_at = entry.polled_at or found.polled_at
@@ -320,7 +320,7 @@ class Polls(Service):
         return returned.result or b"null"
 
     def _plan(self, entry: PollEntry, now: float, wait: float | None = None) -> None:
-        """Set when the function is called next: as scheduled, after ``wait`` seconds, or immediately with 0."""
+        """Set when the function is called next: after ``wait`` seconds, or as scheduled if that is None."""
         entry.after = now - entry.delay
         if wait is not None:
             self._agenda.set(entry.trigger_id, now + wait)
@@ -334,7 +334,7 @@ class Polls(Service):
         """
         Return the polls of a trigger.
 
-        :raises RouteUnknown: there is none of that id, or it does not poll.
+        :raises RouteUnknown: no trigger has that id, or the trigger does not poll.
         """
         entry = self.entries.get(trigger_id)
         if entry is None:
@@ -343,7 +343,7 @@ class Polls(Service):
 
     async def records(self, trigger_ids: Iterable[str]) -> Mapping[str, CursorRecord]:
         """
-        Return the records of these polls, as far as they are there.
+        Return the records of these polls that are stored.
 
         :raises EventLogUnavailable: one cannot be read.
         """
@@ -360,10 +360,10 @@ class Polls(Service):
         Set the cursor that the next call gets; a call that runs is interrupted, unless it has returned already.
 
         :param cursor: as JSON.
-        :return: the record before.
+        :return: the earlier record.
         :raises RouteUnknown: there is no such poll.
         :raises WrongState: another server on the store calls it.
-        :raises EventLogUnavailable: it cannot be kept, and stays as it was.
+        :raises EventLogUnavailable: the store refused the cursor; the earlier one stays.
         """
         entry = self.entry(trigger_id)
         if not self._leads:

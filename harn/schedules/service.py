@@ -83,7 +83,7 @@ class Schedules(Service):
         self._loading.addErrback(_not_started)
 
     def stopService(self) -> Deferred[None]:
-        """Fire nothing more; the result fires when what was fired is durable."""
+        """Fire no tick any more. The Deferred fires when all fired ticks are durable."""
         Service.stopService(self)
         self._agenda.stop()
         if self._loading is not None:
@@ -91,7 +91,7 @@ class Schedules(Service):
         return DeferredList(list(self._taking)).addCallback(lambda _: None)
 
     def pause(self) -> None:
-        """Fire nothing more: the server ends, or another program has the schedules from now on."""
+        """Fire no tick any more: the server ends, or another program fires from now on."""
         self._agenda.stop()
 
     async def _read_records(self) -> Mapping[str, Any]:
@@ -117,7 +117,7 @@ class Schedules(Service):
         self._agenda.start()
 
     def _load_removed(self, name: str, record: TickRecord | None, now: float) -> None:
-        """Keep the record of a trigger that is not there."""
+        """Keep the record of a trigger that the manifest does not have."""
         if record is None:
             self._put(name, None)
             return
@@ -136,7 +136,7 @@ class Schedules(Service):
             self._put(PREFIX + trigger_id, None)
 
     def _begin(self, trigger_id: str, settings: CronSettings, record: TickRecord | None, since: float) -> None:
-        """Begin a schedule; the agenda looks for its first tick, as of thousands that takes a while."""
+        """Begin a schedule. The agenda finds its first tick later, since that takes long for thousands of schedules."""
         now = self._wall.seconds()
         entry = CronEntry(trigger_id, settings, since, since)
         entry.covered = begins_at(record, settings, now, since, entry.delay)
@@ -177,7 +177,7 @@ class Schedules(Service):
                 self._advance(entry)
 
     def _remove(self, entry: CronEntry, now: float) -> None:
-        """Keep for a day what was fired: a trigger that comes back continues."""
+        """Keep the record of a removed trigger for a day, so that a trigger that comes back continues from it."""
         del self.entries[entry.trigger_id]
         self._agenda.set(entry.trigger_id, None)
         record = msgspec.structs.replace(entry.record(entry.covered, entry.fired), removed_at=now)
@@ -186,9 +186,9 @@ class Schedules(Service):
 
     def _advance(self, entry: CronEntry) -> int:
         """
-        Put other settings in force: the old schedule counts up to their time, the new one from then on.
+        Use new settings: ticks before their time are those of the old schedule, later ones those of the new.
 
-        :return: how many ticks of the old one were fired; then it continues once these are durable.
+        :return: the number of ticks of the old schedule that were fired; if any, it continues when they are durable.
         """
         was, change = entry.settings, entry.changes[0]
         is_other = msgspec.structs.replace(was, catchup_mode=change.settings.catchup_mode) != change.settings
@@ -221,7 +221,7 @@ class Schedules(Service):
         return self._advance(entry) if entry.changes else self._fire(entry, self._wall.seconds() - entry.delay)
 
     def _fire(self, entry: CronEntry, until: float) -> int:
-        """Fire the ticks of a schedule up to a time of it (seconds, Unix); return how many."""
+        """Fire the ticks of a schedule up to one of its times (seconds, Unix). Return their number."""
         if entry.is_taken:
             return 0
         if entry.firing is None:
@@ -314,7 +314,7 @@ def _not_started(failure: Failure) -> None:
 
 
 def _firing(entry: CronEntry, found: Owed) -> Firing:
-    """Return the events of ticks, and the note that they were fired."""
+    """Return the events of ticks, and the checkpoint that they were fired."""
     last = found.ticks[-1]
     return Firing(
         events=tuple(

@@ -17,11 +17,11 @@ DAY = 86400.0
 
 class TickSpan(Struct, frozen=True, kw_only=True):
     """
-    The time whose ticks are looked for.
+    The span of time whose ticks are looked for.
 
-    :ivar after: everything up to here is dealt with (seconds, Unix).
-    :ivar until: up to here a tick is due.
-    :ivar on_time_from: a tick up to here was missed.
+    :ivar after: all ticks up to this time are fired or passed over (seconds, Unix).
+    :ivar until: the last time at which a tick is due (seconds, Unix).
+    :ivar on_time_from: a tick at this time or earlier was missed (seconds, Unix).
     """
 
     after: float
@@ -33,9 +33,9 @@ class Owed(Struct, frozen=True, kw_only=True):
     """
     The ticks to be fired, in order, the late ones first.
 
-    :ivar late: how many of them had been missed.
-    :ivar covered: once they are fired, everything up to here is dealt with (seconds, Unix).
-    :ivar passed_over: the first tick that is not fired since it was missed; None where each is.
+    :ivar late: the number of ticks that were missed.
+    :ivar covered: when they are fired, all ticks up to this time are fired or passed over (seconds, Unix).
+    :ivar passed_over: the first missed tick that is not fired; None if all are fired.
     """
 
     ticks: tuple[float, ...] = ()
@@ -76,9 +76,9 @@ class TickRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
     The record of a schedule in the store.
 
-    :ivar covered: everything up to here was fired or passed over (seconds, Unix).
+    :ivar covered: all ticks up to this time were fired or passed over (seconds, Unix).
     :ivar fired: the last tick that was fired; None for none.
-    :ivar schedule: that of the trigger then, with ``timezone``.
+    :ivar schedule: the trigger's schedule at that time, with ``timezone``.
     :ivar removed_at: when its trigger was removed (seconds, Unix); None while it is there.
     """
 
@@ -99,9 +99,9 @@ class TickRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def begins_at(record: TickRecord | None, settings: CronSettings, now: float, since: float, delay: float = 0.0) -> float:
     """
-    Return from when on a schedule's ticks are looked for, as a server starts or a trigger comes back (seconds, Unix).
+    Return the time (seconds, Unix) from which ticks are looked for when a server starts or a trigger comes back.
 
-    :param since: from here on its ticks are on time: ``now``, or earlier where it takes the place of another program.
+    :param since: ticks from this time on are on time: ``now``, or earlier if it takes the place of another program.
     :param delay: by how many seconds each tick is later than its time: such a tick may be due still.
     """
     if record is None or (record.schedule, record.timezone) != (settings.schedule, settings.timezone):

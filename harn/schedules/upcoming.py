@@ -14,9 +14,9 @@ class Timed(Struct, frozen=True, kw_only=True):
     """
     The schedule of one trigger.
 
-    :ivar after: everything up to here is dealt with (seconds, Unix).
-    :ivar delay: by how many seconds it is later than its times say.
-    :ivar schedule: as people read it, with ``timezone``.
+    :ivar after: only ticks after this time are listed (seconds, Unix).
+    :ivar delay: the seconds that each firing is later than its tick.
+    :ivar schedule: the schedule as people read it, in the time zone ``timezone``.
     """
 
     trigger_id: str
@@ -34,7 +34,7 @@ class Timed(Struct, frozen=True, kw_only=True):
 
 
 class Upcoming(Struct, frozen=True, order=True):
-    """A firing to come: ``at`` with its delay (seconds, Unix), ``tick_at`` as the schedule says."""
+    """A future firing: ``at`` is its time with the delay (seconds, Unix), ``tick_at`` its time in the schedule."""
 
     at: float
     trigger_id: str
@@ -42,7 +42,7 @@ class Upcoming(Struct, frozen=True, order=True):
 
 
 def upcoming(schedules: Iterable[Timed]) -> Iterator[Upcoming]:
-    """Yield the firings to come, in order, for ever unless every schedule ends."""
+    """Yield the future firings in order, without end unless every schedule ends."""
     of = {each.trigger_id: each for each in schedules}
     heap = [found for each in of.values() for found in each.following(each.after)]
     heapify(heap)
